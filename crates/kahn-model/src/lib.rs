@@ -1,0 +1,42 @@
+//! The vocabulary and the immutable graph: ids, specs, policies, states and levels.
+//!
+//! Everything above speaks in these words. Nothing here does IO, reads a clock or knows a wire
+//! format, and nothing here is specific to the coordinator or to a worker.
+
+mod ids;
+mod name;
+mod time;
+
+mod labels;
+mod resources;
+
+mod action;
+mod cause;
+mod policy;
+mod profile;
+mod report;
+mod state;
+
+mod dag;
+mod levels;
+
+pub mod limits;
+
+pub use action::{Action, ActionKind, Shell, Text, Work};
+pub use cause::{Cause, CauseKind, CauseSet, Failure, UnknownCause};
+pub use dag::{
+    Condition, Dag, DagBuilder, DagError, DependencyKind, DependencyRef, NewTask, Trigger, When,
+};
+pub use ids::{AttemptId, BootId, Namespace, Partition, RunId, TaskIx, Token, WorkerId};
+pub use labels::{LabelRule, Labels, Selector};
+pub use levels::{Levels, critical_path, levels};
+pub use name::{InvalidName, Name};
+pub use policy::{FailurePolicy, RunPolicy};
+pub use profile::{
+    Backoff, BackoffKind, Circuit, ConcurrencyKey, Multiplier, OnDisconnect, Profile, RetryPolicy,
+    Timeouts,
+};
+pub use report::{Outputs, Usage, Value};
+pub use resources::{InvalidResources, Resource, Resources};
+pub use state::{RunState, TaskState};
+pub use time::Timestamp;
