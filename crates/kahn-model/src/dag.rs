@@ -275,6 +275,21 @@ impl Dag {
         self.timeouts.get(&(dependent, dependency)).copied()
     }
 
+    /// The dependencies that may hold `task` back for a limited time only, with that time.
+    pub fn timed_dependencies(
+        &self,
+        task: TaskIx,
+    ) -> impl Iterator<Item = (TaskIx, Duration)> + '_ {
+        let range = (task, TaskIx(0))..=(task, TaskIx(u32::MAX));
+        self.timeouts.range(range).map(|((_, dependency), timeout)| (*dependency, *timeout))
+    }
+
+    /// Whether any dependency counts from this moment.
+    #[must_use]
+    pub fn has_dependency_when(&self, when: When) -> bool {
+        self.dependencies.edges.iter().any(|edge| edge.when == when)
+    }
+
     /// All tasks, each after everything it depends on: Kahn's order (A. B. Kahn, "Topological
     /// sorting of large networks", CACM 1962).
     #[must_use]

@@ -40,3 +40,4 @@ pub use report::{Outputs, Usage, Value};
 pub use resources::{InvalidResources, Resource, Resources};
 pub use state::{RunState, TaskState};
 pub use time::Timestamp;
+pub use uuid::Uuid;

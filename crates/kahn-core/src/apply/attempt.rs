@@ -1,0 +1,193 @@
+//! Attempts start and end.
+
+use std::sync::Arc;
+
+use kahn_model::{CauseKind, Failure, FailurePolicy, Outputs, TaskIx, TaskState, Timestamp, Usage};
+
+use crate::change::Then;
+use crate::history::RecordKind;
+use crate::state::{Flags, Gate, Lease, LeasePhase, RunIx, State, Timer};
+
+impl State {
+    pub(super) fn apply_started(&mut self, ix: RunIx, task: TaskIx) {
+        let lease_ix = self.runs[ix.0].cell(task).lease().expect("invariant: the task is held");
+        self.note_started(lease_ix, self.now);
+        self.set_run_timer(ix, task);
+        let worker = self.position_of(ix, &self.leases[lease_ix.0].clone());
+        self.runs[ix.0].set_state(task, TaskState::Running);
+        self.record_started(ix, task, self.now, worker);
+    }
+
+    fn record_started(&mut self, ix: RunIx, task: TaskIx, at: Timestamp, worker: u16) {
+        self.record_at(ix, at, RecordKind::TaskStarted, Some(task), worker, None);
+        let run = &mut self.runs[ix.0];
+        if !run.cell(task).flags.has(Flags::STARTED) {
+            run.cell_mut(task).flags.set(Flags::STARTED);
+            if run.has_started_dependents {
+                self.propagate_started(ix, task);
+            }
+        }
+    }
+
+    fn position_of(&mut self, ix: RunIx, lease: &Lease) -> u16 {
+        self.runs[ix.0].worker_position(&self.workers[lease.worker.index()].id)
+    }
+
+    /// The worker watches the run timeout; this one fires only when the worker does not.
+    pub(crate) fn set_run_timer(&mut self, ix: RunIx, task: TaskIx) {
+        let run = &self.runs[ix.0];
+        let profile = run.dag.profile(task);
+        let Some(timeout) = profile.timeouts.run else { return };
+        let overruns = run.overruns.get(&task).map_or(0, |overruns| overruns.time);
+        let micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+        let grown = std::time::Duration::from_micros(profile.retry.timeout.apply(micros, overruns));
+        let slack = profile.timeouts.grace.unwrap_or_default() + self.settings.lease_ttl;
+        let Some(lease) = self.lease_of(run, task) else { return };
+        let timer = Timer::Run(run.id(), task, lease.token);
+        self.timers.set(self.now + grown + slack, timer);
+    }
+
+    pub(super) fn apply_finished(
+        &mut self,
+        ix: RunIx,
+        task: TaskIx,
+        outcome: &Result<Outputs, Failure>,
+        usage: Usage,
+        then: Then,
+    ) {
+        let lease = self.release(ix, task);
+        let worker = self.position_of(ix, &lease);
+        let has_run = did_run(&lease, outcome);
+        if has_run && lease.phase != LeasePhase::Started {
+            // Start and end came as one report: the start is dated back by what the attempt took.
+            let back = self.now.0.saturating_sub(micros(usage.elapsed));
+            let at = Timestamp(back.max(lease.granted_at.0));
+            self.record_started(ix, task, at, worker);
+        }
+        if has_run {
+            self.workers[lease.worker.index()].learn_pace(usage.elapsed);
+        }
+        self.note_breaker(ix, &lease, outcome);
+        self.count_attempt(ix, task, &lease, outcome);
+        match (then, outcome) {
+            (Then::Cancel, _) => {
+                self.settle(ix, task, TaskState::Cancelled, RecordKind::TaskCancelled, None);
+            }
+            (Then::End, Ok(outputs)) => {
+                let run = &mut self.runs[ix.0];
+                run.failures.remove(&task);
+                if !outputs.0.is_empty() {
+                    run.outputs.insert(task, Arc::new(outputs.clone()));
+                }
+                run.set_state(task, TaskState::Succeeded);
+                self.record_at(ix, self.now, RecordKind::TaskSucceeded, Some(task), worker, None);
+                self.propagate(ix, task);
+            }
+            (Then::End, Err(failure)) => self.fail_for_good(ix, task, failure),
+            (Then::Retry { after }, outcome) => self.back_off(ix, task, outcome, after, worker),
+        }
+        self.finish_if_done(ix);
+    }
+
+    fn count_attempt(
+        &mut self,
+        ix: RunIx,
+        task: TaskIx,
+        lease: &Lease,
+        outcome: &Result<Outputs, Failure>,
+    ) {
+        let run = &mut self.runs[ix.0];
+        let Err(failure) = outcome else { return };
+        let cell = run.cell_mut(task);
+        if !failure.cause.kind.is_infrastructure() {
+            cell.tries = cell.tries.saturating_add(1);
+        } else if lease.phase == LeasePhase::Started {
+            cell.crashes = cell.crashes.saturating_add(1);
+        }
+        match failure.cause.kind {
+            CauseKind::OutOfMemory => run.overruns.entry(task).or_default().memory += 1,
+            CauseKind::RunTimeout => run.overruns.entry(task).or_default().time += 1,
+            _ => {}
+        }
+    }
+
+    fn note_breaker(&mut self, ix: RunIx, lease: &Lease, outcome: &Result<Outputs, Failure>) {
+        let class = Arc::clone(self.classes.get(lease.class));
+        let Some(circuit) = &class.circuit else { return };
+        let is_success = match outcome {
+            Ok(_) => true,
+            Err(failure) if failure.cause.kind.is_infrastructure() => return,
+            Err(failure) if failure.cause.kind == CauseKind::Cancelled => return,
+            Err(_) => false,
+        };
+        let key = (self.runs[ix.0].namespace, circuit.key.clone());
+        match self.gates.record(&key, circuit, is_success, self.now) {
+            Some(until) => self.timers.set(until, Timer::CoolDown(key)),
+            None => self.open_gate(&Gate::Breaker(key)),
+        }
+    }
+
+    fn back_off(
+        &mut self,
+        ix: RunIx,
+        task: TaskIx,
+        outcome: &Result<Outputs, Failure>,
+        after: std::time::Duration,
+        worker: u16,
+    ) {
+        let cause = outcome.as_ref().err().map(|failure| failure.cause);
+        self.record_at(ix, self.now, RecordKind::TaskRetried, Some(task), worker, cause);
+        let run = &mut self.runs[ix.0];
+        if let Err(failure) = outcome {
+            run.failures.insert(task, failure.clone());
+        }
+        if after.is_zero() {
+            self.make_ready(ix, task);
+            return;
+        }
+        let until = self.now + after;
+        run.set_state(task, TaskState::BackingOff);
+        run.backoffs.insert(task, until);
+        let id = run.id();
+        self.timers.set(until, Timer::Backoff(id, task));
+    }
+
+    /// Fails a task that no worker holds, and lets the failure policy of the run speak.
+    pub(super) fn fail_for_good(&mut self, ix: RunIx, task: TaskIx, failure: &Failure) {
+        let run = &mut self.runs[ix.0];
+        run.failures.insert(task, failure.clone());
+        run.backoffs.remove(&task);
+        run.n_failures += 1;
+        let cause = Some(failure.cause);
+        self.settle(ix, task, TaskState::Failed, RecordKind::TaskFailed, cause);
+        let run = &self.runs[ix.0];
+        let is_enough = match run.dag.policy().on_failure {
+            FailurePolicy::Continue => false,
+            FailurePolicy::FailFast => true,
+            FailurePolicy::MaxFailures(n) => run.n_failures >= n,
+        };
+        if is_enough && !run.is_halted && run.cancelled.is_none() {
+            self.halt(ix);
+        }
+    }
+}
+
+/// Whether anything of the attempt ever ran.
+fn did_run(lease: &Lease, outcome: &Result<Outputs, Failure>) -> bool {
+    let never_started = |kind| {
+        matches!(
+            kind,
+            CauseKind::WorkerLost
+                | CauseKind::Preempted
+                | CauseKind::StartTimeout
+                | CauseKind::Image
+                | CauseKind::Cancelled
+        )
+    };
+    lease.phase == LeasePhase::Started
+        || !outcome.as_ref().is_err_and(|failure| never_started(failure.cause.kind))
+}
+
+fn micros(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}

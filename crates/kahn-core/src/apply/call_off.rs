@@ -1,0 +1,59 @@
+//! Calling tasks off: a whole run, or all of it that does not handle its failures.
+
+use std::sync::Arc;
+
+use kahn_model::{Cause, CauseKind, Dag, TaskIx, TaskState};
+
+use crate::history::RecordKind;
+use crate::state::{Flags, RunIx, State};
+
+impl State {
+    /// Cancels all tasks that have not ended, but those to `keep`. Held ones end when their
+    /// workers confirm it.
+    pub(super) fn call_off(&mut self, ix: RunIx, keep: impl Fn(TaskIx) -> bool) {
+        let dag = Arc::clone(&self.runs[ix.0].dag);
+        let mut ended = Vec::new();
+        for task in dag.tasks().filter(|task| !keep(*task)) {
+            let cell = *self.runs[ix.0].cell(task);
+            match cell.state {
+                TaskState::Ready => self.leave_ready(ix, task),
+                TaskState::BackingOff => {
+                    self.runs[ix.0].backoffs.remove(&task);
+                }
+                TaskState::Pending => {}
+                TaskState::Leased | TaskState::Running => {
+                    self.runs[ix.0].cell_mut(task).flags.set(Flags::CALLED_OFF);
+                    self.effects.stop.extend(cell.lease());
+                    continue;
+                }
+                _ => continue,
+            }
+            self.runs[ix.0].set_state(task, TaskState::Cancelled);
+            let cause = Some(Cause::of(CauseKind::Cancelled));
+            self.record(ix, RecordKind::TaskCancelled, Some(task), cause);
+            ended.push(task);
+        }
+        for task in ended {
+            self.propagate(ix, task);
+        }
+    }
+
+    /// Calls off all that is not there to deal with failure.
+    pub(super) fn halt(&mut self, ix: RunIx) {
+        let run = &mut self.runs[ix.0];
+        run.is_halted = true;
+        let dag = Arc::clone(&run.dag);
+        let kept = handlers(&dag);
+        self.call_off(ix, |task| kept[task.index()]);
+    }
+}
+
+/// Tasks that deal with failure, and all that depends on those.
+fn handlers(dag: &Dag) -> Vec<bool> {
+    let mut kept = vec![false; dag.n_tasks()];
+    for task in dag.topological_order() {
+        let follows = dag.dependencies(task).any(|edge| kept[edge.task.index()]);
+        kept[task.index()] = follows || dag.is_handler(task);
+    }
+    kept
+}

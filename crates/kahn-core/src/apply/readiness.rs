@@ -1,0 +1,97 @@
+//! Into the ready set and out of it.
+
+use std::sync::Arc;
+
+use kahn_model::{ActionKind, Resource, Resources, TaskIx, TaskState};
+
+use crate::history::RecordKind;
+use crate::state::{Class, ClassIx, Gate, LaneIx, Rank, RunIx, State, Timer};
+
+impl State {
+    pub(super) fn make_ready(&mut self, ix: RunIx, task: TaskIx) {
+        self.runs[ix.0].set_state(task, TaskState::Ready);
+        self.enter_ready(ix, task);
+        self.record(ix, RecordKind::TaskReady, Some(task), None);
+    }
+
+    /// Lists a task that is in the state [`TaskState::Ready`].
+    pub(crate) fn enter_ready(&mut self, ix: RunIx, task: TaskIx) {
+        let age = self.ready.next_age();
+        let lane = self.lane_of(ix, task);
+        let run = &mut self.runs[ix.0];
+        run.cell_mut(task).set_age(age);
+        let (id, queue) = (run.id(), run.dag.profile(task).timeouts.queue);
+        let rank = self.rank(ix, task);
+        self.ready.insert(lane, rank, task);
+        if let Some(timeout) = queue {
+            self.timers.set(self.now + timeout, Timer::Queue(id, task, age));
+        }
+    }
+
+    /// Takes a ready task out of the ready set; the caller gives it its next state.
+    pub(super) fn leave_ready(&mut self, ix: RunIx, task: TaskIx) {
+        let lane = self.lane_of(ix, task);
+        let rank = self.rank(ix, task);
+        self.ready.remove(lane, rank, task);
+    }
+
+    pub(super) fn open_gate(&mut self, gate: &Gate) {
+        for lane in self.gates.unpark(gate) {
+            self.ready.unpark(lane);
+        }
+    }
+
+    fn rank(&self, ix: RunIx, task: TaskIx) -> Rank {
+        let run = &self.runs[ix.0];
+        Rank {
+            run_priority: std::cmp::Reverse(run.dag.policy().priority),
+            task_priority: std::cmp::Reverse(run.dag.profile(task).priority),
+            b_level: std::cmp::Reverse(run.b_level(task)),
+            age: run.cell(task).age(),
+        }
+    }
+
+    fn lane_of(&mut self, ix: RunIx, task: TaskIx) -> LaneIx {
+        let class = self.class_of(ix, task);
+        let run = &mut self.runs[ix.0];
+        if let Some(lane) = run.lanes.get(&class) {
+            return *lane;
+        }
+        let lane = self.ready.add_lane(ix, run.namespace, class);
+        run.lanes.insert(class, lane);
+        lane
+    }
+
+    /// The class of a task: that of its profile, or one with more memory after it ran out.
+    pub(crate) fn class_of(&mut self, ix: RunIx, task: TaskIx) -> ClassIx {
+        let run = &self.runs[ix.0];
+        let kind = run.dag.work(task).action.kind();
+        let position = u32::try_from(run.dag.profile_index(task)).expect("invariant: few profiles");
+        let grown = run.overruns.get(&task).map_or(0, |overruns| overruns.memory);
+        if grown > 0 {
+            let class = self.describe_class(ix, task, kind, grown);
+            return self.classes.intern(class);
+        }
+        if let Some(class) = run.classes.get(&(position, kind)) {
+            return *class;
+        }
+        let class = self.describe_class(ix, task, kind, 0);
+        let class = self.classes.intern(class);
+        self.runs[ix.0].classes.insert((position, kind), class);
+        class
+    }
+
+    fn describe_class(&self, ix: RunIx, task: TaskIx, kind: ActionKind, grown: u32) -> Class {
+        let profile = self.runs[ix.0].dag.profile(task);
+        let mut resources: Resources = profile.resources.clone();
+        let memory = resources.get(&Resource::Memory);
+        resources.set(&Resource::Memory, profile.retry.memory.apply(memory, grown));
+        Class {
+            resources: Arc::new(resources),
+            selector: profile.selector.clone(),
+            kind,
+            concurrency: profile.concurrency.clone(),
+            circuit: profile.circuit.clone(),
+        }
+    }
+}

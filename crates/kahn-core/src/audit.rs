@@ -1,0 +1,155 @@
+//! The auditor: computes again from the leases and the tasks what is otherwise kept up to date in
+//! passing, and says where the two differ. They never should.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kahn_model::{Resources, TaskState};
+
+use crate::core::Core;
+use crate::state::{GateKey, Holding, NamespaceIx, Run, RunIx, State, WorkerIx};
+
+impl Core {
+    /// Everything in which the state contradicts itself, in words; empty when all is well.
+    #[must_use]
+    pub fn audit(&self) -> Vec<String> {
+        let mut findings = Vec::new();
+        self.state.audit_runs(&mut findings);
+        self.state.audit_leases(&mut findings);
+        self.state.audit_ready(&mut findings);
+        self.state.audit_workers(&mut findings);
+        findings
+    }
+
+    /// Makes right whatever [`Core::audit`] would find in the use of resources and keys, and says
+    /// how much that was. A number other than zero is a bug worth reporting.
+    pub fn repair(&mut self) -> usize {
+        let n_findings = self.audit().len();
+        if n_findings > 0 {
+            let (held, keys) = self.state.expected_use();
+            self.state.namespaces.replace(held);
+            self.state.gates.replace_keys(keys);
+            for at in 0..self.state.workers.len() {
+                let ix = u32::try_from(at).expect("invariant: below 2^32 workers");
+                self.state.settle_room(WorkerIx(ix));
+            }
+        }
+        n_findings
+    }
+}
+
+impl State {
+    fn audit_runs(&self, findings: &mut Vec<String>) {
+        for run in self.runs() {
+            let mut counts = [0; TaskState::ALL.len()];
+            for task in run.dag.tasks() {
+                counts[usize::from(run.cell(task).state.number())] += 1;
+            }
+            if counts != run.counts {
+                findings.push(format!(
+                    "run {}: counts {:?}, found {counts:?}",
+                    run.id(),
+                    run.counts
+                ));
+            }
+            let n_held = run.count(TaskState::Leased) + run.count(TaskState::Running);
+            if n_held != run.n_held {
+                findings.push(format!("run {}: {} held, found {n_held}", run.id(), run.n_held));
+            }
+            if run.state.is_terminal() && n_held > 0 {
+                findings.push(format!("run {} has ended and holds {n_held} leases", run.id()));
+            }
+        }
+    }
+
+    fn audit_leases(&self, findings: &mut Vec<String>) {
+        let mut tokens = BTreeSet::new();
+        for (at, lease) in self.leases.iter() {
+            let cell = self.runs[lease.run.0].cell(lease.task);
+            if cell.lease().map(|ix| ix.0) != Some(at) {
+                findings.push(format!("{:?} has a lease that it does not know", lease.attempt()));
+            }
+            if !tokens.insert(lease.token) {
+                findings.push(format!("token {} is in force twice", lease.token));
+            }
+        }
+        let (held, keys) = self.expected_use();
+        for (namespace, expected) in &held {
+            if self.namespaces.held(*namespace) != expected {
+                findings
+                    .push(format!("namespace {}: use differs", self.namespaces.get(*namespace)));
+            }
+        }
+        if keys != *self.gates.keys() {
+            findings.push(format!("keys {:?}, found {keys:?}", self.gates.keys()));
+        }
+    }
+
+    /// What the leases in force hold of namespaces and keys.
+    fn expected_use(&self) -> (BTreeMap<NamespaceIx, Holding>, BTreeMap<GateKey, u32>) {
+        let mut held: BTreeMap<NamespaceIx, Holding> = BTreeMap::new();
+        let mut keys = BTreeMap::new();
+        for namespace in self.namespaces.all() {
+            held.insert(namespace, Holding::default());
+        }
+        for (_, lease) in self.leases.iter() {
+            let namespace = self.runs[lease.run.0].namespace;
+            let class = self.classes.get(lease.class);
+            let entry = held.entry(namespace).or_default();
+            entry.resources.add(&class.resources);
+            entry.n_leases += 1;
+            for limit in &class.concurrency {
+                *keys.entry((namespace, limit.key.clone())).or_default() += 1;
+            }
+        }
+        (held, keys)
+    }
+
+    fn audit_ready(&self, findings: &mut Vec<String>) {
+        let mut listed: BTreeMap<RunIx, BTreeSet<kahn_model::TaskIx>> = BTreeMap::new();
+        for (_, lane) in self.ready.lanes() {
+            listed.entry(lane.run).or_default().extend(lane.tasks());
+        }
+        for (ix, run) in self.run_ix.values().map(|ix| (*ix, &self.runs[ix.0])) {
+            let is_ready = |task: &kahn_model::TaskIx| run.cell(*task).state == TaskState::Ready;
+            let expected: BTreeSet<_> = run.dag.tasks().filter(is_ready).collect();
+            if listed.remove(&ix).unwrap_or_default() != expected {
+                findings.push(format!("run {}: the ready set differs", run.id()));
+            }
+            findings.extend(pending_findings(run));
+        }
+        if !listed.values().all(BTreeSet::is_empty) {
+            findings.push("the ready set holds tasks of unknown runs".to_owned());
+        }
+    }
+
+    fn audit_workers(&self, findings: &mut Vec<String>) {
+        for worker in &self.workers {
+            let mut used = Resources::none();
+            let mut n_ahead = 0;
+            for lease in worker.leases.iter().map(|ix| &self.leases[ix.0]) {
+                if lease.holds_resources() {
+                    used.add(&lease.resources);
+                } else {
+                    n_ahead += 1;
+                }
+            }
+            if used != worker.used || n_ahead != worker.ahead.len() {
+                findings.push(format!("worker {}: use {}, found {used}", worker.id, worker.used));
+            }
+            let is_known = !worker.capacity.is_none();
+            if is_known && worker.session.is_some() && !used.fits(&worker.capacity) {
+                findings.push(format!("worker {} is given more than it has: {used}", worker.id));
+            }
+        }
+    }
+}
+
+fn pending_findings(run: &Run) -> Option<String> {
+    let differs = |task: &kahn_model::TaskIx| {
+        let cell = run.cell(*task);
+        cell.state == TaskState::Pending && cell.pending != crate::apply::open_edges(run, *task)
+    };
+    let task = run.dag.tasks().find(differs)?;
+    let (found, kept) = (crate::apply::open_edges(run, task), run.cell(task).pending);
+    Some(format!("run {}: {task:?} waits for {kept}, found {found}", run.id()))
+}

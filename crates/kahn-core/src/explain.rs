@@ -1,0 +1,198 @@
+//! Why a task is where it is, what holds it back, and what would change that.
+
+use kahn_model::{RunId, RunState, TaskIx, TaskState};
+
+use crate::core::Core;
+use crate::state::{Flags, Gate, LaneIx, Run};
+
+/// Something that a task waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocker {
+    /// What kind of thing: `task`, `run`, `key`, `breaker`, `worker` or `clock`.
+    pub kind: &'static str,
+    /// Which one.
+    pub name: String,
+    /// Where that one stands.
+    pub detail: String,
+}
+
+/// Why a task is where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Where it is.
+    pub state: TaskState,
+    /// The reason as one stable word.
+    pub code: &'static str,
+    /// The reason as a sentence.
+    pub message: String,
+    /// What it waits for; not all, where there are many.
+    pub blockers: Vec<Blocker>,
+    /// What would let it go on; empty where nothing can or need.
+    pub remedy: &'static str,
+}
+
+/// Most blockers that an explanation names.
+const BLOCKERS_MAX: usize = 20;
+
+impl Core {
+    /// Explains `task`; `None` when there is no such task.
+    #[must_use]
+    pub fn explain(&self, run: RunId, task: TaskIx) -> Option<Explanation> {
+        let run = self.state.run(run)?;
+        if !run.dag.contains(task) {
+            return None;
+        }
+        let cell = run.cell(task);
+        let mut explanation = match cell.state {
+            TaskState::Pending if cell.flags.has(Flags::EVALUATING) => {
+                plain("evaluating", "its condition and texts are being evaluated", "")
+            }
+            TaskState::Pending => pending(run, task),
+            TaskState::Ready => self.ready(run, task),
+            TaskState::Leased | TaskState::Running => self.held(run, task),
+            TaskState::BackingOff => self.backing_off(run, task),
+            _ => ended(run, task),
+        };
+        explanation.state = cell.state;
+        Some(explanation)
+    }
+
+    fn ready(&self, run: &Run, task: TaskIx) -> Explanation {
+        let found = self.state.ready.lanes().find(|(_, lane)| {
+            self.state.runs[lane.run.0].id() == run.id() && lane.tasks().any(|t| t == task)
+        });
+        let Some((lane_ix, lane)) = found else {
+            return plain("ready", "it is about to be placed", "");
+        };
+        if let Some(gate) = self.gate_of(lane_ix) {
+            return self.gated(run, lane_ix, &gate);
+        }
+        if let Some(shortage) = self.infeasibility(lane.class) {
+            let remedy = "add a worker that has what it asks for, or ask for less";
+            return plain("infeasible", &shortage, remedy);
+        }
+        if !self.state.workers.iter().any(|worker| worker.takes_leases()) {
+            return plain("no_worker", "no worker takes work", "start or uncordon a worker");
+        }
+        let ahead = lane.tasks().take_while(|t| *t != task).count();
+        let message = format!("all suitable workers are busy; {ahead} of its run go before it");
+        let mut out = plain("no_room", &message, "wait, add workers, or raise its priority");
+        let class = self.state.classes.get(lane.class);
+        out.blockers = self
+            .state
+            .workers
+            .iter()
+            .filter(|worker| worker.takes_leases() && class.suits(&worker.shape))
+            .take(BLOCKERS_MAX)
+            .map(|worker| Blocker {
+                kind: "worker",
+                name: worker.id.to_string(),
+                detail: format!("holds {} leases, has left: {}", worker.n_leases(), worker.room()),
+            })
+            .collect();
+        out
+    }
+
+    fn gated(&self, run: &Run, lane: LaneIx, gate: &Gate) -> Explanation {
+        let class = self.state.classes.get(self.state.ready.lane(lane).class);
+        match gate {
+            Gate::Run(_) if run.state == RunState::Paused => {
+                plain("paused", "its run is paused", "resume the run")
+            }
+            Gate::Run(_) => {
+                let message = format!("its run holds {} leases, as many as it may", run.n_held);
+                plain("max_parallel", &message, "wait, or submit with a higher max_parallel")
+            }
+            Gate::Key(key) => {
+                let limit =
+                    class.concurrency.iter().find(|l| l.key == key.1).map_or(0, |l| l.limit);
+                let message = format!("concurrency key {} is held {limit} times", key.1);
+                let mut out = plain("concurrency", &message, "wait, or raise the key's limit");
+                out.blockers = self.holders_of_key(&key.1);
+                out
+            }
+            Gate::Breaker(key) => {
+                let message = format!("the breaker {} is open after repeated failures", key.1);
+                plain("circuit_open", &message, "wait for its cool-down, or mend the target")
+            }
+        }
+    }
+
+    fn holders_of_key(&self, key: &kahn_model::Name) -> Vec<Blocker> {
+        self.state
+            .leases
+            .iter()
+            .filter(|(_, lease)| {
+                self.state.classes.get(lease.class).concurrency.iter().any(|l| l.key == *key)
+            })
+            .take(BLOCKERS_MAX)
+            .map(|(_, lease)| Blocker {
+                kind: "task",
+                name: self.state.runs[lease.run.0].dag.task_name(lease.task).to_owned(),
+                detail: format!("holds it in run {}", lease.run_id),
+            })
+            .collect()
+    }
+
+    fn held(&self, run: &Run, task: TaskIx) -> Explanation {
+        let Some(lease) = self.state.lease_of(run, task) else {
+            return plain("held", "a worker holds it", "");
+        };
+        let worker = &self.state.workers[lease.worker.index()];
+        let code = match (lease.started_at.is_some(), lease.is_stopping) {
+            (_, true) => "stopping",
+            (true, false) => "running",
+            (false, false) if lease.holds_resources() => "starting",
+            (false, false) => "queued_on_worker",
+        };
+        let message = format!("worker {} ({}) holds it", worker.id, worker.status.as_str());
+        plain(code, &message, "")
+    }
+
+    fn backing_off(&self, run: &Run, task: TaskIx) -> Explanation {
+        let wait = run.backoff_ends(task).map(|until| until.since(self.state.now));
+        let failure = run.failure(task).map(ToString::to_string).unwrap_or_default();
+        let message = format!(
+            "attempt {} failed ({failure}); the next is due in {:.1} s",
+            run.cell(task).attempt,
+            wait.unwrap_or_default().as_secs_f64(),
+        );
+        plain("backing_off", &message, "wait")
+    }
+}
+
+fn pending(run: &Run, task: TaskIx) -> Explanation {
+    let waiting = run.cell(task).pending;
+    let message = format!("it waits for {waiting} of its dependencies");
+    let mut out = plain("dependencies", &message, "");
+    out.blockers = run
+        .dag
+        .dependencies(task)
+        .map(|edge| edge.task)
+        .filter(|dependency| !run.cell(*dependency).state.is_terminal())
+        .take(BLOCKERS_MAX)
+        .map(|dependency| Blocker {
+            kind: "task",
+            name: run.dag.task_name(dependency).to_owned(),
+            detail: run.cell(dependency).state.to_string(),
+        })
+        .collect();
+    out
+}
+
+fn ended(run: &Run, task: TaskIx) -> Explanation {
+    let state = run.cell(task).state;
+    let because = run.failure(task).map(|failure| format!(": {failure}")).unwrap_or_default();
+    let remedy = if matches!(state, TaskState::Failed) { "retry the run" } else { "" };
+    plain("ended", &format!("it {state}{because}"), remedy)
+}
+
+fn plain(code: &'static str, message: &str, remedy: &'static str) -> Explanation {
+    Explanation {
+        state: TaskState::Pending,
+        code,
+        message: message.to_owned(),
+        blockers: Vec::new(),
+        remedy,
+    }
+}

@@ -1,0 +1,104 @@
+//! Workers report on attempts. This is the only place where an outcome is accepted.
+
+use std::time::Duration;
+
+use kahn_model::{CauseKind, Failure, Outputs, Usage};
+
+use crate::change::{Change, Then};
+use crate::command::{Command, StopReason};
+use crate::core::Core;
+use crate::event::{ReportKind, SessionId, WorkerReport};
+use crate::refusal::Refusal;
+use crate::state::{Flags, Lease, LeaseIx, LeasePhase, Run, WorkerIx};
+
+impl Core {
+    /// Takes a report. One that does not bear the token in force changes nothing: it is
+    /// acknowledged, so that the worker forgets it, and what still runs under it is stopped.
+    pub(crate) fn on_reported(
+        &mut self,
+        session: SessionId,
+        report: WorkerReport,
+    ) -> Result<(), Refusal> {
+        let worker = self.hear_from(session)?;
+        self.take_report(session, worker, report);
+        Ok(())
+    }
+
+    pub(crate) fn take_report(
+        &mut self,
+        session: SessionId,
+        worker: WorkerIx,
+        report: WorkerReport,
+    ) {
+        let WorkerReport { attempt, token, kind } = report;
+        let in_force = self
+            .state
+            .find_lease(attempt.run, attempt.task, token)
+            .filter(|ix| self.state.leases[ix.0].worker == worker);
+        let is_final = !matches!(kind, ReportKind::Started);
+        match in_force {
+            Some(lease) => self.accept(lease, kind),
+            None if !is_final => self.command(Command::Stop {
+                session,
+                attempt,
+                token,
+                reason: StopReason::Superseded,
+            }),
+            None => {}
+        }
+        if is_final {
+            self.command(Command::Acknowledge { session, attempt, token });
+        }
+    }
+
+    fn accept(&mut self, lease_ix: LeaseIx, kind: ReportKind) {
+        let lease = &self.state.leases[lease_ix.0];
+        let (run, task) = (lease.run_id, lease.task);
+        match kind {
+            ReportKind::Started if lease.phase == LeasePhase::Started => {}
+            ReportKind::Started => self.emit(Change::AttemptStarted { run, task }),
+            // An attempt that is known to have started cannot be as if it never was.
+            ReportKind::Returned if lease.phase == LeasePhase::Started => {
+                let failure = Failure::of(CauseKind::Preempted);
+                self.finish(lease_ix, Err(failure), Usage::default());
+            }
+            ReportKind::Returned => self.emit(Change::LeaseReturned { run, task }),
+            ReportKind::Finished { outcome, usage } => self.finish(lease_ix, outcome, usage),
+        }
+    }
+
+    /// Ends the attempt under a lease and decides what follows.
+    pub(crate) fn finish(
+        &mut self,
+        lease_ix: LeaseIx,
+        outcome: Result<Outputs, Failure>,
+        usage: Usage,
+    ) {
+        let lease = &self.state.leases[lease_ix.0];
+        let (run, task) = (lease.run_id, lease.task);
+        let then = follow_up(&self.state.runs[lease.run.0], lease, &outcome);
+        self.emit(Change::AttemptFinished { run, task, outcome, usage, then });
+    }
+}
+
+/// What follows an attempt that ended so.
+fn follow_up(run: &Run, lease: &Lease, outcome: &Result<Outputs, Failure>) -> Then {
+    let cell = run.cell(lease.task);
+    if cell.flags.has(Flags::CALLED_OFF) {
+        return Then::Cancel;
+    }
+    let Err(failure) = outcome else { return Then::End };
+    let retry = &run.dag.profile(lease.task).retry;
+    let kind = failure.cause.kind;
+    if kind.is_infrastructure() {
+        let crashes = u32::from(cell.crashes) + u32::from(lease.phase == LeasePhase::Started);
+        let is_poison = crashes >= retry.crash_limit.max(1);
+        return if is_poison { Then::End } else { Then::Retry { after: Duration::ZERO } };
+    }
+    let tries = u32::from(cell.tries) + 1;
+    if tries >= retry.max_attempts || !retry.on.contains(kind) {
+        return Then::End;
+    }
+    let seed = run.id().seed() ^ u64::from(lease.task.0);
+    Then::Retry { after: retry.backoff.delay(tries, seed) }
+}

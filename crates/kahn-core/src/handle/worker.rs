@@ -1,0 +1,263 @@
+//! Workers come, are heard from, fall silent and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kahn_model::{CauseKind, Failure, RunId, TaskState, Usage, WorkerId};
+
+use crate::change::Change;
+use crate::command::{Command, StopReason};
+use crate::core::Core;
+use crate::event::{Attachment, Held, SessionId};
+use crate::refusal::Refusal;
+use crate::state::{Flags, LeaseIx, LeasePhase, Shape, Timer, WorkerIx, WorkerStatus};
+
+impl Core {
+    pub(crate) fn on_worker_attached(&mut self, attachment: Attachment) {
+        let Attachment { session, worker, boot, held, unacknowledged, .. } = &attachment;
+        let (session, boot) = (*session, *boot);
+        let ix = self.state.worker_or_unknown(worker, boot);
+        if let Some(old) = self.state.workers[ix.index()].session.take() {
+            self.state.sessions.remove(&old);
+            self.command(Command::Disconnect { session: old });
+        }
+        self.state.sessions.insert(session, ix);
+        let (held, unacknowledged) = (held.clone(), unacknowledged.clone());
+        self.admit(ix, attachment);
+        self.command(Command::Welcome { session });
+        for report in unacknowledged {
+            self.take_report(session, ix, report);
+        }
+        self.reconcile(ix, session, &held);
+        self.state.settle_room(ix);
+    }
+
+    fn admit(&mut self, ix: WorkerIx, attachment: Attachment) {
+        let now = self.state.now;
+        let worker = &mut self.state.workers[ix.index()];
+        worker.boot = attachment.boot;
+        worker.session = Some(attachment.session);
+        worker.status = WorkerStatus::Attached;
+        worker.is_draining = false;
+        worker.leases_max = attachment.leases_max.max(1);
+        worker.heard_at = now;
+        worker.executors = attachment.executors.into_iter().collect();
+        worker.capacity = attachment.capacity;
+        worker.labels = attachment.labels;
+        worker.shape = Arc::new(Shape {
+            capacity: worker.capacity.clone(),
+            labels: worker.labels.clone(),
+            executors: worker.executors.clone(),
+        });
+        self.watch_silence(ix);
+    }
+
+    /// Brings what the worker holds and what it should hold together.
+    fn reconcile(&mut self, ix: WorkerIx, session: SessionId, held: &[Held]) {
+        let boot = self.state.workers[ix.index()].boot;
+        let mut theirs = BTreeMap::new();
+        for item in held {
+            let known = self.state.find_lease(item.attempt.run, item.attempt.task, item.token);
+            match known.filter(|lease| self.state.leases[lease.0].worker == ix) {
+                Some(lease) => {
+                    theirs.insert(lease, item.is_started);
+                }
+                None => self.command(Command::Stop {
+                    session,
+                    attempt: item.attempt,
+                    token: item.token,
+                    reason: StopReason::Superseded,
+                }),
+            }
+        }
+        let ours: Vec<LeaseIx> = self.state.workers[ix.index()].leases.iter().copied().collect();
+        for lease_ix in ours {
+            match theirs.get(&lease_ix) {
+                Some(is_started) => self.adopt(lease_ix, *is_started),
+                None => self.miss(lease_ix, boot),
+            }
+        }
+    }
+
+    /// Goes on with an attempt that the worker still holds.
+    fn adopt(&mut self, lease_ix: LeaseIx, is_started: bool) {
+        let lease = &mut self.state.leases[lease_ix.0];
+        // Whatever was asked on an earlier stream may never have arrived.
+        lease.is_recalled = false;
+        let (run, task, phase) = (lease.run_id, lease.task, lease.phase);
+        if is_started && phase != LeasePhase::Started {
+            self.emit(Change::AttemptStarted { run, task });
+        }
+        let is_called_off =
+            self.state.run(run).is_some_and(|r| r.cell(task).flags.has(Flags::CALLED_OFF));
+        if is_called_off {
+            self.stop(lease_ix, StopReason::Cancelled);
+        }
+    }
+
+    /// Decides about a lease that the worker does not hold. If the same start of the worker never
+    /// reported it started, it never arrived, since results are kept until they are acknowledged.
+    fn miss(&mut self, lease_ix: LeaseIx, boot: kahn_model::BootId) {
+        let lease = &self.state.leases[lease_ix.0];
+        let (run, task) = (lease.run_id, lease.task);
+        if lease.boot == boot && lease.phase != LeasePhase::Started {
+            self.emit(Change::LeaseReturned { run, task });
+        } else {
+            let failure = Failure::of(CauseKind::WorkerLost);
+            self.finish(lease_ix, Err(failure), Usage::default());
+        }
+    }
+
+    pub(crate) fn on_worker_detached(&mut self, session: SessionId) {
+        let Some(ix) = self.state.sessions.remove(&session) else { return };
+        let worker = &mut self.state.workers[ix.index()];
+        worker.session = None;
+        worker.status = WorkerStatus::Suspect;
+        self.state.pool.mark(ix);
+        let worker = &mut self.state.workers[ix.index()];
+        if worker.is_draining && worker.leases.is_empty() {
+            worker.status = WorkerStatus::Lost;
+        }
+        self.watch_silence(ix);
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, session: SessionId) -> Result<(), Refusal> {
+        self.hear_from(session).map(|_| ())
+    }
+
+    pub(crate) fn on_drain_started(&mut self, session: SessionId) -> Result<(), Refusal> {
+        let ix = self.hear_from(session)?;
+        self.state.workers[ix.index()].is_draining = true;
+        self.state.pool.mark(ix);
+        Ok(())
+    }
+
+    pub(crate) fn on_cordon_requested(
+        &mut self,
+        worker: &WorkerId,
+        is_cordoned: bool,
+    ) -> Result<(), Refusal> {
+        let ix = self.worker_or_refuse(worker)?;
+        self.state.workers[ix.index()].is_cordoned = is_cordoned;
+        self.state.pool.mark(ix);
+        Ok(())
+    }
+
+    pub(crate) fn on_drain_requested(&mut self, worker: &WorkerId) -> Result<(), Refusal> {
+        let ix = self.worker_or_refuse(worker)?;
+        let entry = &mut self.state.workers[ix.index()];
+        entry.is_draining = true;
+        self.state.pool.mark(ix);
+        let entry = &self.state.workers[ix.index()];
+        if let Some(session) = entry.session {
+            self.command(Command::Drain { session });
+        }
+        Ok(())
+    }
+
+    fn worker_or_refuse(&self, id: &WorkerId) -> Result<WorkerIx, Refusal> {
+        self.state.worker_ix.get(id).copied().ok_or_else(|| Refusal::UnknownWorker(id.clone()))
+    }
+
+    /// Takes note that a worker lives.
+    pub(crate) fn hear_from(&mut self, session: SessionId) -> Result<WorkerIx, Refusal> {
+        let ix = *self.state.sessions.get(&session).ok_or(Refusal::StaleSession)?;
+        let now = self.state.now;
+        let worker = &mut self.state.workers[ix.index()];
+        worker.heard_at = now;
+        if worker.status != WorkerStatus::Attached {
+            worker.status = WorkerStatus::Attached;
+            self.state.pool.mark(ix);
+        }
+        Ok(ix)
+    }
+
+    /// Makes sure that silence will be noticed. One timer per worker; it moves itself on.
+    pub(crate) fn watch_silence(&mut self, ix: WorkerIx) {
+        let worker = &mut self.state.workers[ix.index()];
+        if worker.has_silence_timer {
+            return;
+        }
+        worker.has_silence_timer = true;
+        let at = worker.heard_at + self.state.settings.suspect_after;
+        self.state.timers.set(at, Timer::Silence(ix));
+    }
+
+    /// Looks whether a worker was heard from.
+    pub(crate) fn on_silence(&mut self, ix: WorkerIx) {
+        let (now, settings) = (self.state.now, &self.state.settings);
+        let (suspect_after, lease_ttl) = (settings.suspect_after, settings.lease_ttl);
+        let worker = &mut self.state.workers[ix.index()];
+        worker.has_silence_timer = false;
+        let silence = now.since(worker.heard_at);
+        if worker.status == WorkerStatus::Lost && worker.leases.is_empty() {
+            return;
+        }
+        if silence >= lease_ttl {
+            self.lose(ix);
+            return;
+        }
+        let next = if silence >= suspect_after {
+            worker.status = WorkerStatus::Suspect;
+            self.state.pool.mark(ix);
+            worker.heard_at + lease_ttl
+        } else {
+            worker.heard_at + suspect_after
+        };
+        self.state.workers[ix.index()].has_silence_timer = true;
+        self.state.timers.set(next, Timer::Silence(ix));
+    }
+
+    /// Gives a worker up, and all it held.
+    fn lose(&mut self, ix: WorkerIx) {
+        let worker = &mut self.state.workers[ix.index()];
+        worker.status = WorkerStatus::Lost;
+        self.state.pool.mark(ix);
+        let worker = &mut self.state.workers[ix.index()];
+        let id = worker.id.clone();
+        let leases: Vec<LeaseIx> = worker.leases.iter().copied().collect();
+        if let Some(session) = worker.session.take() {
+            self.state.sessions.remove(&session);
+            self.command(Command::Disconnect { session });
+        }
+        let runs: BTreeSet<RunId> =
+            leases.iter().map(|lease| self.state.leases[lease.0].run_id).collect();
+        for run in runs {
+            self.emit(Change::WorkerLost { run, worker: id.clone() });
+        }
+        for lease in leases {
+            let failure = Failure::of(CauseKind::WorkerLost);
+            self.finish(lease, Err(failure), Usage::default());
+        }
+    }
+
+    /// What [`Core::begin`] promises.
+    pub(crate) fn resume_after_takeover(&mut self) {
+        let now = self.state.now;
+        for at in 0..self.state.workers.len() {
+            let ix = WorkerIx(u32::try_from(at).expect("invariant: below 2^32 workers"));
+            let worker = &mut self.state.workers[at];
+            if worker.session.is_none() && !worker.leases.is_empty() {
+                worker.heard_at = now;
+                worker.status = WorkerStatus::Suspect;
+                self.watch_silence(ix);
+            }
+        }
+        self.state.effects = crate::state::Effects::default();
+        let unanswered: Vec<_> = self
+            .state
+            .runs()
+            .flat_map(|run| run.dag.tasks().map(move |task| (run, task)))
+            .filter(|(run, task)| {
+                let cell = run.cell(*task);
+                cell.state == TaskState::Pending
+                    && cell.flags.has(Flags::EVALUATING)
+                    && !cell.flags.has(Flags::EVALUATED)
+            })
+            .map(|(run, task)| (run.id(), task))
+            .collect();
+        for (run, task) in unanswered {
+            self.command(Command::Evaluate { run, task });
+        }
+    }
+}

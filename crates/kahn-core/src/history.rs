@@ -1,0 +1,125 @@
+//! What happened in a run, as it is shown: one small record each.
+
+use kahn_model::{Cause, CauseKind, TaskIx, Timestamp};
+
+/// What kind of thing happened. The words are those of `kahn events` and are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the variants are their own words")]
+pub enum RecordKind {
+    RunSubmitted = 0,
+    RunPaused = 1,
+    RunResumed = 2,
+    RunCancelling = 3,
+    RunRetried = 4,
+    RunSucceeded = 5,
+    RunFailed = 6,
+    RunCancelled = 7,
+    TaskReady = 8,
+    TaskLeased = 9,
+    TaskReturned = 10,
+    TaskStarted = 11,
+    TaskSucceeded = 12,
+    TaskFailed = 13,
+    TaskRetried = 14,
+    TaskSkipped = 15,
+    TaskCancelled = 16,
+    WorkerLost = 17,
+}
+
+impl RecordKind {
+    /// All kinds there are, in order of their numbers.
+    pub const ALL: [Self; 18] = [
+        Self::RunSubmitted,
+        Self::RunPaused,
+        Self::RunResumed,
+        Self::RunCancelling,
+        Self::RunRetried,
+        Self::RunSucceeded,
+        Self::RunFailed,
+        Self::RunCancelled,
+        Self::TaskReady,
+        Self::TaskLeased,
+        Self::TaskReturned,
+        Self::TaskStarted,
+        Self::TaskSucceeded,
+        Self::TaskFailed,
+        Self::TaskRetried,
+        Self::TaskSkipped,
+        Self::TaskCancelled,
+        Self::WorkerLost,
+    ];
+
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Its number in records and on the wire; stable.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The word for it in JSON; stable.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RunSubmitted => "run_submitted",
+            Self::RunPaused => "run_paused",
+            Self::RunResumed => "run_resumed",
+            Self::RunCancelling => "run_cancelling",
+            Self::RunRetried => "run_retried",
+            Self::RunSucceeded => "run_succeeded",
+            Self::RunFailed => "run_failed",
+            Self::RunCancelled => "run_cancelled",
+            Self::TaskReady => "task_ready",
+            Self::TaskLeased => "task_leased",
+            Self::TaskReturned => "task_returned",
+            Self::TaskStarted => "task_started",
+            Self::TaskSucceeded => "task_succeeded",
+            Self::TaskFailed => "task_failed",
+            Self::TaskRetried => "task_retried",
+            Self::TaskSkipped => "task_skipped",
+            Self::TaskCancelled => "task_cancelled",
+            Self::WorkerLost => "worker_lost",
+        }
+    }
+}
+
+/// One thing that happened in a run. Its sequence number is its position, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When the coordinator decided it.
+    pub at: Timestamp,
+    /// The exit code or signal of the cause; zero for other causes.
+    pub code: i32,
+    /// The task; [`Record::NO_TASK`] for the run itself.
+    pub task: u32,
+    /// The attempt; zero where none is meant.
+    pub attempt: u16,
+    /// Position in [`crate::Run::workers`], plus one; zero where none is meant.
+    pub worker: u16,
+    /// What happened.
+    pub kind: RecordKind,
+    /// Why, where there is a why.
+    pub cause: Option<CauseKind>,
+}
+
+impl Record {
+    /// Stands in [`Record::task`] for the run itself.
+    pub const NO_TASK: u32 = u32::MAX;
+
+    /// The task that it is about.
+    #[must_use]
+    pub fn task(&self) -> Option<TaskIx> {
+        (self.task != Self::NO_TASK).then_some(TaskIx(self.task))
+    }
+
+    /// The cause with its number.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause.map(|kind| Cause { kind, code: self.code })
+    }
+}

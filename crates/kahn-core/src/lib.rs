@@ -1,0 +1,41 @@
+//! The coordinator's state machine and scheduler.
+//!
+//! Pure: events come in, each with the time at which it was observed; changes and commands come
+//! out. Nothing here reads a clock, draws a random number, does IO or waits. The same code decides
+//! in production, replays the log after a crash and runs in the simulator.
+//!
+//! Start reading at [`Core`].
+
+mod core;
+mod event;
+
+mod change;
+mod command;
+mod history;
+mod refusal;
+
+mod apply;
+mod handle;
+mod schedule;
+mod state;
+
+mod audit;
+mod explain;
+pub mod log;
+mod outbox;
+mod settings;
+mod snapshot;
+
+pub use change::{Change, Submission, Then, Verdict};
+pub use command::{Command, Grant, StopReason};
+pub use core::{Core, Step};
+pub use event::{Attachment, Event, Held, ReportKind, RetryScope, SessionId, WorkerReport};
+pub use explain::{Blocker, Explanation};
+pub use history::{Record, RecordKind};
+pub use outbox::{Batch, Outbox};
+pub use refusal::Refusal;
+pub use settings::{Settings, Spreading};
+pub use snapshot::{CellSnapshot, LeaseSnapshot, RunSnapshot, Snapshot};
+pub use state::{
+    Breaker, Cell, Counts, Lease, LeaseIx, Run, RunIx, State, Worker, WorkerIx, WorkerStatus,
+};

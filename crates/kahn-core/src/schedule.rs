@@ -1,0 +1,119 @@
+//! Which ready task goes where.
+//!
+//! A pass looks at the best head of each class, in the order of fair share between namespaces,
+//! priority, b-level and age, and at groups of workers that are alike; never at every task, and
+//! never at every worker where many are alike.
+
+mod choose;
+mod fairness;
+mod feasible;
+mod gate;
+mod pool;
+mod prefetch;
+mod recall;
+mod reserve;
+
+use std::collections::BTreeSet;
+
+use kahn_model::TaskIx;
+
+pub(crate) use pool::Pool;
+
+use crate::change::Change;
+use crate::command::{Command, Grant};
+use crate::core::Core;
+use crate::state::{ClassIx, LaneIx, WorkerIx};
+use reserve::Reservations;
+
+/// What one pass has found out so far.
+#[derive(Debug, Default)]
+struct Pass {
+    /// Classes for which there is no room.
+    full: BTreeSet<ClassIx>,
+    reservations: Reservations,
+    n_granted: usize,
+}
+
+impl Core {
+    /// Whether the last pass ended for its limit and not for want of room.
+    #[must_use]
+    pub fn has_more_to_place(&self) -> bool {
+        self.state.pool.has_more
+    }
+
+    /// Fills the room there is.
+    pub(crate) fn schedule(&mut self) {
+        self.state.refresh_pool();
+        self.state.pool.has_more = false;
+        if self.state.pool.is_empty() {
+            return;
+        }
+        let mut pass = Pass::default();
+        self.fill_room(&mut pass);
+        self.fill_ahead(&mut pass);
+        self.state.pool.has_more = pass.n_granted >= self.state.settings.grants_per_pass;
+        if self.state.n_ready() == 0 {
+            self.recall_for_idle_workers();
+        }
+    }
+
+    fn fill_room(&mut self, pass: &mut Pass) {
+        while pass.n_granted < self.state.settings.grants_per_pass {
+            let Some((class, lane)) = self.next_lane(&pass.full) else { return };
+            if let Some(gate) = self.gate_of(lane) {
+                self.state.ready.park(lane);
+                self.state.gates.park(gate, lane);
+                continue;
+            }
+            match self.choose(class, &pass.reservations) {
+                Some(worker) => {
+                    self.grant(lane, worker);
+                    pass.n_granted += 1;
+                }
+                None => {
+                    pass.full.insert(class);
+                    self.schedule_watch_over(class);
+                    self.reserve_for(class, pass);
+                }
+            }
+        }
+    }
+
+    /// Grants the head of a lane to a worker.
+    fn grant(&mut self, lane: LaneIx, worker: WorkerIx) {
+        let lane = self.state.ready.lane(lane);
+        let (_, task) = lane.head().expect("invariant: open lanes are not empty");
+        let run_ix = lane.run;
+        let token = self.mint();
+        let run = &self.state.runs[run_ix.0];
+        let to = &self.state.workers[worker.index()];
+        let change = Change::LeaseGranted {
+            run: run.id(),
+            task,
+            number: u32::from(run.cell(task).attempt) + 1,
+            token,
+            worker: to.id.clone(),
+            boot: to.boot,
+        };
+        let session = to.session;
+        self.emit(change);
+        self.state.refresh_worker(worker);
+        let grant = Box::new(self.describe_grant(run_ix.0, task));
+        if let Some(session) = session {
+            self.command(Command::Grant { session, grant });
+        }
+    }
+
+    fn describe_grant(&self, run: u32, task: TaskIx) -> Grant {
+        let run = &self.state.runs[run];
+        let lease = self.state.lease_of(run, task).expect("invariant: just granted");
+        Grant {
+            attempt: lease.attempt(),
+            token: lease.token,
+            dag: std::sync::Arc::clone(&run.dag),
+            work: std::sync::Arc::clone(run.work(task)),
+            resources: std::sync::Arc::clone(&lease.resources),
+            timed_out: run.overruns.get(&task).map_or(0, |overruns| overruns.time),
+        }
+    }
+}

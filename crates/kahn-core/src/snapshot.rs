@@ -1,0 +1,329 @@
+//! A picture of the durable part of the state, to be stored and to start from again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kahn_model::{
+    BootId, Failure, Name, Namespace, Outputs, Partition, RunState, TaskIx, TaskState, Timestamp,
+    Token, When, Work, WorkerId,
+};
+
+use crate::change::Submission;
+use crate::history::Record;
+use crate::state::{
+    Breaker, Cell, Flags, Lease, LeaseIx, LeasePhase, Overruns, Run, RunIx, State, Timer,
+};
+
+/// Where one task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellSnapshot {
+    /// Its state.
+    pub state: TaskState,
+    /// What is known of its dependencies and attempts, as bits; stable.
+    pub flags: u8,
+    /// The number of the latest attempt.
+    pub attempt: u16,
+    /// Attempts that count against its own retries.
+    pub tries: u16,
+    /// Attempts lost while they ran.
+    pub crashes: u8,
+    /// Dependencies that are not resolved.
+    pub pending: u32,
+    /// Its turn among the ready; zero unless it is.
+    pub age: u32,
+}
+
+/// One lease in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseSnapshot {
+    /// The task.
+    pub task: TaskIx,
+    /// The token.
+    pub token: Token,
+    /// Who holds it.
+    pub worker: WorkerId,
+    /// Which start of it.
+    pub boot: BootId,
+    /// When it was granted.
+    pub granted_at: Timestamp,
+    /// When its attempt started.
+    pub started_at: Option<Timestamp>,
+}
+
+/// The durable part of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSnapshot {
+    /// What was submitted.
+    pub submission: Arc<Submission>,
+    /// Where it stands.
+    pub state: RunState,
+    /// When it was taken on.
+    pub submitted_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Why it is or was called off.
+    pub cancelled: Option<Failure>,
+    /// Whether its failure policy has called off the rest.
+    pub is_halted: bool,
+    /// Tasks that failed for good.
+    pub n_failures: u32,
+    /// Where each task stands.
+    pub cells: Vec<CellSnapshot>,
+    /// What happened.
+    pub history: Vec<Record>,
+    /// The workers that the history names.
+    pub workers: Vec<WorkerId>,
+    /// What tasks gave.
+    pub outputs: BTreeMap<TaskIx, Arc<Outputs>>,
+    /// Why tasks failed.
+    pub failures: BTreeMap<TaskIx, Failure>,
+    /// Works in place of those of the DAG.
+    pub rendered: BTreeMap<TaskIx, Arc<Work>>,
+    /// Until when tasks back off.
+    pub backoffs: BTreeMap<TaskIx, Timestamp>,
+    /// Attempts that ran out of memory and out of time, by task.
+    pub overruns: BTreeMap<TaskIx, (u32, u32)>,
+    /// Dependencies that no longer hold their dependents back.
+    pub expired: BTreeSet<(TaskIx, TaskIx)>,
+    /// Since when tasks wait for their timed dependencies alone.
+    pub waiting_since: BTreeMap<TaskIx, Timestamp>,
+    /// The leases in force.
+    pub leases: Vec<LeaseSnapshot>,
+}
+
+/// The durable part of the state of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The latest time that the partition knows of.
+    pub at: Timestamp,
+    /// Its runs.
+    pub runs: Vec<RunSnapshot>,
+    /// Breakers with something to remember: failures in a row, and until when it is open.
+    pub breakers: Vec<(Namespace, Name, u32, Option<Timestamp>)>,
+}
+
+impl State {
+    /// A picture of one partition.
+    ///
+    /// Breakers are shared by all partitions, so the picture of each has them all.
+    #[must_use]
+    pub fn snapshot(&self, partition: Partition) -> Snapshot {
+        let runs = self
+            .runs()
+            .filter(|run| self.partition_of(run.id()) == partition)
+            .map(|run| self.snapshot_run(run))
+            .collect();
+        let breakers = self
+            .gates
+            .breakers()
+            .filter(|(_, breaker)| breaker.failures > 0 || breaker.open_until.is_some())
+            .map(|((namespace, key), breaker)| {
+                let namespace = self.namespaces.get(*namespace).clone();
+                (namespace, key.clone(), breaker.failures, breaker.open_until)
+            })
+            .collect();
+        Snapshot { at: self.now, runs, breakers }
+    }
+
+    /// A picture of one run.
+    #[must_use]
+    pub fn snapshot_run(&self, run: &Run) -> RunSnapshot {
+        let leases = run
+            .dag
+            .tasks()
+            .filter_map(|task| self.lease_of(run, task))
+            .map(|lease| LeaseSnapshot {
+                task: lease.task,
+                token: lease.token,
+                worker: self.workers[lease.worker.index()].id.clone(),
+                boot: lease.boot,
+                granted_at: lease.granted_at,
+                started_at: lease.started_at,
+            })
+            .collect();
+        let overruns = run.overruns.iter().map(|(task, o)| (*task, (o.memory, o.time))).collect();
+        RunSnapshot {
+            submission: Arc::clone(&run.submission),
+            state: run.state,
+            submitted_at: run.submitted_at,
+            finished_at: run.finished_at,
+            cancelled: run.cancelled.clone(),
+            is_halted: run.is_halted,
+            n_failures: run.n_failures,
+            cells: run.cells.iter().map(picture).collect(),
+            history: run.history.clone(),
+            workers: run.workers.clone(),
+            outputs: run.outputs.clone(),
+            failures: run.failures.clone(),
+            rendered: run.rendered.clone(),
+            backoffs: run.backoffs.clone(),
+            overruns,
+            expired: run.expired.clone(),
+            waiting_since: run.waiting_since.clone(),
+            leases,
+        }
+    }
+
+    pub(crate) fn restore(&mut self, snapshot: Snapshot) {
+        self.now = self.now.max(snapshot.at);
+        for (namespace, key, failures, open_until) in snapshot.breakers {
+            let key = (self.namespaces.intern(&namespace), key);
+            let breaker = Breaker { failures, open_until, ..self.gates.breaker(&key) };
+            self.gates.set_breaker(key.clone(), breaker);
+            if let Some(until) = open_until {
+                self.timers.set(until, Timer::CoolDown(key));
+            }
+        }
+        for run in snapshot.runs {
+            self.restore_run(run);
+        }
+    }
+
+    fn restore_run(&mut self, snapshot: RunSnapshot) {
+        let ready = ready_in_order(&snapshot.cells);
+        let leases = snapshot.leases.clone();
+        let id = snapshot.submission.run;
+        let namespace = self.namespaces.intern(&snapshot.submission.namespace);
+        let ix = RunIx(self.runs.insert(rebuild(snapshot, namespace)));
+        self.run_ix.insert(id, ix);
+        for task in ready {
+            self.enter_ready(ix, task);
+        }
+        for lease in leases {
+            self.restore_lease(ix, &lease);
+        }
+        self.restore_timers(ix);
+    }
+
+    fn restore_lease(&mut self, ix: RunIx, snapshot: &LeaseSnapshot) {
+        let worker = self.worker_or_unknown(&snapshot.worker, snapshot.boot);
+        let class = self.class_of(ix, snapshot.task);
+        let run = &self.runs[ix.0];
+        let lease = Lease {
+            token: snapshot.token,
+            number: u32::from(run.cell(snapshot.task).attempt),
+            task: snapshot.task,
+            run_id: run.id(),
+            boot: snapshot.boot,
+            granted_at: snapshot.granted_at,
+            started_at: None,
+            run: ix,
+            worker,
+            class,
+            phase: LeasePhase::Ahead,
+            is_stopping: false,
+            is_recalled: false,
+            resources: Arc::clone(&self.classes.get(class).resources),
+        };
+        let lease_ix = LeaseIx(self.leases.insert(lease));
+        let run = &mut self.runs[ix.0];
+        run.cell_mut(snapshot.task).set_lease(lease_ix);
+        run.n_held += 1;
+        self.take(lease_ix);
+        if let Some(at) = snapshot.started_at {
+            self.note_started(lease_ix, at);
+        }
+    }
+
+    /// Sets the clocks that run. Those of attempts get their full span again.
+    fn restore_timers(&mut self, ix: RunIx) {
+        let run = &self.runs[ix.0];
+        let (id, dag) = (run.id(), Arc::clone(&run.dag));
+        if let (Some(timeout), false) = (dag.policy().timeout, run.state.is_terminal()) {
+            self.timers.set(run.submitted_at + timeout, Timer::Deadline(id));
+        }
+        for (task, until) in run.backoffs.clone() {
+            self.timers.set(until, Timer::Backoff(id, task));
+        }
+        for (task, since) in self.runs[ix.0].waiting_since.clone() {
+            for (dependency, timeout) in dag.timed_dependencies(task) {
+                self.timers.set(since + timeout, Timer::Dependency(id, task, dependency));
+            }
+        }
+        for task in dag.tasks() {
+            self.restore_attempt_timers(ix, task);
+        }
+    }
+
+    fn restore_attempt_timers(&mut self, ix: RunIx, task: TaskIx) {
+        let run = &self.runs[ix.0];
+        let Some(token) = self.lease_of(run, task).map(|lease| lease.token) else { return };
+        let timeouts = run.dag.profile(task).timeouts;
+        let id = run.id();
+        if run.cell(task).state == TaskState::Running {
+            self.set_run_timer(ix, task);
+        } else if let Some(timeout) = timeouts.start {
+            self.timers.set(self.now + timeout, Timer::Start(id, task, token));
+        }
+    }
+}
+
+fn picture(cell: &Cell) -> CellSnapshot {
+    CellSnapshot {
+        state: cell.state,
+        flags: cell.flags.0,
+        attempt: cell.attempt,
+        tries: cell.tries,
+        crashes: cell.crashes,
+        pending: cell.pending,
+        age: if cell.state == TaskState::Ready { cell.age() } else { 0 },
+    }
+}
+
+fn ready_in_order(cells: &[CellSnapshot]) -> Vec<TaskIx> {
+    let mut ready: Vec<(u32, TaskIx)> = cells
+        .iter()
+        .enumerate()
+        .filter(|(_, cell)| cell.state == TaskState::Ready)
+        .map(|(at, cell)| (cell.age, TaskIx::from_index(at)))
+        .collect();
+    ready.sort_unstable();
+    ready.into_iter().map(|(_, task)| task).collect()
+}
+
+fn rebuild(snapshot: RunSnapshot, namespace: crate::state::NamespaceIx) -> Run {
+    let dag = Arc::clone(&snapshot.submission.dag);
+    let mut counts = [0; TaskState::ALL.len()];
+    let cells = snapshot
+        .cells
+        .iter()
+        .map(|cell| {
+            counts[usize::from(cell.state.number())] += 1;
+            Cell::restored(cell, Flags(cell.flags))
+        })
+        .collect();
+    let overruns = snapshot
+        .overruns
+        .into_iter()
+        .map(|(task, (memory, time))| (task, Overruns { memory, time }))
+        .collect();
+    let worker_positions = (1..).zip(&snapshot.workers).map(|(at, id)| (id.clone(), at)).collect();
+    Run {
+        state: snapshot.state,
+        submitted_at: snapshot.submitted_at,
+        finished_at: snapshot.finished_at,
+        cancelled: snapshot.cancelled,
+        is_halted: snapshot.is_halted,
+        n_failures: snapshot.n_failures,
+        n_held: 0,
+        counts,
+        history: snapshot.history,
+        worker_positions,
+        workers: snapshot.workers,
+        namespace,
+        cells,
+        b_levels: crate::apply::b_levels(&dag),
+        outputs: snapshot.outputs,
+        failures: snapshot.failures,
+        rendered: snapshot.rendered,
+        backoffs: snapshot.backoffs,
+        overruns,
+        expired: snapshot.expired,
+        waiting_since: snapshot.waiting_since,
+        has_started_dependents: dag.has_dependency_when(When::Started),
+        classes: BTreeMap::new(),
+        lanes: BTreeMap::new(),
+        submission: snapshot.submission,
+        dag,
+    }
+}

@@ -1,0 +1,203 @@
+//! The ready set: tasks that may be leased now, in the order in which they should be.
+//!
+//! Tasks of one run and one class wait in one *lane*, since whatever holds one of them back holds
+//! back all. A scheduling pass looks at the heads of open lanes, never at every task.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use kahn_model::TaskIx;
+
+use super::NamespaceIx;
+use super::classes::ClassIx;
+use super::run::RunIx;
+use super::slab::Slab;
+
+/// Position of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LaneIx(pub u32);
+
+/// Who goes first: the smaller rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    pub run_priority: Reverse<i32>,
+    pub task_priority: Reverse<i32>,
+    pub b_level: Reverse<u64>,
+    pub age: u32,
+}
+
+/// Ready tasks of one run and one class.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub run: RunIx,
+    pub namespace: NamespaceIx,
+    pub class: ClassIx,
+    tasks: BTreeSet<(Rank, TaskIx)>,
+    is_parked: bool,
+}
+
+impl Lane {
+    pub(crate) fn head(&self) -> Option<(Rank, TaskIx)> {
+        self.tasks.first().copied()
+    }
+
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = TaskIx> + '_ {
+        self.tasks.iter().map(|(_, task)| *task)
+    }
+}
+
+/// All ready tasks.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    lanes: Slab<Lane>,
+    /// Heads of the lanes that are not parked and not empty.
+    open: BTreeMap<NamespaceIx, BTreeMap<ClassIx, BTreeSet<(Rank, LaneIx)>>>,
+    n_tasks: usize,
+    next_age: u32,
+}
+
+impl Ready {
+    pub(crate) fn len(&self) -> usize {
+        self.n_tasks
+    }
+
+    pub(crate) fn next_age(&mut self) -> u32 {
+        self.next_age = self.next_age.wrapping_add(1);
+        self.next_age
+    }
+
+    pub(crate) fn add_lane(
+        &mut self,
+        run: RunIx,
+        namespace: NamespaceIx,
+        class: ClassIx,
+    ) -> LaneIx {
+        let lane = Lane { run, namespace, class, tasks: BTreeSet::new(), is_parked: false };
+        LaneIx(self.lanes.insert(lane))
+    }
+
+    pub(crate) fn remove_lane(&mut self, lane: LaneIx) {
+        self.close_head(lane);
+        let gone = self.lanes.remove(lane.0);
+        self.n_tasks -= gone.tasks.len();
+    }
+
+    pub(crate) fn lane(&self, lane: LaneIx) -> &Lane {
+        &self.lanes[lane.0]
+    }
+
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = (LaneIx, &Lane)> {
+        self.lanes.iter().map(|(at, lane)| (LaneIx(at), lane))
+    }
+
+    pub(crate) fn insert(&mut self, lane: LaneIx, rank: Rank, task: TaskIx) {
+        let head = self.lanes[lane.0].head();
+        self.n_tasks += 1;
+        if head.is_some_and(|(first, _)| first < rank) {
+            self.lanes[lane.0].tasks.insert((rank, task));
+            return;
+        }
+        self.close_head(lane);
+        self.lanes[lane.0].tasks.insert((rank, task));
+        self.open_head(lane);
+    }
+
+    pub(crate) fn remove(&mut self, lane: LaneIx, rank: Rank, task: TaskIx) {
+        self.close_head(lane);
+        let was_there = self.lanes[lane.0].tasks.remove(&(rank, task));
+        assert!(was_there, "{task:?} was in the ready set under this rank");
+        self.n_tasks -= 1;
+        self.open_head(lane);
+    }
+
+    pub(crate) fn park(&mut self, lane: LaneIx) {
+        self.close_head(lane);
+        self.lanes[lane.0].is_parked = true;
+    }
+
+    pub(crate) fn unpark(&mut self, lane: LaneIx) {
+        if self.lanes[lane.0].is_parked {
+            self.lanes[lane.0].is_parked = false;
+            self.open_head(lane);
+        }
+    }
+
+    /// Namespaces with something that is not held back.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = NamespaceIx> + '_ {
+        self.open.keys().copied()
+    }
+
+    /// The heads of the lanes of `namespace`, the best of each class.
+    pub(crate) fn heads(
+        &self,
+        namespace: NamespaceIx,
+    ) -> impl Iterator<Item = (Rank, ClassIx, LaneIx)> + '_ {
+        self.open
+            .get(&namespace)
+            .into_iter()
+            .flatten()
+            .filter_map(|(class, heads)| heads.first().map(|(rank, lane)| (*rank, *class, *lane)))
+    }
+
+    fn close_head(&mut self, lane: LaneIx) {
+        let entry = &self.lanes[lane.0];
+        let (Some((rank, _)), false) = (entry.head(), entry.is_parked) else { return };
+        let (namespace, class) = (entry.namespace, entry.class);
+        let Some(classes) = self.open.get_mut(&namespace) else { return };
+        if let Some(heads) = classes.get_mut(&class) {
+            heads.remove(&(rank, lane));
+            if heads.is_empty() {
+                classes.remove(&class);
+            }
+        }
+        if classes.is_empty() {
+            self.open.remove(&namespace);
+        }
+    }
+
+    fn open_head(&mut self, lane: LaneIx) {
+        let entry = &self.lanes[lane.0];
+        let (Some((rank, _)), false) = (entry.head(), entry.is_parked) else { return };
+        let classes = self.open.entry(entry.namespace).or_default();
+        classes.entry(entry.class).or_default().insert((rank, lane));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rank(b_level: u64, age: u32) -> Rank {
+        Rank { run_priority: Reverse(0), task_priority: Reverse(0), b_level: Reverse(b_level), age }
+    }
+
+    #[test]
+    fn the_longest_path_goes_first_and_then_the_oldest() {
+        let mut ready = Ready::default();
+        let lane = ready.add_lane(RunIx(0), NamespaceIx(0), ClassIx(0));
+        ready.insert(lane, rank(5, 2), TaskIx(2));
+        ready.insert(lane, rank(9, 3), TaskIx(3));
+        ready.insert(lane, rank(5, 1), TaskIx(1));
+        let mut order = Vec::new();
+        while let Some((rank, task)) = ready.lane(lane).head() {
+            assert_eq!(ready.heads(NamespaceIx(0)).next(), Some((rank, ClassIx(0), lane)));
+            ready.remove(lane, rank, task);
+            order.push(task.0);
+        }
+        assert_eq!(order, [3, 1, 2]);
+        assert_eq!(ready.heads(NamespaceIx(0)).next(), None);
+    }
+
+    #[test]
+    fn a_parked_lane_is_not_looked_at_until_it_is_open_again() {
+        let mut ready = Ready::default();
+        let lane = ready.add_lane(RunIx(0), NamespaceIx(0), ClassIx(0));
+        ready.insert(lane, rank(1, 1), TaskIx(1));
+        ready.park(lane);
+        ready.insert(lane, rank(2, 2), TaskIx(2));
+        assert_eq!(ready.namespaces().count(), 0);
+        ready.unpark(lane);
+        assert_eq!(ready.heads(NamespaceIx(0)).next(), Some((rank(2, 2), ClassIx(0), lane)));
+        assert_eq!(ready.len(), 2);
+    }
+}

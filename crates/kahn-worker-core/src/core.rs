@@ -1,0 +1,369 @@
+//! The worker's decisions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kahn_model::{CauseKind, Failure, OnDisconnect, Resources, Timestamp, Token, Usage};
+
+use crate::command::Command;
+use crate::event::{Event, HeldAttempt, Inventory, Lease, Outcome, Report, ReportKind, StopReason};
+use crate::outbound::Outbound;
+
+/// What an operator may choose about a worker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What attempts may hold together.
+    pub capacity: Resources,
+    /// Time between two signs of life.
+    pub heartbeat_period: Duration,
+    /// How long before the coordinator may give an attempt to another the worker must have
+    /// stopped it, where it is to be stopped: covers the difference in speed of two clocks.
+    pub fence_margin: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            capacity: Resources::none(),
+            heartbeat_period: Duration::from_secs(1),
+            fence_margin: Duration::from_secs(2),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Held<P> {
+    lease: Lease<P>,
+    phase: Phase,
+    is_stopping: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waits for room.
+    Queued,
+    /// Handed to its executor.
+    Starting,
+    /// Runs.
+    Started,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Down,
+    /// Open, the inventory not taken yet.
+    Greeting,
+    Up,
+}
+
+/// The worker's state machine.
+///
+/// Each event goes to [`WorkerCore::handle`]; reports are taken with [`WorkerCore::take_reports`]
+/// whenever the stream can take more; and when [`WorkerCore::next_deadline`] has come, the event
+/// is [`Event::DeadlineReached`].
+#[derive(Debug)]
+pub struct WorkerCore<P> {
+    settings: Settings,
+    used: Resources,
+    held: BTreeMap<Token, Held<P>>,
+    /// Leases that wait for room, in the order in which they were granted.
+    queue: BTreeSet<Token>,
+    unacknowledged: BTreeMap<Token, Report>,
+    outbound: Outbound,
+    link: Link,
+    is_draining: bool,
+    lease_ttl: Duration,
+    /// When the last heartbeat was sent that the coordinator is known to have noted.
+    contact_at: Timestamp,
+    heartbeats: BTreeMap<u64, Timestamp>,
+    next_heartbeat: u64,
+    heartbeat_due: Timestamp,
+    commands: Vec<Command<P>>,
+}
+
+impl<P: Clone> WorkerCore<P> {
+    /// A worker that holds nothing, with the reports that an earlier start of it left behind.
+    #[must_use]
+    pub fn new(settings: Settings, left_behind: Vec<Report>) -> Self {
+        Self {
+            settings,
+            used: Resources::none(),
+            held: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            unacknowledged: left_behind.into_iter().map(|r| (r.token, r)).collect(),
+            outbound: Outbound::default(),
+            link: Link::Down,
+            is_draining: false,
+            lease_ttl: Duration::from_secs(15),
+            contact_at: Timestamp::ZERO,
+            heartbeats: BTreeMap::new(),
+            next_heartbeat: 0,
+            heartbeat_due: Timestamp::ZERO,
+            commands: Vec::new(),
+        }
+    }
+
+    /// Takes one event at `now`, on the worker's own clock, and says what to do.
+    pub fn handle(&mut self, now: Timestamp, event: Event<P>) -> Vec<Command<P>> {
+        match event {
+            Event::Connected => self.on_connected(),
+            Event::Disconnected => self.on_disconnected(),
+            Event::Welcomed { lease_ttl } => self.on_welcomed(now, lease_ttl),
+            Event::HeartbeatAcknowledged { number } => self.on_heartbeat_acknowledged(number),
+            Event::Leased(lease) => self.on_leased(lease),
+            Event::StopRequested { token, reason } => self.on_stop_requested(token, reason),
+            Event::RecallRequested { token } => self.on_recall_requested(token),
+            Event::Acknowledged { token } => self.on_acknowledged(token),
+            Event::DrainRequested => self.on_drain_requested(),
+            Event::AttemptStarted { token } => self.on_started(token),
+            Event::AttemptFinished { token, outcome, usage } => {
+                self.on_finished(token, outcome, usage);
+            }
+            Event::DeadlineReached => self.on_deadline(now),
+        }
+        std::mem::take(&mut self.commands)
+    }
+
+    /// Takes up to `max` reports to be sent; nothing while no inventory was taken.
+    pub fn take_reports(&mut self, max: usize) -> Vec<Report> {
+        if self.link == Link::Up { self.outbound.take(max) } else { Vec::new() }
+    }
+
+    /// Whether [`WorkerCore::take_reports`] would give any.
+    #[must_use]
+    pub fn has_reports(&self) -> bool {
+        self.link == Link::Up && !self.outbound.is_empty()
+    }
+
+    /// When to send [`Event::DeadlineReached`] next, if ever.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let heartbeat = (self.link == Link::Up).then_some(self.heartbeat_due);
+        let fence = self.has_fenced_attempts().then(|| self.fence_at());
+        [heartbeat, fence].into_iter().flatten().min()
+    }
+
+    /// How many attempts it holds.
+    #[must_use]
+    pub fn n_held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// What its attempts hold.
+    #[must_use]
+    pub fn used(&self) -> &Resources {
+        &self.used
+    }
+
+    /// Final reports that were not acknowledged.
+    #[must_use]
+    pub fn n_unacknowledged(&self) -> usize {
+        self.unacknowledged.len()
+    }
+
+    /// The tokens of the attempts it holds, and whether each has been handed to its executor.
+    pub fn held(&self) -> impl Iterator<Item = (&Lease<P>, bool)> {
+        self.held.values().map(|held| (&held.lease, held.phase != Phase::Queued))
+    }
+
+    fn on_connected(&mut self) {
+        self.link = Link::Greeting;
+        self.outbound.clear();
+        let held = self.held.values().map(|held| HeldAttempt {
+            attempt: held.lease.attempt,
+            token: held.lease.token,
+            is_started: held.phase == Phase::Started,
+        });
+        let inventory = Inventory {
+            held: held.collect(),
+            unacknowledged: self.unacknowledged.values().cloned().collect(),
+            is_draining: self.is_draining,
+        };
+        self.commands.push(Command::SendInventory(inventory));
+    }
+
+    fn on_disconnected(&mut self) {
+        self.link = Link::Down;
+        self.heartbeats.clear();
+    }
+
+    fn on_welcomed(&mut self, now: Timestamp, lease_ttl: Duration) {
+        self.link = Link::Up;
+        self.lease_ttl = lease_ttl;
+        self.contact_at = self.contact_at.max(now);
+        self.heartbeat_due = now + self.settings.heartbeat_period;
+        if self.is_draining {
+            self.commands.push(Command::SendDraining);
+        }
+        self.leave_if_done();
+    }
+
+    fn on_heartbeat_acknowledged(&mut self, number: u64) {
+        if let Some(sent_at) = self.heartbeats.remove(&number) {
+            self.contact_at = self.contact_at.max(sent_at);
+            self.heartbeats.retain(|older, _| *older > number);
+        }
+    }
+
+    fn on_leased(&mut self, lease: Lease<P>) {
+        let token = lease.token;
+        if self.held.contains_key(&token) || self.unacknowledged.contains_key(&token) {
+            return;
+        }
+        if self.is_draining {
+            self.outbound.push(Report {
+                attempt: lease.attempt,
+                token,
+                kind: ReportKind::Returned,
+            });
+            return;
+        }
+        self.held.insert(token, Held { lease, phase: Phase::Queued, is_stopping: false });
+        self.queue.insert(token);
+        self.start_queued();
+    }
+
+    /// Starts what fits, the oldest first, skipping what does not: the coordinator reckons alike.
+    fn start_queued(&mut self) {
+        let mut room = self.settings.capacity.clone();
+        room.subtract(&self.used);
+        let mut starting = Vec::new();
+        for token in &self.queue {
+            let held = &self.held[token];
+            if held.lease.resources.fits(&room) {
+                room.subtract(&held.lease.resources);
+                starting.push(*token);
+            } else if room.is_none() {
+                break;
+            }
+        }
+        for token in starting {
+            self.queue.remove(&token);
+            let held = self.held.get_mut(&token).expect("invariant: queued leases are held");
+            held.phase = Phase::Starting;
+            self.used.add(&held.lease.resources);
+            self.commands.push(Command::Start(held.lease.clone()));
+        }
+    }
+
+    fn on_started(&mut self, token: Token) {
+        let Some(held) = self.held.get_mut(&token) else { return };
+        if held.phase == Phase::Starting {
+            held.phase = Phase::Started;
+            let attempt = held.lease.attempt;
+            self.outbound.push(Report { attempt, token, kind: ReportKind::Started });
+        }
+    }
+
+    fn on_finished(&mut self, token: Token, outcome: Outcome, usage: Usage) {
+        let Some(held) = self.held.remove(&token) else { return };
+        if held.phase != Phase::Queued {
+            self.used.subtract(&held.lease.resources);
+        }
+        self.queue.remove(&token);
+        let kind = ReportKind::Finished { outcome, usage };
+        self.tell(Report { attempt: held.lease.attempt, token, kind });
+        self.start_queued();
+        self.leave_if_done();
+    }
+
+    /// Queues a final report, which is kept until it is acknowledged.
+    fn tell(&mut self, report: Report) {
+        self.unacknowledged.insert(report.token, report.clone());
+        self.commands.push(Command::Keep(report.clone()));
+        self.outbound.push(report);
+    }
+
+    fn on_stop_requested(&mut self, token: Token, reason: StopReason) {
+        let Some(held) = self.held.get_mut(&token) else { return };
+        if held.phase != Phase::Queued {
+            if !held.is_stopping {
+                held.is_stopping = true;
+                self.commands.push(Command::Stop { token, reason });
+            }
+            return;
+        }
+        let failure = Failure::of(CauseKind::Cancelled);
+        self.on_finished(token, Err(failure), Usage::default());
+    }
+
+    fn on_recall_requested(&mut self, token: Token) {
+        if !self.queue.remove(&token) {
+            return;
+        }
+        if let Some(held) = self.held.remove(&token) {
+            let attempt = held.lease.attempt;
+            self.outbound.push(Report { attempt, token, kind: ReportKind::Returned });
+        }
+        self.leave_if_done();
+    }
+
+    fn on_acknowledged(&mut self, token: Token) {
+        if self.unacknowledged.remove(&token).is_some() {
+            self.commands.push(Command::Forget { token });
+        }
+        self.leave_if_done();
+    }
+
+    fn on_drain_requested(&mut self) {
+        if self.is_draining {
+            return;
+        }
+        self.is_draining = true;
+        if self.link == Link::Up {
+            self.commands.push(Command::SendDraining);
+        }
+        let queued: Vec<Token> = self.queue.iter().copied().collect();
+        for token in queued {
+            self.on_recall_requested(token);
+        }
+        self.leave_if_done();
+    }
+
+    fn leave_if_done(&mut self) {
+        if self.is_draining && self.held.is_empty() && self.unacknowledged.is_empty() {
+            self.commands.push(Command::Leave);
+        }
+    }
+
+    fn has_fenced_attempts(&self) -> bool {
+        self.held.values().any(is_to_be_fenced)
+    }
+
+    /// When attempts that must not outlive their leases have to be stopped.
+    fn fence_at(&self) -> Timestamp {
+        self.contact_at + self.lease_ttl.saturating_sub(self.settings.fence_margin)
+    }
+
+    fn on_deadline(&mut self, now: Timestamp) {
+        if self.link == Link::Up && now >= self.heartbeat_due {
+            self.next_heartbeat += 1;
+            self.heartbeats.insert(self.next_heartbeat, now);
+            self.heartbeat_due = now + self.settings.heartbeat_period;
+            self.commands.push(Command::SendHeartbeat { number: self.next_heartbeat });
+        }
+        if now >= self.fence_at() {
+            self.fence();
+        }
+    }
+
+    /// Stops what must not run when its lease may be another's.
+    fn fence(&mut self) {
+        let tokens: Vec<Token> = self
+            .held
+            .values()
+            .filter(|held| is_to_be_fenced(held))
+            .map(|held| held.lease.token)
+            .collect();
+        for token in tokens {
+            self.on_stop_requested(token, StopReason::CutOff);
+        }
+    }
+}
+
+fn is_to_be_fenced<P>(held: &Held<P>) -> bool {
+    held.lease.on_disconnect == OnDisconnect::Stop && !held.is_stopping
+}
+
+#[cfg(test)]
+mod tests;

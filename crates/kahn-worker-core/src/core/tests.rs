@@ -1,0 +1,149 @@
+use std::sync::Arc;
+
+use kahn_model::{AttemptId, Outputs, RunId, TaskIx, Uuid};
+
+use super::*;
+
+fn worker(cpus: u64) -> WorkerCore<()> {
+    let settings = Settings { capacity: Resources::cpu_milli(cpus * 1000), ..Settings::default() };
+    let mut worker = WorkerCore::new(settings, Vec::new());
+    worker.handle(Timestamp(0), Event::Connected);
+    worker.handle(Timestamp(0), Event::Welcomed { lease_ttl: Duration::from_secs(15) });
+    worker
+}
+
+fn token(serial: u64) -> Token {
+    Token { epoch: 1, serial, nonce: 7 }
+}
+
+fn lease(serial: u64) -> Lease<()> {
+    let task = TaskIx(u32::try_from(serial).unwrap());
+    Lease {
+        attempt: AttemptId { run: RunId::new(Uuid::from_u128(1)), task, number: 1 },
+        token: token(serial),
+        resources: Arc::new(Resources::cpu_milli(1000)),
+        on_disconnect: OnDisconnect::Keep,
+        payload: (),
+    }
+}
+
+fn started(commands: &[Command<()>]) -> Vec<u64> {
+    let serial = |command: &Command<()>| match command {
+        Command::Start(lease) => Some(lease.token.serial),
+        _ => None,
+    };
+    commands.iter().filter_map(serial).collect()
+}
+
+fn finish(worker: &mut WorkerCore<()>, serial: u64) -> Vec<Command<()>> {
+    let outcome = Ok(Outputs::default());
+    let event = Event::AttemptFinished { token: token(serial), outcome, usage: Usage::default() };
+    worker.handle(Timestamp(1), event)
+}
+
+#[test]
+fn leases_beyond_the_room_start_when_others_end() {
+    let mut worker = worker(2);
+    let mut all = Vec::new();
+    for serial in 1..=3 {
+        all.extend(started(&worker.handle(Timestamp(0), Event::Leased(lease(serial)))));
+    }
+    assert_eq!(all, [1, 2]);
+    assert_eq!(started(&finish(&mut worker, 1)), [3]);
+}
+
+#[test]
+fn a_start_and_an_end_that_were_never_sent_are_one_report() {
+    let mut worker = worker(2);
+    worker.handle(Timestamp(0), Event::Leased(lease(1)));
+    worker.handle(Timestamp(0), Event::Leased(lease(2)));
+    worker.handle(Timestamp(0), Event::AttemptStarted { token: token(1) });
+    worker.handle(Timestamp(0), Event::AttemptStarted { token: token(2) });
+    finish(&mut worker, 1);
+    let reports = worker.take_reports(10);
+    let kinds: Vec<_> =
+        reports.iter().map(|r| (r.token.serial, r.kind == ReportKind::Started)).collect();
+    assert_eq!(kinds, [(2, true), (1, false)]);
+    assert!(!worker.has_reports());
+}
+
+#[test]
+fn a_result_is_told_again_on_each_stream_until_it_is_acknowledged() {
+    let mut worker = worker(1);
+    worker.handle(Timestamp(0), Event::Leased(lease(1)));
+    finish(&mut worker, 1);
+    assert_eq!(worker.take_reports(10).len(), 1);
+    for expected in [1, 0] {
+        worker.handle(Timestamp(2), Event::Disconnected);
+        let commands = worker.handle(Timestamp(2), Event::Connected);
+        let [Command::SendInventory(inventory)] = commands.as_slice() else {
+            panic!("{commands:?}")
+        };
+        assert_eq!(inventory.unacknowledged.len(), expected);
+        worker.handle(Timestamp(2), Event::Welcomed { lease_ttl: Duration::from_secs(15) });
+        worker.handle(Timestamp(2), Event::Acknowledged { token: token(1) });
+    }
+}
+
+#[test]
+fn nothing_is_reported_before_the_inventory_was_taken() {
+    let mut worker = worker(1);
+    worker.handle(Timestamp(0), Event::Leased(lease(1)));
+    worker.handle(Timestamp(0), Event::Disconnected);
+    finish(&mut worker, 1);
+    worker.handle(Timestamp(1), Event::Connected);
+    assert!(worker.take_reports(10).is_empty());
+}
+
+#[test]
+fn a_recalled_lease_is_given_back_only_if_it_did_not_start() {
+    let mut worker = worker(1);
+    worker.handle(Timestamp(0), Event::Leased(lease(1)));
+    worker.handle(Timestamp(0), Event::Leased(lease(2)));
+    worker.handle(Timestamp(0), Event::RecallRequested { token: token(1) });
+    worker.handle(Timestamp(0), Event::RecallRequested { token: token(2) });
+    let reports = worker.take_reports(10);
+    assert_eq!(reports.len(), 1);
+    assert_eq!((reports[0].token.serial, &reports[0].kind), (2, &ReportKind::Returned));
+    assert_eq!(worker.n_held(), 1);
+}
+
+#[test]
+fn a_cut_off_worker_stops_what_must_not_outlive_its_lease_and_keeps_the_rest() {
+    let mut worker = worker(2);
+    let fenced = Lease { on_disconnect: OnDisconnect::Stop, ..lease(1) };
+    worker.handle(Timestamp(0), Event::Leased(fenced));
+    worker.handle(Timestamp(0), Event::Leased(lease(2)));
+    worker.handle(Timestamp(1_000_000), Event::DeadlineReached);
+    worker.handle(Timestamp(1_100_000), Event::HeartbeatAcknowledged { number: 1 });
+    worker.handle(Timestamp(1_200_000), Event::Disconnected);
+    assert_eq!(worker.next_deadline(), Some(Timestamp(14_000_000)));
+    assert!(worker.handle(Timestamp(13_999_999), Event::DeadlineReached).is_empty());
+    let commands = worker.handle(Timestamp(14_000_000), Event::DeadlineReached);
+    let [Command::Stop { token: stopped, reason: StopReason::CutOff }] = commands.as_slice() else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(stopped.serial, 1);
+}
+
+#[test]
+fn a_draining_worker_gives_back_what_it_has_not_started_and_leaves_when_all_is_told() {
+    let mut worker = worker(1);
+    worker.handle(Timestamp(0), Event::Leased(lease(1)));
+    worker.handle(Timestamp(0), Event::Leased(lease(2)));
+    worker.handle(Timestamp(0), Event::DrainRequested);
+    assert_eq!(worker.take_reports(10).len(), 1);
+    let commands = finish(&mut worker, 1);
+    assert!(!commands.iter().any(|c| matches!(c, Command::Leave)), "the result is not told yet");
+    let commands = worker.handle(Timestamp(2), Event::Acknowledged { token: token(1) });
+    assert!(commands.iter().any(|c| matches!(c, Command::Leave)));
+}
+
+#[test]
+fn a_lease_that_arrives_twice_is_carried_out_once() {
+    let mut worker = worker(2);
+    assert_eq!(started(&worker.handle(Timestamp(0), Event::Leased(lease(1)))), [1]);
+    assert!(worker.handle(Timestamp(0), Event::Leased(lease(1))).is_empty());
+    finish(&mut worker, 1);
+    assert!(worker.handle(Timestamp(0), Event::Leased(lease(1))).is_empty());
+}
