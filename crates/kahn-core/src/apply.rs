@@ -12,7 +12,8 @@ mod readiness;
 mod resolve;
 
 pub(crate) use lifecycle::b_levels;
-pub(crate) use resolve::open_edges;
+pub(crate) use readiness::rank;
+pub(crate) use resolve::{is_open, open_edges};
 
 use kahn_model::{Cause, RunId, TaskIx, Timestamp, WorkerId};
 
@@ -27,7 +28,8 @@ impl State {
     ///
     /// When the fact contradicts the state: the log is not one that this code wrote.
     pub(crate) fn apply(&mut self, at: Timestamp, change: &Change) {
-        self.now = self.now.max(at);
+        // Not the latest of all: partitions are replayed one after the other, each in its own time.
+        self.now = at;
         match change {
             Change::RunSubmitted(submission) => self.apply_submitted(submission),
             Change::TaskEvaluated { run, task, verdict } => {

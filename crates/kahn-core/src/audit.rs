@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kahn_model::{Resources, TaskState};
 
 use crate::core::Core;
-use crate::state::{GateKey, Holding, NamespaceIx, Run, RunIx, State, WorkerIx};
+use crate::state::{GateKey, Holding, LeasePhase, NamespaceIx, Run, RunIx, State, WorkerIx};
 
 impl Core {
     /// Everything in which the state contradicts itself, in words; empty when all is well.
@@ -17,7 +17,21 @@ impl Core {
         self.state.audit_leases(&mut findings);
         self.state.audit_ready(&mut findings);
         self.state.audit_workers(&mut findings);
+        self.audit_parked(&mut findings);
         findings
+    }
+
+    /// A lane may be out of sight only for as long as something holds it back that will say when
+    /// it does no more.
+    fn audit_parked(&self, findings: &mut Vec<String>) {
+        let is_due = self.next_deadline().is_some_and(|due| due <= self.state.now);
+        for (ix, lane) in self.state.ready.lanes() {
+            let is_out_of_sight = lane.parked_at().is_some() && lane.head().is_some();
+            if is_out_of_sight && self.gate_of(ix).is_none() && !is_due {
+                let run = self.state.runs[lane.run.0].id();
+                findings.push(format!("run {run}: tasks are held back by {:?}", lane.parked_at()));
+            }
+        }
     }
 
     /// Makes right whatever [`Core::audit`] would find in the use of resources and keys, and says
@@ -124,7 +138,7 @@ impl State {
 
     fn audit_workers(&self, findings: &mut Vec<String>) {
         for worker in &self.workers {
-            let mut used = Resources::none();
+            let (mut used, mut started) = (Resources::none(), Resources::none());
             let mut n_ahead = 0;
             for lease in worker.leases.iter().map(|ix| &self.leases[ix.0]) {
                 if lease.holds_resources() {
@@ -132,12 +146,16 @@ impl State {
                 } else {
                     n_ahead += 1;
                 }
+                if lease.phase == LeasePhase::Started {
+                    started.add(&lease.resources);
+                }
             }
             if used != worker.used || n_ahead != worker.ahead.len() {
                 findings.push(format!("worker {}: use {}, found {used}", worker.id, worker.used));
             }
-            let is_known = !worker.capacity.is_none();
-            if is_known && worker.session.is_some() && !used.fits(&worker.capacity) {
+            // What a worker starts without room for it is its own doing.
+            let may_exceed = worker.capacity.is_none() || !started.fits(&worker.capacity);
+            if !may_exceed && !used.fits(&worker.capacity) {
                 findings.push(format!("worker {} is given more than it has: {used}", worker.id));
             }
         }

@@ -10,6 +10,10 @@ use kahn_model::{
 use crate::change::Submission;
 
 /// One stream of one worker; the driver numbers them, and a later one replaces an earlier one.
+///
+/// The number must be given, and the worker must know that it was, before the worker says what it
+/// holds: only then is the order of the numbers that in which the worker opened its streams,
+/// however late their contents arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 

@@ -2,8 +2,9 @@
 
 use kahn_model::{RunId, RunState, TaskIx, TaskState};
 
+use crate::apply::rank;
 use crate::core::Core;
-use crate::state::{Flags, Gate, LaneIx, Run};
+use crate::state::{Flags, Gate, GateKey, LaneIx, Run};
 
 /// Something that a task waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,9 @@ pub struct Explanation {
 /// Most blockers that an explanation names.
 const BLOCKERS_MAX: usize = 20;
 
+/// How many tasks that go before another are counted.
+const AHEAD_MAX: usize = 1000;
+
 impl Core {
     /// Explains `task`; `None` when there is no such task.
     #[must_use]
@@ -58,12 +62,12 @@ impl Core {
     }
 
     fn ready(&self, run: &Run, task: TaskIx) -> Explanation {
-        let found = self.state.ready.lanes().find(|(_, lane)| {
-            self.state.runs[lane.run.0].id() == run.id() && lane.tasks().any(|t| t == task)
-        });
-        let Some((lane_ix, lane)) = found else {
+        let rank = rank(run, task);
+        let found = run.lanes.values().find(|lane| self.state.ready.lane(**lane).has(rank, task));
+        let Some(lane_ix) = found.copied() else {
             return plain("ready", "it is about to be placed", "");
         };
+        let lane = self.state.ready.lane(lane_ix);
         if let Some(gate) = self.gate_of(lane_ix) {
             return self.gated(run, lane_ix, &gate);
         }
@@ -74,8 +78,10 @@ impl Core {
         if !self.state.workers.iter().any(|worker| worker.takes_leases()) {
             return plain("no_worker", "no worker takes work", "start or uncordon a worker");
         }
-        let ahead = lane.tasks().take_while(|t| *t != task).count();
-        let message = format!("all suitable workers are busy; {ahead} of its run go before it");
+        let ahead = lane.tasks().take(AHEAD_MAX).take_while(|t| *t != task).count();
+        let or_more = if ahead == AHEAD_MAX { " or more" } else { "" };
+        let message =
+            format!("all suitable workers are busy; {ahead}{or_more} of its run go before it");
         let mut out = plain("no_room", &message, "wait, add workers, or raise its priority");
         let class = self.state.classes.get(lane.class);
         out.blockers = self
@@ -108,7 +114,7 @@ impl Core {
                     class.concurrency.iter().find(|l| l.key == key.1).map_or(0, |l| l.limit);
                 let message = format!("concurrency key {} is held {limit} times", key.1);
                 let mut out = plain("concurrency", &message, "wait, or raise the key's limit");
-                out.blockers = self.holders_of_key(&key.1);
+                out.blockers = self.holders_of_key(key);
                 out
             }
             Gate::Breaker(key) => {
@@ -118,12 +124,15 @@ impl Core {
         }
     }
 
-    fn holders_of_key(&self, key: &kahn_model::Name) -> Vec<Blocker> {
+    /// Tasks of the same namespace that hold a key; those of others are nobody's business.
+    fn holders_of_key(&self, (namespace, key): &GateKey) -> Vec<Blocker> {
         self.state
             .leases
             .iter()
             .filter(|(_, lease)| {
-                self.state.classes.get(lease.class).concurrency.iter().any(|l| l.key == *key)
+                let class = self.state.classes.get(lease.class);
+                self.state.runs[lease.run.0].namespace == *namespace
+                    && class.concurrency.iter().any(|limit| limit.key == *key)
             })
             .take(BLOCKERS_MAX)
             .map(|(_, lease)| Blocker {
@@ -165,26 +174,55 @@ fn pending(run: &Run, task: TaskIx) -> Explanation {
     let waiting = run.cell(task).pending;
     let message = format!("it waits for {waiting} of its dependencies");
     let mut out = plain("dependencies", &message, "");
-    out.blockers = run
-        .dag
+    out.blockers = blockers(run, task, |state| !state.is_terminal());
+    out
+}
+
+fn ended(run: &Run, task: TaskIx) -> Explanation {
+    let state = run.cell(task).state;
+    match state {
+        TaskState::Skipped => skipped(run, task),
+        TaskState::Cancelled => {
+            let because = run.cancelled.as_ref().map_or_else(
+                || {
+                    "another task failed, and the run goes on with what handles that only"
+                        .to_owned()
+                },
+                ToString::to_string,
+            );
+            plain("ended", &format!("it was called off: {because}"), "retry the run")
+        }
+        TaskState::Failed => {
+            let because = run.failure(task).map(ToString::to_string).unwrap_or_default();
+            plain("ended", &format!("it failed: {because}"), "retry the run")
+        }
+        _ => plain("ended", &format!("it {state}"), ""),
+    }
+}
+
+fn skipped(run: &Run, task: TaskIx) -> Explanation {
+    if run.cell(task).flags.has(Flags::EVALUATED) {
+        return plain("ended", "it was skipped: its condition is false", "");
+    }
+    let message = "it was skipped: its dependencies did not end as its trigger needs them";
+    let mut out = plain("ended", message, "");
+    out.blockers = blockers(run, task, TaskState::is_terminal);
+    out
+}
+
+/// The dependencies of a task that stand where the caller looks for them.
+fn blockers(run: &Run, task: TaskIx, is_wanted: impl Fn(TaskState) -> bool) -> Vec<Blocker> {
+    run.dag
         .dependencies(task)
         .map(|edge| edge.task)
-        .filter(|dependency| !run.cell(*dependency).state.is_terminal())
+        .filter(|dependency| is_wanted(run.cell(*dependency).state))
         .take(BLOCKERS_MAX)
         .map(|dependency| Blocker {
             kind: "task",
             name: run.dag.task_name(dependency).to_owned(),
             detail: run.cell(dependency).state.to_string(),
         })
-        .collect();
-    out
-}
-
-fn ended(run: &Run, task: TaskIx) -> Explanation {
-    let state = run.cell(task).state;
-    let because = run.failure(task).map(|failure| format!(": {failure}")).unwrap_or_default();
-    let remedy = if matches!(state, TaskState::Failed) { "retry the run" } else { "" };
-    plain("ended", &format!("it {state}{because}"), remedy)
+        .collect()
 }
 
 fn plain(code: &'static str, message: &str, remedy: &'static str) -> Explanation {

@@ -4,6 +4,7 @@ mod attempt;
 mod control;
 mod deadline;
 mod submit;
+mod takeover;
 mod worker;
 
 use crate::command::{Command, StopReason};
@@ -14,8 +15,10 @@ impl Core {
     /// Turns what applying has asked for into commands.
     pub(crate) fn carry_out_effects(&mut self) {
         let effects = std::mem::take(&mut self.state.effects);
-        for lease in effects.stop {
-            self.stop(lease, StopReason::Cancelled);
+        for (run, task, token) in effects.stop {
+            if let Some(lease) = self.state.find_lease(run, task, token) {
+                self.stop(lease, StopReason::Cancelled);
+            }
         }
         for (run, task) in effects.evaluate {
             self.command(Command::Evaluate { run, task });

@@ -25,6 +25,8 @@ pub mod log;
 mod outbox;
 mod settings;
 mod snapshot;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use change::{Change, Submission, Then, Verdict};
 pub use command::{Command, Grant, StopReason};

@@ -13,8 +13,6 @@ mod prefetch;
 mod recall;
 mod reserve;
 
-use std::collections::BTreeSet;
-
 use kahn_model::TaskIx;
 
 pub(crate) use pool::Pool;
@@ -22,14 +20,12 @@ pub(crate) use pool::Pool;
 use crate::change::Change;
 use crate::command::{Command, Grant};
 use crate::core::Core;
-use crate::state::{ClassIx, LaneIx, WorkerIx};
+use crate::state::{LaneIx, WorkerIx};
 use reserve::Reservations;
 
 /// What one pass has found out so far.
 #[derive(Debug, Default)]
 struct Pass {
-    /// Classes for which there is no room.
-    full: BTreeSet<ClassIx>,
     reservations: Reservations,
     n_granted: usize,
 }
@@ -49,34 +45,53 @@ impl Core {
             return;
         }
         let mut pass = Pass::default();
-        self.fill_room(&mut pass);
-        self.fill_ahead(&mut pass);
-        self.state.pool.has_more = pass.n_granted >= self.state.settings.grants_per_pass;
-        if self.state.n_ready() == 0 {
-            self.recall_for_idle_workers();
+        loop {
+            self.fill_room(&mut pass);
+            let n_before = pass.n_granted;
+            self.fill_ahead(&mut pass);
+            // What was given ahead has a worker now, and needs the one reserved for it no more.
+            if pass.n_granted == n_before || pass.reservations.is_empty() {
+                break;
+            }
+            pass.reservations = Reservations::default();
+        }
+        if pass.n_granted >= self.state.settings.grants_per_pass {
+            self.state.pool.has_more = true;
+        } else {
+            self.recall_for_idle_workers(&pass);
         }
     }
 
     fn fill_room(&mut self, pass: &mut Pass) {
+        let mut turns = self.take_turns();
         while pass.n_granted < self.state.settings.grants_per_pass {
-            let Some((class, lane)) = self.next_lane(&pass.full) else { return };
-            if let Some(gate) = self.gate_of(lane) {
-                self.state.ready.park(lane);
-                self.state.gates.park(gate, lane);
+            let Some((class, lane)) = self.next_lane(&mut turns) else { return };
+            if self.park_if_gated(lane) {
                 continue;
             }
             match self.choose(class, &pass.reservations) {
                 Some(worker) => {
                     self.grant(lane, worker);
+                    self.end_turn(&mut turns);
                     pass.n_granted += 1;
                 }
                 None => {
-                    pass.full.insert(class);
+                    turns.leave_out(class);
                     self.schedule_watch_over(class);
-                    self.reserve_for(class, pass);
+                    if self.next_lane(&mut turns).is_some() {
+                        self.reserve_for(class, pass);
+                    }
                 }
             }
         }
+    }
+
+    /// Takes a lane that a gate holds back out of sight until the gate opens.
+    fn park_if_gated(&mut self, lane: LaneIx) -> bool {
+        let Some(gate) = self.gate_of(lane) else { return false };
+        self.state.ready.park(lane, gate.clone());
+        self.state.gates.park(gate, lane);
+        true
     }
 
     /// Grants the head of a lane to a worker.

@@ -10,9 +10,7 @@ use kahn_model::{
 
 use crate::change::Submission;
 use crate::history::Record;
-use crate::state::{
-    Breaker, Cell, Flags, Lease, LeaseIx, LeasePhase, Overruns, Run, RunIx, State, Timer,
-};
+use crate::state::{Breaker, Cell, Flags, Lease, LeaseIx, LeasePhase, Overruns, Run, RunIx, State};
 
 /// Where one task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +23,7 @@ pub struct CellSnapshot {
     pub attempt: u16,
     /// Attempts that count against its own retries.
     pub tries: u16,
-    /// Attempts lost while they ran.
+    /// Attempts lost with their workers.
     pub crashes: u8,
     /// Dependencies that are not resolved.
     pub pending: u32,
@@ -165,13 +163,14 @@ impl State {
     }
 
     pub(crate) fn restore(&mut self, snapshot: Snapshot) {
+        // Every partition has all breakers in its picture; the latest picture is right.
+        let is_latest = snapshot.at >= self.now;
         self.now = self.now.max(snapshot.at);
         for (namespace, key, failures, open_until) in snapshot.breakers {
             let key = (self.namespaces.intern(&namespace), key);
-            let breaker = Breaker { failures, open_until, ..self.gates.breaker(&key) };
-            self.gates.set_breaker(key.clone(), breaker);
-            if let Some(until) = open_until {
-                self.timers.set(until, Timer::CoolDown(key));
+            let known = self.gates.breaker(&key);
+            if is_latest || known == (Breaker { held: known.held, ..Breaker::default() }) {
+                self.gates.set_breaker(key, Breaker { failures, open_until, ..known });
             }
         }
         for run in snapshot.runs {
@@ -180,19 +179,19 @@ impl State {
     }
 
     fn restore_run(&mut self, snapshot: RunSnapshot) {
-        let ready = ready_in_order(&snapshot.cells);
+        let ready = ready_tasks(&snapshot.cells);
         let leases = snapshot.leases.clone();
         let id = snapshot.submission.run;
         let namespace = self.namespaces.intern(&snapshot.submission.namespace);
         let ix = RunIx(self.runs.insert(rebuild(snapshot, namespace)));
         self.run_ix.insert(id, ix);
-        for task in ready {
-            self.enter_ready(ix, task);
+        for (age, task) in ready {
+            self.ready.has_aged(age);
+            self.enter_ready(ix, task, age);
         }
         for lease in leases {
             self.restore_lease(ix, &lease);
         }
-        self.restore_timers(ix);
     }
 
     fn restore_lease(&mut self, ix: RunIx, snapshot: &LeaseSnapshot) {
@@ -211,6 +210,7 @@ impl State {
             worker,
             class,
             phase: LeasePhase::Ahead,
+            due: None,
             is_stopping: false,
             is_recalled: false,
             resources: Arc::clone(&self.classes.get(class).resources),
@@ -222,38 +222,6 @@ impl State {
         self.take(lease_ix);
         if let Some(at) = snapshot.started_at {
             self.note_started(lease_ix, at);
-        }
-    }
-
-    /// Sets the clocks that run. Those of attempts get their full span again.
-    fn restore_timers(&mut self, ix: RunIx) {
-        let run = &self.runs[ix.0];
-        let (id, dag) = (run.id(), Arc::clone(&run.dag));
-        if let (Some(timeout), false) = (dag.policy().timeout, run.state.is_terminal()) {
-            self.timers.set(run.submitted_at + timeout, Timer::Deadline(id));
-        }
-        for (task, until) in run.backoffs.clone() {
-            self.timers.set(until, Timer::Backoff(id, task));
-        }
-        for (task, since) in self.runs[ix.0].waiting_since.clone() {
-            for (dependency, timeout) in dag.timed_dependencies(task) {
-                self.timers.set(since + timeout, Timer::Dependency(id, task, dependency));
-            }
-        }
-        for task in dag.tasks() {
-            self.restore_attempt_timers(ix, task);
-        }
-    }
-
-    fn restore_attempt_timers(&mut self, ix: RunIx, task: TaskIx) {
-        let run = &self.runs[ix.0];
-        let Some(token) = self.lease_of(run, task).map(|lease| lease.token) else { return };
-        let timeouts = run.dag.profile(task).timeouts;
-        let id = run.id();
-        if run.cell(task).state == TaskState::Running {
-            self.set_run_timer(ix, task);
-        } else if let Some(timeout) = timeouts.start {
-            self.timers.set(self.now + timeout, Timer::Start(id, task, token));
         }
     }
 }
@@ -270,15 +238,14 @@ fn picture(cell: &Cell) -> CellSnapshot {
     }
 }
 
-fn ready_in_order(cells: &[CellSnapshot]) -> Vec<TaskIx> {
-    let mut ready: Vec<(u32, TaskIx)> = cells
+/// The ready tasks with their ages, which are those of the whole state and not of one run.
+fn ready_tasks(cells: &[CellSnapshot]) -> Vec<(u32, TaskIx)> {
+    cells
         .iter()
         .enumerate()
         .filter(|(_, cell)| cell.state == TaskState::Ready)
         .map(|(at, cell)| (cell.age, TaskIx::from_index(at)))
-        .collect();
-    ready.sort_unstable();
-    ready.into_iter().map(|(_, task)| task).collect()
+        .collect()
 }
 
 fn rebuild(snapshot: RunSnapshot, namespace: crate::state::NamespaceIx) -> Run {

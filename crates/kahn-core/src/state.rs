@@ -37,8 +37,8 @@ use crate::settings::Settings;
 pub(crate) struct Effects {
     /// Tasks that wait for their condition and texts to be evaluated.
     pub evaluate: Vec<(RunId, TaskIx)>,
-    /// Attempts that are to be stopped.
-    pub stop: Vec<LeaseIx>,
+    /// Attempts that are to be stopped, unless their leases have ended in the same step.
+    pub stop: Vec<(RunId, TaskIx, Token)>,
     /// Runs with new history, in the order in which they got it.
     pub touched: Vec<RunId>,
 }

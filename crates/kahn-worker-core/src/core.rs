@@ -73,8 +73,10 @@ pub struct WorkerCore<P> {
     link: Link,
     is_draining: bool,
     lease_ttl: Duration,
-    /// When the last heartbeat was sent that the coordinator is known to have noted.
+    /// When the last heartbeat or inventory was sent that the coordinator is known to have noted.
     contact_at: Timestamp,
+    /// When the inventory of the present stream was sent.
+    greeted_at: Timestamp,
     heartbeats: BTreeMap<u64, Timestamp>,
     next_heartbeat: u64,
     heartbeat_due: Timestamp,
@@ -96,6 +98,7 @@ impl<P: Clone> WorkerCore<P> {
             is_draining: false,
             lease_ttl: Duration::from_secs(15),
             contact_at: Timestamp::ZERO,
+            greeted_at: Timestamp::ZERO,
             heartbeats: BTreeMap::new(),
             next_heartbeat: 0,
             heartbeat_due: Timestamp::ZERO,
@@ -106,7 +109,7 @@ impl<P: Clone> WorkerCore<P> {
     /// Takes one event at `now`, on the worker's own clock, and says what to do.
     pub fn handle(&mut self, now: Timestamp, event: Event<P>) -> Vec<Command<P>> {
         match event {
-            Event::Connected => self.on_connected(),
+            Event::Connected => self.on_connected(now),
             Event::Disconnected => self.on_disconnected(),
             Event::Welcomed { lease_ttl } => self.on_welcomed(now, lease_ttl),
             Event::HeartbeatAcknowledged { number } => self.on_heartbeat_acknowledged(number),
@@ -166,8 +169,9 @@ impl<P: Clone> WorkerCore<P> {
         self.held.values().map(|held| (&held.lease, held.phase != Phase::Queued))
     }
 
-    fn on_connected(&mut self) {
+    fn on_connected(&mut self, now: Timestamp) {
         self.link = Link::Greeting;
+        self.greeted_at = now;
         self.outbound.clear();
         let held = self.held.values().map(|held| HeldAttempt {
             attempt: held.lease.attempt,
@@ -190,7 +194,8 @@ impl<P: Clone> WorkerCore<P> {
     fn on_welcomed(&mut self, now: Timestamp, lease_ttl: Duration) {
         self.link = Link::Up;
         self.lease_ttl = lease_ttl;
-        self.contact_at = self.contact_at.max(now);
+        // The coordinator noted the inventory, which was sent then; the welcome may be late.
+        self.contact_at = self.contact_at.max(self.greeted_at);
         self.heartbeat_due = now + self.settings.heartbeat_period;
         if self.is_draining {
             self.commands.push(Command::SendDraining);
@@ -283,8 +288,14 @@ impl<P: Clone> WorkerCore<P> {
             }
             return;
         }
-        let failure = Failure::of(CauseKind::Cancelled);
-        self.on_finished(token, Err(failure), Usage::default());
+        // Whoever stops it because of the worker, and not because nobody wants it, has it tried again.
+        let cause = match reason {
+            StopReason::CutOff | StopReason::Leaving => CauseKind::Preempted,
+            StopReason::Cancelled | StopReason::TimedOut | StopReason::Superseded => {
+                CauseKind::Cancelled
+            }
+        };
+        self.on_finished(token, Err(Failure::of(cause)), Usage::default());
     }
 
     fn on_recall_requested(&mut self, token: Token) {

@@ -12,7 +12,7 @@ impl State {
     pub(super) fn apply_started(&mut self, ix: RunIx, task: TaskIx) {
         let lease_ix = self.runs[ix.0].cell(task).lease().expect("invariant: the task is held");
         self.note_started(lease_ix, self.now);
-        self.set_run_timer(ix, task);
+        self.watch_over(lease_ix);
         let worker = self.position_of(ix, &self.leases[lease_ix.0].clone());
         self.runs[ix.0].set_state(task, TaskState::Running);
         self.record_started(ix, task, self.now, worker);
@@ -31,20 +31,6 @@ impl State {
 
     fn position_of(&mut self, ix: RunIx, lease: &Lease) -> u16 {
         self.runs[ix.0].worker_position(&self.workers[lease.worker.index()].id)
-    }
-
-    /// The worker watches the run timeout; this one fires only when the worker does not.
-    pub(crate) fn set_run_timer(&mut self, ix: RunIx, task: TaskIx) {
-        let run = &self.runs[ix.0];
-        let profile = run.dag.profile(task);
-        let Some(timeout) = profile.timeouts.run else { return };
-        let overruns = run.overruns.get(&task).map_or(0, |overruns| overruns.time);
-        let micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
-        let grown = std::time::Duration::from_micros(profile.retry.timeout.apply(micros, overruns));
-        let slack = profile.timeouts.grace.unwrap_or_default() + self.settings.lease_ttl;
-        let Some(lease) = self.lease_of(run, task) else { return };
-        let timer = Timer::Run(run.id(), task, lease.token);
-        self.timers.set(self.now + grown + slack, timer);
     }
 
     pub(super) fn apply_finished(
@@ -68,7 +54,7 @@ impl State {
             self.workers[lease.worker.index()].learn_pace(usage.elapsed);
         }
         self.note_breaker(ix, &lease, outcome);
-        self.count_attempt(ix, task, &lease, outcome);
+        self.count_attempt(ix, task, outcome);
         match (then, outcome) {
             (Then::Cancel, _) => {
                 self.settle(ix, task, TaskState::Cancelled, RecordKind::TaskCancelled, None);
@@ -89,19 +75,15 @@ impl State {
         self.finish_if_done(ix);
     }
 
-    fn count_attempt(
-        &mut self,
-        ix: RunIx,
-        task: TaskIx,
-        lease: &Lease,
-        outcome: &Result<Outputs, Failure>,
-    ) {
+    fn count_attempt(&mut self, ix: RunIx, task: TaskIx, outcome: &Result<Outputs, Failure>) {
         let run = &mut self.runs[ix.0];
         let Err(failure) = outcome else { return };
         let cell = run.cell_mut(task);
         if !failure.cause.kind.is_infrastructure() {
             cell.tries = cell.tries.saturating_add(1);
-        } else if lease.phase == LeasePhase::Started {
+        } else {
+            // Also when it was not known to have started: what kills a worker at once leaves it
+            // no time to say so.
             cell.crashes = cell.crashes.saturating_add(1);
         }
         match failure.cause.kind {
@@ -188,6 +170,6 @@ fn did_run(lease: &Lease, outcome: &Result<Outputs, Failure>) -> bool {
         || !outcome.as_ref().is_err_and(|failure| never_started(failure.cause.kind))
 }
 
-fn micros(span: std::time::Duration) -> u64 {
+pub(super) fn micros(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

@@ -23,7 +23,9 @@ impl State {
                 TaskState::Pending => {}
                 TaskState::Leased | TaskState::Running => {
                     self.runs[ix.0].cell_mut(task).flags.set(Flags::CALLED_OFF);
-                    self.effects.stop.extend(cell.lease());
+                    let token = cell.lease().map(|lease| self.leases[lease.0].token);
+                    let id = self.runs[ix.0].id();
+                    self.effects.stop.extend(token.map(|token| (id, task, token)));
                     continue;
                 }
                 _ => continue,

@@ -1,9 +1,11 @@
 //! Leases are granted and given back, and what they hold goes with them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kahn_model::{BootId, TaskIx, TaskState, Timestamp, Token, WorkerId};
 
+use super::attempt::micros;
 use crate::history::RecordKind;
 use crate::state::{
     Breaker, Flags, Gate, Lease, LeaseIx, LeasePhase, RunIx, State, Timer, Worker, WorkerIx,
@@ -44,11 +46,11 @@ impl State {
             worker,
             class,
             phase: LeasePhase::Ahead,
+            due: None,
             is_stopping: false,
             is_recalled: false,
             resources: Arc::clone(&self.classes.get(class).resources),
         };
-        let start = self.runs[ix.0].dag.profile(task).timeouts.start;
         let lease_ix = LeaseIx(self.leases.insert(lease));
         let position = self.runs[ix.0].worker_position(&self.workers[worker.index()].id);
         let run = &mut self.runs[ix.0];
@@ -58,9 +60,6 @@ impl State {
         cell.set_lease(lease_ix);
         run.n_held += 1;
         self.take(lease_ix);
-        if let Some(timeout) = start {
-            self.timers.set(self.now + timeout, Timer::Start(run_id, task, token));
-        }
         self.record_at(ix, self.now, RecordKind::TaskLeased, Some(task), position, None);
     }
 
@@ -92,12 +91,26 @@ impl State {
             let breaker = self.gates.breaker(&key);
             self.gates.set_breaker(key, Breaker { held: breaker.held + 1, ..breaker });
         }
-        let worker = &mut self.workers[worker.index()];
-        worker.leases.insert(lease_ix);
-        worker.ahead.insert((token, lease_ix));
-        let worker = self.leases[lease_ix.0].worker;
+        self.workers[worker.index()].leases.insert(lease_ix);
+        self.place_or_queue(worker, lease_ix, token);
         self.pool.mark(worker);
-        self.promote(worker);
+    }
+
+    /// Gives a lease that is new to its worker room there, or a place among those that wait for
+    /// it. Those that wait already have no claim to this room: they did not fit in it.
+    fn place_or_queue(&mut self, worker: WorkerIx, lease_ix: LeaseIx, token: Token) {
+        let worker = &mut self.workers[worker.index()];
+        let resources = Arc::clone(&self.leases[lease_ix.0].resources);
+        if resources.fits(&worker.room()) {
+            worker.used.add(&resources);
+            self.leases[lease_ix.0].phase = LeasePhase::Placed;
+            self.watch_over(lease_ix);
+            return;
+        }
+        let head = worker.ahead.first().map(|(_, head)| &self.leases[head.0].resources);
+        worker.is_ahead_uniform =
+            head.is_none_or(|head| worker.is_ahead_uniform && *head == resources);
+        worker.ahead.insert((token, lease_ix));
     }
 
     /// Gives the worker's room to the leases that wait for it, the oldest first, skipping those
@@ -116,18 +129,24 @@ impl State {
                 room.subtract(&lease.resources);
                 worker.used.add(&lease.resources);
                 placed.push((*token, *lease_ix));
-            } else if room.is_none() {
+            } else if worker.is_ahead_uniform {
                 break;
             }
         }
-        for entry in placed {
-            worker.ahead.remove(&entry);
+        for entry in &placed {
+            worker.ahead.remove(entry);
+        }
+        for (_, lease_ix) in placed {
+            if self.leases[lease_ix.0].due.is_none() {
+                self.watch_over(lease_ix);
+            }
         }
     }
 
     /// Takes the lease of `task` out of everything and gives it to the caller.
     pub(super) fn release(&mut self, ix: RunIx, task: TaskIx) -> Lease {
         let lease_ix = self.runs[ix.0].cell(task).lease().expect("invariant: the task is held");
+        self.watch_no_more(lease_ix);
         let lease = self.leases.remove(lease_ix.0);
         let run = &mut self.runs[ix.0];
         run.n_held -= 1;
@@ -161,11 +180,47 @@ impl State {
         lease
     }
 
+    /// Starts the clock of a lease anew: that of the start, or that of the run. None runs while
+    /// it waits for room, which is not its fault.
+    ///
+    /// The worker watches the run timeout itself; this one fires only when the worker does not.
+    pub(crate) fn watch_over(&mut self, lease_ix: LeaseIx) {
+        self.watch_no_more(lease_ix);
+        let lease = &self.leases[lease_ix.0];
+        let run = &self.runs[lease.run.0];
+        let profile = run.dag.profile(lease.task);
+        let span = match lease.phase {
+            LeasePhase::Ahead => None,
+            LeasePhase::Placed => profile.timeouts.start,
+            LeasePhase::Started => profile.timeouts.run.map(|timeout| {
+                let overruns = run.overruns.get(&lease.task).map_or(0, |overruns| overruns.time);
+                let grown = profile.retry.timeout.apply(micros(timeout), overruns);
+                let slack = profile.timeouts.grace.unwrap_or_default() + self.settings.lease_ttl;
+                Duration::from_micros(grown).saturating_add(slack)
+            }),
+        };
+        let Some(span) = span else { return };
+        let due = self.now + span;
+        self.timers.set(due, lease.timer());
+        self.leases[lease_ix.0].due = Some(due);
+    }
+
+    fn watch_no_more(&mut self, lease_ix: LeaseIx) {
+        let lease = &mut self.leases[lease_ix.0];
+        if let Some(due) = lease.due.take() {
+            // The phase may have moved on since the timer was set.
+            let (run, task, token) = (lease.run_id, lease.task, lease.token);
+            self.timers.remove(due, Timer::Start(run, task, token));
+            self.timers.remove(due, Timer::Run(run, task, token));
+        }
+    }
+
     /// Computes anew which leases of a worker have room, after it came with a capacity.
     pub(crate) fn settle_room(&mut self, ix: WorkerIx) {
         let worker = &mut self.workers[ix.index()];
         worker.used = kahn_model::Resources::none();
         worker.ahead.clear();
+        worker.is_ahead_uniform = false;
         for lease_ix in &worker.leases {
             let lease = &mut self.leases[lease_ix.0];
             if lease.phase == LeasePhase::Started {
@@ -179,16 +234,16 @@ impl State {
         self.promote(ix);
     }
 
-    /// Marks a lease as started and makes sure that its resources count.
+    /// Marks a lease as started. Its resources count even where there is no room for them: then
+    /// others, which have not started, have none.
     pub(crate) fn note_started(&mut self, lease_ix: LeaseIx, at: Timestamp) {
         let lease = &mut self.leases[lease_ix.0];
-        let worker = &mut self.workers[lease.worker.index()];
-        if !lease.holds_resources() {
-            worker.ahead.remove(&(lease.token, lease_ix));
-            worker.used.add(&lease.resources);
-            self.pool.mark(lease.worker);
-        }
+        let was_placed = lease.holds_resources();
         lease.phase = LeasePhase::Started;
         lease.started_at = Some(at);
+        if !was_placed {
+            let worker = lease.worker;
+            self.settle_room(worker);
+        }
     }
 }

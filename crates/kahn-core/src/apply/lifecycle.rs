@@ -52,7 +52,11 @@ impl State {
         if let Some(timeout) = dag.policy().timeout {
             self.timers.set(self.now + timeout, Timer::Deadline(submission.run));
         }
-        for task in dag.tasks().filter(|task| dag.dependencies(*task).len() == 0) {
+        // The others are looked at when something they wait for ends, or has taken too long.
+        let is_to_be_seen = |task: &TaskIx| {
+            dag.dependencies(*task).len() == 0 || dag.timed_dependencies(*task).next().is_some()
+        };
+        for task in dag.tasks().filter(is_to_be_seen) {
             self.reconsider(ix, task);
         }
         self.finish_if_done(ix);
@@ -113,8 +117,8 @@ impl State {
             run.rendered.remove(task);
             run.overruns.remove(task);
             run.waiting_since.remove(task);
-            run.expired.retain(|(dependent, _)| dependent != task);
         }
+        run.expired.retain(|(dependent, _)| tasks.binary_search(dependent).is_err());
         let timeout = run.dag.policy().timeout;
         let id = run.id();
         self.record(ix, RecordKind::RunRetried, None, None);
@@ -162,6 +166,8 @@ impl State {
             Some(failure) if failure.cause.kind == CauseKind::Cancelled => RunState::Cancelled,
             Some(_) => RunState::Failed,
             None if run.n_failures > 0 => RunState::Failed,
+            // Called off before, and left out when other tasks were retried.
+            None if run.count(TaskState::Cancelled) > 0 => RunState::Cancelled,
             None => RunState::Succeeded,
         };
         run.finished_at = Some(self.now);
@@ -178,8 +184,9 @@ impl State {
     fn close_lanes(&mut self, ix: RunIx) {
         let lanes = std::mem::take(&mut self.runs[ix.0].lanes);
         for lane in lanes.into_values() {
-            self.gates.forget_lane(lane);
-            self.ready.remove_lane(lane);
+            if let Some(gate) = self.ready.remove_lane(lane) {
+                self.gates.forget_lane(&gate, lane);
+            }
         }
     }
 }

@@ -1,53 +1,49 @@
 //! Into the ready set and out of it.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use kahn_model::{ActionKind, Resource, Resources, TaskIx, TaskState};
 
 use crate::history::RecordKind;
-use crate::state::{Class, ClassIx, Gate, LaneIx, Rank, RunIx, State, Timer};
+use crate::state::{Class, ClassIx, Gate, LaneIx, Rank, Run, RunIx, State, Timer};
 
 impl State {
     pub(super) fn make_ready(&mut self, ix: RunIx, task: TaskIx) {
         self.runs[ix.0].set_state(task, TaskState::Ready);
-        self.enter_ready(ix, task);
+        let age = self.ready.next_age();
+        self.enter_ready(ix, task, age);
+        self.watch_queue(ix, task);
         self.record(ix, RecordKind::TaskReady, Some(task), None);
     }
 
     /// Lists a task that is in the state [`TaskState::Ready`].
-    pub(crate) fn enter_ready(&mut self, ix: RunIx, task: TaskIx) {
-        let age = self.ready.next_age();
+    pub(crate) fn enter_ready(&mut self, ix: RunIx, task: TaskIx, age: u32) {
         let lane = self.lane_of(ix, task);
-        let run = &mut self.runs[ix.0];
-        run.cell_mut(task).set_age(age);
-        let (id, queue) = (run.id(), run.dag.profile(task).timeouts.queue);
-        let rank = self.rank(ix, task);
+        self.runs[ix.0].cell_mut(task).set_age(age);
+        let rank = rank(&self.runs[ix.0], task);
         self.ready.insert(lane, rank, task);
-        if let Some(timeout) = queue {
-            self.timers.set(self.now + timeout, Timer::Queue(id, task, age));
+    }
+
+    /// Starts the clock of a ready task.
+    pub(crate) fn watch_queue(&mut self, ix: RunIx, task: TaskIx) {
+        let run = &self.runs[ix.0];
+        if let Some(timeout) = run.dag.profile(task).timeouts.queue {
+            let timer = Timer::Queue(run.id(), task, run.cell(task).age());
+            self.timers.set(self.now + timeout, timer);
         }
     }
 
     /// Takes a ready task out of the ready set; the caller gives it its next state.
     pub(super) fn leave_ready(&mut self, ix: RunIx, task: TaskIx) {
         let lane = self.lane_of(ix, task);
-        let rank = self.rank(ix, task);
+        let rank = rank(&self.runs[ix.0], task);
         self.ready.remove(lane, rank, task);
     }
 
     pub(super) fn open_gate(&mut self, gate: &Gate) {
         for lane in self.gates.unpark(gate) {
             self.ready.unpark(lane);
-        }
-    }
-
-    fn rank(&self, ix: RunIx, task: TaskIx) -> Rank {
-        let run = &self.runs[ix.0];
-        Rank {
-            run_priority: std::cmp::Reverse(run.dag.policy().priority),
-            task_priority: std::cmp::Reverse(run.dag.profile(task).priority),
-            b_level: std::cmp::Reverse(run.b_level(task)),
-            age: run.cell(task).age(),
         }
     }
 
@@ -93,5 +89,15 @@ impl State {
             concurrency: profile.concurrency.clone(),
             circuit: profile.circuit.clone(),
         }
+    }
+}
+
+/// Where a ready task stands among all that are ready.
+pub(crate) fn rank(run: &Run, task: TaskIx) -> Rank {
+    Rank {
+        run_priority: Reverse(run.dag.policy().priority),
+        task_priority: Reverse(run.dag.profile(task).priority),
+        b_level: Reverse(run.b_level(task)),
+        age: run.cell(task).age(),
     }
 }

@@ -13,12 +13,14 @@ use crate::state::{Cell, Flags, Run, RunIx, State, Timer};
 /// What a dependency came to, for the task that depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EdgeResult {
-    /// As needed, or not needed.
+    /// As needed.
     Met,
     /// Not as needed.
     Failed,
     /// Never happened, and that is nobody's fault.
     Skipped,
+    /// Not as hoped, or only waited for: says nothing for or against the dependent.
+    Void,
 }
 
 impl EdgeResult {
@@ -27,8 +29,9 @@ impl EdgeResult {
         let strict = Self::strictly(edge.when, dependency)?;
         match edge.kind {
             DependencyKind::Required => Some(strict),
-            DependencyKind::Optional => Some(Self::Met),
-            DependencyKind::Soft => dependency.state.is_terminal().then_some(Self::Met),
+            DependencyKind::Optional if strict == Self::Met => Some(Self::Met),
+            DependencyKind::Optional => Some(Self::Void),
+            DependencyKind::Soft => dependency.state.is_terminal().then_some(Self::Void),
         }
     }
 
@@ -57,18 +60,20 @@ impl Cell {
             EdgeResult::Met => Flags::MET,
             EdgeResult::Failed => Flags::FAILED,
             EdgeResult::Skipped => Flags::SKIPPED,
+            EdgeResult::Void => 0,
         });
     }
 }
 
 /// How many dependencies of `task` are not resolved, computed from where they stand.
 pub(crate) fn open_edges(run: &Run, task: TaskIx) -> u32 {
-    let is_open = |edge: &DependencyRef| {
-        !run.expired.contains(&(task, edge.task))
-            && EdgeResult::of(edge, run.cell(edge.task)).is_none()
-    };
-    let n = run.dag.dependencies(task).filter(is_open).count();
+    let n = run.dag.dependencies(task).filter(|edge| is_open(run, task, edge)).count();
     u32::try_from(n).expect("invariant: limits::DEPENDENCIES_MAX")
+}
+
+/// Whether `task` still waits for the dependency at the other end of `edge`.
+pub(crate) fn is_open(run: &Run, task: TaskIx, edge: &DependencyRef) -> bool {
+    !run.expired.contains(&(task, edge.task)) && EdgeResult::of(edge, run.cell(edge.task)).is_none()
 }
 
 /// What a task is to do, given what is known of its dependencies.
@@ -80,12 +85,14 @@ pub(crate) enum Decision {
 }
 
 /// Whether a task goes, waits or is skipped, by its trigger.
-pub(crate) fn decide(trigger: Trigger, cell: &Cell) -> Decision {
+pub(crate) fn decide(trigger: Trigger, cell: &Cell, has_dependencies: bool) -> Decision {
     let is_open = cell.pending > 0;
     let (met, failed, skipped) =
         (cell.flags.has(Flags::MET), cell.flags.has(Flags::FAILED), cell.flags.has(Flags::SKIPPED));
     if !is_open && !met && !failed && !skipped {
-        return Decision::Go;
+        // Nothing speaks for or against it. Only who waits for a failure has waited in vain.
+        let is_in_vain = has_dependencies && trigger == Trigger::AnyFailed;
+        return if is_in_vain { Decision::Skip } else { Decision::Go };
     }
     let (go, skip) = match trigger {
         Trigger::AllSucceeded => (!is_open, failed || skipped),
@@ -146,7 +153,9 @@ impl State {
     pub(super) fn propagate_started(&mut self, ix: RunIx, task: TaskIx) {
         let dag = Arc::clone(&self.runs[ix.0].dag);
         for edge in dag.dependents(task).filter(|edge| edge.when == When::Started) {
-            self.resolve(ix, task, &edge);
+            if self.resolve(ix, task, &edge) {
+                self.settle_skipped(ix, edge.task, CauseKind::Dependency);
+            }
         }
     }
 
@@ -180,7 +189,8 @@ impl State {
         if cell.state != TaskState::Pending || is_decided {
             return Decision::Wait;
         }
-        let decision = decide(run.dag.trigger(task), cell);
+        let has_dependencies = run.dag.dependencies(task).len() > 0;
+        let decision = decide(run.dag.trigger(task), cell, has_dependencies);
         match decision {
             Decision::Go => self.go(ix, task),
             Decision::Wait => self.start_dependency_clocks(ix, task),
@@ -210,8 +220,7 @@ impl State {
         let open: Vec<_> = run
             .dag
             .dependencies(task)
-            .filter(|edge| edge.is_timed && !run.expired.contains(&(task, edge.task)))
-            .filter(|edge| EdgeResult::of(edge, run.cell(edge.task)).is_none())
+            .filter(|edge| edge.is_timed && is_open(run, task, edge))
             .map(|edge| edge.task)
             .collect();
         if open.is_empty() || usize::try_from(run.cell(task).pending) != Ok(open.len()) {
@@ -238,7 +247,7 @@ impl State {
             .dag
             .dependencies(dependent)
             .any(|edge| edge.task == dependency && edge.kind == DependencyKind::Required);
-        let result = if is_required { EdgeResult::Failed } else { EdgeResult::Met };
+        let result = if is_required { EdgeResult::Failed } else { EdgeResult::Void };
         run.cell_mut(dependent).note(result);
         if self.reconsider(ix, dependent) == Decision::Skip {
             self.settle_skipped(ix, dependent, CauseKind::Dependency);
@@ -281,12 +290,13 @@ mod tests {
             (Trigger::AnyFailed, 3, failed, Decision::Go),
             (Trigger::AnyFailed, 1, met, Decision::Wait),
             (Trigger::AnyFailed, 0, met, Decision::Skip),
-            (Trigger::AnyFailed, 0, 0, Decision::Go),
+            (Trigger::AnyFailed, 0, 0, Decision::Skip),
+            (Trigger::AnySucceeded, 0, 0, Decision::Go),
             (Trigger::NoneFailed, 0, met | skipped, Decision::Go),
             (Trigger::NoneFailed, 2, failed, Decision::Skip),
             (Trigger::NoneFailed, 1, skipped, Decision::Wait),
         ] {
-            let found = decide(trigger, &cell(pending, flags));
+            let found = decide(trigger, &cell(pending, flags), true);
             assert_eq!(found, expected, "{trigger:?} with {pending} pending and {flags:b}");
         }
     }

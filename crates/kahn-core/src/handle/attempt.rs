@@ -91,7 +91,7 @@ fn follow_up(run: &Run, lease: &Lease, outcome: &Result<Outputs, Failure>) -> Th
     let retry = &run.dag.profile(lease.task).retry;
     let kind = failure.cause.kind;
     if kind.is_infrastructure() {
-        let crashes = u32::from(cell.crashes) + u32::from(lease.phase == LeasePhase::Started);
+        let crashes = u32::from(cell.crashes) + 1;
         let is_poison = crashes >= retry.crash_limit.max(1);
         return if is_poison { Then::End } else { Then::Retry { after: Duration::ZERO } };
     }

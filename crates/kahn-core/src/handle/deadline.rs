@@ -85,10 +85,7 @@ impl Core {
             return;
         }
         let Some(timeout) = known.dag.policy().timeout else { return };
-        let started = known.history.iter().rev().find(|record| {
-            matches!(record.kind, crate::RecordKind::RunRetried | crate::RecordKind::RunSubmitted)
-        });
-        if started.is_some_and(|record| record.at + timeout > self.state.now) {
+        if known.begun_at() + timeout > self.state.now {
             return;
         }
         let message = format!("the run did not end within {timeout:?}");
@@ -99,20 +96,17 @@ impl Core {
     fn on_dependency_timeout(&mut self, run: RunId, dependent: TaskIx, dependency: TaskIx) {
         let Some(known) = self.state.run(run) else { return };
         let waits = known.cell(dependent).state == TaskState::Pending
-            && known.waiting_since.contains_key(&dependent)
-            && !known.expired.contains(&(dependent, dependency));
+            && known.waiting_since.contains_key(&dependent);
         let is_over = known.waiting_since.get(&dependent).is_some_and(|since| {
             let timeout = known.dag.dependency_timeout(dependent, dependency).unwrap_or_default();
             *since + timeout <= self.state.now
         });
-        let is_open = !known.cell(dependency).state.is_terminal();
-        if !waits || !is_over || !is_open {
+        let edge = known.dag.dependencies(dependent).find(|edge| edge.task == dependency);
+        let Some(edge) = edge else { return };
+        if !waits || !is_over || !crate::apply::is_open(known, dependent, &edge) {
             return;
         }
-        let is_required = known
-            .dag
-            .dependencies(dependent)
-            .any(|edge| edge.task == dependency && edge.kind == DependencyKind::Required);
+        let is_required = edge.kind == DependencyKind::Required;
         let needs_all =
             matches!(known.dag.trigger(dependent), Trigger::AllSucceeded | Trigger::NoneFailed);
         if is_required && needs_all {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kahn_model::{CauseKind, Failure, RunId, TaskState, Usage, WorkerId};
+use kahn_model::{CauseKind, Failure, RunId, Usage, WorkerId};
 
 use crate::change::Change;
 use crate::command::{Command, StopReason};
@@ -17,14 +17,26 @@ impl Core {
         let Attachment { session, worker, boot, held, unacknowledged, .. } = &attachment;
         let (session, boot) = (*session, *boot);
         let ix = self.state.worker_or_unknown(worker, boot);
-        if let Some(old) = self.state.workers[ix.index()].session.take() {
-            self.state.sessions.remove(&old);
-            self.command(Command::Disconnect { session: old });
+        if self.state.sessions.get(&session).is_some_and(|other| *other != ix) {
+            self.on_worker_detached(session);
+        }
+        let known = &mut self.state.workers[ix.index()];
+        if session < known.latest_session {
+            // It was opened before one that has spoken already, and says what was true then.
+            self.command(Command::Disconnect { session });
+            return;
+        }
+        if let Some(current) = known.session.take().filter(|current| *current != session) {
+            self.state.sessions.remove(&current);
+            self.command(Command::Disconnect { session: current });
         }
         self.state.sessions.insert(session, ix);
         let (held, unacknowledged) = (held.clone(), unacknowledged.clone());
         self.admit(ix, attachment);
         self.command(Command::Welcome { session });
+        if self.state.workers[ix.index()].is_draining {
+            self.command(Command::Drain { session });
+        }
         for report in unacknowledged {
             self.take_report(session, ix, report);
         }
@@ -35,10 +47,12 @@ impl Core {
     fn admit(&mut self, ix: WorkerIx, attachment: Attachment) {
         let now = self.state.now;
         let worker = &mut self.state.workers[ix.index()];
+        // A restart ends a drain; a broken stream does not.
+        worker.is_draining &= worker.boot == attachment.boot;
         worker.boot = attachment.boot;
         worker.session = Some(attachment.session);
+        worker.latest_session = attachment.session;
         worker.status = WorkerStatus::Attached;
-        worker.is_draining = false;
         worker.leases_max = attachment.leases_max.max(1);
         worker.heard_at = now;
         worker.executors = attachment.executors.into_iter().collect();
@@ -49,6 +63,7 @@ impl Core {
             labels: worker.labels.clone(),
             executors: worker.executors.clone(),
         });
+        self.state.pool.total = None;
         self.watch_silence(ix);
     }
 
@@ -84,6 +99,7 @@ impl Core {
         let lease = &mut self.state.leases[lease_ix.0];
         // Whatever was asked on an earlier stream may never have arrived.
         lease.is_recalled = false;
+        let was_timed_out = std::mem::take(&mut lease.is_stopping);
         let (run, task, phase) = (lease.run_id, lease.task, lease.phase);
         if is_started && phase != LeasePhase::Started {
             self.emit(Change::AttemptStarted { run, task });
@@ -92,6 +108,8 @@ impl Core {
             self.state.run(run).is_some_and(|r| r.cell(task).flags.has(Flags::CALLED_OFF));
         if is_called_off {
             self.stop(lease_ix, StopReason::Cancelled);
+        } else if was_timed_out {
+            self.stop(lease_ix, StopReason::TimedOut);
         }
     }
 
@@ -117,6 +135,7 @@ impl Core {
         let worker = &mut self.state.workers[ix.index()];
         if worker.is_draining && worker.leases.is_empty() {
             worker.status = WorkerStatus::Lost;
+            self.state.pool.total = None;
         }
         self.watch_silence(ix);
     }
@@ -212,6 +231,7 @@ impl Core {
     fn lose(&mut self, ix: WorkerIx) {
         let worker = &mut self.state.workers[ix.index()];
         worker.status = WorkerStatus::Lost;
+        self.state.pool.total = None;
         self.state.pool.mark(ix);
         let worker = &mut self.state.workers[ix.index()];
         let id = worker.id.clone();
@@ -228,36 +248,6 @@ impl Core {
         for lease in leases {
             let failure = Failure::of(CauseKind::WorkerLost);
             self.finish(lease, Err(failure), Usage::default());
-        }
-    }
-
-    /// What [`Core::begin`] promises.
-    pub(crate) fn resume_after_takeover(&mut self) {
-        let now = self.state.now;
-        for at in 0..self.state.workers.len() {
-            let ix = WorkerIx(u32::try_from(at).expect("invariant: below 2^32 workers"));
-            let worker = &mut self.state.workers[at];
-            if worker.session.is_none() && !worker.leases.is_empty() {
-                worker.heard_at = now;
-                worker.status = WorkerStatus::Suspect;
-                self.watch_silence(ix);
-            }
-        }
-        self.state.effects = crate::state::Effects::default();
-        let unanswered: Vec<_> = self
-            .state
-            .runs()
-            .flat_map(|run| run.dag.tasks().map(move |task| (run, task)))
-            .filter(|(run, task)| {
-                let cell = run.cell(*task);
-                cell.state == TaskState::Pending
-                    && cell.flags.has(Flags::EVALUATING)
-                    && !cell.flags.has(Flags::EVALUATED)
-            })
-            .map(|(run, task)| (run.id(), task))
-            .collect();
-        for (run, task) in unanswered {
-            self.command(Command::Evaluate { run, task });
         }
     }
 }

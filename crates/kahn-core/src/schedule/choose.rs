@@ -2,61 +2,71 @@
 
 use std::cmp::Reverse;
 
-use super::reserve::Reservations;
+use super::pool::Group;
+use super::reserve::{Reservations, spares};
 use crate::core::Core;
 use crate::settings::Spreading;
-use crate::state::{Class, ClassIx, Shape, WorkerIx};
+use crate::state::{Class, ClassIx, WorkerIx};
+
+/// How full a worker is of which one resource is used up.
+const FULL: u64 = 1_000_000;
+
+/// How many of the fullest workers packing looks at before it takes one that surely has room.
+const PACKED_MAX: usize = 256;
 
 impl Core {
-    /// The best worker with room for a task of `class`, if there is one.
+    /// The best worker with room for a task of `class`, if there is one: first by the preferences
+    /// that are met, then by how full it is.
     pub(super) fn choose(&self, class: ClassIx, reserved: &Reservations) -> Option<WorkerIx> {
         let class = self.state.classes.get(class);
+        let groups = self.state.pool.groups().filter(|group| class.suits(&group.shape));
         if class.resources.is_none() {
-            return self.least_loaded(class);
+            // What takes no resources goes where there are the fewest leases.
+            let first = |group: &Group| group.by_load.first().copied();
+            return groups.filter_map(first).min().map(|(_, worker)| worker);
         }
-        let spreading = self.state.settings.spreading;
-        self.state
-            .pool
-            .groups
-            .iter()
-            .filter(|((shape, room), _)| class.resources.fits(room) && class.suits(shape))
-            .filter_map(|((shape, room), workers)| {
-                let free = workers.iter().copied().find(|worker| {
-                    self.has_lease_room(*worker) && reserved.allow(*worker, class, room)
-                })?;
-                Some((score(class, shape, room, spreading), free))
+        groups
+            .filter(|group| group.may_fit(&class.resources))
+            .filter_map(|group| {
+                let (fullness, worker) = self.choose_in(group, class, reserved)?;
+                let preference = Reverse(class.preference(&group.shape.labels));
+                Some(((preference, fullness), worker))
             })
             .min()
             .map(|(_, worker)| worker)
     }
 
-    /// What takes no resources goes where there are the fewest leases.
-    fn least_loaded(&self, class: &Class) -> Option<WorkerIx> {
-        self.state.pool.by_load.iter().map(|(_, worker)| *worker).find(|worker| {
-            let shape = &self.state.workers[worker.index()].shape;
-            self.has_lease_room(*worker) && class.suits(shape)
-        })
+    fn choose_in(
+        &self,
+        group: &Group,
+        class: &Class,
+        reserved: &Reservations,
+    ) -> Option<(u64, WorkerIx)> {
+        let has_room = |entry: &&(u64, WorkerIx)| self.has_room(entry.1, class, reserved);
+        match self.state.settings.spreading {
+            Spreading::Spread => group.by_fullness.iter().find(has_room).copied(),
+            Spreading::Pack => {
+                let share = class.resources.dominant_share(&group.shape.capacity);
+                let surely = (FULL.saturating_sub(share), WorkerIx(u32::MAX));
+                let unsure = group.by_fullness.iter().rev().take(PACKED_MAX);
+                let found = unsure
+                    .clone()
+                    .find(has_room)
+                    .or_else(|| group.by_fullness.range(..=surely).rev().find(has_room));
+                found.map(|(fullness, worker)| (u64::MAX - fullness, *worker))
+            }
+        }
     }
 
-    pub(super) fn has_lease_room(&self, worker: WorkerIx) -> bool {
-        let worker = &self.state.workers[worker.index()];
-        usize::try_from(worker.leases_max).is_ok_and(|max| worker.n_leases() < max)
+    /// Whether a task of `class` may be placed on a worker now: there is room, and none that a
+    /// better task waits for.
+    pub(super) fn has_room(&self, ix: WorkerIx, class: &Class, reserved: &Reservations) -> bool {
+        let worker = &self.state.workers[ix.index()];
+        let room = worker.room();
+        let is_claimed = || {
+            let head = worker.ahead.first().map(|(_, head)| &self.state.leases[head.0]);
+            head.is_some_and(|head| !spares(&room, &class.resources, &head.resources))
+        };
+        class.resources.fits(&room) && reserved.allow(ix, class, &room) && !is_claimed()
     }
-}
-
-/// The smaller, the better: first the preferences that are met, then how full the worker is.
-fn score(
-    class: &Class,
-    shape: &Shape,
-    room: &kahn_model::Resources,
-    spreading: Spreading,
-) -> (Reverse<usize>, u64) {
-    let mut used = shape.capacity.clone();
-    used.subtract(room);
-    let share = used.dominant_share(&shape.capacity);
-    let fullness = match spreading {
-        Spreading::Spread => share,
-        Spreading::Pack => u64::MAX - share,
-    };
-    (Reverse(class.preference(&shape.labels)), fullness)
 }

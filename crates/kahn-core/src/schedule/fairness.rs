@@ -5,31 +5,66 @@ use std::collections::BTreeSet;
 use crate::core::Core;
 use crate::state::{ClassIx, LaneIx, NamespaceIx, Rank};
 
+/// The namespaces that have something to place, the one that holds least first.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    order: BTreeSet<(u64, NamespaceIx)>,
+    /// Classes that are not to be looked at any more.
+    full: BTreeSet<ClassIx>,
+}
+
+impl Turns {
+    /// Leaves a class out from now on.
+    pub(super) fn leave_out(&mut self, class: ClassIx) {
+        self.full.insert(class);
+    }
+}
+
 impl Core {
-    /// The best lane of the namespace that holds least, of those whose class is not `full`.
-    pub(super) fn next_lane(&self, full: &BTreeSet<ClassIx>) -> Option<(ClassIx, LaneIx)> {
-        let ready = &self.state.ready;
-        let best = |namespace: NamespaceIx| -> Option<(Rank, ClassIx, LaneIx)> {
-            ready
-                .heads(namespace)
-                .filter(|(_, class, _)| !full.contains(class))
-                .min_by_key(|(rank, _, lane)| (*rank, *lane))
-        };
-        let mut namespaces = ready.namespaces();
-        let first = namespaces.next()?;
-        let Some(second) = namespaces.next() else {
-            return best(first).map(|(_, class, lane)| (class, lane));
-        };
-        let total = self.state.total_capacity();
-        [first, second]
-            .into_iter()
-            .chain(namespaces)
-            .filter_map(|namespace| {
-                let held = self.state.namespaces.held(namespace);
-                let share = held.resources.dominant_share(&total) + held.n_leases;
-                best(namespace).map(|(_, class, lane)| (share, namespace, class, lane))
-            })
-            .min_by_key(|(share, namespace, ..)| (*share, *namespace))
-            .map(|(_, _, class, lane)| (class, lane))
+    pub(super) fn take_turns(&mut self) -> Turns {
+        let namespaces: Vec<NamespaceIx> = self.state.ready.namespaces().collect();
+        // The only one there is need not be compared.
+        if namespaces.len() > 1 && self.state.pool.total.is_none() {
+            self.state.pool.total = Some(self.state.total_capacity());
+        }
+        let order = namespaces.into_iter().map(|ix| (self.share(ix), ix)).collect();
+        Turns { order, full: BTreeSet::new() }
+    }
+
+    /// How much the leases of a namespace hold: the dominant share of all there is.
+    fn share(&self, namespace: NamespaceIx) -> u64 {
+        let held = self.state.namespaces.held(namespace);
+        let total = self.state.pool.total.as_ref();
+        total.map_or(0, |total| held.resources.dominant_share(total)) + held.n_leases
+    }
+
+    /// The best lane of the namespace that holds least.
+    pub(super) fn next_lane(&self, turns: &mut Turns) -> Option<(ClassIx, LaneIx)> {
+        while let Some((_, namespace)) = turns.order.first().copied() {
+            if let Some((_, class, lane)) = self.best_lane(namespace, &turns.full) {
+                return Some((class, lane));
+            }
+            turns.order.pop_first();
+        }
+        None
+    }
+
+    /// Takes note that the namespace whose turn it was has got something.
+    pub(super) fn end_turn(&self, turns: &mut Turns) {
+        if let Some((_, namespace)) = turns.order.pop_first() {
+            turns.order.insert((self.share(namespace), namespace));
+        }
+    }
+
+    fn best_lane(
+        &self,
+        namespace: NamespaceIx,
+        full: &BTreeSet<ClassIx>,
+    ) -> Option<(Rank, ClassIx, LaneIx)> {
+        self.state
+            .ready
+            .heads(namespace)
+            .filter(|(_, class, _)| !full.contains(class))
+            .min_by_key(|(rank, _, lane)| (*rank, *lane))
     }
 }

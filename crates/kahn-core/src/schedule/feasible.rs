@@ -9,7 +9,11 @@ impl Core {
     /// Starts the clock of a class that no known worker suits; does nothing if it runs already or
     /// if there is no worker at all, since then the first may yet suit.
     pub(crate) fn schedule_watch_over(&mut self, class: ClassIx) {
-        if self.infeasibility(class).is_some() && self.state.pool.watched.insert(class) {
+        if self.state.pool.watched.contains(&class) {
+            return;
+        }
+        if self.infeasibility(class).is_some() {
+            self.state.pool.watched.insert(class);
             let at = self.state.now + self.state.settings.infeasible_grace;
             self.state.timers.set(at, Timer::Infeasible(class));
         }
@@ -18,6 +22,9 @@ impl Core {
     /// What no present worker has of that which the class asks for; `None` when one has it all.
     pub(crate) fn infeasibility(&self, class: ClassIx) -> Option<String> {
         let class = self.state.classes.get(class);
+        if self.state.pool.groups().any(|group| class.suits(&group.shape)) {
+            return None;
+        }
         let mut present = self
             .state
             .workers

@@ -1,30 +1,96 @@
-//! Workers that may be given work, grouped by what they are and what they have left.
+//! Workers that may be given work, grouped by what they are and ordered by what they have left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kahn_model::Resources;
+use kahn_model::{Resource, Resources};
 
-use crate::state::{Shape, State, WorkerIx};
+use crate::state::{ClassIx, Shape, Slab, State, WorkerIx};
 
-/// Workers of the same shape with the same room.
-pub(crate) type GroupKey = (Arc<Shape>, Resources);
+/// The resources of which a group keeps the largest room.
+const LIMITING: [Resource; 5] =
+    [Resource::Cpu, Resource::Memory, Resource::Gpu, Resource::Disk, Resource::Network];
+
+/// Workers of one shape that may hold one more lease.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub shape: Arc<Shape>,
+    /// By how full they are: the dominant share of what is used, in millionths.
+    pub by_fullness: BTreeSet<(u64, WorkerIx)>,
+    /// By how many leases they hold.
+    pub by_load: BTreeSet<(usize, WorkerIx)>,
+    /// Those that may be given work ahead, by how much of it they have.
+    pub by_ahead: BTreeSet<(usize, WorkerIx)>,
+    /// How many of them have so much room, for each of [`LIMITING`].
+    rooms: [BTreeMap<u64, u32>; LIMITING.len()],
+}
+
+impl Group {
+    /// Whether, as far as single resources go, one of the workers may have room. Answers at once
+    /// what would else be found by asking them all.
+    pub(crate) fn may_fit(&self, wanted: &Resources) -> bool {
+        LIMITING.iter().zip(&self.rooms).all(|(resource, rooms)| {
+            let amount = wanted.get(resource);
+            amount == 0 || rooms.last_key_value().is_some_and(|(most, _)| *most >= amount)
+        })
+    }
+
+    fn remove(&mut self, worker: WorkerIx, place: &Place) {
+        self.by_fullness.remove(&(place.fullness, worker));
+        self.by_load.remove(&(place.load, worker));
+        if let Some(ahead) = place.ahead {
+            self.by_ahead.remove(&(ahead, worker));
+        }
+        for (rooms, room) in self.rooms.iter_mut().zip(place.rooms) {
+            if let Some(n) = rooms.get_mut(&room) {
+                *n -= 1;
+                if *n == 0 {
+                    rooms.remove(&room);
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, worker: WorkerIx, place: &Place) {
+        self.by_fullness.insert((place.fullness, worker));
+        self.by_load.insert((place.load, worker));
+        if let Some(ahead) = place.ahead {
+            self.by_ahead.insert((ahead, worker));
+        }
+        for (rooms, room) in self.rooms.iter_mut().zip(place.rooms) {
+            *rooms.entry(room).or_default() += 1;
+        }
+    }
+}
+
+/// Under what a worker is found in its group.
+#[derive(Debug)]
+struct Place {
+    group: u32,
+    fullness: u64,
+    load: usize,
+    ahead: Option<usize>,
+    rooms: [u64; LIMITING.len()],
+}
 
 /// Workers that may be given work.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    pub groups: BTreeMap<GroupKey, BTreeSet<WorkerIx>>,
-    /// The same workers by how many leases they hold.
-    pub by_load: BTreeSet<(usize, WorkerIx)>,
-    /// Workers that hold leases ahead of their room.
-    pub with_ahead: BTreeSet<WorkerIx>,
-    /// Where each worker stands in the above.
-    places: BTreeMap<WorkerIx, (GroupKey, usize)>,
+    groups: Slab<Group>,
+    by_shape: BTreeMap<Arc<Shape>, u32>,
+    /// Workers that hold leases ahead of their room, by the class of the newest of these.
+    pub with_ahead: BTreeMap<ClassIx, BTreeSet<WorkerIx>>,
+    /// The class under which each of them is found there.
+    newest: BTreeMap<WorkerIx, ClassIx>,
+    /// Where each worker stands in its group.
+    places: BTreeMap<WorkerIx, Place>,
     dirty: BTreeSet<WorkerIx>,
     /// Whether the last pass left something undone.
     pub has_more: bool,
     /// Classes for which no worker was suitable, and that are being watched.
-    pub watched: BTreeSet<crate::state::ClassIx>,
+    pub watched: BTreeSet<ClassIx>,
+    /// What all present workers have together, until that changes.
+    pub total: Option<Resources>,
 }
 
 impl Pool {
@@ -32,26 +98,65 @@ impl Pool {
         self.places.is_empty()
     }
 
+    /// The groups with workers in them.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().map(|(_, group)| group).filter(|group| !group.by_load.is_empty())
+    }
+
     /// Takes note that a worker is no longer where it stands here.
     pub(crate) fn mark(&mut self, worker: WorkerIx) {
         self.dirty.insert(worker);
     }
 
-    fn remove(&mut self, worker: WorkerIx) {
-        let Some((key, load)) = self.places.remove(&worker) else { return };
-        self.by_load.remove(&(load, worker));
-        if let Some(group) = self.groups.get_mut(&key) {
-            group.remove(&worker);
-            if group.is_empty() {
-                self.groups.remove(&key);
-            }
+    /// Takes a worker out, and says in which group it was.
+    fn remove(&mut self, worker: WorkerIx) -> Option<u32> {
+        let place = self.places.remove(&worker)?;
+        self.groups[place.group].remove(worker, &place);
+        Some(place.group)
+    }
+
+    fn insert(&mut self, worker: WorkerIx, place: Place) {
+        self.groups[place.group].insert(worker, &place);
+        self.places.insert(worker, place);
+    }
+
+    fn group_of(&mut self, shape: &Arc<Shape>) -> u32 {
+        if let Some(at) = self.by_shape.get(shape) {
+            return *at;
+        }
+        let group = Group { shape: Arc::clone(shape), ..Group::default() };
+        let at = self.groups.insert(group);
+        self.by_shape.insert(Arc::clone(shape), at);
+        at
+    }
+
+    /// Forgets a group that the last worker has left.
+    fn drop_if_empty(&mut self, group: u32) {
+        if self.groups[group].by_load.is_empty() {
+            let gone = self.groups.remove(group);
+            self.by_shape.remove(&gone.shape);
         }
     }
 
-    fn insert(&mut self, worker: WorkerIx, key: GroupKey, load: usize) {
-        self.by_load.insert((load, worker));
-        self.groups.entry(key.clone()).or_default().insert(worker);
-        self.places.insert(worker, (key, load));
+    /// Lists a worker under the class of the newest lease ahead, if there is one.
+    fn list_ahead(&mut self, worker: WorkerIx, newest: Option<ClassIx>) {
+        let before = self.newest.get(&worker).copied();
+        if before == newest {
+            return;
+        }
+        if let Some(class) = before {
+            self.newest.remove(&worker);
+            if let Some(holders) = self.with_ahead.get_mut(&class) {
+                holders.remove(&worker);
+                if holders.is_empty() {
+                    self.with_ahead.remove(&class);
+                }
+            }
+        }
+        if let Some(class) = newest {
+            self.newest.insert(worker, class);
+            self.with_ahead.entry(class).or_default().insert(worker);
+        }
     }
 }
 
@@ -66,15 +171,23 @@ impl State {
     pub(crate) fn refresh_worker(&mut self, ix: WorkerIx) {
         let worker = &self.workers[ix.index()];
         self.pool.dirty.remove(&ix);
-        self.pool.remove(ix);
-        if worker.takes_leases() {
-            let key = (Arc::clone(&worker.shape), worker.room());
-            self.pool.insert(ix, key, worker.n_leases());
+        let before = self.pool.remove(ix);
+        if worker.takes_leases() && worker.has_lease_room() {
+            let room = worker.room();
+            let may_have_ahead = worker.n_ahead() < self.settings.ahead_max(worker);
+            let place = Place {
+                group: self.pool.group_of(&worker.shape),
+                fullness: worker.used.dominant_share(&worker.capacity),
+                load: worker.n_leases(),
+                ahead: may_have_ahead.then(|| worker.n_ahead()),
+                rooms: LIMITING.each_ref().map(|resource| room.get(resource)),
+            };
+            self.pool.insert(ix, place);
         }
-        if worker.ahead.is_empty() {
-            self.pool.with_ahead.remove(&ix);
-        } else {
-            self.pool.with_ahead.insert(ix);
+        if let Some(group) = before {
+            self.pool.drop_if_empty(group);
         }
+        let newest = worker.ahead.last().map(|(_, lease)| self.leases[lease.0].class);
+        self.pool.list_ahead(ix, newest);
     }
 }

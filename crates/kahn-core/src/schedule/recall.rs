@@ -1,34 +1,49 @@
 //! Work given ahead to one worker is called back when another has nothing to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kahn_model::Resources;
 
+use super::Pass;
 use crate::command::Command;
 use crate::core::Core;
-use crate::state::{LeaseIx, WorkerIx};
+use crate::state::{Class, ClassIx, LeaseIx, WorkerIx};
 
 /// A wait that is not worth a recall, which takes two messages and a new lease.
 const WORTH_RECALLING: Duration = Duration::from_millis(10);
 
+/// How many workers are looked at before it is held that none has room.
+const TAKERS_MAX: usize = 64;
+
+/// What one round of recalls has found out so far.
+#[derive(Debug, Default)]
+struct Round {
+    /// Room that recalled leases will take.
+    promised: BTreeMap<WorkerIx, Resources>,
+    /// Classes for which no other worker has room.
+    stuck: BTreeSet<ClassIx>,
+}
+
 impl Core {
-    /// Calls leases back for which another worker has room now.
-    pub(super) fn recall_for_idle_workers(&mut self) {
-        if self.state.pool.with_ahead.is_empty() {
-            return;
-        }
-        let mut promised: BTreeMap<WorkerIx, Resources> = BTreeMap::new();
-        let holders: Vec<WorkerIx> = self.state.pool.with_ahead.iter().copied().collect();
-        for holder in holders {
-            if !self.is_worth_recalling(holder) {
+    /// Calls leases back for which another worker has room now: room that is left when all that
+    /// is ready has been looked at.
+    pub(super) fn recall_for_idle_workers(&mut self, pass: &Pass) {
+        let mut round = Round::default();
+        let classes: Vec<ClassIx> = self.state.pool.with_ahead.keys().copied().collect();
+        for class in classes {
+            if self.taker(None, class, pass, &round).is_none() {
+                round.stuck.insert(class);
                 continue;
             }
-            let newest: Vec<LeaseIx> =
-                self.state.workers[holder.index()].ahead.iter().rev().map(|(_, ix)| *ix).collect();
-            for lease in newest {
-                if !self.recall_if_wanted(holder, lease, &mut promised) {
+            let holders = self.state.pool.with_ahead.get(&class);
+            let holders: Vec<WorkerIx> = holders.into_iter().flatten().copied().collect();
+            for holder in holders {
+                if round.stuck.contains(&class) {
                     break;
+                }
+                if self.is_worth_recalling(holder) {
+                    self.recall_from(holder, pass, &mut round);
                 }
             }
         }
@@ -42,36 +57,63 @@ impl Core {
         wait.is_none_or(|wait| wait > WORTH_RECALLING)
     }
 
-    /// Recalls a lease unless that was done before, if some other worker has room for it. Says
-    /// whether to look at the next.
-    fn recall_if_wanted(
-        &mut self,
-        holder: WorkerIx,
-        lease_ix: LeaseIx,
-        promised: &mut BTreeMap<WorkerIx, Resources>,
-    ) -> bool {
-        let lease = &self.state.leases[lease_ix.0];
-        let class = self.state.classes.get(lease.class);
-        let taker = self.state.pool.groups.iter().find_map(|((shape, room), workers)| {
-            let fits = |worker: &WorkerIx| {
-                let mut left = room.clone();
-                if let Some(gone) = promised.get(worker) {
-                    left.subtract(gone);
-                }
-                *worker != holder && class.resources.fits(&left)
+    /// Recalls from the newest lease on, until one is found that nobody else has room for.
+    fn recall_from(&mut self, holder: WorkerIx, pass: &Pass, round: &mut Round) {
+        let ahead = &self.state.workers[holder.index()].ahead;
+        let newest: Vec<LeaseIx> = ahead.iter().rev().map(|(_, lease)| *lease).collect();
+        for lease in newest {
+            let class = self.state.leases[lease.0].class;
+            if round.stuck.contains(&class) {
+                return;
+            }
+            let Some(taker) = self.taker(Some(holder), class, pass, round) else {
+                round.stuck.insert(class);
+                return;
             };
-            class.suits(shape).then(|| workers.iter().copied().find(fits)).flatten()
-        });
-        let Some(taker) = taker else { return false };
-        promised.entry(taker).or_default().add(&lease.resources);
-        if lease.is_recalled || lease.is_stopping {
-            return true;
+            let resources = &self.state.leases[lease.0].resources;
+            round.promised.entry(taker).or_default().add(resources);
+            self.recall(holder, lease);
         }
+    }
+
+    /// Another worker with room that was neither promised nor reserved.
+    fn taker(
+        &self,
+        holder: Option<WorkerIx>,
+        class: ClassIx,
+        pass: &Pass,
+        round: &Round,
+    ) -> Option<WorkerIx> {
+        let class: &Class = self.state.classes.get(class);
+        let fits = |worker: &WorkerIx| {
+            let mut left = self.state.workers[worker.index()].room();
+            if let Some(gone) = round.promised.get(worker) {
+                left.subtract(gone);
+            }
+            Some(*worker) != holder
+                && !pass.reservations.has(*worker)
+                && class.resources.fits(&left)
+                && self.has_room(*worker, class, &pass.reservations)
+        };
+        self.state
+            .pool
+            .groups()
+            .filter(|group| group.may_fit(&class.resources) && class.suits(&group.shape))
+            .find_map(|group| {
+                group.by_fullness.iter().take(TAKERS_MAX).map(|(_, worker)| *worker).find(fits)
+            })
+    }
+
+    /// Asks for a lease back, once.
+    fn recall(&mut self, holder: WorkerIx, lease_ix: LeaseIx) {
+        let lease = &mut self.state.leases[lease_ix.0];
+        if lease.is_recalled || lease.is_stopping {
+            return;
+        }
+        lease.is_recalled = true;
         let (attempt, token) = (lease.attempt(), lease.token);
-        self.state.leases[lease_ix.0].is_recalled = true;
         if let Some(session) = self.state.workers[holder.index()].session {
             self.command(Command::Recall { session, attempt, token });
         }
-        true
     }
 }

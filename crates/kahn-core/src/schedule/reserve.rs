@@ -13,45 +13,58 @@ use super::Pass;
 use crate::core::Core;
 use crate::state::{Class, ClassIx, WorkerIx};
 
-/// Workers that a better task waits for, with what it asks for.
+/// How many workers of each shape, the emptiest first, are looked at as the nearest.
+const NEAREST_MAX: usize = 32;
+
+/// Workers that a better class waits for, with what it asks for.
 #[derive(Debug, Default)]
-pub(super) struct Reservations(BTreeMap<WorkerIx, Arc<Resources>>);
+pub(super) struct Reservations(BTreeMap<WorkerIx, (ClassIx, Arc<Resources>)>);
 
 impl Reservations {
     /// Whether a task of `class` may be placed on `worker`, which has `room`.
     pub(super) fn allow(&self, worker: WorkerIx, class: &Class, room: &Resources) -> bool {
-        let Some(waiting) = self.0.get(&worker) else { return true };
-        class.resources.iter().all(|(resource, amount)| {
-            room.get(&resource).saturating_sub(amount) >= waiting.get(&resource)
-        })
+        let waiting = self.0.get(&worker);
+        waiting.is_none_or(|(_, waiting)| spares(room, &class.resources, waiting))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the worker is reserved.
     pub(super) fn has(&self, worker: WorkerIx) -> bool {
         self.0.contains_key(&worker)
     }
+
+    /// Whether the worker is reserved for another class.
+    pub(super) fn keep_from(&self, worker: WorkerIx, class: ClassIx) -> bool {
+        self.0.get(&worker).is_some_and(|(waiting, _)| *waiting != class)
+    }
+}
+
+/// Whether, of everything in `taken`, enough of `room` is left for what waits.
+pub(super) fn spares(room: &Resources, taken: &Resources, waiting: &Resources) -> bool {
+    taken.iter().all(|(resource, amount)| {
+        room.get(&resource).saturating_sub(amount) >= waiting.get(&resource)
+    })
 }
 
 impl Core {
-    /// Reserves the worker that is nearest to having room for `class`, if anything else is ready
-    /// that could take the room away.
-    pub(super) fn reserve_for(&self, class: ClassIx, pass: &mut Pass) {
-        if self.next_lane(&pass.full).is_none() {
-            return;
-        }
-        let class = self.state.classes.get(class);
+    /// Reserves the worker that is nearest to having room for `class`.
+    pub(super) fn reserve_for(&self, class_ix: ClassIx, pass: &mut Pass) {
+        let class = self.state.classes.get(class_ix);
         let nearest = self
             .state
             .pool
-            .groups
-            .iter()
-            .filter(|((shape, _), _)| class.suits(shape))
-            .filter_map(|((_, room), workers)| {
-                let free = workers.iter().copied().find(|w| !pass.reservations.has(*w))?;
-                Some((lack(&class.resources, room), free))
-            })
+            .groups()
+            .filter(|group| class.suits(&group.shape))
+            .flat_map(|group| group.by_fullness.iter().take(NEAREST_MAX))
+            .map(|(_, worker)| *worker)
+            .filter(|worker| !pass.reservations.has(*worker))
+            .map(|ix| (lack(&class.resources, &self.state.workers[ix.index()].room()), ix))
             .min();
         if let Some((_, worker)) = nearest {
-            pass.reservations.0.insert(worker, Arc::clone(&class.resources));
+            pass.reservations.0.insert(worker, (class_ix, Arc::clone(&class.resources)));
         }
     }
 }

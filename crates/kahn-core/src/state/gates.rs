@@ -133,11 +133,13 @@ impl Gates {
         self.parked.remove(gate).unwrap_or_default()
     }
 
-    /// Forgets a lane that is no more.
-    pub(crate) fn forget_lane(&mut self, lane: LaneIx) {
-        self.parked.retain(|_, lanes| {
+    /// Forgets a lane that is no more and was parked at `gate`.
+    pub(crate) fn forget_lane(&mut self, gate: &Gate, lane: LaneIx) {
+        if let Some(lanes) = self.parked.get_mut(gate) {
             lanes.remove(&lane);
-            !lanes.is_empty()
-        });
+            if lanes.is_empty() {
+                self.parked.remove(gate);
+            }
+        }
     }
 }

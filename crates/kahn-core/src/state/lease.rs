@@ -6,6 +6,7 @@ use kahn_model::{AttemptId, BootId, Resources, RunId, TaskIx, Timestamp, Token};
 
 use super::classes::ClassIx;
 use super::run::RunIx;
+use super::timers::Timer;
 use super::worker::WorkerIx;
 
 /// Position of a lease in the state.
@@ -47,6 +48,8 @@ pub struct Lease {
     pub(crate) worker: WorkerIx,
     pub(crate) class: ClassIx,
     pub(crate) phase: LeasePhase,
+    /// When the timer that watches over its start or its end is due, if one does.
+    pub(crate) due: Option<Timestamp>,
     /// The worker was asked to stop the attempt.
     pub(crate) is_stopping: bool,
     /// The worker was asked to give the attempt back.
@@ -60,6 +63,16 @@ impl Lease {
     #[must_use]
     pub fn attempt(&self) -> AttemptId {
         AttemptId { run: self.run_id, task: self.task, number: self.number }
+    }
+
+    /// The timer that watches over it now.
+    pub(crate) fn timer(&self) -> Timer {
+        match self.phase {
+            LeasePhase::Ahead | LeasePhase::Placed => {
+                Timer::Start(self.run_id, self.task, self.token)
+            }
+            LeasePhase::Started => Timer::Run(self.run_id, self.task, self.token),
+        }
     }
 
     /// Whether its resources are taken from the worker's room.

@@ -10,6 +10,7 @@ use kahn_model::TaskIx;
 
 use super::NamespaceIx;
 use super::classes::ClassIx;
+use super::gates::Gate;
 use super::run::RunIx;
 use super::slab::Slab;
 
@@ -33,12 +34,22 @@ pub(crate) struct Lane {
     pub namespace: NamespaceIx,
     pub class: ClassIx,
     tasks: BTreeSet<(Rank, TaskIx)>,
-    is_parked: bool,
+    parked_at: Option<Gate>,
 }
 
 impl Lane {
     pub(crate) fn head(&self) -> Option<(Rank, TaskIx)> {
         self.tasks.first().copied()
+    }
+
+    /// Whether the task waits here under this rank.
+    pub(crate) fn has(&self, rank: Rank, task: TaskIx) -> bool {
+        self.tasks.contains(&(rank, task))
+    }
+
+    /// The gate that held it back when it was last looked at.
+    pub(crate) fn parked_at(&self) -> Option<&Gate> {
+        self.parked_at.as_ref()
     }
 
     pub(crate) fn tasks(&self) -> impl Iterator<Item = TaskIx> + '_ {
@@ -66,20 +77,27 @@ impl Ready {
         self.next_age
     }
 
+    /// Later ages are greater than this one.
+    pub(crate) fn has_aged(&mut self, age: u32) {
+        self.next_age = self.next_age.max(age);
+    }
+
     pub(crate) fn add_lane(
         &mut self,
         run: RunIx,
         namespace: NamespaceIx,
         class: ClassIx,
     ) -> LaneIx {
-        let lane = Lane { run, namespace, class, tasks: BTreeSet::new(), is_parked: false };
+        let lane = Lane { run, namespace, class, tasks: BTreeSet::new(), parked_at: None };
         LaneIx(self.lanes.insert(lane))
     }
 
-    pub(crate) fn remove_lane(&mut self, lane: LaneIx) {
+    /// Removes a lane, and says at which gate it is parked.
+    pub(crate) fn remove_lane(&mut self, lane: LaneIx) -> Option<Gate> {
         self.close_head(lane);
         let gone = self.lanes.remove(lane.0);
         self.n_tasks -= gone.tasks.len();
+        gone.parked_at
     }
 
     pub(crate) fn lane(&self, lane: LaneIx) -> &Lane {
@@ -110,14 +128,13 @@ impl Ready {
         self.open_head(lane);
     }
 
-    pub(crate) fn park(&mut self, lane: LaneIx) {
+    pub(crate) fn park(&mut self, lane: LaneIx, gate: Gate) {
         self.close_head(lane);
-        self.lanes[lane.0].is_parked = true;
+        self.lanes[lane.0].parked_at = Some(gate);
     }
 
     pub(crate) fn unpark(&mut self, lane: LaneIx) {
-        if self.lanes[lane.0].is_parked {
-            self.lanes[lane.0].is_parked = false;
+        if self.lanes[lane.0].parked_at.take().is_some() {
             self.open_head(lane);
         }
     }
@@ -141,7 +158,7 @@ impl Ready {
 
     fn close_head(&mut self, lane: LaneIx) {
         let entry = &self.lanes[lane.0];
-        let (Some((rank, _)), false) = (entry.head(), entry.is_parked) else { return };
+        let (Some((rank, _)), None) = (entry.head(), &entry.parked_at) else { return };
         let (namespace, class) = (entry.namespace, entry.class);
         let Some(classes) = self.open.get_mut(&namespace) else { return };
         if let Some(heads) = classes.get_mut(&class) {
@@ -157,7 +174,7 @@ impl Ready {
 
     fn open_head(&mut self, lane: LaneIx) {
         let entry = &self.lanes[lane.0];
-        let (Some((rank, _)), false) = (entry.head(), entry.is_parked) else { return };
+        let (Some((rank, _)), None) = (entry.head(), &entry.parked_at) else { return };
         let classes = self.open.entry(entry.namespace).or_default();
         classes.entry(entry.class).or_default().insert((rank, lane));
     }
@@ -193,7 +210,7 @@ mod tests {
         let mut ready = Ready::default();
         let lane = ready.add_lane(RunIx(0), NamespaceIx(0), ClassIx(0));
         ready.insert(lane, rank(1, 1), TaskIx(1));
-        ready.park(lane);
+        ready.park(lane, Gate::Run(RunIx(0)));
         ready.insert(lane, rank(2, 2), TaskIx(2));
         assert_eq!(ready.namespaces().count(), 0);
         ready.unpark(lane);

@@ -12,7 +12,7 @@ use super::classes::ClassIx;
 use super::lease::LeaseIx;
 use super::ready::LaneIx;
 use crate::change::Submission;
-use crate::history::Record;
+use crate::history::{Record, RecordKind};
 
 /// Position of a run in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +57,7 @@ pub struct Cell {
     pub attempt: u16,
     /// Attempts that count against the task's own retries.
     pub(crate) tries: u16,
-    /// Attempts that were lost while they ran.
+    /// Attempts that were lost with their workers.
     pub(crate) crashes: u8,
     /// Dependencies that are not resolved.
     pub(crate) pending: u32,
@@ -173,6 +173,14 @@ impl Run {
     #[must_use]
     pub fn cell(&self, task: TaskIx) -> &Cell {
         &self.cells[task.index()]
+    }
+
+    /// When it was taken on or, if that was later, tried again.
+    pub(crate) fn begun_at(&self) -> Timestamp {
+        let begins = |record: &&Record| {
+            matches!(record.kind, RecordKind::RunRetried | RecordKind::RunSubmitted)
+        };
+        self.history.iter().rev().find(begins).map_or(self.submitted_at, |record| record.at)
     }
 
     /// The value of each parameter.

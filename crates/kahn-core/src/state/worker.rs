@@ -72,11 +72,15 @@ pub struct Worker {
     /// When it was last heard from.
     pub heard_at: Timestamp,
     pub(crate) session: Option<SessionId>,
+    /// The latest on which it attached, open or not.
+    pub(crate) latest_session: SessionId,
     /// What its placed and started leases take.
     pub(crate) used: Resources,
     pub(crate) leases: BTreeSet<LeaseIx>,
     /// Leases granted ahead of its room, oldest first by token.
     pub(crate) ahead: BTreeSet<(kahn_model::Token, LeaseIx)>,
+    /// Whether all leases ahead are known to ask for the same.
+    pub(crate) is_ahead_uniform: bool,
     /// How long its attempts take, as a moving average; `None` before the first.
     pub(crate) pace: Option<Duration>,
     pub(crate) has_silence_timer: bool,
@@ -105,9 +109,11 @@ impl Worker {
             leases_max: 0,
             heard_at: Timestamp::ZERO,
             session: None,
+            latest_session: SessionId::default(),
             used: Resources::none(),
             leases: BTreeSet::new(),
             ahead: BTreeSet::new(),
+            is_ahead_uniform: false,
             pace: None,
             has_silence_timer: false,
             shape: Arc::default(),
@@ -118,6 +124,12 @@ impl Worker {
     #[must_use]
     pub fn takes_leases(&self) -> bool {
         self.status == WorkerStatus::Attached && !self.is_cordoned && !self.is_draining
+    }
+
+    /// Whether it may hold one more lease.
+    #[must_use]
+    pub fn has_lease_room(&self) -> bool {
+        usize::try_from(self.leases_max).is_ok_and(|max| self.n_leases() < max)
     }
 
     /// What it has left.

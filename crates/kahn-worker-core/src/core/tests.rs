@@ -1,3 +1,5 @@
+//! What the worker decides, event by event.
+
 use std::sync::Arc;
 
 use kahn_model::{AttemptId, Outputs, RunId, TaskIx, Uuid};

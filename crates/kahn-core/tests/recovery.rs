@@ -1,0 +1,218 @@
+//! Recovering equals having lived through it, wherever the log was cut.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support {
+    pub(crate) mod plan;
+}
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kahn_core::log::Term;
+use kahn_core::testing::World;
+use kahn_core::{Change, Command, Core, Event, Settings, Snapshot};
+use kahn_model::{CauseKind, Partition, RunId, TaskIx, TaskState, Timestamp};
+use proptest::prelude::*;
+
+use support::plan::{Plan, Play, WORKERS, plan};
+
+const PARTITIONS: u16 = 2;
+
+/// Everything durable of a core. The time of the latest event is not durable, and of the ages of
+/// ready tasks only the order is.
+fn picture(core: &Core) -> Vec<Snapshot> {
+    let mut pictures: Vec<Snapshot> =
+        (0..PARTITIONS).map(|at| core.state().snapshot(Partition(at))).collect();
+    let ready = |state| state == TaskState::Ready;
+    let ages: BTreeSet<u32> = pictures
+        .iter()
+        .flat_map(|picture| &picture.runs)
+        .flat_map(|run| &run.cells)
+        .filter(|cell| ready(cell.state))
+        .map(|cell| cell.age)
+        .collect();
+    let order: BTreeMap<u32, u32> = ages.into_iter().zip(1..).collect();
+    for picture in &mut pictures {
+        picture.at = Timestamp::ZERO;
+        for cell in picture.runs.iter_mut().flat_map(|run| &mut run.cells) {
+            if ready(cell.state) {
+                cell.age = order[&cell.age];
+            }
+        }
+    }
+    pictures
+}
+
+/// Work ahead is given by the pace of workers, which nobody remembers; so none is given here.
+fn settings() -> Settings {
+    Settings { partitions: PARTITIONS, prefetch_max: 0, ..Settings::default() }
+}
+
+/// A core that replayed a log.
+fn replayed(log: &[(Timestamp, Change)]) -> Core {
+    let mut core = Core::new(settings());
+    replay(&mut core, log);
+    core
+}
+
+fn replay(core: &mut Core, log: &[(Timestamp, Change)]) {
+    for (at, change) in log {
+        core.replay(*at, change);
+    }
+}
+
+/// The log of a plan, with the picture of the core that lived through it after each act: how long
+/// the log was then, and the picture.
+fn live_through(plan: &Plan) -> (Play, Vec<(usize, Vec<Snapshot>)>) {
+    let mut play = Play::new(plan);
+    let mut pictures = vec![(0, picture(&play.world.core))];
+    for act in &plan.acts {
+        if let Some(event) = play.event(act) {
+            // Refused events are part of life.
+            let _ = play.world.step(event);
+        }
+        pictures.push((play.world.log.len(), picture(&play.world.core)));
+    }
+    (play, pictures)
+}
+
+/// A world with another core than the one that lived, and with the same workers, cut off.
+fn taken_over(play: &Play, mut core: Core) -> (World, Vec<Command>) {
+    let mut world = World::with(settings());
+    world.now = play.world.now + Duration::from_secs(3600);
+    let step = core.begin(world.now, Term { epoch: 77, nonce: 5 });
+    assert!(step.changes.is_empty(), "a beginning decides nothing");
+    for command in &step.commands {
+        if let Command::Evaluate { run, task } = command {
+            world.evaluations.push((*run, *task));
+        }
+    }
+    world.core = core;
+    world.workers = play.world.workers.clone();
+    for worker in world.workers.values_mut() {
+        worker.session = None;
+    }
+    (world, step.commands)
+}
+
+/// Tasks whose evaluation was asked for and, by the log, not answered.
+fn open_questions(core: &Core) -> BTreeSet<(RunId, TaskIx)> {
+    let runs = core.state().runs().filter(|run| !run.state.is_terminal());
+    runs.flat_map(|run| run.dag.tasks().map(move |task| (run, task)))
+        .filter(|(run, task)| {
+            core.explain(run.id(), *task).is_some_and(|why| why.code == "evaluating")
+        })
+        .map(|(run, task)| (run.id(), task))
+        .collect()
+}
+
+/// A failure prints its smallest plan; that is what becomes a test of its own.
+fn config() -> ProptestConfig {
+    let max_shrink_iters = 2_000;
+    ProptestConfig { cases: 150, failure_persistence: None, max_shrink_iters, ..Default::default() }
+}
+
+/// Plans in two partitions.
+fn plans() -> impl Strategy<Value = Plan> {
+    plan(80).prop_map(|plan| Plan { partitions: PARTITIONS, ..plan })
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn replaying_the_log_gives_what_living_through_it_gave(plan in plans()) {
+        let (play, pictures) = live_through(&plan);
+        let mut core = Core::new(settings());
+        let mut done = 0;
+        for (len, expected) in pictures {
+            replay(&mut core, &play.world.log[done..len]);
+            done = len;
+            prop_assert_eq!(picture(&core), expected);
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_and_the_rest_of_the_log_give_the_same_as_all_of_it(
+        plan in plans(), cut in any::<prop::sample::Index>()
+    ) {
+        let (play, _) = live_through(&plan);
+        let log = &play.world.log;
+        let cut = cut.index(log.len() + 1);
+        let before = replayed(&log[..cut]);
+        let mut core = Core::new(settings());
+        for at in 0..PARTITIONS {
+            core.restore(before.state().snapshot(Partition(at)));
+        }
+        prop_assert_eq!(picture(&core), picture(&before));
+        prop_assert_eq!(core.audit(), Vec::<String>::new());
+        replay(&mut core, &log[cut..]);
+        let whole = replayed(log);
+        prop_assert_eq!(picture(&core), picture(&whole));
+        prop_assert_eq!(core.audit(), Vec::<String>::new());
+
+        // Both go on in the same way: ready order, timers and questions are the same too.
+        let term = Term { epoch: 9, nonce: 9 };
+        let now = play.world.now + Duration::from_secs(5);
+        let (mut one, mut other) = (core, whole);
+        prop_assert_eq!(digest(one.begin(now, term)), digest(other.begin(now, term)));
+        prop_assert_eq!(one.next_deadline(), other.next_deadline());
+        let (name, _) = WORKERS[2];
+        let attachment = play.world.workers[name].introduce(kahn_core::SessionId(1 << 40));
+        for core in [&mut one, &mut other] {
+            core.handle(now, Event::WorkerAttached(Box::new(attachment.clone()))).unwrap();
+        }
+        prop_assert_eq!(digest(one.place(now)), digest(other.place(now)));
+    }
+
+    #[test]
+    fn no_lease_is_lost_within_its_time_after_a_takeover_and_the_runs_then_end(
+        plan in plans(), cut in any::<prop::sample::Index>()
+    ) {
+        let (play, _) = live_through(&plan);
+        let log = &play.world.log;
+        // The end of the log may never have become durable; what rests on it was never sent.
+        let core = replayed(&log[..cut.index(log.len() + 1)]);
+        let questions = open_questions(&core);
+        let (mut world, commands) = taken_over(&play, core);
+        let asked: BTreeSet<_> = commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::Evaluate { run, task } => Some((*run, *task)),
+                _ => None,
+            })
+            .collect();
+        prop_assert_eq!(asked, questions);
+
+        world.wait(world.core.state().settings().lease_ttl - Duration::from_micros(1));
+        for (_, change) in &world.log {
+            prop_assert!(!is_loss(change), "{change}");
+        }
+        for (name, _) in WORKERS {
+            if world.workers[name].is_draining {
+                world.reboot(name);
+            }
+        }
+        for run in world.core.state().runs().map(kahn_core::Run::id).collect::<Vec<_>>() {
+            // Refused for runs that are not paused.
+            let _ = world.step(Event::ResumeRequested { run });
+        }
+        world.finish_all();
+        prop_assert_eq!(world.core.state().n_leases(), 0);
+    }
+}
+
+fn digest(step: kahn_core::Step) -> String {
+    format!("{:?} {:?}", step.changes, step.commands)
+}
+
+fn is_loss(change: &Change) -> bool {
+    match change {
+        Change::WorkerLost { .. } => true,
+        Change::AttemptFinished { outcome: Err(failure), .. } => {
+            failure.cause.kind == CauseKind::WorkerLost
+        }
+        _ => false,
+    }
+}

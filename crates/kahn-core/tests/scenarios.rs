@@ -1,0 +1,85 @@
+//! What the core does, story by story. Each file holds stories: a title after `==`, what happens,
+//! `----`, and what the core makes of it. `KAHN_BLESS=1` writes the second half anew.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support {
+    pub(crate) mod script;
+    pub(crate) mod triggers;
+}
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
+}
+
+/// The contents of a file with the second half of each story written anew.
+fn told_anew(text: &str) -> String {
+    let mut out = String::new();
+    for story in text.split_inclusive('\n').collect::<String>().split("== ").skip(1) {
+        let (title, rest) = story.split_once('\n').expect("a title");
+        let script = rest.split("\n----").next().expect("a script").trim_end();
+        let transcript = support::script::carry_out(script);
+        out.push_str(&format!("== {title}\n{script}\n----\n{transcript}\n"));
+    }
+    format!("{}\n", out.trim_end())
+}
+
+fn check(file: &str, tell: impl Fn(&str) -> String) {
+    let path = folder().join(file);
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    let expected = tell(&found);
+    if is_blessed() {
+        fs::write(&path, expected).unwrap();
+        return;
+    }
+    for (at, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(found, expected, "{file}:{}", at + 1);
+    }
+    assert_eq!(found.len(), expected.len(), "{file} is too short or too long");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one switch that the person at the keyboard has")]
+fn is_blessed() -> bool {
+    std::env::var("KAHN_BLESS").is_ok()
+}
+
+macro_rules! stories {
+    ($($name:ident: $file:literal,)*) => {
+        $(#[test] fn $name() { check($file, told_anew); })*
+
+        #[test]
+        fn every_file_of_stories_is_told() {
+            let mut told = vec![$($file,)* "triggers.txt"];
+            told.sort_unstable();
+            let mut found: Vec<String> = fs::read_dir(folder())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            found.sort_unstable();
+            assert_eq!(found, told);
+        }
+    };
+}
+
+stories! {
+    runs_go_from_submit_to_end: "runs.txt",
+    failures_are_retried_handled_or_end_the_run: "failures.txt",
+    dependencies_say_when_a_task_goes: "dependencies.txt",
+    leases_have_one_holder_and_one_outcome: "leases.txt",
+    workers_come_and_go: "workers.txt",
+    a_coordinator_takes_over: "takeover.txt",
+    people_steer_runs: "steering.txt",
+    gates_hold_tasks_back: "gates.txt",
+    times_run_out: "timeouts.txt",
+    tasks_are_placed_in_order_and_where_there_is_room: "placement.txt",
+    work_is_given_ahead_and_called_back: "prefetch.txt",
+    every_no_is_explained: "explain.txt",
+}
+
+#[test]
+fn every_trigger_decides_for_every_moment_and_kind_of_dependency() {
+    check("triggers.txt", |_| support::triggers::table());
+}

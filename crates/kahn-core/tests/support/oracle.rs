@@ -1,0 +1,158 @@
+//! What must be true, worked out from the log and the DAGs alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kahn_core::testing::World;
+use kahn_core::{Change, RecordKind};
+use kahn_model::{
+    DependencyKind, DependencyRef, RunId, TaskIx, TaskState, Timestamp, Token, Trigger, When,
+};
+
+type Task = (RunId, TaskIx);
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    tokens: BTreeSet<Token>,
+    leased: BTreeSet<Task>,
+    ended: BTreeMap<Task, TaskState>,
+    cancelled: BTreeSet<RunId>,
+    expired: BTreeSet<(RunId, TaskIx, TaskIx)>,
+}
+
+impl Oracle {
+    /// Checks what one act changed, and the state that it left.
+    pub(crate) fn check(&mut self, world: &World, changes: &[(Timestamp, Change)]) {
+        for (_, change) in changes {
+            self.follow(change);
+        }
+        for (_, change) in changes {
+            self.check_start(world, change);
+        }
+        self.check_outcomes(world);
+    }
+
+    fn follow(&mut self, change: &Change) {
+        let run = change.run();
+        match change {
+            Change::LeaseGranted { task, token, .. } => {
+                assert!(self.tokens.insert(*token), "token {token} was used before");
+                assert!(self.leased.insert((run, *task)), "{task:?} of {run} is leased twice");
+                assert!(!self.cancelled.contains(&run), "{run} was called off, and {change}");
+            }
+            Change::LeaseReturned { task, .. } | Change::AttemptFinished { task, .. } => {
+                assert!(self.leased.remove(&(run, *task)), "not leased, but {change}");
+            }
+            Change::RunRetried { tasks, .. } => {
+                self.cancelled.remove(&run);
+                for task in tasks {
+                    self.ended.remove(&(run, *task));
+                    self.expired.retain(|(of, dependent, _)| (*of, *dependent) != (run, *task));
+                }
+            }
+            Change::RunCancelled { .. } => {
+                self.cancelled.insert(run);
+            }
+            Change::DependencyExpired { dependent, dependency, .. } => {
+                self.expired.insert((run, *dependent, *dependency));
+            }
+            Change::RunRemoved { .. } => {
+                self.ended.retain(|(of, _), _| *of != run);
+            }
+            _ => {}
+        }
+    }
+
+    /// No attempt starts before its dependencies are as it needs them. What they are is read from
+    /// the state after the act: an end never changes, so what held then holds now.
+    fn check_start(&self, world: &World, change: &Change) {
+        let Change::LeaseGranted { run, task, .. } = change else { return };
+        let Some(known) = world.core.state().run(*run) else { return };
+        let edges: Vec<Seen> = known
+            .dag
+            .dependencies(*task)
+            .map(|edge| {
+                let has_started = known.history.iter().any(|record| {
+                    record.kind == RecordKind::TaskStarted && record.task() == Some(edge.task)
+                });
+                let is_expired = self.expired.contains(&(*run, *task, edge.task));
+                Seen { edge, state: known.cell(edge.task).state, has_started, is_expired }
+            })
+            .collect();
+        let trigger = known.dag.trigger(*task);
+        assert!(may_start(trigger, &edges), "{change}, trigger {trigger:?}, after {edges:?}");
+    }
+
+    fn check_outcomes(&mut self, world: &World) {
+        for run in world.core.state().runs() {
+            for task in run.dag.tasks() {
+                let state = run.cell(task).state;
+                match self.ended.get(&(run.id(), task)) {
+                    Some(before) => assert_eq!(*before, state, "{task:?} of {} again", run.id()),
+                    None if state.is_terminal() => {
+                        self.ended.insert((run.id(), task), state);
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
+/// A dependency, and what is known of the task at its other end.
+#[derive(Debug)]
+struct Seen {
+    edge: DependencyRef,
+    state: TaskState,
+    has_started: bool,
+    is_expired: bool,
+}
+
+impl Seen {
+    /// Whether nothing more is waited for.
+    fn is_over(&self) -> bool {
+        let is_start_enough =
+            self.edge.when == When::Started && self.edge.kind != DependencyKind::Soft;
+        self.state.is_terminal() || self.is_expired || (is_start_enough && self.has_started)
+    }
+
+    fn is_met(&self) -> bool {
+        match self.edge.when {
+            When::Succeeded => self.state == TaskState::Succeeded,
+            When::Completed => self.state.is_terminal(),
+            When::Failed => self.state == TaskState::Failed,
+            When::Started => self.has_started,
+            When::Ready => false,
+        }
+    }
+
+    fn is_required(&self) -> bool {
+        self.edge.kind == DependencyKind::Required
+    }
+}
+
+fn may_start(trigger: Trigger, edges: &[Seen]) -> bool {
+    let all_over = edges.iter().all(Seen::is_over);
+    let required = || edges.iter().filter(|seen| seen.is_required());
+    let counted = || edges.iter().filter(|seen| seen.edge.kind != DependencyKind::Soft);
+    match trigger {
+        Trigger::AllSucceeded => all_over && required().all(Seen::is_met),
+        Trigger::AllDone => all_over,
+        Trigger::AnySucceeded => {
+            counted().any(Seen::is_met) || (all_over && required().next().is_none())
+        }
+        Trigger::AnyFailed => {
+            required().any(|seen| seen.is_expired || (seen.is_over() && !seen.is_met()))
+                || edges.is_empty()
+        }
+        Trigger::NoneFailed => {
+            let is_fault = |seen: &&Seen| {
+                !seen.is_met()
+                    && (seen.is_expired
+                        || matches!(seen.state, TaskState::Failed | TaskState::Cancelled)
+                        || (seen.state == TaskState::Succeeded && seen.edge.when != When::Failed))
+            };
+            all_over && !required().any(|seen| is_fault(&seen) && seen.edge.when != When::Failed)
+        }
+    }
+}
