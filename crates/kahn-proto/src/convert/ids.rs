@@ -1,0 +1,81 @@
+//! Names, ids and tokens.
+
+use kahn_model::{Name, Namespace, RunId, TaskIx, Token, WorkerId};
+use prost::bytes::Bytes;
+
+use super::ConvertError;
+use crate::storage as wire;
+
+/// Checks a name.
+///
+/// # Errors
+///
+/// When `text` is not a valid name.
+pub fn name(field: &'static str, text: &str) -> Result<Name, ConvertError> {
+    Name::new(text).map_err(|source| ConvertError::Name { field, source })
+}
+
+/// Checks the name of a worker.
+///
+/// # Errors
+///
+/// When `text` is not a valid name.
+pub fn worker(field: &'static str, text: &str) -> Result<WorkerId, ConvertError> {
+    name(field, text).map(WorkerId::new)
+}
+
+/// Checks the name of a namespace.
+///
+/// # Errors
+///
+/// When `text` is not a valid name.
+pub fn namespace(field: &'static str, text: &str) -> Result<Namespace, ConvertError> {
+    name(field, text).map(Namespace::new)
+}
+
+/// The 16 bytes of a run's id.
+#[must_use]
+pub fn run_to_wire(run: RunId) -> Bytes {
+    Bytes::copy_from_slice(run.as_bytes())
+}
+
+/// Reads the id of a run.
+///
+/// # Errors
+///
+/// When there are not 16 bytes.
+pub fn run_from_wire(field: &'static str, bytes: &[u8]) -> Result<RunId, ConvertError> {
+    RunId::from_slice(bytes).ok_or(ConvertError::Length { field, found: bytes.len(), expected: 16 })
+}
+
+/// Checks that a DAG of `n_tasks` has this task.
+///
+/// # Errors
+///
+/// When it has not.
+pub fn task(field: &'static str, task: u32, n_tasks: usize) -> Result<TaskIx, ConvertError> {
+    let ix = TaskIx(task);
+    if ix.index() < n_tasks {
+        return Ok(ix);
+    }
+    Err(ConvertError::out_of_range(field, task, n_tasks.saturating_sub(1)))
+}
+
+/// The message for a token.
+#[must_use]
+pub fn token_to_wire(token: Token) -> wire::Token {
+    wire::Token { epoch: token.epoch, serial: token.serial, nonce: token.nonce }
+}
+
+/// The token of a message. All tokens are possible; whether one is in force is asked elsewhere.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn token_from_wire(
+    field: &'static str,
+    token: Option<wire::Token>,
+) -> Result<Token, ConvertError> {
+    let wire::Token { epoch, serial, nonce } = token.ok_or(ConvertError::Missing { field })?;
+    Ok(Token { epoch, serial, nonce })
+}
