@@ -1,0 +1,286 @@
+//! The task of an appender: one loop over replies, commands and the two clocks.
+
+use std::fmt;
+use std::future::{Future, pending, poll_fn};
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use kahn_core::log::{Head, LogWriter, Probe, Reply, Term, Verdict};
+use kahn_model::Partition;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
+use tracing::{error, info, warn};
+
+use super::backoff::Backoff;
+use super::{AppendEvent, EndReason};
+use crate::chain::link;
+use crate::error::StoreError;
+use crate::store::{AppendPipe, AppendReply, Batch, LogStore, RENEW_EVERY};
+
+pub(super) enum Command {
+    Push(Batch),
+    Checkpointed(u64),
+    Close,
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Push(_) => "Push",
+            Self::Checkpointed(_) => "Checkpointed",
+            Self::Close => "Close",
+        })
+    }
+}
+
+enum Next {
+    Reply(AppendReply),
+    Command(Option<Command>),
+    WaitOver,
+    RenewDue,
+    Renewed(Result<Head, StoreError>),
+}
+
+/// A renewal on its way, and what the head it brings is good for.
+struct Renewal {
+    probe: Option<Probe>,
+    done: Pin<Box<dyn Future<Output = Result<Head, StoreError>> + Send>>,
+}
+
+pub(super) struct Task {
+    store: Arc<dyn LogStore>,
+    partition: Partition,
+    term: Term,
+    commands: mpsc::Receiver<Command>,
+    events: Box<dyn Fn(AppendEvent) + Send>,
+    writer: LogWriter<Batch>,
+    pipe: Box<dyn AppendPipe>,
+    backoff: Backoff,
+    /// Nothing is sent before this.
+    wait_until: Option<Instant>,
+    renew_clock: Interval,
+    renewal: Option<Renewal>,
+    /// The checkpoint before the last, up to which memory is freed at the next.
+    checkpoint: u64,
+    is_troubled: bool,
+    is_closing: bool,
+}
+
+impl Task {
+    pub(super) fn new(
+        store: Arc<dyn LogStore>,
+        partition: Partition,
+        term: Term,
+        head: Head,
+        commands: mpsc::Receiver<Command>,
+        events: Box<dyn Fn(AppendEvent) + Send>,
+    ) -> Self {
+        let pipe = store.pipe(partition, term);
+        let mut renew_clock = interval_at(Instant::now() + RENEW_EVERY, RENEW_EVERY);
+        renew_clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            store,
+            partition,
+            term,
+            commands,
+            events,
+            writer: LogWriter::new(head),
+            pipe,
+            backoff: Backoff::default(),
+            wait_until: None,
+            renew_clock,
+            renewal: None,
+            checkpoint: head.seq,
+            is_troubled: false,
+            is_closing: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let reason = loop {
+            if self.wait_until.is_none() {
+                while let Some(append) = self.writer.next_send() {
+                    self.pipe.send(append);
+                }
+            }
+            if self.is_closing && self.writer.is_settled() {
+                break EndReason::Closed;
+            }
+            let next = self.next().await;
+            if let ControlFlow::Break(reason) = self.on(next) {
+                break reason;
+            }
+        };
+        if reason == EndReason::Closed
+            && let Err(error) = self.store.release(self.partition, self.term).await
+        {
+            warn!(partition = %self.partition, %error, "partition not released, it will expire");
+        }
+        info!(partition = %self.partition, term = %self.term, ?reason, "appender ended");
+        self.tell(AppendEvent::Ended { partition: self.partition, reason });
+    }
+
+    async fn next(&mut self) -> Next {
+        let Self { pipe, commands, wait_until, renew_clock, renewal, is_closing, .. } = self;
+        let renewed = async {
+            match renewal {
+                Some(renewal) => renewal.done.as_mut().await,
+                None => pending().await,
+            }
+        };
+        let waited = async {
+            match *wait_until {
+                Some(until) => sleep_until(until).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            reply = poll_fn(|cx| pipe.poll_reply(cx)) => Next::Reply(reply),
+            command = commands.recv(), if !*is_closing => Next::Command(command),
+            () = waited => Next::WaitOver,
+            done = renewed => Next::Renewed(done),
+            _ = renew_clock.tick() => Next::RenewDue,
+        }
+    }
+
+    fn on(&mut self, next: Next) -> ControlFlow<EndReason> {
+        match next {
+            Next::Reply(reply) => return self.on_reply(reply),
+            Next::Command(Some(command)) => self.on_command(command),
+            // The handle is gone, and with it this task.
+            Next::Command(None) => self.is_closing = true,
+            Next::WaitOver => self.wait_until = None,
+            Next::RenewDue => self.renew(),
+            Next::Renewed(done) => return self.on_renewed(done),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Push(batch) => {
+                let hash = link(self.writer.head().hash, &batch.payload);
+                self.writer.push(batch, hash);
+            }
+            Command::Checkpointed(seq) => {
+                self.writer.checkpointed(self.checkpoint);
+                self.checkpoint = seq;
+            }
+            Command::Close => self.is_closing = true,
+        }
+    }
+
+    fn on_reply(&mut self, reply: AppendReply) -> ControlFlow<EndReason> {
+        let verdict = self.writer.on_reply(reply.send, reply.reply);
+        match reply.reply {
+            Reply::Refused | Reply::Unknown => {
+                if verdict == Verdict::Resend {
+                    self.on_trouble(reply.cause.as_ref());
+                }
+                ControlFlow::Continue(())
+            }
+            Reply::Applied | Reply::Duplicate | Reply::Fenced | Reply::Behind(_) => {
+                self.on_verdict(verdict)
+            }
+        }
+    }
+
+    /// Takes a verdict that rests on an answer of the store.
+    fn on_verdict(&mut self, verdict: Verdict) -> ControlFlow<EndReason> {
+        let partition = self.partition;
+        match verdict {
+            Verdict::Committed { through } => {
+                self.on_answer();
+                self.tell(AppendEvent::Committed { partition, through_seq: through });
+            }
+            Verdict::Progressed | Verdict::Resend | Verdict::Rewound { missing: 0 } => {
+                self.on_answer();
+            }
+            Verdict::Rewound { missing } => {
+                self.on_answer();
+                error!(%partition, missing, "the store had lost committed batches");
+                self.tell(AppendEvent::TailLost { partition, missing });
+            }
+            Verdict::Late => {}
+            Verdict::Fenced => return ControlFlow::Break(EndReason::Fenced),
+            Verdict::Diverged(store) => {
+                error!(%partition, %store, ours = %self.writer.head(), "the log is not ours");
+                return ControlFlow::Break(EndReason::Diverged { store });
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_answer(&mut self) {
+        self.backoff.reset();
+        if self.is_troubled {
+            self.is_troubled = false;
+            info!(partition = %self.partition, "the store takes batches again");
+            self.tell(AppendEvent::Recovered { partition: self.partition });
+        }
+    }
+
+    fn on_trouble(&mut self, cause: Option<&StoreError>) {
+        self.wait_until = Some(Instant::now() + self.backoff.next(fastrand::f64()));
+        self.tell_trouble(cause);
+    }
+
+    fn tell_trouble(&mut self, cause: Option<&StoreError>) {
+        if self.is_troubled {
+            return;
+        }
+        self.is_troubled = true;
+        let partition = self.partition;
+        let cause = cause.map_or_else(|| "the connection was lost".to_owned(), described);
+        warn!(%partition, %cause, "the store does not take batches");
+        self.tell(AppendEvent::Troubled { partition, cause });
+    }
+
+    fn renew(&mut self) {
+        if self.renewal.is_some() {
+            return;
+        }
+        let (store, partition, term) = (Arc::clone(&self.store), self.partition, self.term);
+        let done = Box::pin(async move { store.renew(partition, term).await });
+        self.renewal = Some(Renewal { probe: self.writer.probe(), done });
+    }
+
+    fn on_renewed(&mut self, done: Result<Head, StoreError>) -> ControlFlow<EndReason> {
+        let probe = self.renewal.take().and_then(|renewal| renewal.probe);
+        match done {
+            Ok(head) => match probe {
+                Some(probe) => {
+                    let verdict = self.writer.on_probe(probe, head);
+                    self.on_verdict(verdict)
+                }
+                None => ControlFlow::Continue(()),
+            },
+            Err(StoreError::Fenced { .. }) => ControlFlow::Break(EndReason::Fenced),
+            Err(error) => {
+                self.tell_trouble(Some(&error));
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn tell(&self, event: AppendEvent) {
+        (self.events)(event);
+    }
+}
+
+/// An error and what lies behind it, on one line.
+fn described(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}

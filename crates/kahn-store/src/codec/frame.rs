@@ -1,0 +1,64 @@
+//! The header of a document: a mark, what it is, its format, its length.
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+
+use super::CodecError;
+
+/// The format that is written. All formats up to it are read.
+pub const FORMAT_VERSION: u8 = 1;
+
+const MARK: u8 = b'K';
+const HEADER_BYTES: usize = 3;
+
+/// What a document is. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Document {
+    Batch = 1,
+    Submission = 2,
+    Picture = 3,
+    Manifest = 4,
+}
+
+impl Document {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Batch => "batch of changes",
+            Self::Submission => "submission",
+            Self::Picture => "picture of a run",
+            Self::Manifest => "checkpoint",
+        }
+    }
+}
+
+pub(super) fn seal(document: Document, message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut out =
+        BytesMut::with_capacity(HEADER_BYTES + prost::length_delimiter_len(length) + length);
+    out.extend_from_slice(&[MARK, document as u8, FORMAT_VERSION]);
+    prost::encode_length_delimiter(length, &mut out).expect("invariant: the buffer grows");
+    message.encode_raw(&mut out);
+    out.freeze()
+}
+
+pub(super) fn open<M: Message + Default>(
+    document: Document,
+    bytes: &[u8],
+) -> Result<M, CodecError> {
+    let [MARK, kind, format, rest @ ..] = bytes else {
+        return Err(CodecError::NotA { expected: document.as_str() });
+    };
+    if *kind != document as u8 || *format == 0 {
+        return Err(CodecError::NotA { expected: document.as_str() });
+    }
+    if *format > FORMAT_VERSION {
+        return Err(CodecError::NewerFormat { found: *format });
+    }
+    let mut body = rest;
+    let expected = prost::decode_length_delimiter(&mut body)?;
+    if body.len() != expected {
+        return Err(CodecError::Length { found: body.len(), expected });
+    }
+    Ok(M::decode(body)?)
+}

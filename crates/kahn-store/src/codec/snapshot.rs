@@ -1,0 +1,187 @@
+//! Checkpoints: a small manifest, and for each run a picture that lies in blobs.
+//!
+//! Blobs are named after their content, so what has not changed since the last checkpoint is the
+//! same blob again. A caller that keeps the [`RunEntry`] of a run that has not changed at all need
+//! not even encode it.
+
+mod cells;
+mod history;
+mod picture;
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use kahn_core::{RunSnapshot, Snapshot, Submission};
+use kahn_model::{Name, Namespace, RunId, Timestamp};
+use kahn_proto::convert::{ConvertError, ids};
+use kahn_proto::storage as wire;
+
+use super::frame::{self, Document};
+use super::{CodecError, Encoded, blob, submission};
+
+/// Where a checkpoint keeps one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunEntry {
+    run: RunId,
+    entry: wire::RunEntry,
+}
+
+impl RunEntry {
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// The blobs that hold it, each once.
+    #[must_use]
+    pub fn blob_names(&self) -> Vec<String> {
+        let mut names = BTreeSet::new();
+        names.extend(self.entry.picture.iter().flat_map(blob::names));
+        names.extend(self.entry.submission.iter().flat_map(submission::names));
+        names.into_iter().collect()
+    }
+
+    fn from_wire(entry: wire::RunEntry) -> Result<Self, CodecError> {
+        Ok(Self { run: ids::run_from_wire("run_entry.run", &entry.run)?, entry })
+    }
+}
+
+/// The entry and the blobs of one run.
+///
+/// With an earlier entry of the same run its submission, which never changes, is referred to as it
+/// was there, and neither encoded again nor among the blobs.
+#[must_use]
+pub fn encode_run(
+    run: &RunSnapshot,
+    earlier: Option<&RunEntry>,
+) -> (RunEntry, Vec<(String, Bytes)>) {
+    let id = run.submission.run;
+    let mut blobs = Vec::new();
+    let earlier = earlier.filter(|entry| entry.run == id);
+    let submission = earlier
+        .and_then(|entry| entry.entry.submission.clone())
+        .unwrap_or_else(|| submission::put(&run.submission, &mut blobs));
+    let picture = frame::seal(Document::Picture, &picture::to_wire(run));
+    let entry = wire::RunEntry {
+        run: ids::run_to_wire(id),
+        picture: Some(blob::put(&picture, &mut blobs)),
+        submission: Some(submission),
+    };
+    (RunEntry { run: id, entry }, blobs)
+}
+
+/// The manifest of a checkpoint of these runs; time and breakers are those of a [`Snapshot`].
+#[must_use]
+pub fn encode_manifest(
+    at: Timestamp,
+    breakers: &[(Namespace, Name, u32, Option<Timestamp>)],
+    runs: &[RunEntry],
+) -> Bytes {
+    let breaker = |(namespace, key, failures, open_until): &(Namespace, Name, _, _)| {
+        let open_until: &Option<Timestamp> = open_until;
+        wire::Breaker {
+            namespace: namespace.as_str().to_owned(),
+            key: key.as_str().to_owned(),
+            failures: *failures,
+            open_until: open_until.map(|until| until.0),
+        }
+    };
+    let message = wire::Manifest {
+        at: at.0,
+        runs: runs.iter().map(|run| run.entry.clone()).collect(),
+        breakers: breakers.iter().map(breaker).collect(),
+    };
+    frame::seal(Document::Manifest, &message)
+}
+
+/// The manifest of a checkpoint, and the blobs of all its runs.
+#[must_use]
+pub fn encode_snapshot(snapshot: &Snapshot) -> Encoded {
+    let mut blobs = Vec::new();
+    let mut entries = Vec::with_capacity(snapshot.runs.len());
+    for run in &snapshot.runs {
+        let (entry, of_run) = encode_run(run, None);
+        entries.push(entry);
+        blobs.extend(of_run);
+    }
+    Encoded { payload: encode_manifest(snapshot.at, &snapshot.breakers, &entries), blobs }
+}
+
+/// The entries of a manifest, to be kept for the next one.
+///
+/// # Errors
+///
+/// When the bytes are not a manifest.
+pub fn manifest_entries(manifest: &[u8]) -> Result<Vec<RunEntry>, CodecError> {
+    let message: wire::Manifest = frame::open(Document::Manifest, manifest)?;
+    message.runs.into_iter().map(RunEntry::from_wire).collect()
+}
+
+/// The blobs that [`decode_snapshot`] will ask for, each once; all others are of no use to it.
+///
+/// # Errors
+///
+/// When the bytes are not a manifest.
+pub fn snapshot_blob_names(manifest: &[u8]) -> Result<Vec<String>, CodecError> {
+    let entries = manifest_entries(manifest)?;
+    let names: BTreeSet<String> = entries.iter().flat_map(RunEntry::blob_names).collect();
+    Ok(names.into_iter().collect())
+}
+
+/// Reads a checkpoint. `fetch` gives the content of a blob; see [`snapshot_blob_names`].
+///
+/// What comes back is consistent in itself: every position it holds is one of a task or worker
+/// there is, and exactly the tasks that are held have a lease.
+///
+/// # Errors
+///
+/// Those of `fetch`; otherwise [`CodecError`] says why the bytes are not a checkpoint.
+pub fn decode_snapshot(
+    manifest: &[u8],
+    mut fetch: impl FnMut(&str) -> Result<Bytes, CodecError>,
+) -> Result<Snapshot, CodecError> {
+    let message: wire::Manifest = frame::open(Document::Manifest, manifest)?;
+    let mut seen = BTreeSet::new();
+    let mut runs = Vec::with_capacity(message.runs.len());
+    for entry in message.runs {
+        let entry = RunEntry::from_wire(entry)?;
+        if !seen.insert(entry.run) {
+            let key = entry.run.to_string();
+            return Err(ConvertError::Repeated { field: "manifest.runs", key }.into());
+        }
+        runs.push(decode_run(&entry, &mut fetch)?);
+    }
+    let breakers = message.breakers.iter().map(breaker_from_wire).collect::<Result<_, _>>()?;
+    Ok(Snapshot { at: Timestamp(message.at), runs, breakers })
+}
+
+fn decode_run(
+    RunEntry { run, entry }: &RunEntry,
+    fetch: &mut impl FnMut(&str) -> Result<Bytes, CodecError>,
+) -> Result<RunSnapshot, CodecError> {
+    let missing = |field| ConvertError::Missing { field };
+    let picture = entry.picture.as_ref().ok_or_else(|| missing("run_entry.picture"))?;
+    let reference = entry.submission.as_ref().ok_or_else(|| missing("run_entry.submission"))?;
+    let submission = submission::get(reference, fetch)?;
+    if submission.run != *run {
+        return Err(CodecError::Inconsistent("a submission is of another run"));
+    }
+    decode_picture(&blob::get(picture, fetch)?, submission)
+}
+
+/// Reads the picture of a run of this submission.
+pub(crate) fn decode_picture(
+    bytes: &[u8],
+    submission: Submission,
+) -> Result<RunSnapshot, CodecError> {
+    picture::from_wire(frame::open(Document::Picture, bytes)?, submission)
+}
+
+fn breaker_from_wire(
+    breaker: &wire::Breaker,
+) -> Result<(Namespace, Name, u32, Option<Timestamp>), CodecError> {
+    let namespace = ids::namespace("breaker.namespace", &breaker.namespace)?;
+    let key = ids::name("breaker.key", &breaker.key)?;
+    Ok((namespace, key, breaker.failures, breaker.open_until.map(Timestamp)))
+}

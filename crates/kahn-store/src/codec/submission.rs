@@ -1,0 +1,101 @@
+//! Submissions: a document of their own, inside another one while small and in blobs when large.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kahn_core::Submission;
+use kahn_proto::convert::{ConvertError, dag, ids, report};
+use kahn_proto::storage as wire;
+use wire::submission_ref::Place;
+
+use super::frame::{self, Document};
+use super::{CodecError, blob};
+
+/// The largest submission that is kept with the record of it, in bytes.
+pub const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// The document of a submission.
+#[must_use]
+pub fn encode_submission(submission: &Submission) -> Bytes {
+    let labels = submission
+        .labels
+        .iter()
+        .map(|(key, value)| wire::Label { key: key.to_string(), value: value.to_string() });
+    let message = wire::Submission {
+        run: ids::run_to_wire(submission.run),
+        namespace: submission.namespace.as_str().to_owned(),
+        dag: Some(dag::to_wire(&submission.dag)),
+        params: Some(report::values_to_wire(&submission.params)),
+        digest: Bytes::copy_from_slice(&submission.digest),
+        labels: labels.collect(),
+    };
+    frame::seal(Document::Submission, &message)
+}
+
+/// Reads the document of a submission.
+///
+/// # Errors
+///
+/// [`CodecError`] says why the bytes are not such a document.
+pub fn decode_submission(bytes: &[u8]) -> Result<Submission, CodecError> {
+    let message: wire::Submission = frame::open(Document::Submission, bytes)?;
+    let digest = message.digest.as_ref();
+    let wrong_length =
+        |_| ConvertError::Length { field: "submission.digest", found: digest.len(), expected: 16 };
+    let dag = message.dag.ok_or(ConvertError::Missing { field: "submission.dag" })?;
+    let params = message.params.unwrap_or_default();
+    Ok(Submission {
+        run: ids::run_from_wire("submission.run", &message.run)?,
+        namespace: ids::namespace("submission.namespace", &message.namespace)?,
+        digest: digest.try_into().map_err(wrong_length)?,
+        dag: Arc::new(dag::from_wire(dag)?),
+        params: report::values_from_wire("submission.params", params)?,
+        labels: labels(message.labels)?,
+    })
+}
+
+fn labels(labels: Vec<wire::Label>) -> Result<BTreeMap<Box<str>, Box<str>>, CodecError> {
+    let mut out = BTreeMap::new();
+    for wire::Label { key, value } in labels {
+        if out.contains_key(key.as_str()) {
+            return Err(ConvertError::Repeated { field: "submission.labels", key }.into());
+        }
+        out.insert(key.into_boxed_str(), value.into_boxed_str());
+    }
+    Ok(out)
+}
+
+/// Where the submission is kept; its pieces go to `blobs` if it is large.
+pub(super) fn put(
+    submission: &Submission,
+    blobs: &mut Vec<(String, Bytes)>,
+) -> wire::SubmissionRef {
+    let document = encode_submission(submission);
+    let place = if document.len() <= INLINE_BYTES_MAX {
+        Place::Inline(document)
+    } else {
+        Place::Blob(blob::put(&document, blobs))
+    };
+    wire::SubmissionRef { place: Some(place) }
+}
+
+/// Reads a submission from where it is kept.
+pub(super) fn get(
+    reference: &wire::SubmissionRef,
+    fetch: &mut impl FnMut(&str) -> Result<Bytes, CodecError>,
+) -> Result<Submission, CodecError> {
+    match &reference.place {
+        Some(Place::Inline(document)) => decode_submission(document),
+        Some(Place::Blob(blob)) => decode_submission(&blob::get(blob, fetch)?),
+        None => Err(ConvertError::Missing { field: "submission_ref.place" }.into()),
+    }
+}
+
+/// The names of the blobs that hold it.
+pub(super) fn names(reference: &wire::SubmissionRef) -> Vec<String> {
+    match &reference.place {
+        Some(Place::Blob(blob)) => blob::names(blob).collect(),
+        Some(Place::Inline(_)) | None => Vec::new(),
+    }
+}

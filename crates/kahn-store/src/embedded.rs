@@ -1,0 +1,289 @@
+//! A store in one file, for one process: what `kahn run` and a lone coordinator use.
+//!
+//! All writes pass through one thread, which commits whatever has gathered in one transaction.
+//! Reads go to a snapshot beside it. The file is locked, so no second process can open it.
+
+mod backend;
+mod tables;
+mod writer;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kahn_core::log::{Append, Head, Reply, Term};
+use kahn_model::Partition;
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
+
+use crate::durability::Durability;
+use crate::embedded::writer::{Outcome, Writer};
+use crate::error::StoreError;
+use crate::local::Leases;
+use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
+
+/// The one file in a store's directory.
+const FILE: &str = "kahn.redb";
+
+/// Pages kept in memory. Live state is in the coordinator; this only spares reads of the tree.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// A store in a directory of its own; clones share it.
+///
+/// It closes, and lets others in, when the last clone and the last pipe are gone.
+#[derive(Clone)]
+pub struct EmbeddedStore(Arc<Inner>);
+
+struct Inner {
+    meta: ClusterMeta,
+    durability: Durability,
+    leases: Leases,
+    database: Arc<Database>,
+    writer: Writer,
+}
+
+impl fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (meta, durability) = (self.0.meta, self.0.durability);
+        f.debug_struct("EmbeddedStore").field("meta", &meta).field("level", &durability).finish()
+    }
+}
+
+impl EmbeddedStore {
+    /// Opens the store in `dir`, creating both when they are not there.
+    ///
+    /// `durability` is either [`Durability::Process`], where a commit reaches the memory of the
+    /// operating system, or [`Durability::Disk`], where it reaches the disk. After a loss of power
+    /// a store of the first kind may be damaged, and then says so when it is opened.
+    ///
+    /// Blocks for as long as recovery takes; call it before serving.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`] when another process has it open, [`StoreError::PartitionCount`] when
+    /// it was created otherwise, [`StoreError::BadConfig`] for another durability.
+    pub fn open(
+        dir: &Path,
+        wanted: ClusterMeta,
+        durability: Durability,
+    ) -> Result<Self, StoreError> {
+        let syncs = match durability {
+            Durability::Process => false,
+            Durability::Disk => true,
+            Durability::Ephemeral | Durability::Replicated => {
+                let text = format!("an embedded store cannot be {durability}: process or disk");
+                return Err(StoreError::BadConfig(text));
+            }
+        };
+        let database = Arc::new(open_database(dir, syncs)?);
+        let meta = tables::create(&database, wanted)?.admit(wanted)?;
+        let writer = Writer::spawn(Arc::clone(&database))
+            .map_err(|e| StoreError::io("start the writer of the embedded store", e))?;
+        let leases = Leases::new(meta);
+        Ok(Self(Arc::new(Inner { meta, durability, leases, database, writer })))
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        partition: Partition,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.0.meta.check(partition)?;
+        self.0.writer.run(work).await
+    }
+
+    async fn view<T: Send + 'static>(
+        &self,
+        partition: Partition,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.0.meta.check(partition)?;
+        let database = Arc::clone(&self.0.database);
+        let task = tokio::task::spawn_blocking(move || {
+            work(&database.begin_read().map_err(StoreError::embedded)?)
+        });
+        task.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+fn open_database(dir: &Path, syncs: bool) -> Result<Database, StoreError> {
+    let shown = dir.display();
+    fs::create_dir_all(dir).map_err(|e| StoreError::io(format!("create {shown}"), e))?;
+    let path = dir.join(FILE);
+    let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|e| StoreError::io(format!("open {}", path.display()), e))?;
+    let backend = backend::Backend::new(file, syncs).map_err(StoreError::embedded)?;
+    let opened = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
+    opened.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(dir.to_owned()),
+        other => StoreError::embedded(other),
+    })
+}
+
+#[async_trait]
+impl LogStore for EmbeddedStore {
+    fn durability(&self) -> Durability {
+        self.0.durability
+    }
+
+    fn meta(&self) -> ClusterMeta {
+        self.0.meta
+    }
+
+    async fn acquire(
+        &self,
+        partition: Partition,
+        nonce: u64,
+        steal: bool,
+    ) -> Result<Acquired, StoreError> {
+        self.0.meta.check(partition)?;
+        self.0.leases.take(partition, nonce, steal)?;
+        self.write(partition, move |tx| {
+            let mut state = tables::state(tx, partition)?;
+            let term = state.begin(nonce);
+            tables::set_state(tx, partition, &state)?;
+            Ok(Acquired { term, head: state.head })
+        })
+        .await
+    }
+
+    async fn renew(&self, partition: Partition, term: Term) -> Result<Head, StoreError> {
+        let state = self.view(partition, move |tx| tables::state(tx, partition)).await?;
+        state.check(partition, term)?;
+        self.0.leases.take(partition, term.nonce, true)?;
+        Ok(state.head)
+    }
+
+    async fn release(&self, partition: Partition, term: Term) -> Result<(), StoreError> {
+        let state = self.view(partition, move |tx| tables::state(tx, partition)).await?;
+        if state.term == Some(term) {
+            self.0.leases.drop_if_held(partition, term.nonce);
+        }
+        Ok(())
+    }
+
+    fn pipe(&self, partition: Partition, term: Term) -> Box<dyn AppendPipe> {
+        let store = self.clone();
+        Box::new(EmbeddedPipe { store, partition, term, sent: VecDeque::new() })
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        after_seq: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<(Head, Bytes)>, StoreError> {
+        self.view(partition, move |tx| tables::page(tx, partition, after_seq, bytes_max)).await
+    }
+
+    async fn put_blob(
+        &self,
+        partition: Partition,
+        name: &str,
+        bytes: Bytes,
+    ) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.write(partition, move |tx| tables::put_blob(tx, partition, &name, &bytes)).await
+    }
+
+    async fn get_blob(
+        &self,
+        partition: Partition,
+        name: &str,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let name = name.to_owned();
+        self.view(partition, move |tx| tables::blob(tx, partition, &name)).await
+    }
+
+    async fn delete_blobs(
+        &self,
+        partition: Partition,
+        term: Term,
+        names: &[String],
+    ) -> Result<(), StoreError> {
+        let names = names.to_owned();
+        self.write(partition, move |tx| {
+            tables::state(tx, partition)?.check(partition, term)?;
+            tables::delete_blobs(tx, partition, &names)
+        })
+        .await
+    }
+
+    async fn list_blobs(
+        &self,
+        partition: Partition,
+        prefix: &str,
+    ) -> Result<Vec<String>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.view(partition, move |tx| tables::blob_names(tx, partition, &prefix)).await
+    }
+
+    async fn checkpoint(
+        &self,
+        partition: Partition,
+        term: Term,
+        seq: u64,
+        manifest: Bytes,
+    ) -> Result<(), StoreError> {
+        self.write(partition, move |tx| {
+            tables::state(tx, partition)?.check(partition, term)?;
+            tables::checkpoint(tx, partition, seq, &manifest)
+        })
+        .await
+    }
+
+    async fn load_checkpoint(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<(Head, Bytes)>, StoreError> {
+        self.view(partition, move |tx| tables::load_checkpoint(tx, partition)).await
+    }
+}
+
+/// Appends on their way through the writer thread.
+struct EmbeddedPipe {
+    store: EmbeddedStore,
+    partition: Partition,
+    term: Term,
+    sent: VecDeque<(u64, Result<Outcome<Reply>, StoreError>)>,
+}
+
+impl fmt::Debug for EmbeddedPipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedPipe").field("partition", &self.partition).finish_non_exhaustive()
+    }
+}
+
+impl AppendPipe for EmbeddedPipe {
+    fn send(&mut self, append: Append<Batch>) {
+        let (send, partition, term) = (append.send, self.partition, self.term);
+        let begun = self.store.0.meta.check(partition).and_then(|()| {
+            self.store.0.writer.try_start(move |tx| tables::append(tx, partition, term, &append))
+        });
+        self.sent.push_back((send, begun));
+    }
+
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<AppendReply> {
+        let Some((_, front)) = self.sent.front_mut() else {
+            return Poll::Pending;
+        };
+        let done = match front {
+            Ok(outcome) => match Pin::new(outcome).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(done) => done.map_err(|error| (Reply::Unknown, error)),
+            },
+            Err(_) => Err((Reply::Refused, StoreError::Closed)),
+        };
+        let (send, begun) = self.sent.pop_front().expect("invariant: it was at the front");
+        Poll::Ready(match (done, begun) {
+            (Ok(reply), _) => AppendReply { send, reply, cause: None },
+            (Err((reply, _)), Err(error)) => AppendReply { send, reply, cause: Some(error) },
+            (Err((reply, error)), Ok(_)) => AppendReply { send, reply, cause: Some(error) },
+        })
+    }
+}

@@ -1,0 +1,46 @@
+//! Entry points for fuzzers: any bytes may come in, and nothing may panic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kahn_core::Submission;
+use kahn_model::{Action, DagBuilder, Name, Namespace, NewTask, RunId, RunPolicy, Uuid, Work};
+
+use crate::codec::{self, CodecError};
+
+/// Takes `bytes` for a document of every kind, and for the content of every blob.
+pub fn log_record(bytes: &[u8]) {
+    let fetch = |_: &str| -> Result<Bytes, CodecError> { Ok(Bytes::copy_from_slice(bytes)) };
+    if let Ok(changes) = codec::decode_batch(bytes, fetch) {
+        // What was read can be written and read again; nothing optional is left in it.
+        let again = codec::encode_batch(&changes);
+        let fetch = |name: &str| {
+            let found = again.blobs.iter().find(|(known, _)| known == name);
+            found.map(|(_, b)| b.clone()).ok_or_else(|| CodecError::MissingBlob(name.to_owned()))
+        };
+        assert_eq!(codec::decode_batch(&again.payload, fetch), Ok(changes));
+    }
+    drop(codec::blob_names(bytes));
+    drop(codec::decode_submission(bytes));
+    drop(codec::decode_snapshot(bytes, fetch));
+    drop(codec::snapshot_blob_names(bytes));
+    drop(codec::decode_picture(bytes, of_three_tasks()));
+}
+
+fn of_three_tasks() -> Submission {
+    let name = |text| Name::new(text).expect("invariant: a valid name");
+    let mut dag = DagBuilder::new(name("d"), RunPolicy::default());
+    for task in ["a", "b", "c"] {
+        let task = NewTask::new(name(task), Work::new(Action::Noop));
+        dag.task(task).expect("invariant: three are not too many");
+    }
+    Submission {
+        run: RunId::new(Uuid::nil()),
+        namespace: Namespace::default(),
+        dag: Arc::new(dag.build().expect("invariant: no dependencies, no cycle")),
+        params: BTreeMap::new(),
+        digest: [0; 16],
+        labels: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,35 @@
+//! The log of changes and its checkpoints: in memory, in an embedded file, in Redis.
+//!
+//! A store keeps opaque bytes. For each partition it holds one log (a chain of batches under a
+//! fence), the blobs that batches refer to, and one checkpoint. [`LogStore`] says what every store
+//! does; [`Appender`] drives one partition's log for its owner.
+
+mod chain;
+pub mod codec;
+mod durability;
+mod error;
+mod store;
+
+mod appender;
+
+mod embedded;
+mod local;
+mod memory;
+mod redis;
+
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use appender::{AppendEvent, Appender, EndReason, PushError};
+pub use chain::link;
+pub use durability::{Durability, ParseDurabilityError};
+pub use embedded::EmbeddedStore;
+pub use error::{StoreError, UnsafeSetting};
+pub use memory::MemoryStore;
+pub use redis::{RedisConfig, RedisStore};
+pub use store::{
+    Acquired, AppendPipe, AppendReply, Batch, ClusterId, ClusterMeta, LEASE_TTL, LogStore,
+    RENEW_EVERY,
+};

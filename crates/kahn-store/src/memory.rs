@@ -1,0 +1,242 @@
+//! A store in memory, for tests and for runs that nobody needs to find again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kahn_core::log::{Append, Head, Reply, Term};
+use kahn_model::Partition;
+
+use crate::durability::Durability;
+use crate::error::StoreError;
+use crate::local::{Leases, LogState};
+use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
+
+#[derive(Debug, Default)]
+struct Shelf {
+    state: LogState,
+    log: VecDeque<(Head, Bytes)>,
+    blobs: BTreeMap<String, Bytes>,
+    checkpoint: Option<(Head, Bytes)>,
+}
+
+impl Shelf {
+    fn append(&mut self, term: Term, append: Append<Batch>) -> Reply {
+        let reply = self.state.judge(term, &append);
+        if reply == Reply::Applied {
+            self.blobs.extend(append.payload.blobs);
+            self.log.push_back((append.next, append.payload.payload));
+            self.state.head = append.next;
+        }
+        reply
+    }
+
+    fn head_at(&self, seq: u64) -> Option<Head> {
+        let mut heads = self.log.iter().map(|(head, _)| *head);
+        let stands = self.checkpoint.as_ref().map(|(head, _)| *head);
+        stands.filter(|head| head.seq == seq).or_else(|| heads.find(|head| head.seq == seq))
+    }
+}
+
+#[derive(Debug)]
+struct Shelves {
+    meta: ClusterMeta,
+    leases: Leases,
+    shelves: Vec<Mutex<Shelf>>,
+}
+
+impl Shelves {
+    fn shelf(&self, partition: Partition) -> Result<MutexGuard<'_, Shelf>, StoreError> {
+        self.meta.check(partition)?;
+        let shelf = &self.shelves[usize::from(partition.0)];
+        Ok(shelf.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Keeps everything in memory; clones share it.
+#[derive(Clone, Debug)]
+pub struct MemoryStore(Arc<Shelves>);
+
+impl MemoryStore {
+    /// An empty store for a new cluster.
+    #[must_use]
+    pub fn new(meta: ClusterMeta) -> Self {
+        let shelves = (0..meta.partitions).map(|_| Mutex::default()).collect();
+        Self(Arc::new(Shelves { meta, leases: Leases::new(meta), shelves }))
+    }
+
+    /// The same store, as a coordinator finds it that is started anew.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::PartitionCount`] when `wanted` has another number of partitions.
+    pub fn reopen(&self, wanted: ClusterMeta) -> Result<Self, StoreError> {
+        self.0.meta.admit(wanted)?;
+        Ok(self.clone())
+    }
+
+    /// Loses the last `n` entries of a log, as a server does that dies with unwritten buffers.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoPartition`] when there is no such log.
+    #[cfg(feature = "testing")]
+    pub fn lose_tail(&self, partition: Partition, n: usize) -> Result<(), StoreError> {
+        let mut shelf = self.0.shelf(partition)?;
+        let kept = shelf.log.len().saturating_sub(n);
+        shelf.log.truncate(kept);
+        let stands = shelf.checkpoint.as_ref().map_or(Head::GENESIS, |(head, _)| *head);
+        shelf.state.head = shelf.log.back().map_or(stands, |(head, _)| *head);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LogStore for MemoryStore {
+    fn durability(&self) -> Durability {
+        Durability::Ephemeral
+    }
+
+    fn meta(&self) -> ClusterMeta {
+        self.0.meta
+    }
+
+    async fn acquire(
+        &self,
+        partition: Partition,
+        nonce: u64,
+        steal: bool,
+    ) -> Result<Acquired, StoreError> {
+        let mut shelf = self.0.shelf(partition)?;
+        self.0.leases.take(partition, nonce, steal)?;
+        let term = shelf.state.begin(nonce);
+        Ok(Acquired { term, head: shelf.state.head })
+    }
+
+    async fn renew(&self, partition: Partition, term: Term) -> Result<Head, StoreError> {
+        let shelf = self.0.shelf(partition)?;
+        shelf.state.check(partition, term)?;
+        self.0.leases.take(partition, term.nonce, true)?;
+        Ok(shelf.state.head)
+    }
+
+    async fn release(&self, partition: Partition, term: Term) -> Result<(), StoreError> {
+        let shelf = self.0.shelf(partition)?;
+        if shelf.state.term == Some(term) {
+            self.0.leases.drop_if_held(partition, term.nonce);
+        }
+        Ok(())
+    }
+
+    fn pipe(&self, partition: Partition, term: Term) -> Box<dyn AppendPipe> {
+        Box::new(MemoryPipe { store: self.clone(), partition, term, sent: VecDeque::new() })
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        after_seq: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<(Head, Bytes)>, StoreError> {
+        let shelf = self.0.shelf(partition)?;
+        let from = shelf.log.partition_point(|(head, _)| head.seq <= after_seq);
+        let mut taken = 0;
+        let page = shelf.log.iter().skip(from).take_while(|(_, payload)| {
+            let is_first = taken == 0;
+            taken += payload.len().max(1);
+            is_first || taken <= bytes_max
+        });
+        Ok(page.cloned().collect())
+    }
+
+    async fn put_blob(
+        &self,
+        partition: Partition,
+        name: &str,
+        bytes: Bytes,
+    ) -> Result<(), StoreError> {
+        self.0.shelf(partition)?.blobs.insert(name.to_owned(), bytes);
+        Ok(())
+    }
+
+    async fn get_blob(
+        &self,
+        partition: Partition,
+        name: &str,
+    ) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.0.shelf(partition)?.blobs.get(name).cloned())
+    }
+
+    async fn delete_blobs(
+        &self,
+        partition: Partition,
+        term: Term,
+        names: &[String],
+    ) -> Result<(), StoreError> {
+        let mut shelf = self.0.shelf(partition)?;
+        shelf.state.check(partition, term)?;
+        for name in names {
+            shelf.blobs.remove(name);
+        }
+        Ok(())
+    }
+
+    async fn list_blobs(
+        &self,
+        partition: Partition,
+        prefix: &str,
+    ) -> Result<Vec<String>, StoreError> {
+        let shelf = self.0.shelf(partition)?;
+        let from = shelf.blobs.range(prefix.to_owned()..);
+        Ok(from.map(|(name, _)| name.clone()).take_while(|n| n.starts_with(prefix)).collect())
+    }
+
+    async fn checkpoint(
+        &self,
+        partition: Partition,
+        term: Term,
+        seq: u64,
+        manifest: Bytes,
+    ) -> Result<(), StoreError> {
+        let mut shelf = self.0.shelf(partition)?;
+        shelf.state.check(partition, term)?;
+        let head = shelf.head_at(seq).ok_or(StoreError::NoEntry { partition, seq })?;
+        shelf.checkpoint = Some((head, manifest));
+        let n_covered = shelf.log.partition_point(|(head, _)| head.seq <= seq);
+        shelf.log.drain(..n_covered);
+        Ok(())
+    }
+
+    async fn load_checkpoint(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<(Head, Bytes)>, StoreError> {
+        Ok(self.0.shelf(partition)?.checkpoint.clone())
+    }
+}
+
+#[derive(Debug)]
+struct MemoryPipe {
+    store: MemoryStore,
+    partition: Partition,
+    term: Term,
+    sent: VecDeque<AppendReply>,
+}
+
+impl AppendPipe for MemoryPipe {
+    fn send(&mut self, append: Append<Batch>) {
+        let send = append.send;
+        let done = self.store.0.shelf(self.partition).map(|mut s| s.append(self.term, append));
+        let (reply, cause) = match done {
+            Ok(reply) => (reply, None),
+            Err(error) => (Reply::Refused, Some(error)),
+        };
+        self.sent.push_back(AppendReply { send, reply, cause });
+    }
+
+    fn poll_reply(&mut self, _: &mut Context<'_>) -> Poll<AppendReply> {
+        self.sent.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}

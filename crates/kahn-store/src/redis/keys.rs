@@ -1,0 +1,55 @@
+//! The names of all keys. Those of one partition share a hash tag, and so a slot of a cluster.
+
+use kahn_model::Partition;
+
+const PREFIX: &str = "kahn";
+
+/// Name and size of the cluster: a hash of `id`, `partitions`.
+pub(super) fn meta() -> String {
+    format!("{PREFIX}:meta")
+}
+
+/// The keys of one partition.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    /// A hash: `e` epoch, `f` fence, `s` and `h` sequence number and hash of the head.
+    pub(super) m: String,
+    /// A stream: `<seq>-0` with `h` hash and `b` payload, in this order.
+    pub(super) log: String,
+    /// The nonce of the owner, with an expiry.
+    pub(super) lease: String,
+    /// A hash: `s` and `h` sequence number and hash, `b` manifest.
+    pub(super) checkpoint: String,
+    /// The set of the names of all blobs.
+    pub(super) blobs: String,
+}
+
+impl Keys {
+    pub(super) fn new(partition: Partition) -> Self {
+        let key = |what: &str| format!("{PREFIX}:{{{partition}}}:{what}");
+        Self {
+            m: key("m"),
+            log: key("log"),
+            lease: key("lease"),
+            checkpoint: key("checkpoint"),
+            blobs: key("blobs"),
+        }
+    }
+
+    pub(super) fn blob(partition: Partition, name: &str) -> String {
+        format!("{PREFIX}:{{{partition}}}:blob:{name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Keys;
+    use kahn_model::Partition;
+
+    #[test]
+    fn all_keys_of_a_partition_carry_its_tag() {
+        let keys = Keys::new(Partition(7));
+        assert_eq!(keys.m, "kahn:{p007}:m");
+        assert_eq!(Keys::blob(Partition(7), "a"), "kahn:{p007}:blob:a");
+    }
+}

@@ -1,0 +1,149 @@
+//! What a script answered, and what an error says about whether it ran.
+
+use std::str;
+
+use ::redis::{RedisError, Value};
+use bytes::Bytes;
+use kahn_core::log::{Hash, Head, Reply};
+
+use crate::error::StoreError;
+
+/// Errors that a server gives before a script has had any effect.
+const REFUSALS: [&str; 17] = [
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "MOVED",
+    "ASK",
+    "CROSSSLOT",
+    "NOSCRIPT",
+    "NOREPLICAS",
+    "MISCONF",
+    "OOM",
+    "BUSY",
+    "NOAUTH",
+    "NOPERM",
+    "WRONGPASS",
+    "UNKILLABLE",
+];
+
+/// Whether the request certainly had no effect.
+pub(super) fn is_refusal(error: &RedisError) -> bool {
+    error.code().is_some_and(|code| REFUSALS.contains(&code))
+}
+
+/// Whether the scripts must be loaded again.
+pub(super) fn is_no_script(error: &RedisError) -> bool {
+    error.code() == Some("NOSCRIPT")
+}
+
+/// Whether the connection is of no more use: a later reply on it could be anybody's.
+pub(super) fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_unrecoverable_error() || is_no_script(error)
+}
+
+/// The strings of a script's answer.
+pub(super) struct Answer(std::vec::IntoIter<Value>);
+
+impl Answer {
+    pub(super) fn new(value: Value) -> Result<Self, StoreError> {
+        match value.extract_error()? {
+            Value::Array(values) => Ok(Self(values.into_iter())),
+            other => Err(strange(&other)),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.len() == 0
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Bytes, StoreError> {
+        match self.0.next() {
+            Some(Value::BulkString(bytes)) => Ok(Bytes::from(bytes)),
+            other => Err(strange(&other)),
+        }
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, StoreError> {
+        let bytes = self.bytes()?;
+        str::from_utf8(&bytes).map(str::to_owned).map_err(|_| strange(&bytes))
+    }
+
+    /// A sequence number, alone or as the identifier of a stream entry.
+    pub(super) fn seq(&mut self) -> Result<u64, StoreError> {
+        let text = self.text()?;
+        let seq = text.split('-').next().unwrap_or_default();
+        seq.parse().map_err(|_| strange(&text))
+    }
+
+    /// A sequence number and a hash, which is empty at the beginning of the log.
+    pub(super) fn head(&mut self) -> Result<Head, StoreError> {
+        let seq = self.seq()?;
+        let bytes = self.bytes()?;
+        if bytes.is_empty() && seq == 0 {
+            return Ok(Head::GENESIS);
+        }
+        let hash = bytes.as_ref().try_into().map_err(|_| strange(&bytes))?;
+        Ok(Head { seq, hash: Hash(hash) })
+    }
+}
+
+fn strange(what: &impl std::fmt::Debug) -> StoreError {
+    StoreError::Damaged(format!("redis answered {what:?}"))
+}
+
+/// The answer of the append script.
+pub(super) fn append_reply(value: Value) -> Result<Reply, StoreError> {
+    let mut answer = Answer::new(value)?;
+    match answer.text()?.as_str() {
+        "OK" => Ok(Reply::Applied),
+        "DUP" => Ok(Reply::Duplicate),
+        "FENCED" => Ok(Reply::Fenced),
+        "HEAD" => Ok(Reply::Behind(answer.head()?)),
+        other => Err(strange(&other)),
+    }
+}
+
+/// What an error leaves known about an append.
+pub(super) fn reply_to(error: &StoreError) -> Reply {
+    match error {
+        StoreError::Redis(error) if is_refusal(error) => Reply::Refused,
+        _ => Reply::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server_error(code: &str) -> StoreError {
+        StoreError::Redis(::redis::make_extension_error(code.to_owned(), None))
+    }
+
+    #[test]
+    fn errors_given_before_the_script_ran_are_refusals() {
+        for code in REFUSALS {
+            assert_eq!(reply_to(&server_error(code)), Reply::Refused, "{code}");
+        }
+    }
+
+    #[test]
+    fn every_other_error_leaves_the_outcome_unknown() {
+        for code in ["ERR", "WRONGTYPE", "SOMETHINGNEW"] {
+            assert_eq!(reply_to(&server_error(code)), Reply::Unknown, "{code}");
+        }
+        let cut = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert_eq!(reply_to(&StoreError::Redis(cut)), Reply::Unknown);
+    }
+
+    #[test]
+    fn a_head_before_the_first_entry_has_no_hash() {
+        let text = |s: &str| Value::BulkString(s.as_bytes().to_vec());
+        let reply = append_reply(Value::Array(vec![text("HEAD"), text("0"), text("")])).unwrap();
+        assert_eq!(reply, Reply::Behind(Head::GENESIS));
+        let short = Value::Array(vec![text("HEAD"), text("1"), text("abc")]);
+        assert!(append_reply(short).is_err());
+    }
+}

@@ -1,0 +1,6 @@
+-- Stays the owner, even after the lease ran out if nobody took it, and tells the head.
+-- KEYS: m, lease   ARGV: fence, nonce, ttl in ms
+local m = redis.call('HMGET', KEYS[1], 'f', 's', 'h')
+if m[1] ~= ARGV[1] then return {'FENCED', m[1] or ''} end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+return {'OK', m[2] or '0', m[3] or ''}
