@@ -1,0 +1,218 @@
+//! From the file to the DAG: everything is checked here, before anything runs.
+
+mod cycles;
+mod exprs;
+mod groups;
+mod matrix;
+mod needs;
+mod params;
+mod policy;
+mod profile;
+mod work;
+
+use std::collections::BTreeMap;
+
+use kahn_model::{Dag, DagBuilder, DagError, Name, NewTask, Trigger, limits};
+use serde_json::{Map, Value};
+
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Sink};
+use crate::document;
+use crate::expr::{Engine, on_large_stack};
+use crate::raw::{RawFile, RawTrigger};
+use exprs::Exprs;
+use groups::Groups;
+
+pub(crate) use groups::sanitised;
+pub use params::ParamValue;
+
+/// A DAG file that is all right.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The DAG, which needs nothing beside it to be run.
+    pub dag: Dag,
+    /// The values of all declared parameters, defaults included.
+    pub params: BTreeMap<String, Value>,
+    /// What is suspicious about it, if anything.
+    pub warnings: Option<Diagnostics>,
+}
+
+/// Compiles a DAG file: YAML, or JSON when it starts with `{`. `origin` is the name of the file in
+/// messages, `params` are the values given for this run.
+///
+/// # Errors
+///
+/// [`Diagnostics`] says all that is wrong.
+pub fn compile(
+    source: impl AsRef<[u8]>,
+    origin: &str,
+    params: &BTreeMap<String, ParamValue>,
+) -> Result<Compiled, Diagnostics> {
+    let bytes = source.as_ref();
+    on_large_stack(|| compile_here(bytes, origin, params)).unwrap_or_else(|error| {
+        let mut sink = Sink::default();
+        sink.push(Diagnostic::error(Code::Limit, error.to_string()));
+        Err(Diagnostics::new(origin, "", sink))
+    })
+}
+
+fn compile_here(
+    bytes: &[u8],
+    origin: &str,
+    params: &BTreeMap<String, ParamValue>,
+) -> Result<Compiled, Diagnostics> {
+    let mut sink = Sink::default();
+    let Some(source) = document::text(bytes, &mut sink) else {
+        return Err(Diagnostics::new(origin, "", sink));
+    };
+    let mut placeless = None;
+    if let Some(file) = document::fast::<RawFile>(source) {
+        let mut found = Sink::default();
+        let dag = assemble(&file, origin, source, params, &mut found);
+        if found.is_empty()
+            && let Some((dag, params)) = dag
+        {
+            return Ok(Compiled { dag, params, warnings: None });
+        }
+        placeless = Some((found, dag));
+    }
+    let file = document::spanned::<RawFile>(source, &mut sink);
+    let (sink, dag) = match (file, placeless) {
+        (Some(file), _) if !sink.has_errors() => {
+            let dag = assemble(&file, origin, source, params, &mut sink);
+            (sink, dag)
+        }
+        // Too large to be read with places: what was found without them.
+        (_, Some((found, dag))) => (found, dag),
+        (_, None) => (sink, None),
+    };
+    let is_clean = sink.is_empty();
+    match dag {
+        Some((dag, params)) if !sink.has_errors() => {
+            let warnings = (!is_clean).then(|| Diagnostics::new(origin, source, sink));
+            Ok(Compiled { dag, params, warnings })
+        }
+        _ => Err(Diagnostics::new(origin, source, sink)),
+    }
+}
+
+type Assembled = (Dag, BTreeMap<String, Value>);
+
+fn assemble(
+    file: &RawFile,
+    origin: &str,
+    source: &str,
+    given: &BTreeMap<String, ParamValue>,
+    sink: &mut Sink,
+) -> Option<Assembled> {
+    let name = dag_name(file, origin, sink);
+    let policy = policy::run_policy(file.policy.as_deref(), sink);
+    let params = params::resolve(file.params.as_deref(), given, sink);
+    let groups = Groups::build(file, sink)?;
+    let needs = needs::resolve(&groups, sink);
+    let engine = Engine::new();
+    let mut exprs = Exprs::new(&groups, &needs, &params, engine, source);
+    // Tasks go straight into the builder, which keeps equal parts once: a million of them on the
+    // way there would take more memory than the DAG.
+    let fallback = groups::sanitised("", "dag");
+    let mut builder = DagBuilder::new(name.clone().unwrap_or(fallback), policy);
+    let added = add_tasks(file, &groups, &mut exprs, &params, &mut builder, sink);
+    cycles::report(&groups, &needs, sink);
+    if sink.has_errors() || name.is_none() {
+        return None;
+    }
+    added.map_err(|error| refuse(&error, sink)).ok()?;
+    needs::connect(&groups, &needs, &mut builder);
+    let dag = builder.build().map_err(|error| refuse(&error, sink)).ok()?;
+    Some((dag, params.into_iter().collect()))
+}
+
+/// Adds all tasks in order, or as many as there are before the diagnostics are full.
+fn add_tasks(
+    file: &RawFile,
+    groups: &Groups<'_>,
+    exprs: &mut Exprs<'_>,
+    params: &Map<String, Value>,
+    builder: &mut DagBuilder,
+    sink: &mut Sink,
+) -> Result<(), DagError> {
+    let base = profile::Base::new(file.defaults.as_deref(), sink);
+    let shared = work::Shared::new(file, params, sink);
+    for group in groups.all() {
+        if sink.is_full() {
+            break;
+        }
+        let Some(action) = work::action_of(group, sink) else { continue };
+        let profile = base.profile(group, action.is_process(), sink);
+        let trigger = trigger_of(group, sink);
+        let estimate = group.raw.estimate.or(base.estimate()).map(|length| length.0);
+        for instance in group.instances() {
+            let work = shared.work(group, &instance, &action, exprs, sink);
+            let condition = match &group.raw.condition {
+                Some(text) => exprs.condition(group, &instance, text, sink),
+                None => None,
+            };
+            let Some(work) = work else { continue };
+            let (name, profile) = (instance.into_owned().name, profile.clone());
+            builder.task(NewTask { name, work, profile, trigger, condition, estimate })?;
+        }
+    }
+    Ok(())
+}
+
+fn trigger_of(group: &groups::Group<'_>, sink: &mut Sink) -> Trigger {
+    let raw = &group.raw;
+    let has_needs = raw.needs.as_ref().is_some_and(|needs| !needs.0.is_empty());
+    if raw.trigger.is_some() && !has_needs {
+        let message = format!("`trigger` of task `{}` has no effect without `needs`", group.name);
+        sink.push(Diagnostic::warning(Code::Conflict, message).at(group.span));
+    }
+    match raw.trigger {
+        None | Some(RawTrigger::AllSucceeded) => Trigger::AllSucceeded,
+        Some(RawTrigger::AllDone) => Trigger::AllDone,
+        Some(RawTrigger::AnySucceeded) => Trigger::AnySucceeded,
+        Some(RawTrigger::AnyFailed) => Trigger::AnyFailed,
+        Some(RawTrigger::NoneFailed) => Trigger::NoneFailed,
+    }
+}
+
+/// The name given, or made of the name of the file.
+fn dag_name(file: &RawFile, origin: &str, sink: &mut Sink) -> Option<Name> {
+    let Some(given) = &file.name else {
+        let base = origin.rsplit(['/', '\\']).next().unwrap_or(origin);
+        let stem = base.split_once('.').map_or(base, |(stem, _)| stem);
+        return Some(groups::sanitised(stem, "dag"));
+    };
+    match Name::new(given) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            sink.push(Diagnostic::error(Code::InvalidName, error.to_string()).at(given.span));
+            None
+        }
+    }
+}
+
+fn refuse(error: &DagError, sink: &mut Sink) {
+    let code = match error {
+        DagError::Empty => Code::MissingField,
+        DagError::TooManyTasks | DagError::TooManyDependencies => Code::Limit,
+        DagError::DuplicateName(_) | DagError::DuplicateDependency { .. } => Code::InvalidName,
+        DagError::UnknownTask(_) => Code::UnknownTask,
+        DagError::Cycle(_) => Code::Cycle,
+    };
+    sink.push(Diagnostic::error(code, error.to_string()));
+}
+
+/// Reports more of something than the limits allow. True when it did.
+fn exceeds(n: usize, max: usize, what: &str, span: crate::span::Span, sink: &mut Sink) -> bool {
+    if n <= max {
+        return false;
+    }
+    let message = format!("{what}: {n}; at most {max} are allowed");
+    sink.push(Diagnostic::error(Code::Limit, message).at(span));
+    true
+}
+
+/// Whether the DAG would have more tasks than allowed.
+fn too_many_tasks(n_tasks: usize, span: crate::span::Span, sink: &mut Sink) -> bool {
+    exceeds(n_tasks, limits::TASKS_MAX, "too many tasks", span, sink)
+}

@@ -1,0 +1,131 @@
+//! How tasks are to be run: defaults and what each task says, merged field by field.
+
+mod limits;
+mod selector;
+
+use kahn_model::{OnDisconnect, Profile, Resource, Resources};
+
+use super::groups::Group;
+use crate::diagnostic::{Code, Diagnostic, Sink};
+use crate::lenient::Scalar;
+use crate::raw::{Entries, RawDefaults, RawLength, RawOnDisconnect};
+use crate::span::Spanned;
+
+/// What all tasks start from.
+pub(super) struct Base<'a> {
+    defaults: Option<&'a RawDefaults>,
+    /// The profiles of tasks that say nothing, with a process and without.
+    plain: [Profile; 2],
+}
+
+impl<'a> Base<'a> {
+    pub(super) fn new(defaults: Option<&'a RawDefaults>, sink: &mut Sink) -> Self {
+        let plain = [false, true].map(|is_process| merged(defaults, None, is_process, sink));
+        Self { defaults, plain }
+    }
+
+    /// How long tasks are expected to take.
+    pub(super) fn estimate(&self) -> Option<RawLength> {
+        self.defaults.and_then(|defaults| defaults.estimate)
+    }
+
+    /// The profile of one task of the file.
+    pub(super) fn profile(&self, group: &Group<'_>, is_process: bool, sink: &mut Sink) -> Profile {
+        let raw = group.raw;
+        let is_plain = raw.retry.is_none()
+            && raw.timeout.is_none()
+            && raw.timeouts.is_none()
+            && raw.circuit.is_none()
+            && raw.concurrency.is_none()
+            && raw.priority.is_none()
+            && raw.resources.is_none()
+            && raw.labels.is_none()
+            && raw.on_disconnect.is_none();
+        if is_plain {
+            return self.plain[usize::from(is_process)].clone();
+        }
+        merged(self.defaults, Some(group), is_process, sink)
+    }
+}
+
+/// The later of two values that was given.
+fn last<'a, T>(default: Option<&'a T>, own: Option<&'a T>) -> Option<&'a T> {
+    own.or(default)
+}
+
+fn merged(
+    defaults: Option<&RawDefaults>,
+    group: Option<&Group<'_>>,
+    is_process: bool,
+    sink: &mut Sink,
+) -> Profile {
+    let raw = group.map(|group| group.raw);
+    let layers_retry =
+        [defaults.and_then(|d| d.retry.as_deref()), raw.and_then(|task| task.retry.as_deref())];
+    let layers_timeouts = [
+        (defaults.and_then(|d| d.timeout.as_ref()), defaults.and_then(|d| d.timeouts.as_deref())),
+        (raw.and_then(|t| t.timeout.as_ref()), raw.and_then(|t| t.timeouts.as_deref())),
+    ];
+    let concurrency = last(
+        defaults.and_then(|d| d.concurrency.as_deref()),
+        raw.and_then(|task| task.concurrency.as_deref()),
+    );
+    let circuit = last(
+        defaults.and_then(|d| d.circuit.as_deref()),
+        raw.and_then(|task| task.circuit.as_deref()),
+    );
+    let labels =
+        [defaults.and_then(|d| d.labels.as_deref()), raw.and_then(|task| task.labels.as_deref())];
+    let on_disconnect =
+        raw.and_then(|t| t.on_disconnect).or(defaults.and_then(|d| d.on_disconnect));
+    let priority = raw.and_then(|t| t.priority).or(defaults.and_then(|d| d.priority));
+    Profile {
+        resources: resources(defaults, group, is_process, sink),
+        selector: selector::selector(labels, sink),
+        retry: limits::retry(layers_retry, sink),
+        timeouts: limits::timeouts(layers_timeouts, sink),
+        priority: priority.unwrap_or(0),
+        concurrency: limits::concurrency(concurrency, sink),
+        circuit: circuit.and_then(|circuit| limits::circuit(circuit, sink)),
+        on_disconnect: match on_disconnect {
+            None | Some(RawOnDisconnect::Keep) => OnDisconnect::Keep,
+            Some(RawOnDisconnect::Stop) => OnDisconnect::Stop,
+        },
+    }
+}
+
+/// A process asks for one processor and what the defaults say; a task without one asks only for
+/// what it names itself.
+fn resources(
+    defaults: Option<&RawDefaults>,
+    group: Option<&Group<'_>>,
+    is_process: bool,
+    sink: &mut Sink,
+) -> Resources {
+    let mut out = if is_process { Resources::cpu_milli(1000) } else { Resources::none() };
+    if is_process && let Some(entries) = defaults.and_then(|d| d.resources.as_deref()) {
+        set_resources(&mut out, entries, sink);
+    }
+    if let Some(entries) = group.and_then(|group| group.raw.resources.as_deref()) {
+        set_resources(&mut out, entries, sink);
+    }
+    out
+}
+
+fn set_resources(out: &mut Resources, entries: &Entries<Spanned<Scalar>>, sink: &mut Sink) {
+    for (name, amount) in &entries.0 {
+        let parsed =
+            Resource::parse(name).map_err(|error| (error, name.span)).and_then(|resource| {
+                match resource.parse_amount(amount) {
+                    Ok(amount) => Ok((resource, amount)),
+                    Err(error) => Err((error, amount.span)),
+                }
+            });
+        match parsed {
+            Ok((resource, amount)) => out.set(&resource, amount),
+            Err((error, span)) => {
+                sink.push(Diagnostic::error(Code::InvalidValue, error.to_string()).at(span));
+            }
+        }
+    }
+}

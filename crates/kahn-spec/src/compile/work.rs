@@ -1,0 +1,253 @@
+//! What tasks do: the action, the environment, the directory.
+
+use std::collections::BTreeMap;
+
+use kahn_model::{Action, Shell, Text, Work, limits};
+use serde_json::{Map, Value};
+
+use super::exprs::Exprs;
+use super::groups::{Group, Instance};
+use super::params::{as_text, is_variable_name};
+use crate::diagnostic::{Code, Diagnostic, Sink};
+use crate::expr::template;
+use crate::lenient::Scalar;
+use crate::raw::{RawEnv, RawFile, RawShell};
+use crate::span::{Span, Spanned};
+
+/// The action of a task, texts not yet rendered.
+pub(super) enum RawAction<'a> {
+    Run(&'a Spanned<Scalar>),
+    Exec(&'a Spanned<Vec<Spanned<Scalar>>>),
+    Builtin(Action),
+}
+
+impl RawAction<'_> {
+    /// Whether it starts a process.
+    pub(super) fn is_process(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Exec(_))
+    }
+}
+
+/// Finds the one action of a task, and refuses none, two, and those that do not exist yet.
+pub(super) fn action_of<'a>(group: &Group<'a>, sink: &mut Sink) -> Option<RawAction<'a>> {
+    let raw = group.raw;
+    let unsupported = [
+        ("service", &raw.service),
+        ("http", &raw.http),
+        ("container", &raw.container),
+        ("python", &raw.python),
+        ("function", &raw.function),
+        ("dag", &raw.dag),
+        ("approve", &raw.approve),
+        ("foreach", &raw.foreach),
+    ];
+    for (word, field) in unsupported {
+        if let Some(field) = field {
+            let message = format!("`{word}` of task `{}` is not supported yet", group.name);
+            let help = "this version does `run`, `exec`, `sleep` and `noop`";
+            let span = field.span.or(group.span);
+            sink.push(Diagnostic::error(Code::Unsupported, message).at(span).help(help));
+            return None;
+        }
+    }
+    let mut found: Vec<(&str, Span, RawAction<'a>)> = Vec::new();
+    if let Some(script) = &raw.run {
+        found.push(("run", script.span, RawAction::Run(script)));
+    }
+    if let Some(argv) = &raw.exec {
+        found.push(("exec", argv.span, RawAction::Exec(argv)));
+    }
+    if let Some(length) = &raw.sleep {
+        let action = Action::Sleep { duration: length.value.0 };
+        found.push(("sleep", length.span, RawAction::Builtin(action)));
+    }
+    if let Some(noop) = &raw.noop
+        && noop.value.0
+    {
+        found.push(("noop", noop.span, RawAction::Builtin(Action::Noop)));
+    }
+    if found.len() > 1 {
+        let words: Vec<String> = found.iter().map(|(word, ..)| format!("`{word}`")).collect();
+        let message = format!("task `{}` has {} actions", group.name, found.len());
+        let mut diagnostic = Diagnostic::error(Code::Conflict, message).at(group.span);
+        for (word, span, _) in &found {
+            diagnostic = diagnostic.label(*span, format!("`{word}`"));
+        }
+        let help = format!("exactly one is allowed; split the task: {}", words.join(", "));
+        sink.push(diagnostic.help(help));
+        return None;
+    }
+    let first = found.pop().map(|(.., action)| action);
+    if first.is_none() {
+        let message = format!("task `{}` does nothing", group.name);
+        let help = "give it one of `run`, `exec`, `sleep` and `noop`";
+        sink.push(Diagnostic::error(Code::MissingField, message).at(group.span).help(help));
+    }
+    first
+}
+
+/// What the works of all tasks share.
+pub(super) struct Shared<'a> {
+    file: &'a RawFile,
+    /// `PARAM_name` for every parameter.
+    params: Vec<(Box<str>, Text)>,
+}
+
+type Vars = Vec<(Box<str>, Text)>;
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(file: &'a RawFile, params: &Map<String, Value>, sink: &mut Sink) -> Self {
+        check_env(file.env.as_deref(), sink);
+        check_env(file.defaults.as_ref().and_then(|defaults| defaults.env.as_deref()), sink);
+        Self { file, params: exported("PARAM_", params) }
+    }
+
+    /// The work of one instance; None when something is wrong with it.
+    pub(super) fn work(
+        &self,
+        group: &Group<'_>,
+        instance: &Instance,
+        action: &RawAction<'_>,
+        exprs: &mut Exprs<'_>,
+        sink: &mut Sink,
+    ) -> Option<Work> {
+        let action = match action {
+            RawAction::Builtin(action) => return Some(Work::new(action.clone())),
+            RawAction::Run(script) => self.script(group, script, sink),
+            RawAction::Exec(argv) => argv_of(group, instance, argv, exprs, sink),
+        };
+        let env = self.env(group, instance, exprs, sink);
+        let default =
+            self.file.defaults.as_ref().and_then(|defaults| defaults.working_dir.as_ref());
+        let working_dir = group.raw.working_dir.as_ref().or(default);
+        let working_dir = match working_dir {
+            Some(text) => Some(exprs.text(group, instance, text, sink)?),
+            None => None,
+        };
+        Some(Work { action: action?, env: env?, working_dir })
+    }
+
+    fn script(
+        &self,
+        group: &Group<'_>,
+        script: &Spanned<Scalar>,
+        sink: &mut Sink,
+    ) -> Option<Action> {
+        let text = &*script.value.0;
+        check_size(group, text.len(), script.span, sink);
+        if text.trim().is_empty() {
+            let message = format!("`run` of task `{}` is empty", group.name);
+            sink.push(Diagnostic::error(Code::InvalidValue, message).at(script.span));
+        }
+        if text.contains('\0') {
+            let message = format!("`run` of task `{}` holds a NUL character", group.name);
+            sink.push(Diagnostic::error(Code::InvalidValue, message).at(script.span));
+        }
+        if text.contains(template::OPEN) {
+            let message = format!("`run` of task `{}` holds an expression", group.name);
+            let help = "a value is never spliced into shell text: set it under `env:` and use it \
+                        as `\"$NAME\"`; parameters are there as `\"$PARAM_name\"`, matrix values \
+                        as `\"$MATRIX_name\"`";
+            sink.push(Diagnostic::error(Code::Injection, message).at(script.span).help(help));
+            return None;
+        }
+        let default = self.file.defaults.as_ref().and_then(|defaults| defaults.shell);
+        let shell = match group.raw.shell.or(default) {
+            None | Some(RawShell::Sh) => Shell::Sh,
+            Some(RawShell::Bash) => Shell::Bash,
+        };
+        Some(Action::Run { script: text.into(), shell })
+    }
+
+    /// Parameters, matrix values, then the file, the defaults and the task; later ones win.
+    fn env(
+        &self,
+        group: &Group<'_>,
+        instance: &Instance,
+        exprs: &mut Exprs<'_>,
+        sink: &mut Sink,
+    ) -> Option<Vars> {
+        let own = group.raw.env.as_deref();
+        if own.is_none() && instance.values.is_empty() && self.file.env.is_none() {
+            let default = self.file.defaults.as_ref().and_then(|d| d.env.as_deref());
+            if default.is_none() {
+                return Some(self.params.clone());
+            }
+        }
+        check_env(own, sink);
+        let mut all = self.params.clone();
+        all.extend(exported("MATRIX_", &instance.values));
+        let mut positions: BTreeMap<Box<str>, usize> =
+            all.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+        let defaults = self.file.defaults.as_ref().and_then(|defaults| defaults.env.as_deref());
+        let mut is_good = true;
+        for (name, value) in [self.file.env.as_deref(), defaults, own]
+            .into_iter()
+            .flatten()
+            .flat_map(|entries| &entries.0)
+        {
+            let Some(value) = exprs.text(group, instance, value, sink) else {
+                is_good = false;
+                continue;
+            };
+            match positions.get(&name.value) {
+                Some(at) => all[*at].1 = value,
+                None => {
+                    positions.insert(name.value.clone(), all.len());
+                    all.push((name.value.clone(), value));
+                }
+            }
+        }
+        let what = format!("too many environment variables of task `{}`", group.name);
+        super::exceeds(all.len(), limits::ENV_MAX, &what, group.span, sink);
+        is_good.then_some(all)
+    }
+}
+
+fn exported(prefix: &str, values: &Map<String, Value>) -> Vars {
+    let export = |(name, value): (&String, &Value)| {
+        (format!("{prefix}{name}").into(), Text::new(as_text(value)))
+    };
+    values.iter().map(export).collect()
+}
+
+fn check_env(env: Option<&RawEnv>, sink: &mut Sink) {
+    for (name, value) in env.map_or(&[][..], |env| env.0.as_slice()) {
+        if !is_variable_name(name) {
+            let message = format!("`{}` cannot be the name of an environment variable", name.value);
+            sink.push(Diagnostic::error(Code::InvalidName, message).at(name.span));
+        } else if name.starts_with("KAHN_") {
+            let message = format!("`{}` is set by Kahn itself", name.value);
+            let help = "names that start with `KAHN_` are reserved";
+            sink.push(Diagnostic::error(Code::InvalidName, message).at(name.span).help(help));
+        }
+        let what = format!("too many bytes in the environment variable `{}`", name.value);
+        super::exceeds(value.len(), limits::ENV_VALUE_BYTES_MAX, &what, value.span, sink);
+    }
+}
+
+fn check_size(group: &Group<'_>, n_bytes: usize, span: Span, sink: &mut Sink) {
+    let what = format!("too many bytes in the action of task `{}`", group.name);
+    super::exceeds(n_bytes, limits::ACTION_BYTES_MAX, &what, span, sink);
+}
+
+fn argv_of(
+    group: &Group<'_>,
+    instance: &Instance,
+    argv: &Spanned<Vec<Spanned<Scalar>>>,
+    exprs: &mut Exprs<'_>,
+    sink: &mut Sink,
+) -> Option<Action> {
+    check_size(group, argv.value.iter().map(|arg| arg.len()).sum(), argv.span, sink);
+    if argv.value.first().is_none_or(|program| program.trim().is_empty()) {
+        let message = format!("`exec` of task `{}` names no program", group.name);
+        let help = "write for example `exec: [ls, -l]`";
+        let span = argv.span.or(group.span);
+        sink.push(Diagnostic::error(Code::InvalidValue, message).at(span).help(help));
+        return None;
+    }
+    let texts: Vec<Option<Text>> =
+        argv.value.iter().map(|arg| exprs.text(group, instance, arg, sink)).collect();
+    let argv: Option<Vec<Text>> = texts.into_iter().collect();
+    argv.map(|argv| Action::Exec { argv })
+}

@@ -1,0 +1,110 @@
+//! Reads a DAG file into its raw parts: YAML with the place of every value, or JSON fast.
+//!
+//! JSON is read twice only when something is wrong with it: first without places, which takes
+//! a few seconds for a million tasks, then with them, so that mistakes can be shown.
+
+mod decode;
+mod tree;
+
+use serde::de::DeserializeOwned;
+
+use crate::diagnostic::{Code, Diagnostic, Sink};
+use crate::span::Span;
+use crate::suggest;
+use kahn_model::limits;
+
+/// What a file begins with when it may be JSON.
+fn looks_like_json(source: &str) -> bool {
+    source.trim_start().starts_with('{')
+}
+
+/// The text of the file.
+pub(crate) fn text<'a>(bytes: &'a [u8], sink: &mut Sink) -> Option<&'a str> {
+    if bytes.len() > limits::DOCUMENT_BYTES_MAX {
+        let message = format!("the file has {} bytes", bytes.len());
+        let help = format!("at most {} bytes are read", limits::DOCUMENT_BYTES_MAX);
+        sink.push(Diagnostic::error(Code::Limit, message).help(help));
+        return None;
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        Err(error) => {
+            let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+            let message = format!(
+                "the file is not UTF-8: byte {} (in line {}) is part of no character",
+                error.valid_up_to(),
+                line + 1
+            );
+            sink.push(Diagnostic::error(Code::Syntax, message));
+            None
+        }
+    }
+}
+
+/// The file without places, if it is JSON and all right.
+pub(crate) fn fast<T: DeserializeOwned>(source: &str) -> Option<T> {
+    if looks_like_json(source) { serde_json::from_str(source).ok() } else { None }
+}
+
+/// The file with places, and everything that is wrong with its shape.
+pub(crate) fn spanned<T: DeserializeOwned>(source: &str, sink: &mut Sink) -> Option<T> {
+    if let Some(diagnostic) = json_error::<T>(source) {
+        sink.push(diagnostic);
+        return None;
+    }
+    let root = match tree::parse(source) {
+        Ok(root) => root,
+        Err(error) if error.code == Code::DuplicateKey => {
+            sink.push(error);
+            return None;
+        }
+        Err(error) => {
+            let fallback = too_large_json::<T>(source);
+            sink.push(fallback.unwrap_or(error));
+            return None;
+        }
+    };
+    decode::decode(&root, source, sink)
+}
+
+/// A mistake of JSON itself, which the parser of JSON explains better than that of YAML. A file
+/// that is not JSON but YAML in braces is no mistake.
+fn json_error<T: DeserializeOwned>(source: &str) -> Option<Diagnostic> {
+    if !looks_like_json(source) {
+        return None;
+    }
+    let error = serde_json::from_str::<T>(source).err()?;
+    let is_broken = error.is_syntax() || error.is_eof();
+    (is_broken && tree::parse(source).is_err()).then(|| json_diagnostic(source, &error))
+}
+
+/// What is wrong with a JSON file that is too large to be read with places.
+fn too_large_json<T: DeserializeOwned>(source: &str) -> Option<Diagnostic> {
+    if !looks_like_json(source) {
+        return None;
+    }
+    serde_json::from_str::<T>(source).err().map(|error| json_diagnostic(source, &error))
+}
+
+fn json_diagnostic(source: &str, error: &serde_json::Error) -> Diagnostic {
+    let text = error.to_string();
+    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    let (message, known) = message.split_once(", expected one of ").unwrap_or((message, ""));
+    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    let word = message.split('`').nth(1).unwrap_or("");
+    let help = suggest::nearest(word, known).map(|near| format!("did you mean `{near}`?"));
+    let code = match error.is_data() {
+        true if message.starts_with("unknown field") => Code::UnknownField,
+        true if message.starts_with("duplicate") => Code::DuplicateKey,
+        true => Code::InvalidValue,
+        false => Code::Syntax,
+    };
+    let start: usize =
+        source.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let mut at = (start + error.column().saturating_sub(1)).min(source.len());
+    while !source.is_char_boundary(at) {
+        at -= 1;
+    }
+    let end = source[at..].chars().next().map_or(at, |c| at + c.len_utf8());
+    Diagnostic::error(code, message).at(Span::new(at, end)).maybe_help(help)
+}

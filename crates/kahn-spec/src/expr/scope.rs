@@ -1,0 +1,140 @@
+//! The values that an expression sees.
+
+use std::collections::BTreeMap;
+
+use cel::Value as Cel;
+use cel::objects::{Key, Map};
+use kahn_model::{Outputs, TaskState};
+use serde_json::Value;
+
+use super::ExprError;
+use super::bindings::Bindings;
+use super::references::References;
+
+/// What a task looks like to the tasks after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskView {
+    /// Where it stands; `tasks.name.status` is the word for it, such as `succeeded`.
+    pub status: TaskState,
+    /// What it gave.
+    pub outputs: Outputs,
+    /// The exit code of its last attempt, if a process ended with one.
+    pub exit_code: Option<i32>,
+}
+
+/// What the run looks like to its tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunView {
+    /// The id of the run.
+    pub id: String,
+    /// The name of the DAG.
+    pub name: String,
+    /// The namespace of the run.
+    pub namespace: String,
+}
+
+/// The values that an expression sees. What a compiled DAG has bound to an expression goes before
+/// the parameters and matrix values given here, which may stay empty then.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scope {
+    /// `params.name`.
+    pub params: BTreeMap<String, Value>,
+    /// `matrix.name`.
+    pub matrix: BTreeMap<String, Value>,
+    /// `tasks.name`, by the names in the DAG; only those that the expression refers to are needed.
+    pub tasks: BTreeMap<String, TaskView>,
+    /// `run.id`, `run.name`, `run.namespace`.
+    pub run: RunView,
+}
+
+impl Scope {
+    /// The variables of CEL for an expression with these references.
+    pub(super) fn variables(
+        &self,
+        bindings: &Bindings,
+        references: &References,
+        largest: &mut usize,
+    ) -> Result<Vec<(&'static str, Cel)>, ExprError> {
+        let params = self.params.iter().chain(&bindings.params);
+        let matrix = self.matrix.iter().chain(&bindings.matrix);
+        let mut out = Vec::new();
+        if references.uses_all_params || !references.params.is_empty() {
+            out.push(("params", map(params.map(|(k, v)| (k.as_str(), to_cel(v, largest))))));
+        }
+        if references.uses_all_matrix || !references.matrix.is_empty() {
+            out.push(("matrix", map(matrix.map(|(k, v)| (k.as_str(), to_cel(v, largest))))));
+        }
+        if references.uses_run {
+            let RunView { id, name, namespace } = &self.run;
+            let fields = [("id", id), ("name", name), ("namespace", namespace)];
+            out.push(("run", map(fields.map(|(k, v)| (k, Cel::from(v.as_str()))))));
+        }
+        let mut tasks = Vec::new();
+        for name in references.tasks.keys() {
+            tasks.push((name.as_str(), self.task(name, bindings, largest)?));
+        }
+        if !tasks.is_empty() {
+            out.push(("tasks", map(tasks)));
+        }
+        Ok(out)
+    }
+
+    fn task(&self, name: &str, bindings: &Bindings, largest: &mut usize) -> Result<Cel, ExprError> {
+        let view = |name: &str, largest: &mut usize| {
+            let task = self.tasks.get(name);
+            task.map(|task| view(task, largest))
+                .ok_or_else(|| ExprError::UnknownName { name: format!("tasks.{name}"), hint: None })
+        };
+        let Some(instances) = bindings.instances.get(name) else {
+            return view(name, largest);
+        };
+        *largest = (*largest).max(instances.len());
+        let views: Result<Vec<Cel>, ExprError> =
+            instances.iter().map(|instance| view(instance, largest)).collect();
+        Ok(Cel::List(views?.into()))
+    }
+}
+
+fn view(task: &TaskView, largest: &mut usize) -> Cel {
+    let outputs = task.outputs.0.iter().map(|(name, value)| {
+        // What is not JSON is shown as it is.
+        let json =
+            serde_json::from_str(value.as_json()).unwrap_or_else(|_| Value::from(value.as_json()));
+        (&**name, to_cel(&json, largest))
+    });
+    let outputs = map(outputs);
+    map([
+        ("status", Cel::from(task.status.as_str())),
+        ("outputs", outputs),
+        ("exit_code", task.exit_code.map_or(Cel::Null, |code| Cel::Int(code.into()))),
+    ])
+}
+
+fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Cel)>) -> Cel {
+    let entries = entries.into_iter().map(|(key, value)| (Key::from(key), value));
+    Cel::Map(Map { map: std::sync::Arc::new(entries.collect()) })
+}
+
+/// A JSON value for CEL; notes the length of the longest collection or text in it. JSON comes
+/// from parsers with a bounded depth.
+fn to_cel(value: &Value, largest: &mut usize) -> Cel {
+    match value {
+        Value::Null => Cel::Null,
+        Value::Bool(value) => Cel::Bool(*value),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => Cel::Int(value),
+            (None, Some(value)) => Cel::UInt(value),
+            (None, None) => Cel::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => Cel::from(text.as_str()),
+        Value::Array(items) => {
+            *largest = (*largest).max(items.len());
+            let items: Vec<Cel> = items.iter().map(|item| to_cel(item, largest)).collect();
+            Cel::List(items.into())
+        }
+        Value::Object(fields) => {
+            *largest = (*largest).max(fields.len());
+            map(fields.iter().map(|(key, value)| (key.as_str(), to_cel(value, largest))))
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! DAGs from the files of others.
+
+mod wfcommons;
+
+pub use wfcommons::{ImportError, ImportOptions, Imported, wfcommons};

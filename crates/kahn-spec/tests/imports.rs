@@ -1,0 +1,93 @@
+//! Recorded workflows become DAGs, directly and by way of a file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use kahn_spec::import::{ImportOptions, wfcommons};
+use kahn_spec::{compile, graph};
+
+#[expect(clippy::print_stdout, reason = "missing data must be seen, not pass for success")]
+fn recordings() -> Vec<(String, Vec<u8>)> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/workflows");
+    let folder = PathBuf::from(variable("KAHN_WORKFLOWS").unwrap_or(default.into()));
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        println!("NO RECORDED WORKFLOWS in {}: set KAHN_WORKFLOWS", folder.display());
+        return Vec::new();
+    };
+    let mut out: Vec<(String, Vec<u8>)> = entries
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| (path.display().to_string(), std::fs::read(&path).expect("a readable file")))
+        .collect();
+    out.sort();
+    assert!(!out.is_empty(), "no recordings in {}", folder.display());
+    out
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests find their data through the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[test]
+fn every_recording_gives_the_same_dag_directly_and_through_its_file() {
+    for (name, source) in recordings() {
+        for starts_processes in [false, true] {
+            let options = ImportOptions { time_scale: 0.01, starts_processes };
+            let imported = wfcommons(&source, options).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let direct = imported.dag().unwrap();
+            let file = imported.file();
+            let compiled = compile(&file, &name, &BTreeMap::new())
+                .unwrap_or_else(|found| panic!("{}", found.render()));
+            assert_eq!(compiled.dag, direct, "{name}");
+            assert!(direct.n_dependencies() > 0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_recording_can_be_drawn() {
+    for (name, source) in recordings() {
+        let dag = wfcommons(&source, ImportOptions::default()).unwrap().dag().unwrap();
+        assert_eq!(graph::svg(&dag).matches("<rect").count(), dag.n_tasks(), "{name}");
+        assert_eq!(graph::dot(&dag).matches(" -> ").count(), dag.n_dependencies(), "{name}");
+        let mermaid = graph::mermaid(&dag);
+        assert_eq!(mermaid.lines().count(), 1 + dag.n_tasks() + dag.n_dependencies(), "{name}");
+    }
+}
+
+#[test]
+fn a_recording_with_holes_is_completed_and_scaled() {
+    let source = br#"{
+        "name": "a b",
+        "workflow": {
+            "specification": { "tasks": [
+                { "name": "x", "id": "x/1", "children": ["x 1"] },
+                { "name": "x", "id": "x 1", "parents": ["x/1"] }
+            ] },
+            "execution": { "tasks": [
+                { "id": "x 1", "runtimeInSeconds": 2.5, "coreCount": 4, "memoryInBytes": 1024 }
+            ] }
+        }
+    }"#;
+    let options = ImportOptions { time_scale: 2.0, ..ImportOptions::default() };
+    let dag = wfcommons(source, options).unwrap().dag().unwrap();
+    assert_eq!(dag.name().as_str(), "a-b");
+    let [first, second] = ["x-1", "x-1-2"].map(|name| dag.task_by_name(name).unwrap());
+    assert_eq!(dag.dependencies(second).map(|d| d.task).collect::<Vec<_>>(), [first]);
+    assert_eq!(dag.estimate(second).unwrap().as_secs(), 5);
+    assert_eq!(dag.profile(first).resources.to_string(), "cpu=1");
+    assert_eq!(dag.profile(second).resources.to_string(), "cpu=4 memory=1Ki");
+}
+
+#[test]
+fn what_is_no_recording_is_refused_by_name() {
+    let unknown = br#"{"workflow":{"specification":{"tasks":[{"id":"a","parents":["b"]}]}}}"#;
+    let error = wfcommons(unknown, ImportOptions::default()).unwrap_err();
+    assert_eq!(error.to_string(), "task `a` names `b`, which does not exist");
+    assert!(wfcommons(b"[]", ImportOptions::default()).is_err());
+    let negative = ImportOptions { time_scale: -1.0, ..ImportOptions::default() };
+    let source = br#"{"workflow":{"specification":{"tasks":[{"id":"a"}]},
+        "execution":{"tasks":[{"id":"a","runtimeInSeconds":1}]}}}"#;
+    assert!(wfcommons(source, negative).is_err());
+}
