@@ -1,0 +1,292 @@
+//! The driver: the one task that owns the core.
+//!
+//! Each round takes what has arrived, lets the core handle it, lets it place tasks, hands the new
+//! changes to the log, and releases what has become durable. While one append is under way the
+//! next round gathers the next batch; there is no timer in this.
+
+mod assignments;
+mod dispatch;
+mod durable;
+mod input;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kahn_core::{Command, Core, Event, Outbox, Step};
+use kahn_model::Timestamp;
+use kahn_runtime::clock::Clock;
+use tokio::sync::mpsc;
+use tracing::{debug, error};
+
+pub use input::{Handle, RequestError};
+pub(crate) use input::Input;
+
+use crate::evaluate::Evaluators;
+use crate::sessions::Sessions;
+use crate::stats::Stats;
+use crate::watchers::Watchers;
+use dispatch::Dispatch;
+use durable::Durable;
+
+/// Most inputs that one round takes, so that the log is never kept waiting for long.
+const INPUTS_PER_ROUND: usize = 1024;
+/// How often the auditor looks.
+const AUDIT_EVERY: Duration = Duration::from_secs(10);
+
+/// What waits for changes to become durable.
+pub(crate) enum Effect {
+    /// Something that the core wants done.
+    Command(Command),
+    /// An answer to somebody.
+    Answer(Box<dyn FnOnce() + Send>),
+}
+
+/// Why the driver has come to its end.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It was asked to, and everything is durable.
+    Closed,
+    /// The log of some partition cannot go on under this term.
+    LostPartition,
+}
+
+/// Everything that the driver uses.
+pub(crate) struct Driver {
+    core: Core,
+    clock: Arc<Clock>,
+    inbox: mpsc::Receiver<Input>,
+    outbox: Outbox<Effect>,
+    durable: Durable,
+    dispatch: Dispatch,
+    stats: Stats,
+    audit_due: Timestamp,
+    is_closing: bool,
+}
+
+/// What the driver is made of.
+pub(crate) struct Parts {
+    pub core: Core,
+    pub clock: Arc<Clock>,
+    pub inbox: mpsc::Receiver<Input>,
+    pub durable: Durable,
+    pub sessions: Sessions,
+    pub watchers: Watchers,
+    pub evaluators: Evaluators,
+    pub stats: Stats,
+}
+
+pub(crate) use durable::Durable as Log;
+
+impl Driver {
+    pub(crate) fn new(parts: Parts, first: Step) -> Self {
+        let partitions = parts.core.state().settings().partitions;
+        let dispatch = Dispatch::new(
+            parts.sessions,
+            parts.watchers,
+            parts.evaluators,
+            parts.core.state().settings().lease_ttl,
+        );
+        let mut driver = Self {
+            core: parts.core,
+            clock: parts.clock,
+            inbox: parts.inbox,
+            outbox: Outbox::new(partitions),
+            durable: parts.durable,
+            dispatch,
+            stats: parts.stats,
+            audit_due: Timestamp::ZERO,
+            is_closing: false,
+        };
+        let now = driver.now();
+        driver.take(now, first);
+        driver
+    }
+
+    /// Runs until it is closed or loses a partition.
+    pub(crate) async fn run(mut self) -> Ended {
+        self.finish_round();
+        loop {
+            let Some(first) = self.next_input().await else { return self.close().await };
+            if let Some(ended) = self.round(first) {
+                return ended;
+            }
+            if self.is_closing && self.outbox.is_idle() {
+                return self.close().await;
+            }
+        }
+    }
+
+    async fn close(mut self) -> Ended {
+        self.release();
+        self.durable.close().await;
+        Ended::Closed
+    }
+
+    async fn next_input(&mut self) -> Option<Input> {
+        if self.core.has_more_to_place() {
+            return Some(self.inbox.try_recv().unwrap_or(Input::Nothing));
+        }
+        let due = self.core.next_deadline().map_or(self.audit_due, |at| at.min(self.audit_due));
+        let wait = due.since(self.now());
+        tokio::select! {
+            biased;
+            input = self.inbox.recv() => input,
+            () = tokio::time::sleep(wait) => Some(Input::Nothing),
+        }
+    }
+
+    fn round(&mut self, first: Input) -> Option<Ended> {
+        let mut next = Some(first);
+        for _ in 0..INPUTS_PER_ROUND {
+            let Some(input) = next else { break };
+            if let Some(ended) = self.take_input(input) {
+                return Some(ended);
+            }
+            next = self.inbox.try_recv().ok();
+        }
+        if let Some(input) = next
+            && let Some(ended) = self.take_input(input)
+        {
+            return Some(ended);
+        }
+        let now = self.now();
+        if self.core.next_deadline().is_some_and(|at| at <= now) {
+            self.handle(now, Event::DeadlineReached);
+        }
+        let step = self.core.place(now);
+        self.take(now, step);
+        self.audit_if_due(now);
+        self.finish_round();
+        None
+    }
+
+    /// Hands gathered changes to the log, and lets go of what is durable.
+    fn finish_round(&mut self) {
+        for batch in self.outbox.take_batches() {
+            self.durable.append(batch, &self.core, &mut self.stats);
+        }
+        self.release();
+        self.stats.observe(&self.core, self.outbox.n_waiting());
+    }
+
+    fn release(&mut self) {
+        for effect in self.outbox.release_all() {
+            match effect {
+                Effect::Command(command) => self.dispatch.carry_out(command, &self.core),
+                Effect::Answer(answer) => answer(),
+            }
+        }
+        for session in self.dispatch.flush() {
+            self.handle(self.now(), Event::WorkerDetached { session });
+        }
+    }
+
+    fn take_input(&mut self, input: Input) -> Option<Ended> {
+        let now = self.now();
+        match input {
+            Input::Nothing => {}
+            Input::Event(event) => self.handle(now, event),
+            Input::Request { event, reply } => {
+                let answer = self.try_handle(now, event);
+                self.outbox.hold(Effect::Answer(Box::new(move || {
+                    // Whoever asked may have gone away.
+                    drop(reply.send(answer));
+                })));
+            }
+            Input::Query(query) => {
+                let answer = query(&self.core);
+                self.outbox.hold(Effect::Answer(answer));
+            }
+            Input::Attach { attachment, outbound } => {
+                self.dispatch.open(attachment.session, outbound);
+                self.handle(now, Event::WorkerAttached(attachment));
+            }
+            Input::Detach { session } => {
+                self.dispatch.forget(session);
+                self.handle(now, Event::WorkerDetached { session });
+            }
+            Input::Reports { session, reports } => {
+                for report in reports {
+                    let event = Event::Reported { session, report: Box::new(report) };
+                    self.handle_from(now, session, event);
+                }
+            }
+            Input::Heartbeat { session, number } => {
+                if self.handle_from(now, session, Event::Heartbeat { session }) {
+                    self.dispatch.receipt(session, number);
+                }
+            }
+            Input::Draining { session } => {
+                self.handle_from(now, session, Event::DrainStarted { session });
+            }
+            Input::Log(event) => return self.on_log(event),
+            Input::Checkpointed { partition, seq, bytes } => {
+                self.durable.checkpointed(partition, seq, bytes);
+            }
+            Input::Close => self.is_closing = true,
+        }
+        None
+    }
+
+    fn on_log(&mut self, event: kahn_store::AppendEvent) -> Option<Ended> {
+        match self.durable.on_event(event, &mut self.stats) {
+            durable::Progress::Committed { partition, number } => {
+                self.outbox.committed(partition, number);
+                None
+            }
+            durable::Progress::Waiting => None,
+            durable::Progress::Ended => Some(Ended::LostPartition),
+        }
+    }
+
+    /// Handles an event of a stream; a stream that was replaced is closed. Says whether it is in
+    /// force.
+    fn handle_from(&mut self, now: Timestamp, session: kahn_core::SessionId, event: Event) -> bool {
+        let outcome = self.try_handle(now, event);
+        if outcome.is_err() {
+            self.dispatch.disconnect(session);
+        }
+        outcome.is_ok()
+    }
+
+    fn handle(&mut self, now: Timestamp, event: Event) {
+        if let Err(refusal) = self.try_handle(now, event) {
+            debug!(%refusal, "refused");
+        }
+    }
+
+    fn try_handle(&mut self, now: Timestamp, event: Event) -> Result<(), kahn_core::Refusal> {
+        let step = self.core.handle(now, event)?;
+        self.take(now, step);
+        Ok(())
+    }
+
+    fn take(&mut self, now: Timestamp, step: Step) {
+        self.stats.count(&step.changes);
+        self.outbox.accept(now, step.changes);
+        for command in step.commands {
+            self.outbox.hold(Effect::Command(command));
+        }
+    }
+
+    fn audit_if_due(&mut self, now: Timestamp) {
+        if now < self.audit_due {
+            return;
+        }
+        self.audit_due = now + AUDIT_EVERY;
+        if self.core.state().n_runs() == 0 {
+            return;
+        }
+        let findings = self.core.audit();
+        for finding in &findings {
+            error!(finding, "the auditor had to repair the state; please report this");
+        }
+        if !findings.is_empty() {
+            self.stats.repaired(self.core.repair());
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.unix_micros())
+    }
+}

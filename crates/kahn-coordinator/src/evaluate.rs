@@ -1,0 +1,111 @@
+//! Conditions and texts of tasks, evaluated off the event loop.
+
+use std::sync::Arc;
+
+use kahn_core::{Core, Event, Run};
+use kahn_model::{Cause, CauseKind, Condition, Failure, RunId, TaskIx, Work};
+use kahn_spec::{Evaluator, ExprError, RunView, Scope, TaskView};
+use tokio::sync::mpsc;
+
+use crate::driver::Input;
+
+/// Evaluations that may wait; more are asked for again.
+const QUEUE_MAX: usize = 4096;
+
+/// The evaluator's thread, and where its answers go.
+#[derive(Debug)]
+pub(crate) struct Evaluators {
+    evaluator: Arc<Evaluator>,
+    inbox: mpsc::Sender<Input>,
+}
+
+/// What is to be evaluated of one task.
+struct Request {
+    run: RunId,
+    task: TaskIx,
+    condition: Option<Condition>,
+    work: Option<Arc<Work>>,
+    scope: Scope,
+}
+
+impl Evaluators {
+    /// Starts the thread.
+    pub(crate) fn start_thread(inbox: mpsc::Sender<Input>) -> std::io::Result<Self> {
+        Ok(Self { evaluator: Arc::new(Evaluator::start(QUEUE_MAX)?), inbox })
+    }
+
+    /// Evaluates what a task needs, and lets the core know.
+    pub(crate) fn start(&self, core: &Core, run: RunId, task: TaskIx) {
+        let Some(known) = core.state().run(run) else { return };
+        let work = known.dag.work(task);
+        let request = Request {
+            run,
+            task,
+            condition: known.dag.condition(task).cloned(),
+            work: work.is_dynamic().then(|| Arc::clone(work)),
+            scope: scope(known, task),
+        };
+        let evaluator = Arc::clone(&self.evaluator);
+        let inbox = self.inbox.clone();
+        // The evaluator's own queue is short; waiting for it is for this task, not for the driver.
+        tokio::task::spawn_blocking(move || {
+            let (run, task) = (request.run, request.task);
+            let outcome = evaluate(&evaluator, request);
+            let event = Event::Evaluated { run, task, outcome };
+            // Without a driver there is nobody to tell.
+            drop(inbox.blocking_send(Input::Event(event)));
+        });
+    }
+}
+
+fn evaluate(evaluator: &Evaluator, request: Request) -> Result<Option<Arc<Work>>, Failure> {
+    if let Some(condition) = &request.condition {
+        let is_wanted = evaluator.condition(condition, &request.scope).map_err(|e| failed(&e))?;
+        if !is_wanted {
+            return Err(Failure::of(CauseKind::Condition));
+        }
+    }
+    let Some(work) = request.work else { return Ok(None) };
+    let rendered = evaluator.render_work(&work, &request.scope).map_err(|e| failed(&e))?;
+    Ok(Some(Arc::new(rendered)))
+}
+
+fn failed(error: &ExprError) -> Failure {
+    Failure::new(Cause::of(CauseKind::Expression), &error.to_string())
+}
+
+/// What the expressions of `task` can see: all that the task depends on, directly or not.
+fn scope(run: &Run, task: TaskIx) -> Scope {
+    let mut scope = Scope {
+        run: RunView {
+            id: run.id().to_string(),
+            name: run.dag.name().to_string(),
+            namespace: run.submission.namespace.to_string(),
+        },
+        ..Scope::default()
+    };
+    let mut seen = vec![false; run.dag.n_tasks()];
+    let mut open = vec![task];
+    while let Some(at) = open.pop() {
+        for edge in run.dag.dependencies(at) {
+            if !std::mem::replace(&mut seen[edge.task.index()], true) {
+                open.push(edge.task);
+                let name = run.dag.task_name(edge.task).to_owned();
+                scope.tasks.insert(name, view(run, edge.task));
+            }
+        }
+    }
+    scope
+}
+
+fn view(run: &Run, task: TaskIx) -> TaskView {
+    let exit_code = run
+        .failure(task)
+        .filter(|failure| failure.cause.kind == CauseKind::ExitCode)
+        .map(|failure| failure.cause.code);
+    TaskView {
+        status: run.cell(task).state,
+        outputs: run.outputs(task).map(|outputs| (**outputs).clone()).unwrap_or_default(),
+        exit_code,
+    }
+}

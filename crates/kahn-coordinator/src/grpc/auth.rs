@@ -1,0 +1,75 @@
+//! Who may call: one place around the whole server, and a "no" for everything it does not know.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use kahn_runtime::token::Token;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tower::{Layer, Service};
+
+/// The tokens that open the services.
+#[derive(Clone, Debug)]
+pub(crate) struct Tokens {
+    pub client: Arc<Token>,
+    pub worker: Arc<Token>,
+}
+
+impl Tokens {
+    /// Whether a call to `path` with this `authorization` header may go on. Health answers
+    /// everybody, and says nothing but that.
+    fn admit(&self, path: &str, header: Option<&str>) -> bool {
+        let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        match service {
+            "grpc.health.v1.Health" => true,
+            "kahn.worker.v1.Sessions" => self.worker.matches_header(header),
+            _ => self.client.matches_header(header),
+        }
+    }
+}
+
+/// Puts [`Authorized`] around the server.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthLayer(pub Tokens);
+
+impl<S> Layer<S> for AuthLayer {
+    type Service = Authorized<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Authorized { inner, tokens: self.0.clone() }
+    }
+}
+
+/// Lets only calls through that show the right token.
+#[derive(Clone, Debug)]
+pub(crate) struct Authorized<S> {
+    inner: S,
+    tokens: Tokens,
+}
+
+impl<S, B> Service<Request<B>> for Authorized<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = futures_util::future::Either<
+        S::Future,
+        std::future::Ready<Result<Self::Response, Self::Error>>,
+    >;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let header = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        if self.tokens.admit(request.uri().path(), header) {
+            return futures_util::future::Either::Left(self.inner.call(request));
+        }
+        let refusal = tonic::Status::unauthenticated("show a valid token").into_http();
+        futures_util::future::Either::Right(std::future::ready(Ok(refusal)))
+    }
+}

@@ -1,0 +1,137 @@
+//! The streams of workers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::Stream;
+use kahn_core::SessionId;
+use kahn_proto::worker::sessions_server::Sessions;
+use kahn_proto::worker::{
+    CoordinatorMessage, LogPiece, LogReceipt, WorkerMessage, worker_message::Message,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, warn};
+
+use super::wire;
+use crate::driver::{Handle, Input};
+use crate::logs::Logs;
+use crate::sessions::MESSAGES_MAX;
+
+/// Receipts that may wait for a worker that does not read.
+const RECEIPTS_MAX: usize = 64;
+
+/// The service that workers call.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionService {
+    pub handle: Handle,
+    pub logs: Logs,
+    pub next_session: Arc<AtomicU64>,
+}
+
+type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Sessions for SessionService {
+    type AttachStream = Out<CoordinatorMessage>;
+    type ShipLogsStream = Out<LogReceipt>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<WorkerMessage>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut inbound = request.into_inner();
+        let first = inbound.message().await?.and_then(|message| message.message);
+        let Some(Message::Hello(hello)) = first else {
+            return Err(Status::invalid_argument("the first message must be hello"));
+        };
+        let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        let is_draining = hello.is_draining;
+        let attachment = wire::attachment(session, hello)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        debug!(worker = %attachment.worker, session = session.0, "worker attaches");
+        let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
+        let attach = Input::Attach { attachment: Box::new(attachment), outbound };
+        self.handle.send(attach).await.map_err(stopping)?;
+        if is_draining {
+            self.handle.send(Input::Draining { session }).await.map_err(stopping)?;
+        }
+        let handle = self.handle.clone();
+        tokio::spawn(async move {
+            if let Err(status) = read(&handle, session, &mut inbound).await {
+                debug!(session = session.0, %status, "worker stream broke");
+            }
+            // Without a driver there is nobody to tell.
+            drop(handle.send(Input::Detach { session }).await);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+
+    async fn ship_logs(
+        &self,
+        request: Request<Streaming<LogPiece>>,
+    ) -> Result<Response<Self::ShipLogsStream>, Status> {
+        let mut inbound = request.into_inner();
+        let logs = self.logs.clone();
+        let (tx, receipts) = mpsc::channel(RECEIPTS_MAX);
+        tokio::spawn(async move {
+            while let Ok(Some(piece)) = inbound.message().await {
+                let receipt = keep(&logs, piece).await;
+                let is_over = receipt.is_err();
+                if tx.send(receipt).await.is_err() || is_over {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receipts))))
+    }
+}
+
+fn stopping(error: crate::driver::RequestError) -> Status {
+    super::refuse::status(error)
+}
+
+async fn read(
+    handle: &Handle,
+    session: SessionId,
+    inbound: &mut Streaming<WorkerMessage>,
+) -> Result<(), Status> {
+    while let Some(message) = inbound.message().await? {
+        let input = match message.message {
+            Some(Message::Reports(reports)) => {
+                let reports: Result<Vec<_>, _> =
+                    reports.reports.into_iter().map(wire::report).collect();
+                let reports = reports.map_err(|e| Status::invalid_argument(e.to_string()))?;
+                Input::Reports { session, reports }
+            }
+            Some(Message::Heartbeat(heartbeat)) => {
+                Input::Heartbeat { session, number: heartbeat.number }
+            }
+            Some(Message::Draining(_)) => Input::Draining { session },
+            Some(Message::Hello(_)) | None => {
+                return Err(Status::invalid_argument("hello comes first and once"));
+            }
+        };
+        handle.send(input).await.map_err(stopping)?;
+    }
+    Ok(())
+}
+
+async fn keep(logs: &Logs, piece: LogPiece) -> Result<LogReceipt, Status> {
+    let (attempt, token) = wire::lease_from_wire(piece.lease)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let extent = logs
+        .write(attempt, piece.offset, piece.data, piece.is_sealed)
+        .await
+        .map_err(|error| {
+            warn!(run = %attempt.run, task = attempt.task.0, %error, "output not kept");
+            Status::unavailable("output could not be kept")
+        })?;
+    Ok(LogReceipt {
+        lease: Some(wire::lease_id(attempt, token)),
+        offset: extent.len,
+        is_sealed: extent.is_sealed,
+    })
+}
