@@ -1,0 +1,252 @@
+//! The driver: the one task that owns the worker's core.
+
+mod attempts;
+mod keeping;
+
+use std::time::Duration;
+
+use kahn_model::{Timestamp, Token, Usage};
+use kahn_proto::worker::{
+    Draining, Heartbeat, Reports, WorkerMessage, coordinator_message,
+    worker_message,
+};
+use kahn_runtime::clock::Clock;
+use kahn_worker_core::{Command, Event, Outcome, WorkerCore};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::session::Outbound;
+use crate::wire::{self, Assignments, Identity, Task, Unreadable};
+use attempts::Attempts;
+use keeping::Keeping;
+
+pub(crate) use attempts::Parts as AttemptParts;
+pub(crate) use keeping::left_behind;
+
+/// Inputs that one round takes.
+const INPUTS_PER_ROUND: usize = 1024;
+/// Reports in one message.
+const REPORTS_PER_MESSAGE: usize = 4096;
+/// How long results gather before they are written; those acknowledged by then never are.
+const KEEP_EVERY: Duration = Duration::from_millis(10);
+
+/// What reaches the driver.
+pub(crate) enum Input {
+    /// A stream is being opened; the inventory goes there first.
+    Connected(Outbound),
+    /// The stream has ended.
+    Disconnected,
+    /// The coordinator says something.
+    Message(coordinator_message::Message),
+    /// An attempt runs.
+    Started(Token),
+    /// An attempt has ended.
+    Finished(Token, Outcome, Usage),
+    /// Somebody wants the worker to finish what it holds and go.
+    Drain,
+}
+
+pub(crate) struct Driver {
+    core: WorkerCore<Task>,
+    clock: Clock,
+    identity: Identity,
+    inbox: mpsc::Receiver<Input>,
+    outbound: Option<Outbound>,
+    assignments: Assignments,
+    attempts: Attempts,
+    keeping: Keeping,
+    is_leaving: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        core: WorkerCore<Task>,
+        identity: Identity,
+        inbox: mpsc::Receiver<Input>,
+        attempts: AttemptParts,
+        spool: crate::spool::Spool,
+    ) -> Self {
+        Self {
+            core,
+            clock: Clock::start(),
+            identity,
+            inbox,
+            outbound: None,
+            assignments: Assignments::default(),
+            attempts: Attempts::new(attempts),
+            keeping: Keeping::new(spool),
+            is_leaving: false,
+        }
+    }
+
+    /// Runs until the worker has drained, or is dropped.
+    pub(crate) async fn run(mut self) {
+        while !self.is_leaving {
+            let Some(first) = self.next_input().await else { return };
+            let mut next = first;
+            for _ in 0..INPUTS_PER_ROUND {
+                let Some(input) = next else { break };
+                self.take(input);
+                next = self.inbox.try_recv().ok();
+            }
+            if let Some(input) = next {
+                self.take(input);
+            }
+            let now = self.now();
+            if self.core.next_deadline().is_some_and(|at| at <= now) {
+                self.handle(Event::DeadlineReached);
+            }
+            self.send_reports();
+            self.keeping.write_if_due(now);
+        }
+        self.keeping.write_now();
+        info!("everything is told; leaving");
+    }
+
+    /// The next input; `Some(None)` when only time has passed.
+    async fn next_input(&mut self) -> Option<Option<Input>> {
+        let due = [self.core.next_deadline(), self.keeping.due()].into_iter().flatten().min();
+        let now = self.now();
+        let sleep = async {
+            match due {
+                Some(at) => tokio::time::sleep(at.since(now)).await,
+                None => std::future::pending().await,
+            }
+        };
+        // What could not be sent is tried again as soon as there is room.
+        let room = async {
+            match &self.outbound {
+                Some(outbound) if self.core.has_reports() => drop(outbound.reserve().await),
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            input = self.inbox.recv() => input.map(Some),
+            () = room => Some(None),
+            () = sleep => Some(None),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.unix_micros())
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Connected(outbound) => {
+                self.outbound = Some(outbound);
+                self.handle(Event::Connected);
+            }
+            Input::Disconnected => {
+                self.outbound = None;
+                self.handle(Event::Disconnected);
+            }
+            Input::Message(message) => {
+                if let Err(error) = self.take_message(message) {
+                    warn!(%error, "the coordinator sent what cannot be read; reconnecting");
+                    self.outbound = None;
+                }
+            }
+            Input::Started(token) => self.handle(Event::AttemptStarted { token }),
+            Input::Finished(token, outcome, usage) => {
+                self.attempts.forget(token);
+                self.handle(Event::AttemptFinished { token, outcome, usage });
+            }
+            Input::Drain => self.handle(Event::DrainRequested),
+        }
+    }
+
+    fn take_message(&mut self, message: coordinator_message::Message) -> Result<(), Unreadable> {
+        match message {
+            coordinator_message::Message::Welcome(welcome) => {
+                let lease_ttl = Duration::from_micros(welcome.lease_ttl_micros);
+                info!(worker = %self.identity.worker, "attached");
+                self.handle(Event::Welcomed { lease_ttl });
+            }
+            coordinator_message::Message::Heartbeat(receipt) => {
+                self.handle(Event::HeartbeatAcknowledged { number: receipt.number });
+            }
+            coordinator_message::Message::Drain(_) => self.handle(Event::DrainRequested),
+            coordinator_message::Message::Instructions(instructions) => {
+                for lease in instructions.leases {
+                    let lease = self.assignments.lease(lease)?;
+                    self.handle(Event::Leased(lease));
+                }
+                for stop in instructions.stops {
+                    let token = wire::token_of(stop.lease)?;
+                    let reason = wire::stop_reason(stop.reason)?;
+                    self.handle(Event::StopRequested { token, reason });
+                }
+                for lease in instructions.recalls {
+                    self.handle(Event::RecallRequested { token: wire::token_of(Some(lease))? });
+                }
+                for lease in instructions.acknowledged {
+                    self.handle(Event::Acknowledged { token: wire::token_of(Some(lease))? });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event<Task>) {
+        let now = self.now();
+        let mut todo = self.core.handle(now, event);
+        // What an executor does on the spot may lead to more.
+        while !todo.is_empty() {
+            let mut more = Vec::new();
+            for command in todo {
+                more.extend(self.carry_out(now, command));
+            }
+            todo = more;
+        }
+    }
+
+    fn carry_out(&mut self, now: Timestamp, command: Command<Task>) -> Vec<Command<Task>> {
+        match command {
+            Command::SendInventory(inventory) => {
+                let hello = wire::hello(&self.identity, &inventory);
+                self.send(worker_message::Message::Hello(hello));
+            }
+            Command::SendHeartbeat { number } => {
+                self.send(worker_message::Message::Heartbeat(Heartbeat { number }));
+            }
+            Command::SendDraining => self.send(worker_message::Message::Draining(Draining {})),
+            Command::Start(lease) => {
+                let token = lease.token;
+                if let Some(report) = self.attempts.start(lease) {
+                    let mut more = self.core.handle(now, Event::AttemptStarted { token });
+                    let (outcome, usage) = (report.outcome, report.usage);
+                    let event = Event::AttemptFinished { token, outcome, usage };
+                    more.extend(self.core.handle(now, event));
+                    return more;
+                }
+            }
+            Command::Stop { token, reason } => self.attempts.stop(token, reason),
+            Command::Keep(report) => self.keeping.keep(now + KEEP_EVERY, report),
+            Command::Forget { token } => self.keeping.forget(token),
+            Command::Leave => self.is_leaving = true,
+        }
+        Vec::new()
+    }
+
+    /// Sends a message. One that finds no room ends the stream: the coordinator does not read, and
+    /// a new stream starts with everything that matters.
+    fn send(&mut self, message: worker_message::Message) {
+        let Some(outbound) = &self.outbound else { return };
+        if outbound.try_send(WorkerMessage { message: Some(message) }).is_err() {
+            self.outbound = None;
+        }
+    }
+
+    fn send_reports(&mut self) {
+        while let Some(outbound) = &self.outbound
+            && self.core.has_reports()
+        {
+            let Ok(permit) = outbound.clone().try_reserve_owned() else { return };
+            let reports = self.core.take_reports(REPORTS_PER_MESSAGE);
+            let reports = Reports { reports: reports.iter().map(wire::report_to_wire).collect() };
+            permit.send(WorkerMessage { message: Some(worker_message::Message::Reports(reports)) });
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Executors: the parts of a worker that carry out one kind of action each.
+//!
+//! To add a kind: implement [`Executor`] in one file under `executor/`, beside
+//! [`builtin`](BuiltinExecutor), which is the shortest example. An executor is handed an
+//! [`Assignment`], says that it started, ends when asked to, and gives a [`Report`]. It knows
+//! nothing of leases, tokens or the coordinator.
+
+mod builtin;
+mod control;
+mod environment;
+mod process;
+
+use async_trait::async_trait;
+use kahn_model::{ActionKind, AttemptId, Failure, Outputs, Timeouts, Usage, Work};
+
+use crate::logs::LogWriter;
+
+pub use builtin::BuiltinExecutor;
+pub use control::{Control, Stopper, control};
+pub use environment::{ALLOWED, allowed_environment, attempt_environment, traceparent};
+pub use process::{OpenError, ProcessExecutor, ProcessSettings};
+
+/// Carries out one kind of action.
+#[async_trait]
+pub trait Executor: Send + Sync {
+    /// Which kind of action it carries out. It is handed no other.
+    fn kind(&self) -> ActionKind;
+
+    /// Carries out one attempt, to its end.
+    ///
+    /// What it must keep to:
+    ///
+    /// * It calls [`Control::started`] once, when the work has begun and not before.
+    /// * It ends soon after [`Control::stop_requested`] gives a reason, and then reports that
+    ///   reason as the cause. An end that came first is reported as it was.
+    /// * It keeps the run timeout, which [`Control::stop_or_timeout`] does for it.
+    /// * When it returns, nothing of the attempt is left: no process, no file, and its log is
+    ///   sealed.
+    async fn run(&self, assignment: Assignment, control: Control) -> Report;
+}
+
+/// One attempt, as an executor is told of it. All expressions are evaluated.
+#[derive(Debug)]
+pub struct Assignment {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The name of the task, for messages.
+    pub task_name: String,
+    /// What to do, and in which surroundings.
+    pub work: Work,
+    /// Variables that tell the task who it is, from [`attempt_environment`]. They win over those
+    /// of the work.
+    pub env: Vec<(String, String)>,
+    /// How long it may run, and how long it may take to stop. The other two are not the
+    /// executor's business.
+    pub timeouts: Timeouts,
+    /// Where what the task prints goes.
+    pub logs: LogWriter,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What it gave, or why it failed.
+    pub outcome: Result<Outputs, Failure>,
+    /// What it used.
+    pub usage: Usage,
+}

@@ -1,0 +1,148 @@
+//! `run` and `exec`: a process on the worker's host.
+//!
+//! The life of an attempt: a scratch directory is taken from the pool, the program is started as
+//! the leader of its own process group, its output is pumped into the log, and when it has ended
+//! or was asked to, everything that it left behind is killed and confirmed dead. Only then are
+//! its outputs read and the report given.
+//!
+//! The parts are cheap for short tasks, since their cost adds to every one of them: a start is a
+//! `posix_spawn` (nothing here may ask std for what makes it fork), the scratch directory of a
+//! task that left nothing in it serves the next, a silent task makes no log file, and a look for
+//! stray processes is one read of a list that is nearly always empty.
+
+mod capture;
+mod command;
+mod lanes;
+mod outputs;
+mod scratch;
+mod supervise;
+mod trees;
+mod usage;
+
+use std::ffi::OsString;
+use std::io;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kahn_model::{ActionKind, Cause, CauseKind, Failure, Usage};
+use tokio_util::sync::CancellationToken;
+
+use super::{Assignment, Control, Executor, Report};
+use crate::platform;
+use lanes::Lanes;
+use scratch::Scratch;
+use supervise::Host;
+use trees::Trees;
+
+/// Threads that start processes, for each processor: starting one is mostly waiting for the new
+/// process to be scheduled and loaded, and with too few the processors idle.
+const LANES_PER_CPU: usize = 4;
+const N_LANES_MIN: usize = 8;
+
+/// How processes are run.
+#[derive(Clone, Debug)]
+pub struct ProcessSettings {
+    /// The directory under which attempts get their scratch directories. No other worker may
+    /// use it.
+    pub scratch_dir: PathBuf,
+    /// The variables of the worker that tasks see, from
+    /// [`allowed_environment`](super::allowed_environment).
+    pub env: Vec<(OsString, OsString)>,
+    /// Between SIGTERM and SIGKILL, for tasks that do not say.
+    pub grace: Duration,
+}
+
+/// Why a [`ProcessExecutor`] cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another worker uses the scratch directory.
+    #[error("scratch directory {path} is in use by another worker")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The scratch directory cannot be made or emptied.
+    #[error("cannot prepare scratch directory {path}: {source}")]
+    Scratch {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system does not let the worker start the threads that look after processes.
+    #[error("cannot start threads: {source}")]
+    Threads {
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system does not let the worker adopt orphans.
+    #[error("cannot adopt orphaned processes: {source}")]
+    Adopt {
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Carries out `run` and `exec`.
+#[derive(Clone, Debug)]
+pub struct ProcessExecutor {
+    host: Arc<Host>,
+    lanes: Arc<Lanes>,
+}
+
+impl ProcessExecutor {
+    /// An executor whose process adopts, from now on, the orphans of all its descendants.
+    ///
+    /// Kills the processes and removes the files that an earlier boot of this worker left.
+    /// The program around it starts no child in a process group of its own from its main
+    /// thread: such a child would be taken for an orphan.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says what is in the way.
+    pub fn open(settings: ProcessSettings) -> Result<Self, OpenError> {
+        platform::adopt_orphans().map_err(|source| OpenError::Adopt { source })?;
+        let scratch = Arc::new(Scratch::open(&settings.scratch_dir)?);
+        let n_killed = trees::kill_leftovers(scratch.root());
+        if n_killed > 0 {
+            tracing::warn!(n_killed, "killed processes that an earlier boot left");
+        }
+        usage::note_own_peak();
+        let trees = Trees::shared(scratch.root());
+        let n_cpus = thread::available_parallelism().map_or(1, NonZero::get);
+        let n_lanes = (n_cpus * LANES_PER_CPU).max(N_LANES_MIN);
+        let lanes = Lanes::start(n_lanes).map_err(|source| OpenError::Threads { source })?;
+        Ok(Self { host: Arc::new(Host { settings, scratch, trees }), lanes: Arc::new(lanes) })
+    }
+}
+
+#[async_trait]
+impl Executor for ProcessExecutor {
+    fn kind(&self) -> ActionKind {
+        ActionKind::Process
+    }
+
+    /// As the trait says. When the returned future is dropped, the attempt is killed without
+    /// grace in the background. When the executor itself is dropped, so are the attempts: their
+    /// process groups are killed, and nothing is confirmed.
+    async fn run(&self, assignment: Assignment, control: Control) -> Report {
+        let abandoned = CancellationToken::new();
+        let _abandon_on_drop = abandoned.clone().drop_guard();
+        let host = Arc::clone(&self.host);
+        let carried_out = self.lanes.spawn(host.carry_out(assignment, control, abandoned));
+        carried_out.await.unwrap_or_else(|error| Report {
+            outcome: Err(gave_up(&format!("worker could not finish the attempt: {error}"))),
+            usage: Usage::default(),
+        })
+    }
+}
+
+/// The worker, not the task, is at fault, and another worker may do better: no descriptors, no
+/// memory, no disk.
+fn gave_up(message: &str) -> Failure {
+    Failure::new(Cause::of(CauseKind::Preempted), message)
+}

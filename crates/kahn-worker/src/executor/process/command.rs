@@ -1,0 +1,177 @@
+//! From an action to a program that is ready to start, and from a failed start to words.
+//!
+//! The program is searched for here and not by std, for two reasons: std would search the
+//! worker's PATH or fork to search the task's, and «not found» should name what was looked for.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use kahn_model::{Action, Cause, CauseKind, Failure, Shell, Text};
+use rustix::fs::Access;
+use rustix::io::Errno;
+
+use super::{Assignment, gave_up};
+
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Names of variables that tell an attempt where its directory and its outputs file are. The
+/// first also marks every process of the attempt, see [`super::trees`].
+pub(super) const SCRATCH_VARIABLE: &str = "KAHN_SCRATCH";
+pub(super) const OUTPUT_VARIABLE: &str = "KAHN_OUTPUT";
+
+/// What to start, where and with what.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    argv: Vec<&'a OsStr>,
+    /// Of two variables of one name, the later one counts.
+    env: Vec<(&'a OsStr, &'a OsStr)>,
+    dir: PathBuf,
+}
+
+impl<'a> Plan<'a> {
+    /// Plans an attempt whose scratch directory is `scratch_dir`; later sources of variables win
+    /// over earlier ones: the worker, the work, what tells the task who it is.
+    pub(super) fn new(
+        assignment: &'a Assignment,
+        inherited: &'a [(OsString, OsString)],
+        scratch_dir: &'a Path,
+        output_file: &'a Path,
+    ) -> Result<Self, Failure> {
+        let work = &assignment.work;
+        let argv = argv(&work.action)?;
+        let of_worker = inherited.iter().map(|(name, value)| (&**name, &**value));
+        let of_work = work.env.iter().map(|(name, value)| (&**name, value.as_str()));
+        let of_attempt = assignment.env.iter().map(|(name, value)| (&**name, &**value));
+        let texts = of_work.chain(of_attempt);
+        let mut env: Vec<(&OsStr, &OsStr)> =
+            of_worker.chain(texts.map(|(name, value)| (name.as_ref(), value.as_ref()))).collect();
+        env.push((SCRATCH_VARIABLE.as_ref(), scratch_dir.as_os_str()));
+        env.push((OUTPUT_VARIABLE.as_ref(), output_file.as_os_str()));
+        let dir = match &work.working_dir {
+            // A relative one starts at the scratch directory, the only place all workers have.
+            Some(dir) => scratch_dir.join(dir.as_str()),
+            None => scratch_dir.to_owned(),
+        };
+        let plan = Self { argv, env, dir };
+        plan.check()?;
+        Ok(plan)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        for (position, argument) in self.argv.iter().enumerate() {
+            if has_nul(argument) {
+                return Err(cannot_start(&format!("argument {position} holds a NUL character")));
+            }
+        }
+        for (name, value) in &self.env {
+            let name_bytes = name.as_encoded_bytes();
+            if name.is_empty() || name_bytes.contains(&b'=') || has_nul(name) || has_nul(value) {
+                let message = format!("environment variable {name:?} has a bad name or holds NUL");
+                return Err(cannot_start(&message));
+            }
+        }
+        if has_nul(self.dir.as_os_str()) {
+            return Err(cannot_start("working directory holds a NUL character"));
+        }
+        Ok(())
+    }
+
+    /// The command, with `stdout` and `stderr` in place.
+    ///
+    /// Nothing may be asked of it that keeps std from `posix_spawn`, such as a user id, a hook
+    /// before exec, or a program to be searched for.
+    pub(super) fn command(&self, stdout: Stdio, stderr: Stdio) -> Result<Command, Failure> {
+        let mut command = Command::new(self.resolve()?);
+        command
+            .arg0(self.argv[0])
+            .args(&self.argv[1..])
+            .env_clear()
+            .envs(self.env.iter().copied())
+            .current_dir(&self.dir)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr);
+        Ok(command)
+    }
+
+    fn program(&self) -> &OsStr {
+        self.argv[0]
+    }
+
+    /// The path of the program, searched for as a shell does.
+    fn resolve(&self) -> Result<PathBuf, Failure> {
+        let program = self.program();
+        if program.as_encoded_bytes().contains(&b'/') {
+            return Ok(self.dir.join(program));
+        }
+        let path = self.env.iter().rfind(|(name, _)| *name == "PATH");
+        let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
+        let found: Vec<PathBuf> = std::env::split_paths(path)
+            .map(|entry| self.dir.join(entry).join(program))
+            .filter(|candidate| rustix::fs::access(candidate, Access::EXISTS).is_ok())
+            .collect();
+        let program = program.display();
+        match found.iter().find(|candidate| is_executable(candidate)) {
+            Some(candidate) => Ok(candidate.clone()),
+            None => Err(cannot_start(&match found.first() {
+                Some(file) => format!("program `{program}` is not executable: {}", file.display()),
+                None => format!("program `{program}` not found in PATH {}", path.display()),
+            })),
+        }
+    }
+
+    /// What a failed start means.
+    pub(super) fn explain(&self, error: &io::Error) -> Failure {
+        let program = self.program().display();
+        if !self.dir.is_dir() {
+            let dir = self.dir.display();
+            return cannot_start(&format!("working directory {dir} is not there, for `{program}`"));
+        }
+        let message = match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => {
+                let is_there = self.resolve().is_ok_and(|path| path.exists());
+                let what = if is_there { "needs an interpreter that is" } else { "is" };
+                format!("program `{program}` {what} not found")
+            }
+            Some(Errno::ACCESS | Errno::ISDIR) => format!("program `{program}` is not executable"),
+            Some(Errno::NOEXEC) => format!("program `{program}` has an unknown format"),
+            Some(Errno::TOOBIG) => format!("arguments and environment of `{program}` are too long"),
+            Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => {
+                return gave_up(&format!("worker cannot start `{program}`: {error}"));
+            }
+            _ => format!("cannot start `{program}`: {error}"),
+        };
+        cannot_start(&message)
+    }
+}
+
+fn argv(action: &Action) -> Result<Vec<&OsStr>, Failure> {
+    let words: Vec<&str> = match action {
+        Action::Run { script, shell: Shell::Sh } => vec!["/bin/sh", "-e", "-c", script],
+        Action::Run { script, shell: Shell::Bash } => {
+            vec!["bash", "-e", "-o", "pipefail", "-c", script]
+        }
+        Action::Exec { argv } => argv.iter().map(Text::as_str).collect(),
+        Action::Sleep { .. } | Action::Noop => Vec::new(),
+    };
+    if words.first().is_none_or(|program| program.is_empty()) {
+        return Err(cannot_start("there is no program to start"));
+    }
+    Ok(words.into_iter().map(OsStr::new).collect())
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok()
+}
+
+fn has_nul(text: &OsStr) -> bool {
+    text.as_encoded_bytes().contains(&0)
+}
+
+fn cannot_start(message: &str) -> Failure {
+    Failure::new(Cause::of(CauseKind::Image), message)
+}

@@ -1,0 +1,240 @@
+//! Scratch directories: where a task works unless it says otherwise.
+//!
+//! Making and removing a directory can cost more than starting a process, so a directory that a
+//! task left empty serves the next attempt; one that holds anything is removed with all it holds.
+//! Paths are made of numbers, never of names that people give.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::OpenError;
+
+const MODE: u32 = 0o700;
+const N_LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// The number of a scratch directory; of the attempts that live at one time, no two share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot(u32);
+
+/// The scratch directories of one worker.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    root: PathBuf,
+    pool: Mutex<Pool>,
+    /// Held for as long as this lives, so that no other worker uses the same root.
+    _lock: File,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    n_slots: u32,
+    /// Free slots, and whether their directory is there and empty.
+    free: Vec<(Slot, bool)>,
+}
+
+impl Scratch {
+    /// Takes `root` for this worker alone, and empties it.
+    pub(super) fn open(root: &Path) -> Result<Self, OpenError> {
+        let wrap = |source| OpenError::Scratch { path: root.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(MODE).create(root).map_err(wrap)?;
+        let root = root.canonicalize().map_err(wrap)?;
+        let lock = File::create(root.join("lock")).map_err(wrap)?;
+        if !try_lock(&lock).map_err(wrap)? {
+            return Err(OpenError::InUse { path: root });
+        }
+        for entry in fs::read_dir(&root).map_err(wrap)? {
+            let path = entry.map_err(wrap)?.path();
+            if path.file_name() != Some("lock".as_ref()) {
+                remove(&path).map_err(wrap)?;
+            }
+        }
+        Ok(Self { root, pool: Mutex::default(), _lock: lock })
+    }
+
+    /// The directory that holds them all: absolute, and free of links.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Gives out a slot with an empty directory, readable by the worker's user alone. Blocks.
+    pub(super) fn take(&self) -> io::Result<Slot> {
+        let (slot, is_ready) = self.next_free();
+        if !is_ready && let Err(error) = DirBuilder::new().mode(MODE).create(self.dir(slot)) {
+            self.lock().free.push((slot, false));
+            return Err(error);
+        }
+        Ok(slot)
+    }
+
+    fn next_free(&self) -> (Slot, bool) {
+        let mut pool = self.lock();
+        pool.free.pop().unwrap_or_else(|| {
+            pool.n_slots += 1;
+            (Slot(pool.n_slots), false)
+        })
+    }
+
+    /// The directory of a slot.
+    pub(super) fn dir(&self, slot: Slot) -> PathBuf {
+        self.root.join(slot.0.to_string())
+    }
+
+    /// The file into which the task in a slot writes its outputs; it is not there at first.
+    pub(super) fn output_file(&self, slot: Slot) -> PathBuf {
+        self.root.join(format!("{}.output", slot.0))
+    }
+
+    /// Whether the task wrote outputs, or put anything else in their place.
+    pub(super) fn has_outputs(&self, slot: Slot) -> bool {
+        exists(&self.output_file(slot))
+    }
+
+    /// Whether the task left nothing behind, so that the slot may be put back as it is.
+    pub(super) fn is_pristine(&self, slot: Slot) -> bool {
+        is_empty_dir(&self.dir(slot)) && !self.has_outputs(slot)
+    }
+
+    /// Takes back a slot that is pristine.
+    pub(super) fn put_back(&self, slot: Slot) {
+        self.lock().free.push((slot, true));
+    }
+
+    /// Removes what the task left and takes the slot back. Blocks, for as long as removing takes.
+    ///
+    /// A directory that cannot be removed is set aside for good.
+    pub(super) fn clear(&self, slot: Slot) {
+        let removed = remove(&self.output_file(slot)).and_then(|()| remove(&self.dir(slot)));
+        match removed {
+            Ok(()) => self.lock().free.push((slot, false)),
+            Err(error) => {
+                let path = self.dir(slot);
+                tracing::warn!(path = %path.display(), %error, "scratch directory stays behind");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A program on its way to its start shares the lock of the worker that starts it, so the lock of
+/// a worker that is gone may be held for a moment longer.
+fn try_lock(lock: &File) -> io::Result<bool> {
+    for _ in 0..N_LOCK_TRIES {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(error.into()),
+            Ok(()) => return Ok(true),
+        }
+    }
+    Ok(false)
+}
+
+fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+fn is_empty_dir(dir: &Path) -> bool {
+    fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && found.mode() & 0o7777 == MODE)
+        && fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Removes a file, a link or a directory with all it holds; follows no link, and does nothing
+/// when there is nothing. Directories that the task made unreadable are opened up first.
+fn remove(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.is_dir() {
+        return fs::remove_file(path);
+    }
+    fs::remove_dir_all(path).or_else(|_| {
+        open_up(path);
+        fs::remove_dir_all(path)
+    })
+}
+
+/// Makes a directory and those in it writable for their owner, as far as that goes.
+fn open_up(root: &Path) {
+    let mut pending = vec![root.to_owned()];
+    while let Some(dir) = pending.pop() {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(MODE);
+        // What cannot be changed shows when it cannot be removed.
+        let _ = fs::set_permissions(&dir, mode);
+        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+        let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        pending.extend(dirs.map(|entry| entry.path()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_directory_serves_again_and_a_used_one_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(dir.path()).unwrap();
+        let slot = scratch.take().unwrap();
+        assert!(scratch.is_pristine(slot));
+        scratch.put_back(slot);
+        assert_eq!(scratch.take().unwrap(), slot);
+
+        fs::create_dir(scratch.dir(slot).join("sub")).unwrap();
+        fs::write(scratch.dir(slot).join("sub/file"), "x").unwrap();
+        fs::write(scratch.output_file(slot), "x").unwrap();
+        scratch.clear(slot);
+        assert!(!exists(&scratch.dir(slot)) && !exists(&scratch.output_file(slot)));
+        let again = scratch.take().unwrap();
+        assert_eq!(again, slot);
+        assert!(scratch.is_pristine(again));
+        assert_ne!(scratch.take().unwrap(), again);
+    }
+
+    #[test]
+    fn a_directory_that_was_opened_to_others_does_not_serve_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(dir.path()).unwrap();
+        let slot = scratch.take().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(scratch.dir(slot), open).unwrap();
+        assert!(!scratch.is_pristine(slot));
+        scratch.clear(slot);
+        assert!(!exists(&scratch.dir(slot)));
+    }
+
+    #[test]
+    fn links_out_of_the_directory_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("precious"), "x").unwrap();
+        let scratch = Scratch::open(dir.path()).unwrap();
+        let slot = scratch.take().unwrap();
+        std::os::unix::fs::symlink(outside.path(), scratch.dir(slot).join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), scratch.output_file(slot)).unwrap();
+        scratch.clear(slot);
+        assert!(exists(&outside.path().join("precious")));
+    }
+
+    #[test]
+    fn a_root_in_use_is_refused_and_a_free_one_is_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(dir.path()).unwrap();
+        let slot = scratch.take().unwrap();
+        fs::write(scratch.dir(slot).join("left"), "x").unwrap();
+        assert!(matches!(Scratch::open(dir.path()), Err(OpenError::InUse { .. })));
+        drop(scratch);
+        let scratch = Scratch::open(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(scratch.root()).unwrap().count(), 1);
+    }
+}

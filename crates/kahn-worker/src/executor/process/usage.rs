@@ -1,0 +1,91 @@
+//! What an attempt used.
+//!
+//! The system reports peak memory of a process at its end, but counts in what its parent held
+//! when the process was spawned: below the worker's own peak the number says nothing. For tasks
+//! that stay below it, and live long enough, memory is also sampled.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kahn_model::Usage;
+use rustix::process::Pid;
+use wait4::ResourceUsage;
+
+use crate::platform;
+
+/// A task shorter than this is not sampled; later samples come at twice the age of the last.
+const FIRST_SAMPLE: Duration = Duration::from_millis(25);
+const SAMPLE_PERIOD_MAX: Duration = Duration::from_secs(1);
+
+/// The peak memory of the worker itself, in bytes, as far as it was looked at.
+static OWN_PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// Looks at the worker's own peak memory, so that samples are taken while they are needed.
+pub(super) fn note_own_peak() {
+    let own = platform::memory_peak(rustix::process::getpid()).unwrap_or(0);
+    OWN_PEAK.fetch_max(own, Ordering::Relaxed);
+}
+
+/// Samples the memory of a task while it lives.
+#[derive(Debug, Default)]
+pub(super) struct Sampler {
+    peak: AtomicU64,
+}
+
+impl Sampler {
+    /// Takes samples for as long as it is polled, and calls `at_sample` with each; never returns.
+    pub(super) async fn sample(&self, leader: Pid, at_sample: impl Fn()) {
+        let mut period = FIRST_SAMPLE;
+        loop {
+            tokio::time::sleep(period).await;
+            let is_needed = self.peak.load(Ordering::Relaxed) <= OWN_PEAK.load(Ordering::Relaxed);
+            if is_needed && let Some(peak) = platform::tree_memory_peak(leader) {
+                self.peak.fetch_max(peak, Ordering::Relaxed);
+            }
+            at_sample();
+            period = (period * 2).min(SAMPLE_PERIOD_MAX);
+        }
+    }
+
+    /// What the attempt used, all told.
+    pub(super) fn usage(&self, elapsed: Duration, reported: &ResourceUsage) -> Usage {
+        let sampled = self.peak.load(Ordering::Relaxed);
+        Usage {
+            elapsed,
+            cpu: reported.utime + reported.stime,
+            memory_peak: judge(reported.maxrss, sampled, is_above_own_peak(reported.maxrss)),
+        }
+    }
+}
+
+/// Without a sample the number reported stands: it is too high rather than too low, which is the
+/// safe side for whoever sizes the next attempt by it.
+fn judge(reported: u64, sampled: u64, is_exact: bool) -> u64 {
+    match sampled {
+        0 => reported,
+        // A process that nobody waited for is in the samples only.
+        sampled if is_exact => reported.max(sampled),
+        sampled => sampled,
+    }
+}
+
+fn is_above_own_peak(memory: u64) -> bool {
+    if memory <= OWN_PEAK.load(Ordering::Relaxed) {
+        return false;
+    }
+    note_own_peak();
+    OWN_PEAK.load(Ordering::Relaxed) < memory
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn below_the_workers_own_peak_a_sample_counts() {
+        assert_eq!(judge(50, 3, false), 3);
+        assert_eq!(judge(50, 0, false), 50);
+        assert_eq!(judge(50, 3, true), 50);
+        assert_eq!(judge(50, 70, true), 70);
+    }
+}

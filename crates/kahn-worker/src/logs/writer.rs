@@ -1,0 +1,169 @@
+//! The end into which an executor writes.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::reader::LogReader;
+
+/// How far a log has grown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Bytes in the file.
+    pub(super) len: u64,
+    /// Whether it stays at that.
+    pub(super) is_sealed: bool,
+}
+
+/// The one writer of the log of one attempt. Dropping it seals the log.
+pub struct LogWriter {
+    path: PathBuf,
+    cap: u64,
+    progress: watch::Sender<Progress>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    file: Option<File>,
+    /// Bytes that were not kept.
+    n_dropped: u64,
+    ends_in_newline: bool,
+    error: Option<io::Error>,
+}
+
+impl LogWriter {
+    pub(super) fn new(path: PathBuf, cap: u64) -> Self {
+        let (progress, _) = watch::channel(Progress::default());
+        Self { path, cap, progress, inner: Mutex::default() }
+    }
+
+    /// Adds to the log what the cap leaves room for, and counts the rest.
+    ///
+    /// It blocks as writing to a file does. It does not fail: a task does not suffer from a full
+    /// disk under its log. The last line of the log tells what is missing.
+    pub fn append(&self, bytes: &[u8]) {
+        let mut inner = self.lock();
+        let len = self.len();
+        let room = usize::try_from(self.cap.saturating_sub(len)).unwrap_or(usize::MAX);
+        let (kept, dropped) = bytes.split_at(bytes.len().min(room));
+        if self.is_sealed() || inner.error.is_some() {
+            inner.n_dropped += to_u64(bytes.len());
+            return;
+        }
+        inner.n_dropped += to_u64(dropped.len());
+        if kept.is_empty() {
+            return;
+        }
+        match inner.write(&self.path, kept) {
+            Ok(()) => self.grow(to_u64(kept.len())),
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "log is cut");
+                inner.n_dropped += to_u64(kept.len());
+                inner.error = Some(error);
+            }
+        }
+    }
+
+    /// Ends the log. What is appended later is dropped; a second call does nothing.
+    pub fn seal(&self) {
+        let mut inner = self.lock();
+        if self.is_sealed() {
+            return;
+        }
+        if inner.n_dropped > 0 {
+            let line = inner.last_line(self.cap);
+            // Where there is no room for the log, there may be none for this line either.
+            if inner.write(&self.path, line.as_bytes()).is_ok() {
+                self.grow(to_u64(line.len()));
+            }
+        }
+        inner.file = None;
+        self.progress.send_modify(|progress| progress.is_sealed = true);
+    }
+
+    /// A reader that starts at `offset` and follows the log to its end.
+    #[must_use]
+    pub fn reader(&self, offset: u64) -> LogReader {
+        LogReader::following(self.path.clone(), offset, self.progress.subscribe())
+    }
+
+    /// Bytes in the file.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.progress.borrow().len
+    }
+
+    /// Whether nothing was printed, so far.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether what is appended from here on is only counted.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.cap
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.progress.borrow().is_sealed
+    }
+
+    fn grow(&self, by: u64) {
+        self.progress.send_modify(|progress| progress.len += by);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn write(&mut self, path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let mut options = OpenOptions::new();
+                options.write(true).create(true).truncate(true).mode(0o600);
+                self.file.insert(options.open(path)?)
+            }
+        };
+        file.write_all(bytes)?;
+        self.ends_in_newline = bytes.last() == Some(&b'\n');
+        Ok(())
+    }
+
+    fn last_line(&self, cap: u64) -> String {
+        let start = if self.ends_in_newline { "" } else { "\n" };
+        let dropped = self.n_dropped;
+        match &self.error {
+            Some(error) => format!("{start}[kahn] log cut, {dropped} bytes dropped: {error}\n"),
+            None => format!("{start}[kahn] log cut after {cap} bytes, {dropped} bytes dropped\n"),
+        }
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.seal();
+    }
+}
+
+impl fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogWriter")
+            .field("path", &self.path)
+            .field("progress", &*self.progress.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+fn to_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,99 @@
+//! The connection to the coordinator: opened, read, lost, and opened again with jitter.
+
+use std::time::Duration;
+
+use kahn_proto::worker::sessions_client::SessionsClient;
+use kahn_proto::worker::{CoordinatorMessage, WorkerMessage};
+use kahn_runtime::backoff::Backoff;
+use kahn_runtime::token::Token;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tracing::{debug, info, warn};
+
+use crate::driver::Input;
+
+/// Messages on their way out that may wait for the network.
+const MESSAGES_MAX: usize = 64;
+/// Largest message either way, in bytes.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Waits between attempts to connect.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Where messages to the coordinator go.
+pub(crate) type Outbound = mpsc::Sender<WorkerMessage>;
+
+/// How the coordinator is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub channel: Channel,
+    pub token: Token,
+}
+
+impl Link {
+    pub(crate) fn client(&self) -> SessionsClient<Channel> {
+        SessionsClient::new(self.channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// A request that shows the token.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Ok(mut value) = self.token.to_header().expose().parse::<tonic::metadata::MetadataValue<_>>() {
+            value.set_sensitive(true);
+            request.metadata_mut().insert("authorization", value);
+        }
+        request
+    }
+}
+
+/// Keeps a stream open for as long as the driver lives.
+pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    loop {
+        let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
+        // The inventory must be the first message, so the driver is asked before the call goes out.
+        if inbox.send(Input::Connected(outbound)).await.is_err() {
+            return;
+        }
+        match converse(&link, messages, &inbox, &mut backoff).await {
+            Ok(()) => debug!("the coordinator has ended the stream"),
+            Err(status) => report(&status, backoff.n_tries()),
+        }
+        if inbox.send(Input::Disconnected).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+fn report(status: &Status, n_tries: u32) {
+    if status.code() == tonic::Code::Unauthenticated {
+        warn!("the coordinator does not take this worker's token; check worker.token_file");
+    } else if n_tries == 0 {
+        info!(reason = status.message(), "lost the coordinator; going on with what is held");
+    } else {
+        debug!(reason = status.message(), "the coordinator cannot be reached");
+    }
+}
+
+async fn converse(
+    link: &Link,
+    messages: mpsc::Receiver<WorkerMessage>,
+    inbox: &mpsc::Sender<Input>,
+    backoff: &mut Backoff,
+) -> Result<(), Status> {
+    let request = link.request(ReceiverStream::new(messages));
+    let mut inbound = link.client().attach(request).await?.into_inner();
+    while let Some(CoordinatorMessage { message }) = inbound.message().await? {
+        let Some(message) = message else { continue };
+        backoff.reset();
+        if inbox.send(Input::Message(message)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}

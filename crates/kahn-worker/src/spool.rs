@@ -1,0 +1,225 @@
+//! Results of finished attempts that the coordinator has not acknowledged: they survive a
+//! restart of the worker.
+//!
+//! One file of framed records: a put carries an attempt and its result, an ack carries an
+//! attempt. Changes gather in memory and go out with [`Spool::flush`], so that a batch costs one
+//! write. What was flushed survives the end of the process, and with [`Durability::Disk`] the end
+//! of the machine. A torn record at the end, left by a crash within a write, ends the file: what
+//! comes before it counts.
+//!
+//! What a result means is not known here; it is bytes.
+
+mod frame;
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use kahn_model::AttemptId;
+
+use frame::Record;
+
+/// The file is rewritten when it has this many bytes that no longer matter, and they are most
+/// of it.
+const DEAD_BYTES_MAX: u64 = 1 << 20;
+/// An acknowledged file below this size is left as it is.
+const KEEP_BYTES_MAX: u64 = 64 << 10;
+
+const FILE_NAME: &str = "results.spool";
+
+/// What a flushed result survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process, and not always that of the machine. A result that is lost costs
+    /// another attempt, never a wrong outcome.
+    #[default]
+    Process,
+    /// The end of the machine: a flush waits for the disk.
+    Disk,
+}
+
+/// The results that wait for their acknowledgement.
+///
+/// All calls block as file access does, [`Spool::flush`] for as long as the disk takes with
+/// [`Durability::Disk`].
+#[derive(Debug)]
+pub struct Spool {
+    dir: PathBuf,
+    file: File,
+    durability: Durability,
+    /// Bytes in the file.
+    len: u64,
+    /// Bytes of the file, and of `unwritten`, that `pending` rests on.
+    live_bytes: u64,
+    pending: BTreeMap<AttemptId, Bytes>,
+    unwritten: Vec<u8>,
+}
+
+impl Spool {
+    /// Opens the spool in `dir`, makes both if need be, and reads what an earlier boot left.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the directory or the file cannot be made, read or rewritten. A damaged end is
+    /// not an error.
+    pub fn open(dir: &Path, durability: Durability) -> io::Result<Self> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let bytes = match std::fs::read(dir.join(FILE_NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
+        let mut pending = BTreeMap::new();
+        let mut rest = bytes.as_slice();
+        while let Some((record, after)) = frame::read(rest) {
+            apply(&mut pending, record);
+            rest = after;
+        }
+        if !rest.is_empty() {
+            tracing::warn!(n_bytes = rest.len(), "spool ends in a torn record, which is dropped");
+        }
+        let file = rewrite(dir, &pending, durability)?;
+        let len = live_bytes(&pending);
+        let unwritten = Vec::new();
+        Ok(Self { dir: dir.to_owned(), file, durability, len, live_bytes: len, pending, unwritten })
+    }
+
+    /// Keeps the result of an attempt until it is acknowledged. A second result replaces the
+    /// first.
+    pub fn put(&mut self, attempt: AttemptId, result: Bytes) {
+        frame::write_put(&mut self.unwritten, attempt, &result);
+        self.live_bytes += frame::put_len(&result);
+        if let Some(old) = self.pending.insert(attempt, result) {
+            self.live_bytes -= frame::put_len(&old);
+        }
+    }
+
+    /// Forgets the result of an attempt. Does nothing when there is none.
+    pub fn ack(&mut self, attempt: AttemptId) {
+        if let Some(old) = self.pending.remove(&attempt) {
+            self.live_bytes -= frame::put_len(&old);
+            frame::write_ack(&mut self.unwritten, attempt);
+        }
+    }
+
+    /// The results that wait, in the order of their attempts.
+    pub fn pending(&self) -> impl ExactSizeIterator<Item = (AttemptId, &Bytes)> {
+        self.pending.iter().map(|(attempt, result)| (*attempt, result))
+    }
+
+    /// The result of one attempt, if it waits.
+    #[must_use]
+    pub fn get(&self, attempt: AttemptId) -> Option<&Bytes> {
+        self.pending.get(&attempt)
+    }
+
+    /// Whether there is something to flush.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
+    /// Writes what gathered since the last flush, and now and then shortens the file.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the disk refuses. Nothing is forgotten then: the next flush writes the file
+    /// anew.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        if self.is_worth_rewriting() {
+            return self.rewrite();
+        }
+        if let Err(error) = self.append() {
+            // The file may end within a record now, so nothing may be appended to it any more.
+            self.len = u64::MAX;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.unwritten)?;
+        if self.durability == Durability::Disk {
+            self.file.sync_data()?;
+        }
+        self.len += len_u64(&self.unwritten);
+        self.unwritten.clear();
+        Ok(())
+    }
+
+    fn is_worth_rewriting(&self) -> bool {
+        let len = self.len.saturating_add(len_u64(&self.unwritten));
+        if self.pending.is_empty() {
+            return len > KEEP_BYTES_MAX;
+        }
+        let dead = len.saturating_sub(self.live_bytes);
+        dead > DEAD_BYTES_MAX && dead > self.live_bytes
+    }
+
+    fn rewrite(&mut self) -> io::Result<()> {
+        let is_intact = self.len < u64::MAX;
+        self.len = u64::MAX;
+        if is_intact && self.pending.is_empty() {
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+            self.len = 0;
+            self.unwritten.clear();
+            return Ok(());
+        }
+        self.file = rewrite(&self.dir, &self.pending, self.durability)?;
+        self.len = self.live_bytes;
+        self.unwritten.clear();
+        Ok(())
+    }
+}
+
+/// Writes the pending results to a new file, which then takes the place of the old one.
+fn rewrite(
+    dir: &Path,
+    pending: &BTreeMap<AttemptId, Bytes>,
+    durability: Durability,
+) -> io::Result<File> {
+    let new_path = dir.join("results.spool.new");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new_path)?;
+    let mut bytes = Vec::new();
+    for (attempt, result) in pending {
+        frame::write_put(&mut bytes, *attempt, result);
+    }
+    file.write_all(&bytes)?;
+    if durability == Durability::Disk {
+        file.sync_all()?;
+    }
+    std::fs::rename(&new_path, dir.join(FILE_NAME))?;
+    if durability == Durability::Disk {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(file)
+}
+
+fn apply(pending: &mut BTreeMap<AttemptId, Bytes>, record: Record<'_>) {
+    match record {
+        Record::Put(attempt, result) => {
+            pending.insert(attempt, Bytes::copy_from_slice(result));
+        }
+        Record::Ack(attempt) => {
+            pending.remove(&attempt);
+        }
+    }
+}
+
+fn live_bytes(pending: &BTreeMap<AttemptId, Bytes>) -> u64 {
+    pending.values().map(frame::put_len).sum()
+}
+
+fn len_u64(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! The executors, with real processes.
+
+#[path = "executor/processes.rs"]
+mod processes;
+#[path = "executor/support.rs"]
+mod support;
+#[path = "executor/surroundings.rs"]
+mod surroundings;
+#[path = "executor/survivors.rs"]
+mod survivors;
