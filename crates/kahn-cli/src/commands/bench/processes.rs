@@ -1,0 +1,270 @@
+//! The processes of a benchmark: Redis, a coordinator, workers; and what each of them costs.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use kahn_client::Client;
+use kahn_runtime::token::Token;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{PATIENCE, StoreKind, scratch};
+use crate::exit::Failure;
+
+/// What a process is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Role {
+    Redis,
+    Coordinator,
+    Worker,
+    Client,
+}
+
+/// What one process used in one round; the names are stable.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Cost {
+    process: Role,
+    cpu_seconds: f64,
+    peak_rss_bytes: u64,
+}
+
+/// Everything that runs for a benchmark; ended when dropped.
+pub(super) struct Bench {
+    dir: PathBuf,
+    children: Vec<(Role, Child)>,
+    client: Option<Client>,
+}
+
+/// How the processes stood before a round.
+pub(super) struct Before {
+    cpu: Vec<f64>,
+    pub coordinator_resident: u64,
+}
+
+impl Bench {
+    /// Nothing yet, in this directory.
+    pub(super) fn empty(dir: PathBuf) -> Self {
+        Self { dir, children: Vec::new(), client: None }
+    }
+
+    /// Starts it all, and waits until the workers are attached.
+    pub(super) async fn start(
+        store: StoreKind,
+        redis_url: Option<&str>,
+        workers: usize,
+        capacity: &str,
+    ) -> Result<Self, Failure> {
+        let mut bench = Self::empty(scratch()?);
+        let url = bench.open_store(store, redis_url).await?;
+        let port = free_port()?;
+        bench.start_coordinator(store, &url, port)?;
+        let client = bench.connect(port).await?;
+        for at in 0..workers.max(1) {
+            bench.start_worker(at, port, capacity)?;
+        }
+        wait_for_workers(&client, workers.max(1)).await?;
+        bench.client = Some(client);
+        Ok(bench)
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        self.client.as_ref().expect("invariant: connected when started")
+    }
+
+    /// Starts a Redis server if one is needed and none is given; gives the store's URL.
+    pub(super) async fn open_store(
+        &mut self,
+        store: StoreKind,
+        redis_url: Option<&str>,
+    ) -> Result<String, Failure> {
+        let fsync = match store {
+            StoreKind::Memory => return Ok("memory".into()),
+            StoreKind::Embedded | StoreKind::EmbeddedDisk => return Ok("embedded".into()),
+            StoreKind::Redis => "everysec",
+            StoreKind::RedisAlways => "always",
+        };
+        if let Some(url) = redis_url {
+            return Ok(url.to_owned());
+        }
+        let dir = self.dir.join("redis");
+        make_dir(&dir)?;
+        let port = free_port()?;
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", "yes", "--appendfsync", fsync])
+            .args(["--maxmemory-policy", "noeviction"])
+            .arg("--dir")
+            .arg(&dir);
+        self.spawn(Role::Redis, command, "redis.log")?;
+        wait_for_port(port).await?;
+        Ok(format!("redis://127.0.0.1:{port}"))
+    }
+
+    fn start_coordinator(&mut self, store: StoreKind, url: &str, port: u16) -> Result<(), Failure> {
+        let durability = if store == StoreKind::EmbeddedDisk { "disk" } else { "process" };
+        let mut command = own_binary()?;
+        command
+            .arg("coordinator")
+            .env("KAHN_COORDINATOR__LISTEN", format!("127.0.0.1:{port}"))
+            .env("KAHN_COORDINATOR__HEALTH__LISTEN", "127.0.0.1:0")
+            .env("KAHN_COORDINATOR__DATA_DIR", self.dir.join("coordinator"))
+            .env("KAHN_COORDINATOR__STORE__URL", url)
+            .env("KAHN_COORDINATOR__STORE__DURABILITY", durability);
+        self.spawn(Role::Coordinator, command, "coordinator.log")
+    }
+
+    fn start_worker(&mut self, at: usize, port: u16, capacity: &str) -> Result<(), Failure> {
+        let dir = self.dir.join(format!("worker-{at}"));
+        make_dir(&dir)?;
+        let mut command = own_binary()?;
+        command
+            .arg("worker")
+            .env("KAHN_WORKER__COORDINATOR", format!("http://127.0.0.1:{port}"))
+            .env("KAHN_WORKER__NAME", format!("worker-{at}"))
+            .env("KAHN_WORKER__CAPACITY", capacity)
+            .env("KAHN_WORKER__DATA_DIR", &dir)
+            .env("KAHN_WORKER__TOKEN_FILE", self.dir.join("coordinator/worker.token"))
+            .env("KAHN_WORKER__HEALTH__LISTEN", "127.0.0.1:0");
+        self.spawn(Role::Worker, command, "worker.log")
+    }
+
+    async fn connect(&self, port: u16) -> Result<Client, Failure> {
+        wait_for_port(port).await?;
+        let token = Token::from_file(&self.dir.join("coordinator/client.token"))?;
+        Ok(Client::connect(&format!("http://127.0.0.1:{port}"), Some(token.expose())).await?)
+    }
+
+    pub(super) fn spawn(
+        &mut self,
+        role: Role,
+        mut command: Command,
+        log: &str,
+    ) -> Result<(), Failure> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let failed = |error| Failure::refused(format!("cannot start {program}: {error}"));
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join(log))
+            .map_err(failed)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .map_err(failed)?;
+        self.children.push((role, child));
+        Ok(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = (Role, u32)> + '_ {
+        let own = std::iter::once((Role::Client, std::process::id()));
+        self.children.iter().map(|(role, child)| (*role, child.id())).chain(own)
+    }
+
+    /// Notes what has been used so far, and lets the peaks of memory start anew.
+    pub(super) fn snapshot(&self) -> Before {
+        for (_, pid) in self.all() {
+            // Without the right to do so the peak is that since the start.
+            drop(std::fs::write(format!("/proc/{pid}/clear_refs"), "5"));
+        }
+        Before {
+            cpu: self.all().map(|(_, pid)| cpu_seconds(pid)).collect(),
+            coordinator_resident: self.resident(Role::Coordinator),
+        }
+    }
+
+    /// What each process used since.
+    pub(super) fn cost_since(&self, before: &Before) -> Vec<Cost> {
+        self.all()
+            .zip(&before.cpu)
+            .map(|((process, pid), earlier)| Cost {
+                process,
+                cpu_seconds: cpu_seconds(pid) - earlier,
+                peak_rss_bytes: status_bytes(pid, "VmHWM:"),
+            })
+            .collect()
+    }
+
+    /// Resident memory of the first process with this role, in bytes.
+    pub(super) fn resident(&self, role: Role) -> u64 {
+        let found = self.all().find(|(of, _)| *of == role);
+        found.map_or(0, |(_, pid)| status_bytes(pid, "VmRSS:"))
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for (_, child) in self.children.iter_mut().rev() {
+            // It may have ended already.
+            drop(child.kill());
+            drop(child.wait());
+        }
+        drop(std::fs::remove_dir_all(&self.dir));
+    }
+}
+
+/// This very program.
+pub(super) fn own_binary() -> Result<Command, Failure> {
+    let path = std::env::current_exe()
+        .map_err(|error| Failure::refused(format!("cannot find this program: {error}")))?;
+    Ok(Command::new(path))
+}
+
+pub(super) fn free_port() -> Result<u16, Failure> {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    port.map(|address| address.port())
+        .map_err(|error| Failure::refused(format!("no free port: {error}")))
+}
+
+fn make_dir(dir: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir)
+        .map_err(|error| Failure::refused(format!("cannot make {}: {error}", dir.display())))
+}
+
+pub(super) async fn wait_for_port(port: u16) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        if Instant::now() > deadline {
+            return Err(Failure::refused(format!("nothing answers on port {port}")));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+async fn wait_for_workers(client: &Client, n: usize) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let workers = client.list_workers().await?;
+        if workers.iter().filter(|worker| worker.status == "attached").count() >= n {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::refused("the workers do not attach"));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Processor time of a process and the children it has reaped.
+fn cpu_seconds(pid: u32) -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may hold anything; the numbers come after it.
+    let numbers = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: f64 =
+        numbers.split_whitespace().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum();
+    ticks / TICKS_PER_SECOND
+}
+
+fn status_bytes(pid: u32, key: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

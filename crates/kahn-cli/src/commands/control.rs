@@ -1,0 +1,77 @@
+//! `kahn cancel`, `pause`, `resume` and `retry`: steering a run.
+
+use clap::Args;
+use kahn_client::{RetryScope, Run};
+use kahn_model::RunId;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::render::run::RunJson;
+use crate::render::text;
+
+/// A run and nothing else.
+#[derive(Debug, Args)]
+pub(crate) struct RunIdArg {
+    /// The run
+    run: RunId,
+}
+
+/// Arguments of `cancel`.
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The run
+    run: RunId,
+    /// Why, for whoever asks later
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+/// Arguments of `retry`.
+#[derive(Debug, Args)]
+pub(crate) struct RetryArgs {
+    /// The run
+    run: RunId,
+    /// Run this task and everything behind it; as often as needed
+    #[arg(long, value_name = "TASK", conflicts_with = "only")]
+    from: Vec<String>,
+    /// Run this task alone; as often as needed
+    #[arg(long, value_name = "TASK")]
+    only: Vec<String>,
+}
+
+pub(crate) async fn cancel(args: CancelArgs, context: &Context) -> Result<Exit, Failure> {
+    let run = context.client().await?.cancel(args.run, &args.reason).await?;
+    show(context, &run)
+}
+
+pub(crate) async fn pause(args: RunIdArg, context: &Context) -> Result<Exit, Failure> {
+    let run = context.client().await?.pause(args.run).await?;
+    show(context, &run)
+}
+
+pub(crate) async fn resume(args: RunIdArg, context: &Context) -> Result<Exit, Failure> {
+    let run = context.client().await?.resume(args.run).await?;
+    show(context, &run)
+}
+
+pub(crate) async fn retry(args: RetryArgs, context: &Context) -> Result<Exit, Failure> {
+    let scope = match (args.from.is_empty(), args.only.is_empty()) {
+        (false, _) => RetryScope::From(args.from),
+        (true, false) => RetryScope::Only(args.only),
+        (true, true) => RetryScope::Failed,
+    };
+    let run = context.client().await?.retry(args.run, &scope).await?;
+    show(context, &run)
+}
+
+fn show(context: &Context, run: &Run) -> Result<Exit, Failure> {
+    match context.is_json() {
+        true => output::json(&RunJson::of(run, None))?,
+        false => {
+            let (state, tasks) = (text::run_state(run.state), text::counts(&run.tasks));
+            output::text(&format!("run {} {state}: {tasks}\n", run.id))?;
+        }
+    }
+    Ok(Exit::Success)
+}

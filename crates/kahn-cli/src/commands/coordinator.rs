@@ -1,0 +1,113 @@
+//! `kahn coordinator`: serves as the coordinator of a cluster.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use kahn_coordinator::{Config, Coordinator, Listener, Services};
+use kahn_runtime::config;
+use kahn_runtime::health::{HealthServer, Readiness};
+use kahn_runtime::metrics::Metrics;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::output;
+
+/// Arguments of `coordinator`; they go before the configuration.
+#[derive(Debug, Default, Args)]
+pub(crate) struct CoordinatorArgs {
+    /// Where gRPC is served [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where health and metrics are served [default: 127.0.0.1:7401]
+    #[arg(long, value_name = "ADDRESS")]
+    health_listen: Option<SocketAddr>,
+    /// Where the state of runs is kept: embedded, memory, or redis://… [default: embedded]
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
+    /// What an acknowledged change survives in the embedded store: process or disk
+    #[arg(long, value_name = "LEVEL")]
+    durability: Option<String>,
+    /// Start on a Redis server whose settings can lose what was acknowledged
+    #[arg(long)]
+    allow_unsafe_redis: bool,
+}
+
+/// The configuration, with flags over all else. The data directory is that of the user, unless
+/// somebody named another.
+pub(crate) fn load(args: &CoordinatorArgs, context: &Context) -> Result<Config, Failure> {
+    let mut sources = context.sources();
+    if let Some(dir) = context.given_data_dir() {
+        sources = sources.set("coordinator.data_dir", "--data-dir", dir.display());
+    }
+    if let Some(address) = args.listen {
+        sources = sources.set("coordinator.listen", "--listen", address);
+    }
+    if let Some(address) = args.health_listen {
+        sources = sources.set("coordinator.health.listen", "--health-listen", address);
+    }
+    if let Some(store) = &args.store {
+        sources = sources.set("coordinator.store.url", "--store", store);
+    }
+    if let Some(level) = &args.durability {
+        sources = sources.set("coordinator.store.durability", "--durability", level);
+    }
+    if args.allow_unsafe_redis {
+        sources = sources.set("coordinator.store.allow_unsafe_redis", "--allow-unsafe-redis", true);
+    }
+    let mut config: Config = config::load("coordinator", &sources)?;
+    if config.data_dir == Config::default().data_dir {
+        config.data_dir = context.data_dir();
+    }
+    Ok(config)
+}
+
+pub(crate) async fn run(args: CoordinatorArgs, context: &Context) -> Result<Exit, Failure> {
+    let config = load(&args, context)?;
+    let telemetry = context.telemetry("info")?;
+    let shutdown = context.shutdown()?;
+    let (metrics, readiness) = (Metrics::new(), Readiness::new());
+    for check in ["store", "coordinator"] {
+        readiness.set(check, Err("starting".to_owned()));
+    }
+    let health = HealthServer::start(&config.health, readiness.clone(), metrics.clone())
+        .await
+        .map_err(|error| Failure::refused(error.to_string()))?;
+    let listen = config.listen;
+    let listener = Listener::tcp(listen)
+        .await
+        .map_err(|error| Failure::refused(format!("cannot listen on {listen}: {error}")))?;
+    let services = Services { metrics, readiness };
+    let started = Coordinator::start(config, listener, services).await;
+    let mut coordinator = started.map_err(|error| Failure::refused(error.to_string()))?;
+    announce(context, &coordinator, &health)?;
+    let has_failed = tokio::select! {
+        () = shutdown.drain_requested() => false,
+        () = coordinator.ended() => true,
+    };
+    tokio::select! {
+        () = coordinator.stop() => {}
+        () = shutdown.immediate_requested() => {}
+    }
+    health.stop().await;
+    context.flush(telemetry).await;
+    match has_failed {
+        true => Err(Failure::refused("the coordinator has lost its store or its term")),
+        false => Ok(Exit::Success),
+    }
+}
+
+/// Says where it is, for whoever asked for a free port.
+fn announce(
+    context: &Context,
+    coordinator: &Coordinator,
+    health: &HealthServer,
+) -> Result<(), Failure> {
+    let Some(address) = coordinator.address() else { return Ok(()) };
+    if context.is_json() {
+        let url = format!("http://{address}");
+        return output::json(&json!({ "url": url, "health": health.address().to_string() }));
+    }
+    output::note(&format!("coordinator at http://{address}, health at {}", health.address()));
+    Ok(())
+}

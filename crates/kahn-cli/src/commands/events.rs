@@ -1,0 +1,50 @@
+//! `kahn events`: what happened in a run up to now, and with `--follow` what happens then.
+
+use clap::Args;
+use kahn_client::{Client, Event};
+use kahn_model::RunId;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::local::Reader;
+use crate::output;
+use crate::render::event::{self, EventJson};
+
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// The run
+    run: RunId,
+    /// Only events with a higher number
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    after: u64,
+    /// Go on until the run has ended
+    #[arg(long, short)]
+    follow: bool,
+}
+
+pub(crate) async fn run(args: EventsArgs, context: &Context) -> Result<Exit, Failure> {
+    let reader = Reader::of_run(context, args.run).await?;
+    let done = show(&args, context, &reader.client).await;
+    reader.close().await;
+    done.map(|()| Exit::Success)
+}
+
+async fn show(args: &EventsArgs, context: &Context, client: &Client) -> Result<(), Failure> {
+    let mut watch = match args.follow {
+        true => client.watch(args.run, args.after),
+        false => client.history(args.run, args.after),
+    };
+    while let Some(update) = watch.next().await? {
+        print(&update.events, context.is_json())?;
+    }
+    Ok(())
+}
+
+fn print(events: &[Event], is_json: bool) -> Result<(), Failure> {
+    if is_json {
+        return output::json_lines(events.iter().map(EventJson::of));
+    }
+    let lines: String = events.iter().map(|one| format!("{}\n", event::line(one))).collect();
+    output::text(&lines)
+}

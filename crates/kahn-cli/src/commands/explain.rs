@@ -1,0 +1,31 @@
+//! `kahn explain`: why a task is where it is, and what would let it go on.
+
+use clap::Args;
+use kahn_model::RunId;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::local::Reader;
+use crate::output;
+use crate::render::run;
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The run
+    run: RunId,
+    /// The task
+    task: String,
+}
+
+pub(crate) async fn run(args: ExplainArgs, context: &Context) -> Result<Exit, Failure> {
+    let reader = Reader::of_run(context, args.run).await?;
+    let answer = reader.client.explain(args.run, &args.task).await;
+    reader.close().await;
+    let why = answer?;
+    match context.is_json() {
+        true => output::json(&run::explanation_json(&args.run.to_string(), &args.task, &why))?,
+        false => output::text(&run::explanation(&args.task, &why))?,
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,59 @@
+//! `kahn get`: a run, and its tasks.
+
+use clap::Args;
+use kahn_client::{Client, Task, TaskFilter};
+use kahn_model::RunId;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::local::Reader;
+use crate::output;
+use crate::render::run::{self, RunJson};
+
+const TASKS_PER_PAGE: u32 = 5000;
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// The run
+    run: RunId,
+    /// Show its tasks too
+    #[arg(long)]
+    tasks: bool,
+}
+
+pub(crate) async fn run(args: GetArgs, context: &Context) -> Result<Exit, Failure> {
+    let reader = Reader::of_run(context, args.run).await?;
+    let done = show(&args, context, &reader.client).await;
+    reader.close().await;
+    done.map(|()| Exit::Success)
+}
+
+async fn show(args: &GetArgs, context: &Context, client: &Client) -> Result<(), Failure> {
+    let found = client.get(args.run).await?;
+    let tasks = if args.tasks { Some(tasks(client, args.run).await?) } else { None };
+    if context.is_json() {
+        return output::json(&RunJson::of(&found, tasks.as_deref()));
+    }
+    let mut text = run::details(&found);
+    if let Some(tasks) = &tasks {
+        text.push('\n');
+        text.push_str(&run::tasks(tasks));
+    }
+    output::text(&text)
+}
+
+/// All tasks of a run, in the order of the file.
+async fn tasks(client: &Client, run: RunId) -> Result<Vec<Task>, Failure> {
+    let filter = TaskFilter::default();
+    let mut tasks = Vec::new();
+    let mut page: Option<String> = None;
+    loop {
+        let found = client.list_tasks(run, &filter, TASKS_PER_PAGE, page.as_deref()).await?;
+        tasks.extend(found.items);
+        page = found.next;
+        if page.is_none() {
+            return Ok(tasks);
+        }
+    }
+}

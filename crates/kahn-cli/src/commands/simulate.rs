@@ -1,0 +1,88 @@
+//! `kahn simulate`: a DAG on a cluster that need not exist.
+
+use std::fmt::Write as _;
+
+use clap::{Args, ValueEnum};
+use kahn_model::{TaskIx, levels};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::dag_file::DagFileArgs;
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::render::run::seconds;
+use crate::render::summary::area;
+use crate::render::{gantt, plan, text};
+use crate::what_if::{self, ClusterArgs};
+
+/// Arguments of `simulate`.
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// The file and its parameters.
+    #[command(flatten)]
+    file: DagFileArgs,
+    /// The cluster to imagine.
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Draw which task runs where and when
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    gantt: Option<GanttFormat>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum GanttFormat {
+    /// In characters
+    Text,
+    /// As a picture
+    Svg,
+}
+
+pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<Exit, Failure> {
+    let file = args.file.load(context)?;
+    let dag = &file.compiled.dag;
+    let cluster = args.cluster.cluster(dag)?;
+    let course = what_if::simulate(dag, &cluster)?;
+    let expected = what_if::expected(dag);
+    let took = |task: TaskIx| expected[task.index()];
+    let path = std::time::Duration::from_micros(levels(dag, took).critical_path_micros());
+    let area = area(dag, &cluster.whole(), took);
+    if context.is_json() {
+        let chart = args.gantt.map(|format| match format {
+            GanttFormat::Text => gantt::text(dag, &course),
+            GanttFormat::Svg => gantt::svg(dag, &course),
+        });
+        output::json(&json!({
+            "dag": dag.name().as_str(),
+            "tasks": dag.n_tasks(),
+            "workers": cluster.workers,
+            "capacity": cluster.named.to_string(),
+            "makespan_seconds": seconds(course.makespan),
+            "lower_bound_seconds": seconds(path.max(area)),
+            "critical_path_seconds": seconds(path),
+            "area_seconds": seconds(area),
+            "placement": plan::placement_json(dag, &course),
+            "gantt": chart,
+        }))?;
+        return Ok(Exit::Success);
+    }
+    if args.gantt == Some(GanttFormat::Svg) {
+        output::text(&gantt::svg(dag, &course))?;
+        return Ok(Exit::Success);
+    }
+    let workers = text::plural(u64::from(cluster.workers), "worker");
+    let mut out = format!("{} on {workers} with {} each\n", dag.name(), cluster.named);
+    let _ = writeln!(out, "  makespan    {}", text::span(course.makespan));
+    let _ = writeln!(
+        out,
+        "  lower bound {} (critical path {}, area {})",
+        text::span(path.max(area)),
+        text::span(path),
+        text::span(area)
+    );
+    if args.gantt == Some(GanttFormat::Text) {
+        out.push('\n');
+        out.push_str(&gantt::text(dag, &course));
+    }
+    output::text(&out)?;
+    Ok(Exit::Success)
+}

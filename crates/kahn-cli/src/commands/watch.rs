@@ -1,0 +1,43 @@
+//! `kahn watch`: follows a run until it ends.
+
+use clap::Args;
+use kahn_model::RunId;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::follow::Follow;
+use crate::output;
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The run
+    run: RunId,
+}
+
+pub(crate) async fn run(args: WatchArgs, context: &Context) -> Result<Exit, Failure> {
+    let client = context.client().await?;
+    // An unknown run is told at once, and not after waiting for it.
+    client.get(args.run).await?;
+    let follow = Follow {
+        client: &client,
+        run: args.run,
+        dag: None,
+        is_json: context.is_json(),
+        prints_events: context.is_json(),
+        shutdown: None,
+    };
+    to_summary(&follow).await
+}
+
+/// Waits until the run has ended and says how.
+pub(crate) async fn to_summary(follow: &Follow<'_>) -> Result<Exit, Failure> {
+    let Some(ended) = follow.to_end().await? else { return Ok(Exit::Cancelled) };
+    let state = ended.state;
+    let summary = follow.summarise(ended).await?;
+    match follow.is_json {
+        true => output::json(&summary.to_json())?,
+        false => output::text(&summary.to_text())?,
+    }
+    Ok(Exit::of_run(state))
+}

@@ -1,0 +1,119 @@
+//! `kahn worker`: serves as a worker of a cluster.
+
+use std::time::Duration;
+
+use clap::Args;
+use kahn_runtime::config;
+use kahn_runtime::health::{HealthServer, Readiness};
+use kahn_runtime::metrics::Metrics;
+use kahn_runtime::token::Token;
+use kahn_worker::{Config, Services, Worker};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::context::Context;
+use crate::dag_file::pair;
+use crate::exit::{Exit, Failure};
+
+/// Arguments of `worker`; they go before the configuration.
+#[derive(Debug, Default, Args)]
+pub(crate) struct WorkerArgs {
+    /// What it calls itself, stable over restarts [default: the name of the host]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// What tasks may use together, such as cpu=2,memory=4Gi [default: all of this machine]
+    #[arg(long, value_name = "AMOUNTS")]
+    capacity: Option<String>,
+    /// What it says of itself, for tasks to ask for; as often as needed
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
+    labels: Vec<(String, String)>,
+    /// Where health and metrics are served [default: 127.0.0.1:7402]
+    #[arg(long, value_name = "ADDRESS")]
+    health_listen: Option<std::net::SocketAddr>,
+}
+
+/// The configuration, with flags over all else. The data directory is that of the user, unless
+/// somebody named another.
+pub(crate) fn load(args: &WorkerArgs, context: &Context) -> Result<Config, Failure> {
+    let mut sources = context.sources();
+    if let Some(dir) = context.given_data_dir() {
+        sources = sources.set("worker.data_dir", "--data-dir", dir.display());
+    }
+    if let Some(url) = context.given_url() {
+        sources = sources.set("worker.coordinator", "--coordinator", url);
+    }
+    if let (file, true) = context.token_file() {
+        sources = sources.set("worker.token_file", "--token-file", file.display());
+    }
+    if let Some(name) = &args.name {
+        sources = sources.set("worker.name", "--name", name);
+    }
+    if let Some(capacity) = &args.capacity {
+        sources = sources.set("worker.capacity", "--capacity", capacity);
+    }
+    if let Some(address) = args.health_listen {
+        sources = sources.set("worker.health.listen", "--health-listen", address);
+    }
+    let mut config: Config = config::load("worker", &sources)?;
+    config.labels.extend(args.labels.iter().cloned());
+    if config.data_dir == Config::default().data_dir {
+        config.data_dir = context.data_dir();
+    }
+    Ok(config)
+}
+
+pub(crate) async fn run(args: WorkerArgs, context: &Context) -> Result<Exit, Failure> {
+    let config = load(&args, context)?;
+    let telemetry = context.telemetry("info")?;
+    let shutdown = context.shutdown()?;
+    let (metrics, readiness) = (Metrics::new(), Readiness::new());
+    readiness.set("worker", Err("starting".to_owned()));
+    let health = HealthServer::start(&config.health, readiness.clone(), metrics.clone())
+        .await
+        .map_err(|error| Failure::refused(error.to_string()))?;
+    let token = token(&config, context)?;
+    let channel = channel(&config.coordinator)?;
+    let environment = std::env::vars_os().collect();
+    let services = Services { metrics, readiness, environment };
+    let worker = Worker::start(config, channel, token, services)
+        .map_err(|error| Failure::bad_input(error.to_string()))?;
+    shutdown.drain_requested().await;
+    worker.drain().await;
+    tokio::select! {
+        () = worker.finished() => {}
+        () = shutdown.immediate_requested() => {}
+    }
+    health.stop().await;
+    context.flush(telemetry).await;
+    Ok(Exit::Success)
+}
+
+/// What it shows the coordinator.
+fn token(config: &Config, context: &Context) -> Result<Token, Failure> {
+    if let Some(secret) = &config.token {
+        return Ok(Token::from_secret(secret, "worker.token")?);
+    }
+    if let Some(text) = context.variable("KAHN_TOKEN") {
+        return Ok(Token::from_secret(&kahn_runtime::secret::Secret::new(text), "KAHN_TOKEN")?);
+    }
+    let usual = || config.data_dir.join("worker.token");
+    let file = config.token_file.clone().unwrap_or_else(usual);
+    Token::from_file(&file).map_err(|error| {
+        Failure::from(error)
+            .advise("give it the file `worker.token` of the coordinator with --token-file")
+    })
+}
+
+/// Connects when it is first used, and again whenever it must.
+fn channel(url: &str) -> Result<Channel, Failure> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|error| Failure::bad_input(format!("coordinator address `{url}`: {error}")))?;
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .connect_lazy())
+}

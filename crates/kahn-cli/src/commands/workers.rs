@@ -1,0 +1,49 @@
+//! `kahn workers`: who is there, and who is to get work.
+
+use clap::{Args, Subcommand};
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::render::run;
+
+/// Arguments of `workers`.
+#[derive(Debug, Args)]
+pub(crate) struct WorkersArgs {
+    /// What to do [default: list]
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List all workers that the coordinator has seen
+    List,
+    /// Give a worker no new leases
+    Cordon(WorkerName),
+    /// Give a cordoned worker leases again
+    Uncordon(WorkerName),
+    /// Let a worker finish what it holds, and stop
+    Drain(WorkerName),
+}
+
+#[derive(Debug, Args)]
+struct WorkerName {
+    /// The worker
+    worker: String,
+}
+
+pub(crate) async fn run(args: WorkersArgs, context: &Context) -> Result<Exit, Failure> {
+    let client = context.client().await?;
+    let workers = match args.action.unwrap_or(Action::List) {
+        Action::List => client.list_workers().await?,
+        Action::Cordon(WorkerName { worker }) => vec![client.cordon(&worker).await?],
+        Action::Uncordon(WorkerName { worker }) => vec![client.uncordon(&worker).await?],
+        Action::Drain(WorkerName { worker }) => vec![client.drain(&worker).await?],
+    };
+    match context.is_json() {
+        true => output::json_lines(workers.iter().map(run::worker_json))?,
+        false => output::text(&run::workers(&workers))?,
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,205 @@
+//! What all commands share: the flags that go before any of them, the environment, and how to reach
+//! a coordinator.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use kahn_client::Client;
+use kahn_runtime::config::{self, ConfigError, Environment, Sources};
+use kahn_runtime::secret::Secret;
+use kahn_runtime::shutdown::Shutdown;
+use kahn_runtime::telemetry::{LOG_VARIABLE, Telemetry, TelemetrySettings};
+use kahn_runtime::token::{Token, TokenError};
+
+use crate::exit::Failure;
+use crate::output::{self, Format};
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Globals {
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub output: Format,
+    /// Where the coordinator is [or KAHN_COORDINATOR_URL; default: http://127.0.0.1:7400]
+    #[arg(long, global = true, value_name = "URL")]
+    pub coordinator: Option<String>,
+    /// The file with the token to show [or KAHN_TOKEN, KAHN_TOKEN_FILE; default: client.token in
+    /// the data directory]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Where state is kept on this machine [or KAHN_DATA_DIR; default: ~/.local/state/kahn]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The configuration file [or KAHN_CONFIG; default: kahn.toml if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What all commands share.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    globals: Globals,
+    environment: Environment,
+}
+
+const SECTIONS: [&str; 3] = ["coordinator", "worker", "telemetry"];
+const DEFAULT_URL: &str = "http://127.0.0.1:7400";
+
+impl Context {
+    /// The flags given, and the environment of this process.
+    pub(crate) fn from_process(globals: Globals) -> Self {
+        Self { globals, environment: Environment::from_process() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(globals: Globals, environment: Environment) -> Self {
+        Self { globals, environment }
+    }
+
+    /// Whether results are objects.
+    pub(crate) fn is_json(&self) -> bool {
+        self.globals.output == Format::Json
+    }
+
+    /// A variable of the environment; an empty one counts as unset.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name)
+    }
+
+    /// Where the coordinator is.
+    pub(crate) fn url(&self) -> &str {
+        self.given_url().unwrap_or(DEFAULT_URL)
+    }
+
+    /// Where the coordinator is, when somebody said so.
+    pub(crate) fn given_url(&self) -> Option<&str> {
+        self.globals.coordinator.as_deref().or(self.environment.get("KAHN_COORDINATOR_URL"))
+    }
+
+    /// Where state is kept on this machine.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        if let Some(dir) = self.given_data_dir() {
+            return dir;
+        }
+        if let Some(state) = self.environment.get("XDG_STATE_HOME") {
+            return Path::new(state).join("kahn");
+        }
+        let home = self.environment.get("HOME").unwrap_or(".");
+        Path::new(home).join(".local/state/kahn")
+    }
+
+    /// Where state is kept, when somebody said so.
+    pub(crate) fn given_data_dir(&self) -> Option<PathBuf> {
+        let from_environment = || self.environment.get("KAHN_DATA_DIR").map(PathBuf::from);
+        self.globals.data_dir.clone().or_else(from_environment)
+    }
+
+    /// The layers of the configuration, without flags of a command.
+    pub(crate) fn sources(&self) -> Sources {
+        let sources = Sources::new(&SECTIONS, self.environment.clone());
+        match self.globals.config.as_deref().or(self.variable("KAHN_CONFIG").map(Path::new)) {
+            Some(file) => sources.file(file),
+            None => sources.file_if_present("kahn.toml"),
+        }
+    }
+
+    /// The file that the token is read from when it is not given otherwise, and whether somebody
+    /// named it.
+    pub(crate) fn token_file(&self) -> (PathBuf, bool) {
+        let from_environment = || self.variable("KAHN_TOKEN_FILE").map(PathBuf::from);
+        match self.globals.token_file.clone().or_else(from_environment) {
+            Some(file) => (file, true),
+            None => (self.data_dir().join("client.token"), false),
+        }
+    }
+
+    /// The token to show, if there is one.
+    fn token(&self) -> Result<Option<Token>, Failure> {
+        if self.globals.token_file.is_none()
+            && let Some(text) = self.variable("KAHN_TOKEN")
+        {
+            return Ok(Some(Token::from_secret(&Secret::new(text), "KAHN_TOKEN")?));
+        }
+        let (file, is_given) = self.token_file();
+        if !is_given && !file.exists() {
+            return Ok(None);
+        }
+        Ok(Some(Token::from_file(&file)?))
+    }
+
+    /// Starts logging to stderr, at `usual` unless KAHN_LOG or the configuration says otherwise.
+    pub(crate) fn telemetry(&self, usual: &str) -> Result<Telemetry, Failure> {
+        let settings: TelemetrySettings = config::load("telemetry", &self.sources())?;
+        let is_set = settings.log != TelemetrySettings::default().log;
+        let filter = self.variable(LOG_VARIABLE).or((!is_set).then_some(usual));
+        Telemetry::start("kahn", &settings, filter)
+            .map_err(|error| Failure::bad_input(error.to_string()))
+    }
+
+    /// Ends logging; what cannot be sent is lost.
+    pub(crate) async fn flush(&self, telemetry: Telemetry) {
+        if let Err(error) = telemetry.shutdown().await {
+            output::note(&error.to_string());
+        }
+    }
+
+    /// From now on SIGTERM and SIGINT are requests to end.
+    pub(crate) fn shutdown(&self) -> Result<Shutdown, Failure> {
+        Shutdown::on_signals()
+            .map_err(|error| Failure::refused(format!("cannot listen for signals: {error}")))
+    }
+
+    /// A client of the coordinator, connected.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        let token = self.token()?;
+        Ok(Client::connect(self.url(), token.as_ref().map(Token::expose)).await?)
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        Self::refused(error.to_string())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::bad_input(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Context {
+        Context::of(Globals::default(), Environment::from_pairs(pairs))
+    }
+
+    #[test]
+    fn the_data_directory_is_the_first_that_is_named() {
+        let home = ("HOME", "/home/a");
+        let state = ("XDG_STATE_HOME", "/state");
+        let own = ("KAHN_DATA_DIR", "/own");
+        assert_eq!(context([home]).data_dir(), Path::new("/home/a/.local/state/kahn"));
+        assert_eq!(context([home, state]).data_dir(), Path::new("/state/kahn"));
+        assert_eq!(context([home, state, own]).data_dir(), Path::new("/own"));
+        let globals = Globals { data_dir: Some("/flag".into()), ..Globals::default() };
+        let context = Context::of(globals, Environment::from_pairs([own]));
+        assert_eq!(context.data_dir(), Path::new("/flag"));
+    }
+
+    #[test]
+    fn the_coordinator_is_on_this_machine_unless_named() {
+        assert_eq!(context([]).url(), "http://127.0.0.1:7400");
+        assert_eq!(context([("KAHN_COORDINATOR_URL", "http://c:1")]).url(), "http://c:1");
+        assert_eq!(context([("KAHN_COORDINATOR_URL", "")]).given_url(), None);
+    }
+
+    #[test]
+    fn a_token_file_that_was_named_must_be_there() {
+        let named = context([("KAHN_TOKEN_FILE", "/nowhere/token")]);
+        assert!(named.token().is_err());
+        assert!(context([("KAHN_DATA_DIR", "/nowhere")]).token().unwrap().is_none());
+    }
+}

@@ -1,0 +1,188 @@
+//! Following a run to its end: progress while it goes on, a summary when it has ended.
+
+mod screen;
+
+use std::time::Duration;
+
+use kahn_client::{Client, LogQuery, Run, TaskFilter, Update, Watch};
+use kahn_model::{Dag, Resources, RunId, Timestamp};
+use kahn_runtime::clock::Clock;
+use kahn_runtime::shutdown::Shutdown;
+use tokio::time::MissedTickBehavior;
+
+use crate::exit::Failure;
+use crate::output;
+use crate::render::event::EventJson;
+use crate::render::summary::{Collector, Summary};
+use screen::Screen;
+
+/// Larger DAGs are followed by their counts alone: nobody reads a line for each of so many tasks.
+const EVENTS_FOLLOWED_MAX: usize = 20_000;
+const REDRAW_EVERY: Duration = Duration::from_millis(120);
+/// Failed tasks whose output is looked at.
+const TAILS_MAX: usize = 5;
+const TAIL_BYTES: u64 = 4096;
+const TAIL_LINES: usize = 10;
+const TASKS_PER_PAGE: u32 = 5000;
+
+/// A run to be followed.
+#[derive(Debug)]
+pub(crate) struct Follow<'a> {
+    /// Who is asked.
+    pub client: &'a Client,
+    /// The run.
+    pub run: RunId,
+    /// Its DAG, where it is known.
+    pub dag: Option<&'a Dag>,
+    /// Whether results are objects.
+    pub is_json: bool,
+    /// Whether each event is printed as an object on stdout.
+    pub prints_events: bool,
+    /// The first request to end calls the run off, the second gives up waiting. Without it, a
+    /// signal ends the process and the run goes on.
+    pub shutdown: Option<&'a Shutdown>,
+}
+
+impl Follow<'_> {
+    /// Waits until the run has ended; `None` when it was told to stop waiting.
+    pub(crate) async fn to_end(&self) -> Result<Option<Run>, Failure> {
+        let clock = Clock::start();
+        let now = || Timestamp(clock.unix_micros());
+        let mut screen = Screen::new(self.is_json, now());
+        let mut watch = self.watch();
+        let mut is_called_off = false;
+        let mut last = None;
+        let mut tick = tokio::time::interval(REDRAW_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let next = watch.next();
+            tokio::pin!(next);
+            // One future, however often the screen is drawn: its waits must not begin anew.
+            let update = loop {
+                tokio::select! {
+                    update = &mut next => break update,
+                    _ = tick.tick() => screen.draw(now()),
+                    () = stop_requested(self.shutdown, is_called_off) => {
+                        if is_called_off {
+                            return Ok(None);
+                        }
+                        is_called_off = true;
+                        screen.say("cancelling; once more to stop at once");
+                        // The watch tells how it went on; a run that has ended just now is fine.
+                        drop(self.client.cancel(self.run, "interrupted").await);
+                    }
+                }
+            };
+            let Some(update) = update? else { break };
+            self.take(&update, &mut screen, now())?;
+            last = update.run.or(last);
+        }
+        screen.finish(now());
+        match last {
+            Some(run) => Ok(Some(run)),
+            None => Ok(Some(self.client.get(self.run).await?)),
+        }
+    }
+
+    fn watch(&self) -> Watch {
+        let is_large = self.dag.is_some_and(|dag| dag.n_tasks() > EVENTS_FOLLOWED_MAX);
+        match is_large && !self.prints_events {
+            true => self.client.watch_summary(self.run),
+            false => self.client.watch(self.run, 0),
+        }
+    }
+
+    fn take(&self, update: &Update, screen: &mut Screen, now: Timestamp) -> Result<(), Failure> {
+        if self.prints_events {
+            output::json_lines(update.events.iter().map(EventJson::of))?;
+        }
+        if let Some(run) = &update.run {
+            screen.on_run(run.clone());
+        }
+        for event in &update.events {
+            screen.on_event(event, now);
+        }
+        Ok(())
+    }
+
+    /// Everything that is to be said about a run that has ended.
+    pub(crate) async fn summarise(&self, run: Run) -> Result<Summary, Failure> {
+        let mut collector = Collector::new(self.dag);
+        let mut page: Option<String> = None;
+        loop {
+            let filter = TaskFilter::default();
+            let found =
+                self.client.list_tasks(self.run, &filter, TASKS_PER_PAGE, page.as_deref()).await?;
+            found.items.into_iter().for_each(|task| collector.take(task));
+            page = found.next;
+            if page.is_none() {
+                break;
+            }
+        }
+        let mut summary = collector.finish(run, &self.capacity().await?);
+        for failed in summary.failed.iter_mut().take(TAILS_MAX) {
+            if failed.task.attempt > 0 {
+                failed.log_tail = self.log_tail(&failed.task.name).await;
+            }
+        }
+        Ok(summary)
+    }
+
+    /// What all attached workers have together.
+    async fn capacity(&self) -> Result<Resources, Failure> {
+        let mut sum = Resources::none();
+        for worker in self.client.list_workers().await? {
+            if worker.status == "attached"
+                && let Ok(capacity) = worker.capacity.parse()
+            {
+                sum.add(&capacity);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The last lines that a task printed; none where they cannot be had.
+    async fn log_tail(&self, task: &str) -> Vec<String> {
+        let query = LogQuery { tail_bytes: Some(TAIL_BYTES), ..LogQuery::new(self.run, task) };
+        let mut logs = self.client.logs(query);
+        let mut bytes = Vec::new();
+        let mut is_cut = false;
+        while let Ok(Some(piece)) = logs.next().await {
+            is_cut |= bytes.is_empty() && piece.offset > 0;
+            bytes.extend(piece.data);
+        }
+        last_lines(&bytes, is_cut)
+    }
+}
+
+/// Waits for the first request to end, or for the second when there was one.
+async fn stop_requested(shutdown: Option<&Shutdown>, is_second: bool) {
+    match shutdown {
+        Some(shutdown) if is_second => shutdown.immediate_requested().await,
+        Some(shutdown) => shutdown.drain_requested().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The last lines of an output, without the rest of a line that was cut.
+fn last_lines(bytes: &[u8], is_cut: bool) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let skip = usize::from(is_cut && text.contains('\n'));
+    let lines: Vec<&str> = text.lines().skip(skip).collect();
+    let start = lines.len().saturating_sub(TAIL_LINES);
+    lines[start..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_begins_with_a_whole_line() {
+        assert_eq!(last_lines(b"half\none\ntwo\n", true), ["one", "two"]);
+        assert_eq!(last_lines(b"one\ntwo", false), ["one", "two"]);
+        let many: String = (0..30).map(|n| format!("{n}\n")).collect();
+        assert_eq!(last_lines(many.as_bytes(), false).len(), TAIL_LINES);
+        assert_eq!(last_lines(b"", false), Vec::<String>::new());
+    }
+}

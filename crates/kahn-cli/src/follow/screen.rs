@@ -1,0 +1,113 @@
+//! Where progress goes: lines that change on a terminal, lines that stay in a pipe, or nowhere.
+
+use std::io::{IsTerminal as _, stderr};
+
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kahn_client::{Event, Run};
+use kahn_model::Timestamp;
+
+use crate::output;
+use crate::render::progress::{self, RUNNING_SHOWN_MAX, Tracker};
+use crate::render::throttle::Throttle;
+
+/// A header of two lines, the running tasks, and a count of the others.
+const LINES_MAX: usize = 3 + RUNNING_SHOWN_MAX;
+
+/// Shows the progress of one run on stderr.
+#[derive(Debug)]
+pub(super) struct Screen {
+    tracker: Tracker,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Terminal { bars: MultiProgress, lines: Vec<ProgressBar> },
+    Pipe(Throttle),
+    Silent,
+}
+
+impl Screen {
+    /// A terminal gets lines that change, a pipe lines that stay, and a program that reads objects
+    /// nothing.
+    pub(super) fn new(is_json: bool, now: Timestamp) -> Self {
+        let kind = match (stderr().is_terminal(), is_json) {
+            (true, _) => Kind::Terminal {
+                bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
+                lines: Vec::new(),
+            },
+            (false, true) => Kind::Silent,
+            (false, false) => Kind::Pipe(Throttle::default()),
+        };
+        Self { tracker: Tracker::new(now), kind }
+    }
+
+    pub(super) fn on_run(&mut self, run: Run) {
+        self.tracker.on_run(run);
+    }
+
+    pub(super) fn on_event(&mut self, event: &Event, now: Timestamp) {
+        let started_at = self.tracker.on_event(event);
+        let Some((line, is_urgent)) = progress::line(event, started_at) else { return };
+        match &mut self.kind {
+            Kind::Pipe(throttle) => {
+                if throttle.admits(now, is_urgent) {
+                    output::note(&line);
+                }
+            }
+            Kind::Terminal { .. } if is_urgent => self.say(&line),
+            Kind::Terminal { .. } | Kind::Silent => {}
+        }
+    }
+
+    /// Says something that stays.
+    pub(super) fn say(&self, line: &str) {
+        match &self.kind {
+            // Where stderr is gone, nobody misses the line.
+            Kind::Terminal { bars, .. } => drop(bars.println(line)),
+            Kind::Pipe(_) => output::note(line),
+            Kind::Silent => {}
+        }
+    }
+
+    /// Brings what is shown up to date.
+    pub(super) fn draw(&mut self, now: Timestamp) {
+        match &mut self.kind {
+            Kind::Terminal { bars, lines } => show(bars, lines, &self.tracker.frame(now)),
+            Kind::Pipe(throttle) => {
+                if let Some(n_held) = throttle.held(now) {
+                    output::note(&progress::held_line(n_held, self.tracker.run()));
+                }
+            }
+            Kind::Silent => {}
+        }
+    }
+
+    /// Takes away what was only for the time of the run.
+    pub(super) fn finish(mut self, now: Timestamp) {
+        match &self.kind {
+            Kind::Terminal { bars, .. } => drop(bars.clear()),
+            Kind::Pipe(_) | Kind::Silent => self.draw(now),
+        }
+    }
+}
+
+fn show(bars: &MultiProgress, lines: &mut Vec<ProgressBar>, frame: &[String]) {
+    let n_shown = frame.len().min(LINES_MAX);
+    while lines.len() < n_shown {
+        let bar = ProgressBar::no_length();
+        bar.set_style(
+            ProgressStyle::with_template("{wide_msg}").expect("invariant: a valid template"),
+        );
+        lines.push(bars.add(bar));
+    }
+    for bar in lines.drain(n_shown..) {
+        bars.remove(&bar);
+    }
+    let is_plain = AutoStream::choice(&stderr()) == ColorChoice::Never;
+    for (bar, line) in lines.iter().zip(frame) {
+        bar.set_message(if is_plain { strip_str(line).to_string() } else { line.clone() });
+    }
+}

@@ -1,0 +1,242 @@
+//! Runs of `kahn run`: each has a directory of its own, with the store, the output of its tasks and
+//! a record of what it is. So several can go on at one time, and one that was killed is found again.
+
+mod cluster;
+mod reader;
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use kahn_model::{RunId, RunState};
+use serde::{Deserialize, Serialize};
+
+use crate::dag_file::DagFile;
+use crate::exit::Failure;
+
+pub(crate) use cluster::{Cluster, Durability, StoreKind, WorkerSettings};
+pub(crate) use reader::Reader;
+
+/// Ended runs that are kept; the oldest go first.
+const KEPT_MAX: usize = 100;
+const RECORD: &str = "run.json";
+const LOCK: &str = "lock";
+const DOCUMENT: &str = "dag";
+
+/// What a run is, beside its store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// The idempotency key of its submission; the name of the directory too.
+    pub key: String,
+    /// Its id, once it is submitted.
+    pub run: Option<String>,
+    /// The DAG file, as it was named.
+    pub file: PathBuf,
+    /// The name of the DAG.
+    pub dag: String,
+    /// The parameters that were given.
+    pub params: BTreeMap<String, String>,
+    /// How it ended, if it has.
+    pub state: Option<String>,
+}
+
+impl Record {
+    /// Its id, once it is submitted.
+    pub(crate) fn run_id(&self) -> Option<RunId> {
+        self.run.as_deref()?.parse().ok()
+    }
+
+    fn has_ended(&self) -> bool {
+        let state = self.state.as_deref().and_then(|state| state.parse::<RunState>().ok());
+        state.is_some_and(RunState::is_terminal)
+    }
+}
+
+/// The directory of a run, held by this process alone.
+#[derive(Debug)]
+pub(crate) struct RunDir {
+    path: PathBuf,
+    /// What the run is.
+    pub record: Record,
+    /// Let go when it is closed.
+    _lock: File,
+}
+
+/// Where the directories of all runs are.
+pub(crate) fn root(data_dir: &Path) -> PathBuf {
+    data_dir.join("run")
+}
+
+impl RunDir {
+    /// Makes the directory of a new run of `file`.
+    pub(crate) fn create(root: &Path, path: &Path, file: &DagFile) -> Result<Self, Failure> {
+        let dag = file.compiled.dag.name().as_str();
+        let dir = Self::create_empty(root, path, dag, file.params.clone())?;
+        let document = dir.path.join(DOCUMENT);
+        fs::write(&document, &file.source).map_err(failed(&document))?;
+        Ok(dir)
+    }
+
+    fn create_empty(
+        root: &Path,
+        file: &Path,
+        dag: &str,
+        params: BTreeMap<String, String>,
+    ) -> Result<Self, Failure> {
+        let key = uuid::Uuid::now_v7().to_string();
+        let path = root.join(&key);
+        let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+        let record = Record { key, run: None, file, dag: dag.to_owned(), params, state: None };
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed(&path))?;
+        let lock = lock(&path)?;
+        let dir = Self { path, record, _lock: lock };
+        dir.save()?;
+        Ok(dir)
+    }
+
+    /// Takes over the directory of a run that nobody else holds.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let lock = lock(path)?;
+        let record = read(path).ok_or_else(|| {
+            Failure::refused(format!("{} is not readable", path.join(RECORD).display()))
+        })?;
+        Ok(Self { path: path.to_owned(), record, _lock: lock })
+    }
+
+    /// The DAG file as it was when the run began.
+    pub(crate) fn file(&self) -> Result<DagFile, Failure> {
+        let document = self.path.join(DOCUMENT);
+        let source = fs::read(&document).map_err(failed(&document))?;
+        DagFile::new(self.record.file.display().to_string(), source, self.record.params.clone())
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the record, whole or not at all.
+    pub(crate) fn save(&self) -> Result<(), Failure> {
+        let (draft, path) = (self.path.join("run.json.new"), self.path.join(RECORD));
+        let text = serde_json::to_vec(&self.record).map_err(io::Error::from);
+        text.and_then(|text| fs::write(&draft, text))
+            .and_then(|()| fs::rename(&draft, &path))
+            .map_err(failed(&path))
+    }
+
+    /// Removes it with all that is in it.
+    pub(crate) fn remove(self) {
+        // What cannot be removed now goes with a later run.
+        drop(fs::remove_dir_all(&self.path));
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> Failure + '_ {
+    move |error| Failure::refused(format!("cannot use {}: {error}", path.display()))
+}
+
+fn lock(dir: &Path) -> Result<File, Failure> {
+    let path = dir.join(LOCK);
+    let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = open.map_err(failed(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::refused(
+            "the run is going on in another `kahn run`, which alone can read its state",
+        )
+        .advise("wait until it has ended; use a coordinator to watch runs from outside")),
+        Err(TryLockError::Error(error)) => Err(failed(&path)(error)),
+    }
+}
+
+fn read(path: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(path.join(RECORD)).ok()?).ok()
+}
+
+/// All runs, the youngest first.
+pub(crate) fn all(root: &Path) -> Vec<(PathBuf, Record)> {
+    let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    // Keys begin with the time.
+    paths.sort_unstable_by(|a, b| b.cmp(a));
+    paths.into_iter().filter_map(|path| read(&path).map(|record| (path, record))).collect()
+}
+
+/// The directory of a run.
+pub(crate) fn find(root: &Path, run: RunId) -> Option<PathBuf> {
+    let is_meant = |record: &Record| record.run_id() == Some(run);
+    all(root).into_iter().find(|(_, record)| is_meant(record)).map(|(path, _)| path)
+}
+
+/// The directory of the youngest run that has not ended and that nobody holds; of `file`, when one
+/// is named.
+pub(crate) fn unfinished(root: &Path, file: Option<&Path>) -> Option<RunDir> {
+    let file = file.map(|file| fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()));
+    all(root)
+        .into_iter()
+        .filter(|(_, record)| !record.has_ended())
+        .filter(|(_, record)| file.as_ref().is_none_or(|file| record.file == *file))
+        .find_map(|(path, _)| RunDir::open(&path).ok())
+}
+
+/// Removes the oldest of many ended runs.
+pub(crate) fn prune(root: &Path) {
+    let ended = all(root).into_iter().filter(|(_, record)| record.has_ended());
+    for (path, _) in ended.skip(KEPT_MAX) {
+        if let Ok(dir) = RunDir::open(&path) {
+            dir.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(root: &Path, run: u128, state: Option<&str>) -> RunDir {
+        let mut dir =
+            RunDir::create_empty(root, Path::new("etl.yaml"), "etl", BTreeMap::new()).unwrap();
+        dir.record.run = Some(RunId::new(uuid::Uuid::from_u128(run)).to_string());
+        dir.record.state = state.map(str::to_owned);
+        dir.save().unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_run_is_found_by_its_id() {
+        let root = tempfile::tempdir().unwrap();
+        let path = create(root.path(), 7, None).path().to_owned();
+        create(root.path(), 8, None);
+        let id = RunId::new(uuid::Uuid::from_u128(7));
+        assert_eq!(find(root.path(), id), Some(path));
+        assert_eq!(find(root.path(), RunId::new(uuid::Uuid::from_u128(9))), None);
+    }
+
+    #[test]
+    fn the_youngest_unfinished_run_that_nobody_holds_is_resumed() {
+        let root = tempfile::tempdir().unwrap();
+        create(root.path(), 1, None);
+        create(root.path(), 2, Some("active"));
+        create(root.path(), 3, Some("failed"));
+        let held = create(root.path(), 4, None);
+        assert!(RunDir::open(held.path()).is_err());
+        let found = unfinished(root.path(), None).unwrap();
+        assert_eq!(found.record.run_id(), Some(RunId::new(uuid::Uuid::from_u128(2))));
+        assert!(unfinished(root.path(), Some(Path::new("other.yaml"))).is_none());
+    }
+
+    #[test]
+    fn old_ended_runs_go_and_unfinished_ones_stay() {
+        let root = tempfile::tempdir().unwrap();
+        create(root.path(), 0, None);
+        for run in 1..=120 {
+            create(root.path(), run, Some("succeeded"));
+        }
+        prune(root.path());
+        let left = all(root.path());
+        assert_eq!(left.len(), KEPT_MAX + 1);
+        assert_eq!(left.last().unwrap().1.run_id().unwrap().to_string().as_bytes()[35], b'0');
+    }
+}

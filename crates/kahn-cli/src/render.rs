@@ -1,0 +1,11 @@
+//! How things look, as text and as JSON. Pure: everything gives text or values, nothing prints.
+
+pub(crate) mod event;
+pub(crate) mod gantt;
+pub(crate) mod plan;
+pub(crate) mod progress;
+pub(crate) mod run;
+pub(crate) mod summary;
+pub(crate) mod table;
+pub(crate) mod text;
+pub(crate) mod throttle;

@@ -1,0 +1,131 @@
+//! Events of a run, as JSON lines and as text.
+
+use kahn_client::Event;
+use kahn_runtime::clock;
+use serde::Serialize;
+
+use super::text;
+
+/// An event as JSON; the fields are stable, and null where they do not apply.
+#[derive(Debug, Serialize)]
+pub(crate) struct EventJson<'a> {
+    seq: u64,
+    time: String,
+    r#type: &'a str,
+    run: String,
+    task: Option<&'a str>,
+    attempt: Option<u32>,
+    worker: Option<&'a str>,
+    cause: Option<&'a str>,
+    cause_code: Option<i32>,
+}
+
+/// The word, unless there is none.
+pub(crate) fn word(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The exit code or signal, for the causes that have one.
+pub(crate) fn cause_code(cause: &str, code: i32) -> Option<i32> {
+    matches!(cause, "exit_code" | "signal").then_some(code)
+}
+
+impl<'a> EventJson<'a> {
+    /// The event as JSON.
+    pub(crate) fn of(event: &'a Event) -> Self {
+        Self {
+            seq: event.seq,
+            time: clock::format_micros(event.at.0),
+            r#type: &event.kind,
+            run: event.run.to_string(),
+            task: word(&event.task),
+            attempt: Some(event.attempt).filter(|attempt| *attempt > 0),
+            worker: word(&event.worker),
+            cause: word(&event.cause),
+            cause_code: cause_code(&event.cause, event.cause_code),
+        }
+    }
+}
+
+/// An event as a line of text, without its line feed.
+pub(crate) fn line(event: &Event) -> String {
+    let time = clock::format_micros(event.at.0);
+    let mut out = format!("{time}  {:<14}", text::safe(&event.kind).replace('_', " "));
+    if !event.task.is_empty() {
+        out.push_str(&format!("  {}", text::safe(&event.task)));
+    }
+    if event.attempt > 1 {
+        out.push_str(&format!(" (attempt {})", event.attempt));
+    }
+    if !event.worker.is_empty() {
+        out.push_str(&format!(" on {}", text::safe(&event.worker)));
+    }
+    if !event.cause.is_empty() {
+        out.push_str(&format!(": {}", text::cause(&event.cause, event.cause_code)));
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use kahn_model::{RunId, Timestamp, Uuid};
+
+    use super::*;
+
+    /// An event of run 1 at that many microseconds after the start of 2026.
+    pub(crate) fn event(seq: u64, micros: u64, kind: &str, task: &str) -> Event {
+        Event {
+            seq,
+            at: Timestamp(1_767_225_600_000_000 + micros),
+            kind: kind.to_owned(),
+            run: RunId::new(Uuid::from_u128(1)),
+            task: task.to_owned(),
+            attempt: u32::from(!task.is_empty()),
+            worker: String::new(),
+            cause: String::new(),
+            cause_code: 0,
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_object_with_stable_fields() {
+        let failed = Event {
+            worker: "w-1".into(),
+            cause: "exit_code".into(),
+            cause_code: 3,
+            ..event(7, 1, "task_failed", "load")
+        };
+        assert_eq!(
+            serde_json::to_string(&EventJson::of(&failed)).unwrap(),
+            "{\"seq\":7,\"time\":\"2026-01-01T00:00:00.000001Z\",\"type\":\"task_failed\",\
+             \"run\":\"00000000-0000-0000-0000-000000000001\",\"task\":\"load\",\"attempt\":1,\
+             \"worker\":\"w-1\",\"cause\":\"exit_code\",\"cause_code\":3}"
+        );
+        assert_eq!(
+            serde_json::to_string(&EventJson::of(&event(1, 0, "run_submitted", ""))).unwrap(),
+            "{\"seq\":1,\"time\":\"2026-01-01T00:00:00.000000Z\",\"type\":\"run_submitted\",\
+             \"run\":\"00000000-0000-0000-0000-000000000001\",\"task\":null,\"attempt\":null,\
+             \"worker\":null,\"cause\":null,\"cause_code\":null}"
+        );
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_text() {
+        let failed = Event {
+            worker: "w-1".into(),
+            cause: "exit_code".into(),
+            cause_code: 3,
+            attempt: 2,
+            ..event(7, 1, "task_failed", "lo\u{1b}ad")
+        };
+        assert_eq!(
+            line(&failed),
+            "2026-01-01T00:00:00.000001Z  task failed     lo?ad (attempt 2) on w-1: exit code 3"
+        );
+        assert_eq!(
+            line(&event(1, 0, "run_submitted", "")),
+            "2026-01-01T00:00:00.000000Z  run submitted"
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! What can be said of a DAG before it runs: phases, critical path, bounds, expected course.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use kahn_model::{Dag, Levels, TaskIx, critical_path, levels};
+use serde_json::{Map, Value, json};
+
+use super::run::seconds;
+use super::summary::area;
+use super::table::table;
+use super::text;
+use crate::what_if::{Cluster, Course, expected};
+
+/// Rows and names that text shows of what is long.
+const ROWS_SHOWN_MAX: usize = 200;
+const NAMES_SHOWN_MAX: usize = 12;
+
+/// What can be said of a DAG before it runs.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    dag: &'a Dag,
+    cluster: &'a Cluster,
+    course: &'a Course,
+    levels: Levels,
+    path: Vec<TaskIx>,
+    area: Duration,
+}
+
+impl<'a> Plan<'a> {
+    /// The plan of a DAG, given its expected course on a cluster.
+    pub(crate) fn new(dag: &'a Dag, cluster: &'a Cluster, course: &'a Course) -> Self {
+        let expected = expected(dag);
+        let took = |task: TaskIx| expected[task.index()];
+        let levels = levels(dag, took);
+        let path = critical_path(dag, &levels);
+        Self { dag, cluster, course, path, area: area(dag, &cluster.whole(), took), levels }
+    }
+
+    fn path_length(&self) -> Duration {
+        Duration::from_micros(self.levels.critical_path_micros())
+    }
+
+    /// No schedule on this cluster can be shorter.
+    fn lower_bound(&self) -> Duration {
+        self.path_length().max(self.area)
+    }
+
+    fn phases(&self) -> Vec<Vec<&'a str>> {
+        let mut phases: Vec<Vec<&str>> = Vec::new();
+        for task in self.dag.tasks() {
+            let phase = usize::try_from(self.levels.phase[task.index()]).unwrap_or(usize::MAX);
+            if phases.len() <= phase {
+                phases.resize(phase + 1, Vec::new());
+            }
+            phases[phase].push(self.dag.task_name(task));
+        }
+        phases
+    }
+
+    fn path_names(&self) -> Vec<&'a str> {
+        self.path.iter().map(|task| self.dag.task_name(*task)).collect()
+    }
+
+    /// As JSON; the fields are stable.
+    pub(crate) fn to_json(&self) -> Value {
+        let dag = self.dag;
+        let mut dependencies = Map::new();
+        let mut b_levels = Map::new();
+        for task in dag.tasks() {
+            let names: Vec<&str> =
+                dag.dependencies(task).map(|dependency| dag.task_name(dependency.task)).collect();
+            let b_level = Duration::from_micros(self.levels.b_level[task.index()]);
+            dependencies.insert(dag.task_name(task).to_owned(), names.into());
+            b_levels.insert(dag.task_name(task).to_owned(), seconds(b_level).into());
+        }
+        json!({
+            "dag": dag.name().as_str(),
+            "tasks": dag.n_tasks(),
+            "dependencies": dependencies,
+            "phases": self.phases(),
+            "critical_path": self.path_names(),
+            "critical_path_seconds": seconds(self.path_length()),
+            "area_seconds": seconds(self.area),
+            "lower_bound_seconds": seconds(self.lower_bound()),
+            "estimated_seconds": seconds(self.course.makespan),
+            "b_levels": b_levels,
+            "workers": self.cluster.workers,
+            "capacity": self.cluster.named.to_string(),
+            "placement": placement_json(dag, self.course),
+        })
+    }
+
+    /// As text, with its line feeds.
+    pub(crate) fn to_text(&self) -> String {
+        let dag = self.dag;
+        let mut out = format!(
+            "{} with {} tasks and {} dependencies\n",
+            text::bold(dag.name().as_str()),
+            dag.n_tasks(),
+            dag.n_dependencies()
+        );
+        let phases = self.phases();
+        let _ = writeln!(out, "\n{}", text::bold(&format!("phases ({})", phases.len())));
+        for (number, names) in (1_usize..).zip(&phases).take(ROWS_SHOWN_MAX) {
+            let _ = writeln!(out, "  {number:>3}  {}", some(names, ", "));
+        }
+        let length = text::span(self.path_length());
+        let _ = writeln!(out, "\n{}", text::bold(&format!("critical path ({length})")));
+        let _ = writeln!(out, "  {}", some(&self.path_names(), " -> "));
+        let workers = text::plural(u64::from(self.cluster.workers), "worker");
+        let heading = format!("on {workers} with {} each", self.cluster.named);
+        let _ = writeln!(out, "\n{}", text::bold(&heading));
+        let _ = writeln!(
+            out,
+            "  expected    {}\n  lower bound {} (critical path {length}, area {})",
+            text::span(self.course.makespan),
+            text::span(self.lower_bound()),
+            text::span(self.area)
+        );
+        out.push('\n');
+        out.push_str(&self.course_table());
+        out
+    }
+
+    fn course_table(&self) -> String {
+        let rows = self.course.placed.iter().take(ROWS_SHOWN_MAX).map(|placed| {
+            let b_level = Duration::from_micros(self.levels.b_level[placed.task.index()]);
+            [
+                self.dag.task_name(placed.task).to_owned(),
+                placed.worker.to_string(),
+                text::span(placed.start),
+                text::span(placed.finish),
+                text::span(b_level),
+            ]
+        });
+        let mut out = table(["TASK", "WORKER", "START", "FINISH", "B-LEVEL"], rows.collect());
+        let n_more = self.course.placed.len().saturating_sub(ROWS_SHOWN_MAX);
+        if n_more > 0 {
+            let _ = writeln!(out, "and {n_more} more; --output json shows all");
+        }
+        out
+    }
+}
+
+/// Where and when each task is expected to run, as JSON; the fields are stable.
+pub(crate) fn placement_json(dag: &Dag, course: &Course) -> Value {
+    let placed = course.placed.iter().map(|placed| {
+        json!({
+            "task": dag.task_name(placed.task),
+            "worker": placed.worker,
+            "start_seconds": seconds(placed.start),
+            "finish_seconds": seconds(placed.finish),
+        })
+    });
+    placed.collect()
+}
+
+/// The first of many names.
+fn some(names: &[&str], separator: &str) -> String {
+    let mut out = names[..names.len().min(NAMES_SHOWN_MAX)].join(separator);
+    if names.len() > NAMES_SHOWN_MAX {
+        out.push_str(&format!("{separator}and {} more", names.len() - NAMES_SHOWN_MAX));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gantt::tests::{course, fork};
+    use super::*;
+    use crate::what_if::Policy;
+
+    fn cluster() -> Cluster {
+        Cluster {
+            workers: 1,
+            named: "cpu=2".parse().unwrap(),
+            capacity: "cpu=2".parse().unwrap(),
+            policy: Policy::Spread,
+        }
+    }
+
+    #[test]
+    fn a_plan_is_one_object_with_stable_fields() {
+        let (dag, cluster, course) = (fork(), cluster(), course());
+        let second = |task: &str, start: f64, finish: f64| {
+            json!({
+                "task": task,
+                "worker": 0,
+                "start_seconds": start,
+                "finish_seconds": finish,
+            })
+        };
+        assert_eq!(
+            Plan::new(&dag, &cluster, &course).to_json(),
+            json!({
+                "dag": "fork",
+                "tasks": 3,
+                "dependencies": { "a": [], "b": ["a"], "c": ["a"] },
+                "phases": [["a"], ["b", "c"]],
+                "critical_path": ["a", "c"],
+                "critical_path_seconds": 4.0,
+                "area_seconds": 3.0,
+                "lower_bound_seconds": 4.0,
+                "estimated_seconds": 4.0,
+                "b_levels": { "a": 4.0, "b": 2.0, "c": 3.0 },
+                "workers": 1,
+                "capacity": "cpu=2",
+                "placement": [
+                    second("a", 0.0, 1.0),
+                    second("b", 1.0, 3.0),
+                    second("c", 1.0, 4.0),
+                ],
+            })
+        );
+    }
+
+    #[test]
+    fn a_plan_can_be_read() {
+        let (dag, cluster, course) = (fork(), cluster(), course());
+        let text = Plan::new(&dag, &cluster, &course).to_text();
+        assert_eq!(
+            anstream::adapter::strip_str(&text).to_string(),
+            "fork with 3 tasks and 2 dependencies\n\
+             \n\
+             phases (2)\n\
+             \x20   1  a\n\
+             \x20   2  b, c\n\
+             \n\
+             critical path (4.0s)\n\
+             \x20 a -> c\n\
+             \n\
+             on 1 worker with cpu=2 each\n\
+             \x20 expected    4.0s\n\
+             \x20 lower bound 4.0s (critical path 4.0s, area 3.0s)\n\
+             \n\
+             TASK  WORKER  START  FINISH  B-LEVEL\n\
+             a     0       0ms    1.0s    4.0s\n\
+             b     0       1.0s   3.0s    2.0s\n\
+             c     0       1.0s   4.0s    3.0s\n"
+        );
+    }
+
+    #[test]
+    fn long_lists_of_names_are_cut() {
+        let names: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(some(&names, ", "), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, and 8 more");
+    }
+}

@@ -1,0 +1,251 @@
+//! The progress of a run: a few lines that change, for a terminal, and lines that stay, for a pipe.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kahn_client::{Event, Run};
+use kahn_model::{TaskState, Timestamp};
+
+use super::text;
+
+/// Most running tasks that are shown.
+pub(crate) const RUNNING_SHOWN_MAX: usize = 5;
+const BAR_WIDTH: u64 = 24;
+
+/// What is known of a run while it goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracker {
+    began_at: Timestamp,
+    running: BTreeMap<String, Attempt>,
+    run: Option<Run>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    number: u32,
+    started_at: Timestamp,
+}
+
+impl Tracker {
+    /// Nothing is known yet at `now`.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self { began_at: now, running: BTreeMap::new(), run: None }
+    }
+
+    /// Takes what happened. Gives when the attempt that it ended had started.
+    pub(crate) fn on_event(&mut self, event: &Event) -> Option<Timestamp> {
+        if event.kind == "task_started" {
+            let attempt = Attempt { number: event.attempt, started_at: event.at };
+            self.running.insert(event.task.clone(), attempt);
+            return None;
+        }
+        self.running.remove(&event.task).map(|attempt| attempt.started_at)
+    }
+
+    /// Takes how the run stands.
+    pub(crate) fn on_run(&mut self, run: Run) {
+        self.run = Some(run);
+    }
+
+    /// The lines of a terminal at `now`.
+    pub(crate) fn frame(&self, now: Timestamp) -> Vec<String> {
+        let Some(run) = &self.run else { return vec!["waiting for the coordinator".to_owned()] };
+        let (ended, all) = (run.n_ended(), run.n_tasks());
+        let mut first = format!(
+            "{} {} {:>3}%  {ended}/{all} tasks",
+            text::bold(&text::safe(&run.dag)),
+            bar(ended, all),
+            text::percent(ended, all),
+        );
+        if let Some(left) = self.remaining(run, now) {
+            first.push_str(&format!("  about {} left", text::span(left)));
+        }
+        let mut second = format!("  {}", text::counts(&run.tasks));
+        if let Some(percent) = path_percent(run) {
+            second.push_str(&format!("; critical path {percent}%"));
+        }
+        let mut lines = vec![first, second];
+        lines.extend(self.running_lines(now));
+        lines
+    }
+
+    /// The tasks that have run for longest.
+    fn running_lines(&self, now: Timestamp) -> Vec<String> {
+        let mut running: Vec<(&String, &Attempt)> = self.running.iter().collect();
+        running.sort_by_key(|(name, attempt)| (attempt.started_at, *name));
+        let mut lines = Vec::new();
+        for (name, attempt) in running.iter().take(RUNNING_SHOWN_MAX) {
+            let elapsed = text::span(now.since(attempt.started_at));
+            let mut line = format!("  {elapsed:>8}  {}", text::safe(name));
+            if attempt.number > 1 {
+                line.push_str(&format!(" (attempt {})", attempt.number));
+            }
+            lines.push(line);
+        }
+        let n_more = running.len().saturating_sub(RUNNING_SHOWN_MAX);
+        if n_more > 0 {
+            lines.push(text::dim(&format!("            and {n_more} more")));
+        }
+        lines
+    }
+
+    /// How long it will still take: at least the rest of the critical path, and at least as long
+    /// for each task as it took so far.
+    fn remaining(&self, run: &Run, now: Timestamp) -> Option<Duration> {
+        let (ended, all) = (run.n_ended(), run.n_tasks());
+        if ended == 0 || ended >= all || run.state.is_terminal() {
+            return None;
+        }
+        let began_at = self.began_at.max(run.submitted_at);
+        let elapsed = u128::from(u64::try_from(now.since(began_at).as_micros()).unwrap_or(0));
+        let by_count = elapsed * u128::from(all - ended) / u128::from(ended);
+        let by_count = Duration::from_micros(u64::try_from(by_count).unwrap_or(u64::MAX));
+        Some(by_count.max(run.critical_path.saturating_sub(run.critical_path_done)))
+    }
+}
+
+/// `#####-----`
+fn bar(part: u64, whole: u64) -> String {
+    let full = (part.min(whole) * BAR_WIDTH).checked_div(whole).unwrap_or(BAR_WIDTH);
+    let mark = |count: u64, c: &str| c.repeat(usize::try_from(count).unwrap_or(0));
+    format!("[{}{}]", mark(full, "#"), mark(BAR_WIDTH - full, "-"))
+}
+
+fn path_percent(run: &Run) -> Option<u64> {
+    let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let whole = micros(run.critical_path);
+    (whole > 0).then(|| text::percent(micros(run.critical_path_done), whole))
+}
+
+/// The line that a pipe gets for an event, if it gets one, and whether it is urgent.
+pub(crate) fn line(event: &Event, started_at: Option<Timestamp>) -> Option<(String, bool)> {
+    let task = text::safe(&event.task);
+    let took = started_at.map(|at| format!(" after {}", text::span(event.at.since(at))));
+    let took = took.unwrap_or_default();
+    let cause = match event.cause.as_str() {
+        "" => String::new(),
+        cause => format!(": {}", text::cause(cause, event.cause_code)),
+    };
+    let attempt = match event.attempt {
+        0 | 1 => String::new(),
+        number => format!(" (attempt {number})"),
+    };
+    Some(match event.kind.as_str() {
+        "task_started" => (format!("started {task}{attempt}"), false),
+        "task_succeeded" => (format!("succeeded {task}{attempt}{took}"), false),
+        "task_failed" => (format!("failed {task}{attempt}{took}{cause}"), true),
+        "task_retried" => (format!("will try {task} again{cause}"), true),
+        "task_skipped" => (format!("skipped {task}{cause}"), false),
+        "task_cancelled" => (format!("cancelled {task}{cause}"), false),
+        "worker_lost" => (format!("lost worker {}", text::safe(&event.worker)), true),
+        "run_paused" | "run_resumed" | "run_cancelling" | "run_retried" => {
+            (text::safe(&event.kind).replace('_', " "), true)
+        }
+        _ => return None,
+    })
+}
+
+/// The line that stands for lines kept back.
+pub(crate) fn held_line(n_held: u64, run: Option<&Run>) -> String {
+    let mut out = format!("... {n_held} more");
+    if let Some(run) = run {
+        let failed = run.tasks.get(&TaskState::Failed).copied().unwrap_or(0);
+        out.push_str(&format!("; {} of {} tasks ended", run.n_ended(), run.n_tasks()));
+        if failed > 0 {
+            out.push_str(&format!(", {failed} failed"));
+        }
+    }
+    out
+}
+
+impl Tracker {
+    /// How the run stands, as far as is known.
+    pub(crate) fn run(&self) -> Option<&Run> {
+        self.run.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kahn_model::RunState;
+
+    use super::super::event::tests::event;
+    use super::super::run::tests::run;
+    use super::*;
+
+    const START: u64 = 1_767_225_600_000_000;
+
+    fn plain(lines: &[String]) -> Vec<String> {
+        lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect()
+    }
+
+    fn active() -> Run {
+        Run {
+            state: RunState::Active,
+            finished_at: None,
+            tasks: [(TaskState::Succeeded, 1), (TaskState::Running, 2), (TaskState::Pending, 1)]
+                .into(),
+            critical_path: Duration::from_secs(10),
+            critical_path_done: Duration::from_secs(3),
+            ..run()
+        }
+    }
+
+    #[test]
+    fn a_frame_shows_counts_estimate_and_running_tasks() {
+        let mut tracker = Tracker::new(Timestamp(START));
+        assert_eq!(tracker.frame(Timestamp(START)), ["waiting for the coordinator"]);
+        tracker.on_run(active());
+        tracker.on_event(&event(1, 0, "task_started", "young"));
+        tracker.on_event(&Event { attempt: 2, ..event(2, 0, "task_started", "a\u{1b}") });
+        tracker.on_event(&event(3, 500_000, "task_started", "young"));
+        tracker.on_event(&event(4, 500_000, "task_started", "over"));
+        tracker.on_event(&event(5, 600_000, "task_succeeded", "over"));
+        assert_eq!(
+            plain(&tracker.frame(Timestamp(START + 2_000_000))),
+            [
+                "etl [######------------------]  25%  1/4 tasks  about 7.0s left",
+                "  1 succeeded, 2 running, 1 pending; critical path 30%",
+                "      2.0s  a? (attempt 2)",
+                "      1.5s  young",
+            ]
+        );
+    }
+
+    #[test]
+    fn more_running_tasks_than_fit_are_counted() {
+        let mut tracker = Tracker::new(Timestamp(START));
+        tracker.on_run(active());
+        for n in 0..8 {
+            tracker.on_event(&event(n, n, "task_started", &format!("t{n}")));
+        }
+        let frame = plain(&tracker.frame(Timestamp(START + 1_000_000)));
+        assert_eq!(frame.len(), 2 + 5 + 1);
+        assert_eq!(frame[7], "            and 3 more");
+    }
+
+    #[test]
+    fn an_ended_run_has_no_time_left() {
+        let mut tracker = Tracker::new(Timestamp(START));
+        tracker.on_run(run());
+        let frame = plain(&tracker.frame(Timestamp(START)));
+        assert_eq!(frame[0], "etl [########################] 100%  3/3 tasks");
+    }
+
+    #[test]
+    fn lines_for_a_pipe_say_what_happened() {
+        let mut tracker = Tracker::new(Timestamp(START));
+        let started = event(1, 0, "task_started", "load");
+        assert_eq!(tracker.on_event(&started), None);
+        assert_eq!(line(&started, None), Some(("started load".into(), false)));
+        let failed = Event {
+            cause: "exit_code".into(),
+            cause_code: 3,
+            ..event(2, 1_200_000, "task_failed", "load")
+        };
+        let at = tracker.on_event(&failed);
+        assert_eq!(line(&failed, at), Some(("failed load after 1.2s: exit code 3".into(), true)));
+        assert_eq!(line(&event(3, 0, "task_ready", "load"), None), None);
+        assert_eq!(held_line(7, Some(&run())), "... 7 more; 3 of 3 tasks ended, 1 failed");
+    }
+}

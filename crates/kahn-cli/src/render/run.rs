@@ -1,0 +1,363 @@
+//! Runs, tasks, workers and explanations, as JSON and as text.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kahn_client::{Explanation, Run, Task, Worker};
+use kahn_model::{TaskState, Timestamp};
+use kahn_runtime::clock;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::event::{cause_code, word};
+use super::table::table;
+use super::text;
+
+/// Seconds to the microsecond, as all spans of time are given in JSON.
+pub(crate) fn seconds(span: Duration) -> f64 {
+    let micros = u32::try_from(span.as_micros() % 1_000_000).unwrap_or(0);
+    // The quotient is the number nearest to the decimal one, so it is printed with six digits.
+    (span.as_secs() as f64 * 1e6 + f64::from(micros)) / 1e6
+}
+
+fn time(at: Option<Timestamp>) -> Option<String> {
+    at.map(|at| clock::format_micros(at.0))
+}
+
+/// Tasks counted by state, by the word for the state.
+pub(crate) fn count_words(tasks: &BTreeMap<TaskState, u32>) -> Map<String, Value> {
+    tasks.iter().map(|(state, count)| (state.as_str().to_owned(), (*count).into())).collect()
+}
+
+/// A run as JSON; the fields are stable.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunJson<'a> {
+    run: String,
+    namespace: &'a str,
+    dag: &'a str,
+    state: &'static str,
+    submitted_at: String,
+    finished_at: Option<String>,
+    tasks: Map<String, Value>,
+    reason: Option<&'a str>,
+    labels: &'a BTreeMap<String, String>,
+    critical_path_seconds: f64,
+    critical_path_done_seconds: f64,
+    events: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_list: Option<Vec<TaskJson<'a>>>,
+}
+
+impl<'a> RunJson<'a> {
+    /// The run as JSON, with its tasks where they were asked for.
+    pub(crate) fn of(run: &'a Run, tasks: Option<&'a [Task]>) -> Self {
+        Self {
+            run: run.id.to_string(),
+            namespace: &run.namespace,
+            dag: &run.dag,
+            state: run.state.as_str(),
+            submitted_at: clock::format_micros(run.submitted_at.0),
+            finished_at: time(run.finished_at),
+            tasks: count_words(&run.tasks),
+            reason: word(&run.reason),
+            labels: &run.labels,
+            critical_path_seconds: seconds(run.critical_path),
+            critical_path_done_seconds: seconds(run.critical_path_done),
+            events: run.last_event,
+            task_list: tasks.map(|tasks| tasks.iter().map(TaskJson::of).collect()),
+        }
+    }
+}
+
+/// A task as JSON; the fields are stable.
+#[derive(Debug, Serialize)]
+pub(crate) struct TaskJson<'a> {
+    task: &'a str,
+    state: &'static str,
+    attempt: u32,
+    worker: Option<&'a str>,
+    ready_at: Option<String>,
+    leased_at: Option<String>,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    seconds: Option<f64>,
+    cause: Option<&'a str>,
+    cause_code: Option<i32>,
+    message: Option<&'a str>,
+    outputs: Map<String, Value>,
+}
+
+impl<'a> TaskJson<'a> {
+    fn of(task: &'a Task) -> Self {
+        let value = |text: &String| serde_json::from_str(text).unwrap_or(Value::Null);
+        Self {
+            task: &task.name,
+            state: task.state.as_str(),
+            attempt: task.attempt,
+            worker: word(&task.worker),
+            ready_at: time(task.ready_at),
+            leased_at: time(task.leased_at),
+            started_at: time(task.started_at),
+            finished_at: time(task.finished_at),
+            seconds: task.elapsed().map(seconds),
+            cause: word(&task.cause),
+            cause_code: cause_code(&task.cause, task.cause_code),
+            message: word(&task.message),
+            outputs: task.outputs.iter().map(|(k, v)| (k.clone(), value(v))).collect(),
+        }
+    }
+}
+
+/// Runs as a table.
+pub(crate) fn list(runs: &[Run]) -> String {
+    let rows = runs.iter().map(|run| {
+        let took = run.finished_at.map(|at| text::span(at.since(run.submitted_at)));
+        [
+            run.id.to_string(),
+            text::safe(&run.dag),
+            run.state.to_string(),
+            format!("{}/{}", run.n_ended(), run.n_tasks()),
+            text::time(run.submitted_at),
+            took.unwrap_or_default(),
+        ]
+    });
+    table(["RUN", "DAG", "STATE", "TASKS", "SUBMITTED", "TOOK"], rows.collect())
+}
+
+/// A run in a few lines.
+pub(crate) fn details(run: &Run) -> String {
+    let mut out = format!("run        {}\n", run.id);
+    let mut add = |name: &str, value: String| out.push_str(&format!("{name:<10} {value}\n"));
+    add("dag", text::safe(&run.dag));
+    add("namespace", text::safe(&run.namespace));
+    add("state", text::run_state(run.state));
+    add("submitted", text::time(run.submitted_at));
+    if let Some(at) = run.finished_at {
+        add("finished", format!("{} ({})", text::time(at), text::span(at.since(run.submitted_at))));
+    }
+    add("tasks", text::counts(&run.tasks));
+    if !run.reason.is_empty() {
+        add("reason", text::safe(&run.reason));
+    }
+    if !run.labels.is_empty() {
+        let labels: Vec<String> = run.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        add("labels", text::safe(&labels.join(" ")));
+    }
+    out
+}
+
+/// Tasks as a table.
+pub(crate) fn tasks(tasks: &[Task]) -> String {
+    let rows = tasks.iter().map(|task| {
+        let why = match (task.cause.as_str(), task.message.as_str()) {
+            ("", message) => text::safe(message),
+            (cause, "") => text::cause(cause, task.cause_code),
+            (cause, message) => {
+                format!("{}: {}", text::cause(cause, task.cause_code), text::safe(message))
+            }
+        };
+        [
+            text::safe(&task.name),
+            task.state.to_string(),
+            Some(task.attempt).filter(|n| *n > 0).map(|n| n.to_string()).unwrap_or_default(),
+            text::safe(&task.worker),
+            task.elapsed().map(text::span).unwrap_or_default(),
+            why,
+        ]
+    });
+    table(["TASK", "STATE", "ATTEMPT", "WORKER", "TOOK", "WHY"], rows.collect())
+}
+
+/// An explanation as JSON; the fields are stable.
+pub(crate) fn explanation_json(run: &str, task: &str, why: &Explanation) -> Value {
+    let blockers: Vec<Value> = why
+        .blockers
+        .iter()
+        .map(|b| json!({ "kind": b.kind, "name": b.name, "detail": word(&b.detail) }))
+        .collect();
+    json!({
+        "run": run,
+        "task": task,
+        "state": why.state.as_str(),
+        "code": why.code,
+        "message": why.message,
+        "blockers": blockers,
+        "remedy": word(&why.remedy),
+    })
+}
+
+/// An explanation in a few lines.
+pub(crate) fn explanation(task: &str, why: &Explanation) -> String {
+    let mut out = format!(
+        "{} is {}: {}\n",
+        text::safe(task),
+        text::task_state(why.state),
+        text::safe(&why.message)
+    );
+    for blocker in &why.blockers {
+        out.push_str(&format!("  {} {}", text::safe(&blocker.kind), text::safe(&blocker.name)));
+        if !blocker.detail.is_empty() {
+            out.push_str(&format!(": {}", text::safe(&blocker.detail)));
+        }
+        out.push('\n');
+    }
+    if !why.remedy.is_empty() {
+        out.push_str(&format!("{}: {}\n", text::bold("advice"), text::safe(&why.remedy)));
+    }
+    out
+}
+
+/// A worker as JSON; the fields are stable.
+pub(crate) fn worker_json(worker: &Worker) -> Value {
+    json!({
+        "worker": worker.name,
+        "status": worker.status,
+        "is_cordoned": worker.is_cordoned,
+        "is_draining": worker.is_draining,
+        "capacity": worker.capacity,
+        "used": worker.used,
+        "labels": worker.labels,
+        "executors": worker.executors,
+        "leases": worker.leases,
+        "leases_ahead": worker.leases_ahead,
+        "heard_at": time(worker.heard_at),
+    })
+}
+
+/// Workers as a table.
+pub(crate) fn workers(workers: &[Worker]) -> String {
+    let rows = workers.iter().map(|worker| {
+        let mut status = text::safe(&worker.status);
+        for (is_so, word) in [(worker.is_cordoned, "cordoned"), (worker.is_draining, "draining")] {
+            if is_so {
+                status.push_str(&format!(", {word}"));
+            }
+        }
+        let leases = format!("{} ({} ahead)", worker.leases, worker.leases_ahead);
+        let labels: Vec<String> = worker.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        [
+            text::safe(&worker.name),
+            status,
+            text::safe(&worker.capacity),
+            text::safe(&worker.used),
+            leases,
+            text::safe(&labels.join(" ")),
+        ]
+    });
+    table(["WORKER", "STATUS", "CAPACITY", "USED", "LEASES", "LABELS"], rows.collect())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use kahn_client::Blocker;
+    use kahn_model::{RunId, RunState, Uuid};
+
+    use super::*;
+
+    const START: u64 = 1_767_225_600_000_000;
+
+    /// A run of three tasks that failed after 2.5 s.
+    pub(crate) fn run() -> Run {
+        Run {
+            id: RunId::new(Uuid::from_u128(1)),
+            namespace: "default".into(),
+            dag: "etl".into(),
+            state: RunState::Failed,
+            submitted_at: Timestamp(START),
+            finished_at: Some(Timestamp(START + 2_500_000)),
+            tasks: [(TaskState::Succeeded, 2), (TaskState::Failed, 1)].into(),
+            reason: String::new(),
+            labels: BTreeMap::new(),
+            critical_path_done: Duration::from_secs(3),
+            critical_path: Duration::from_secs(4),
+            last_event: 12,
+        }
+    }
+
+    /// A task that started and ended after so many microseconds.
+    pub(crate) fn task(name: &str, state: TaskState, started: u64, finished: u64) -> Task {
+        Task {
+            name: name.into(),
+            state,
+            attempt: 1,
+            worker: "w-1".into(),
+            ready_at: Some(Timestamp(START)),
+            leased_at: Some(Timestamp(START)),
+            started_at: Some(Timestamp(START + started)),
+            finished_at: Some(Timestamp(START + finished)),
+            cause: String::new(),
+            cause_code: 0,
+            message: String::new(),
+            outputs: BTreeMap::new(),
+            dependencies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_run_is_one_object_with_stable_fields() {
+        assert_eq!(
+            serde_json::to_string(&RunJson::of(&run(), None)).unwrap(),
+            "{\"run\":\"00000000-0000-0000-0000-000000000001\",\"namespace\":\"default\",\
+             \"dag\":\"etl\",\"state\":\"failed\",\
+             \"submitted_at\":\"2026-01-01T00:00:00.000000Z\",\
+             \"finished_at\":\"2026-01-01T00:00:02.500000Z\",\
+             \"tasks\":{\"failed\":1,\"succeeded\":2},\"reason\":null,\"labels\":{},\
+             \"critical_path_seconds\":4.0,\"critical_path_done_seconds\":3.0,\"events\":12}"
+        );
+    }
+
+    #[test]
+    fn a_task_shows_its_outputs_as_json() {
+        let outputs = [("rows".to_owned(), "42".to_owned())].into();
+        let task = Task { outputs, ..task("a", TaskState::Succeeded, 0, 1_000_000) };
+        let value = serde_json::to_value(TaskJson::of(&task)).unwrap();
+        assert_eq!(value["outputs"]["rows"], 42);
+        assert_eq!((&value["seconds"], &value["cause"]), (&json!(1.0), &Value::Null));
+    }
+
+    #[test]
+    fn seconds_have_six_digits_at_most() {
+        for (micros, text) in [(1_810_547, "1.810547"), (400_000, "0.4"), (0, "0.0")] {
+            let value = json!(seconds(Duration::from_micros(micros)));
+            assert_eq!(value.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn runs_and_tasks_are_shown_as_tables() {
+        assert_eq!(
+            list(&[run()]),
+            "RUN                                   DAG  STATE   TASKS  SUBMITTED             TOOK\n\
+             00000000-0000-0000-0000-000000000001  etl  failed  3/3    2026-01-01 00:00:00Z  2.5s\n"
+        );
+        let failed = Task {
+            cause: "exit_code".into(),
+            cause_code: 3,
+            message: "see\nlog".into(),
+            ..task("load", TaskState::Failed, 0, 350_000)
+        };
+        assert_eq!(
+            tasks(&[failed]),
+            "TASK  STATE   ATTEMPT  WORKER  TOOK   WHY\n\
+             load  failed  1        w-1     350ms  exit code 3: see log\n"
+        );
+    }
+
+    #[test]
+    fn an_explanation_names_what_is_in_the_way_and_what_would_help() {
+        let blocker = Blocker { kind: "task".into(), name: "a".into(), detail: "running".into() };
+        let why = Explanation {
+            state: TaskState::Pending,
+            code: "dependencies".into(),
+            message: "waits for 1 dependency".into(),
+            blockers: vec![blocker],
+            remedy: "wait for it".into(),
+        };
+        let text = anstream::adapter::strip_str(&explanation("b", &why)).to_string();
+        assert_eq!(
+            text,
+            "b is pending: waits for 1 dependency\n  task a: running\nadvice: wait for it\n"
+        );
+        assert_eq!(explanation_json("r", "b", &why)["blockers"][0]["name"], "a");
+    }
+}

@@ -1,0 +1,10 @@
+//! The built command, seen from outside.
+
+#[path = "commands/cluster.rs"]
+mod cluster;
+#[path = "commands/files.rs"]
+mod files;
+#[path = "commands/runs.rs"]
+mod runs;
+#[path = "commands/support.rs"]
+mod support;

@@ -1,0 +1,120 @@
+//! A coordinator and a worker as processes, and the commands that speak to them.
+
+#![expect(clippy::unwrap_used, reason = "a command that cannot be run fails the test")]
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{World, example, objects};
+
+/// Both processes; they are ended with the test.
+struct Cluster {
+    world: World,
+    url: String,
+    processes: Vec<Child>,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let world = World::new();
+        let any = "127.0.0.1:0";
+        let args = ["coordinator", "--listen", any, "--health-listen", any, "--store", "memory"];
+        let mut command = world.command(&[&args[..], &["--output", "json"]].concat());
+        let mut coordinator = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(coordinator.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        let url = said["url"].as_str().unwrap().to_owned();
+        let args = ["worker", "--health-listen", any, "--name", "w1", "--coordinator", &url];
+        let worker = world.command(&args).stderr(Stdio::null()).spawn().unwrap();
+        Self { world, url, processes: vec![worker, coordinator] }
+    }
+
+    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        [args, &["--coordinator", &self.url]].concat()
+    }
+
+    fn object(&self, args: &[&str]) -> Value {
+        self.world.object(&self.args(args))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            drop(process.kill());
+            drop(process.wait());
+        }
+    }
+}
+
+#[test]
+fn a_cluster_runs_what_is_submitted_and_is_steered() {
+    let cluster = Cluster::start();
+    let wait = ["submit", &example("failure.yaml"), "--wait", "--idempotency-key", "k"];
+    let done = cluster.world.run(&cluster.args(&[&wait[..], &["--output", "json"]].concat()));
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    let summary = objects(&done.stdout).pop().unwrap();
+    assert_eq!(summary["failed"][0]["task"], "work");
+    assert_eq!(summary["failed"][0]["log_tail"], json!(["about to fail"]));
+    let run = summary["run"].as_str().unwrap();
+
+    let again = cluster.object(&["submit", &example("failure.yaml"), "--idempotency-key", "k"]);
+    assert_eq!((&again["run"], &again["is_repeated"]), (&json!(run), &json!(true)));
+    assert_eq!(cluster.object(&["get", run])["state"], "failed");
+    assert_eq!(cluster.object(&["list", "--state", "failed"])["run"], run);
+    let why = cluster.object(&["explain", run, "publish"]);
+    assert_eq!((&why["state"], &why["blockers"][0]["name"]), (&json!("skipped"), &json!("work")));
+    assert_eq!(cluster.object(&["retry", run, "--only", "prepare"])["run"], run);
+
+    assert_eq!(cluster.object(&["workers"])["worker"], "w1");
+    assert_eq!(cluster.object(&["workers", "cordon", "w1"])["is_cordoned"], true);
+    assert_eq!(cluster.object(&["workers", "uncordon", "w1"])["is_cordoned"], false);
+    let checks = objects(&cluster.world.ok(&cluster.args(&["doctor", "--output", "json"])));
+    let coordinator = checks.iter().find(|check| check["check"] == "coordinator").unwrap();
+    assert_eq!(coordinator["status"], "ok");
+}
+
+#[test]
+fn runs_are_paused_resumed_and_cancelled() {
+    let cluster = Cluster::start();
+    let file = cluster.world.file("long.yaml", "tasks:\n  a: { sleep: 1000s }\n");
+    let run = cluster.object(&["submit", &file])["run"].as_str().unwrap().to_owned();
+    assert_eq!(cluster.object(&["pause", &run])["state"], "paused");
+    assert_eq!(cluster.object(&["resume", &run])["state"], "active");
+    cluster.object(&["cancel", &run, "--reason", "enough"]);
+    let done = cluster.world.run(&cluster.args(&["watch", &run]));
+    assert_eq!(done.code, 4, "{}", done.stderr);
+    assert!(done.stdout.contains("enough"), "{}", done.stdout);
+    let unknown = "00000000-0000-0000-0000-000000000001";
+    assert_eq!(cluster.world.run(&cluster.args(&["get", unknown])).code, 3);
+}
+
+#[test]
+fn a_drained_worker_ends_by_itself() {
+    let mut cluster = Cluster::start();
+    // The worker is known once something has run on it.
+    let file = cluster.world.file("one.yaml", "tasks:\n  a: { noop: true }\n");
+    cluster.object(&["submit", &file, "--wait"]);
+    assert_eq!(cluster.object(&["workers", "drain", "w1"])["is_draining"], true);
+    assert_eq!(cluster.processes[0].wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_wrong_token_is_refused() {
+    let cluster = Cluster::start();
+    let mut command = cluster.world.command(&cluster.args(&["list"]));
+    let output = command.env("KAHN_TOKEN", "x".repeat(40)).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn a_coordinator_ends_in_good_order_when_asked() {
+    let mut cluster = Cluster::start();
+    let coordinator = cluster.processes.last_mut().unwrap();
+    let pid = coordinator.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(coordinator.wait().unwrap().code(), Some(0));
+}

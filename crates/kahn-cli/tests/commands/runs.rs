@@ -1,0 +1,166 @@
+//! `kahn run`, and looking at its runs afterwards without any service.
+
+#![expect(clippy::unwrap_used, reason = "a command that cannot be run fails the test")]
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{Done, World, example, objects};
+
+/// Starts a command and waits until it says a line on stderr.
+fn start_and_wait_for(world: &World, args: &[&str], line: &str) -> Child {
+    let mut command = world.command(args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut all = String::new();
+    loop {
+        let start = all.len();
+        assert_ne!(said.read_line(&mut all).unwrap(), 0, "it ended before `{line}`: {all}");
+        if all[start..].trim_end() == line {
+            // What it says from here on is of no interest, but must not block it.
+            std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+            return child;
+        }
+    }
+}
+
+#[test]
+fn a_run_ends_with_a_summary_and_can_be_looked_at_later() {
+    let world = World::new();
+    let summary = world.object(&["run", &example("hello.yaml"), "--param", "who=you"]);
+    assert_eq!((&summary["state"], &summary["dag"]), (&json!("succeeded"), &json!("hello")));
+    assert_eq!(summary["tasks"], json!({ "succeeded": 5, "skipped": 1 }));
+    assert_eq!(summary["failed"], json!([]));
+    let bound = summary["lower_bound_seconds"].as_f64().unwrap();
+    assert!(0.0 < bound && bound <= summary["makespan_seconds"].as_f64().unwrap(), "{summary}");
+
+    let run = summary["run"].as_str().unwrap();
+    let events = world.objects(&["events", run]);
+    let numbers: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=u64::try_from(events.len()).unwrap()).collect::<Vec<_>>());
+    assert_eq!(events.last().unwrap()["type"], "run_succeeded");
+    for event in &events {
+        let mut fields: Vec<&String> = event.as_object().unwrap().keys().collect();
+        fields.sort();
+        let expected =
+            ["attempt", "cause", "cause_code", "run", "seq", "task", "time", "type", "worker"];
+        assert_eq!(fields, expected);
+        assert_eq!(event["run"], run);
+    }
+    let found = world.object(&["get", run, "--tasks"]);
+    assert_eq!(found["task_list"].as_array().unwrap().len(), 6);
+    assert_eq!(world.ok(&["logs", run, "greet"]), "hello, you\n");
+    assert_eq!(world.object(&["list"])["run"], run);
+    assert!(world.ok(&["explain", run, "long"]).starts_with("long is skipped"));
+}
+
+#[test]
+fn a_failed_run_ends_with_one_and_the_last_words_of_its_task() {
+    let world = World::new();
+    let done = world.run(&["run", &example("failure.yaml")]);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(
+        done.stdout
+            .contains("failed      work: exit code 3 (attempt 1 on local)\n    | about to fail\n"),
+        "{}",
+        done.stdout
+    );
+    let lines: Vec<&str> = done.stderr.lines().collect();
+    assert!(lines.contains(&"started work"), "{}", done.stderr);
+    assert!(lines.iter().any(|line| line.starts_with("failed work after")), "{}", done.stderr);
+    assert!(!done.stderr.contains('\u{1b}') && !done.stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn tasks_cannot_steer_the_terminal_through_the_summary() {
+    let world = World::new();
+    let file =
+        world.file("rude.yaml", "tasks:\n  a: { run: 'printf \"\\033[2Jgone\\n\"; exit 1' }\n");
+    let done = world.run(&["run", &file]);
+    assert_eq!(done.code, 1);
+    assert!(done.stdout.contains("| ?[2Jgone"), "{:?}", done.stdout);
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_where_it_was() {
+    let world = World::new();
+    let file = world.file(
+        "two.yaml",
+        &format!(
+            "tasks:\n  first: {{ run: 'echo ran >> {dir}/first' }}\n  \
+             second: {{ needs: [first], run: 'test -e {dir}/go || exec sleep 1000' }}\n",
+            dir = world.path().display()
+        ),
+    );
+    let mut child = start_and_wait_for(&world, &["run", &file], "started second");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(world.object(&["list"])["state"], "active");
+
+    world.file("go", "");
+    let summary = world.object(&["run", "--resume"]);
+    assert_eq!(summary["state"], "succeeded");
+    let first = std::fs::read_to_string(world.path().join("first")).unwrap();
+    assert_eq!(first, "ran\n", "what had succeeded was run again");
+    let run = summary["run"].as_str().unwrap();
+    let has = |kind: &str| {
+        let is_it = |event: &Value| event["type"] == kind && event["task"] == "second";
+        world.objects(&["events", run]).iter().any(is_it)
+    };
+    assert!(has("task_succeeded"));
+    let again = world.run(&["run", "--resume"]);
+    assert_eq!(again.code, 2, "{}", again.stderr);
+    assert_eq!(world.object(&["run", "--resume", run])["state"], "succeeded");
+}
+
+#[test]
+fn an_interrupt_cancels_the_run() {
+    let world = World::new();
+    let file =
+        world.file("long.yaml", "tasks:\n  a: { sleep: 1000s }\n  b: { needs: [a], noop: true }\n");
+    let child = start_and_wait_for(&world, &["run", &file], "started a");
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let done = Done::from(child.wait_with_output().unwrap());
+    assert_eq!(done.code, 4, "{}", done.stdout);
+    assert!(done.stdout.contains("cancelled"), "{}", done.stdout);
+}
+
+#[test]
+fn a_run_in_memory_leaves_nothing_behind() {
+    let world = World::new();
+    let summary =
+        world.object(&["run", &example("diamond.json"), "--store", "memory", "--cpus", "1"]);
+    assert_eq!(summary["state"], "succeeded");
+    assert_eq!(std::fs::read_dir(world.path().join("data/run")).unwrap().count(), 0);
+}
+
+#[test]
+fn two_runs_at_one_time_do_not_disturb_each_other() {
+    let world = World::new();
+    let file = world.file("long.yaml", "tasks:\n  a: { sleep: 1000s }\n");
+    let mut child = start_and_wait_for(&world, &["run", &file], "started a");
+    assert_eq!(world.object(&["run", &example("diamond.json")])["state"], "succeeded");
+    let active = world.objects(&["list", "--state", "active"]);
+    let run = active[0]["run"].as_str().unwrap();
+    let busy = world.run(&["events", run]);
+    assert_eq!(busy.code, 3);
+    assert!(busy.stderr.contains("another `kahn run`"), "{}", busy.stderr);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_coordinator_that_is_not_there_is_told_with_advice() {
+    let world = World::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let done = world.run(&["list", "--coordinator", &url]);
+    assert_eq!(done.code, 3);
+    assert!(done.stderr.contains(&url) && done.stderr.contains("advice: "), "{}", done.stderr);
+    let done = world.run(&["list", "--coordinator", &url, "--output", "json"]);
+    assert_eq!(objects(&done.stderr)[0]["error"]["kind"], "refused");
+}

@@ -1,0 +1,301 @@
+//! The client, and all calls that are one question and one answer.
+
+use std::future::Future;
+use std::time::Duration;
+
+use kahn_model::{RunId, RunState, TaskState};
+use kahn_proto::api;
+use kahn_proto::api::runs_client::RunsClient;
+use kahn_proto::api::workers_client::WorkersClient;
+use kahn_proto::convert::state;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use crate::connection::{self, Bearer, MESSAGE_BYTES_IN_MAX, MESSAGE_BYTES_OUT_MAX, Options};
+use crate::convert;
+use crate::error::Error;
+use crate::logs::{LogQuery, Logs};
+use crate::retry::Patience;
+use crate::types::{Explanation, Page, RetryScope, Run, RunFilter, Task, TaskFilter, Worker};
+use crate::watch::Watch;
+
+pub(crate) type Transport = InterceptedService<Channel, Bearer>;
+
+/// A connection to a coordinator. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+    bearer: Bearer,
+    options: Options,
+}
+
+impl Client {
+    /// Connects to the coordinator at `url`, such as `http://127.0.0.1:7400`, once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`] when nothing answers there, [`Error::Refused`] for what is no
+    /// address or no token.
+    pub async fn connect(url: &str, token: Option<&str>) -> Result<Self, Error> {
+        let bearer = Bearer::new(token)?;
+        let channel = connection::connect(url).await?;
+        Ok(Self { channel, bearer, options: Options::default() })
+    }
+
+    /// Speaks over a channel that exists already, such as one within the process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for what is no token.
+    pub fn new(channel: Channel, token: Option<&str>) -> Result<Self, Error> {
+        Ok(Self { channel, bearer: Bearer::new(token)?, options: Options::default() })
+    }
+
+    /// The same with other deadlines.
+    #[must_use]
+    pub fn with_options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn runs(&self) -> RunsClient<Transport> {
+        RunsClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_IN_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_OUT_MAX)
+    }
+
+    fn workers(&self) -> WorkersClient<Transport> {
+        WorkersClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_IN_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_OUT_MAX)
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn get(&self, run: RunId) -> Result<Run, Error> {
+        let request = api::GetRequest { run: run.to_string() };
+        let ask = || async { self.runs().get(request.clone()).await };
+        convert::run(self.repeatedly("get", ask).await?)
+    }
+
+    /// Runs, the youngest first, a page at a time: `page` is [`Page::next`] of the page before, and
+    /// a page of `page_size` zero has the coordinator's own size.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn list(
+        &self,
+        filter: &RunFilter,
+        page_size: u32,
+        page: Option<&str>,
+    ) -> Result<Page<Run>, Error> {
+        let number = |state: &RunState| i32::from(state::run_state_number(*state));
+        let request = api::ListRequest {
+            namespace: filter.namespace.clone().unwrap_or_default(),
+            states: filter.states.iter().map(number).collect(),
+            labels: filter.labels.clone().into_iter().collect(),
+            page_size,
+            page: page.unwrap_or_default().to_owned(),
+            dag: filter.dag.clone().unwrap_or_default(),
+        };
+        let ask = || async { self.runs().list(request.clone()).await };
+        let answer = self.repeatedly("list", ask).await?;
+        let items = answer.runs.into_iter().map(convert::run).collect::<Result<_, _>>()?;
+        Ok(Page { items, next: next_page(answer.next_page) })
+    }
+
+    /// The tasks of a run, in the order of the file, a page at a time, as [`Client::list`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn list_tasks(
+        &self,
+        run: RunId,
+        filter: &TaskFilter,
+        page_size: u32,
+        page: Option<&str>,
+    ) -> Result<Page<Task>, Error> {
+        let number = |state: &TaskState| i32::from(state::task_state_number(*state));
+        let request = api::ListTasksRequest {
+            run: run.to_string(),
+            states: filter.states.iter().map(number).collect(),
+            names: filter.names.clone(),
+            page_size,
+            page: page.unwrap_or_default().to_owned(),
+        };
+        let ask = || async { self.runs().list_tasks(request.clone()).await };
+        let answer = self.repeatedly("list tasks", ask).await?;
+        let items = answer.tasks.into_iter().map(convert::task).collect::<Result<_, _>>()?;
+        Ok(Page { items, next: next_page(answer.next_page) })
+    }
+
+    /// Calls a run off; `reason` is for whoever asks later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<Run, Error> {
+        let request = api::CancelRequest { run: run.to_string(), reason: reason.to_owned() };
+        let ask = || async { self.runs().cancel(request.clone()).await };
+        convert::run(self.repeatedly("cancel", ask).await?)
+    }
+
+    /// Starts nothing new in a run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn pause(&self, run: RunId) -> Result<Run, Error> {
+        let request = api::PauseRequest { run: run.to_string() };
+        let ask = || async { self.runs().pause(request.clone()).await };
+        convert::run(self.repeatedly("pause", ask).await?)
+    }
+
+    /// Goes on with a paused run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn resume(&self, run: RunId) -> Result<Run, Error> {
+        let request = api::ResumeRequest { run: run.to_string() };
+        let ask = || async { self.runs().resume(request.clone()).await };
+        convert::run(self.repeatedly("resume", ask).await?)
+    }
+
+    /// Runs tasks of a finished run again. Asked once only: asked twice, it might do so twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn retry(&self, run: RunId, scope: &RetryScope) -> Result<Run, Error> {
+        let (scope, tasks) = match scope {
+            RetryScope::Failed => (api::retry_request::Scope::Failed, Vec::new()),
+            RetryScope::From(tasks) => (api::retry_request::Scope::From, tasks.clone()),
+            RetryScope::Only(tasks) => (api::retry_request::Scope::Only, tasks.clone()),
+        };
+        let request = api::RetryRequest { run: run.to_string(), scope: scope.into(), tasks };
+        let mut runs = self.runs();
+        let asked = runs.retry(request);
+        convert::run(within("retry", self.options.call_timeout, asked).await?.into_inner())
+    }
+
+    /// Why a task is where it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn explain(&self, run: RunId, task: &str) -> Result<Explanation, Error> {
+        let request = api::ExplainRequest { run: run.to_string(), task: task.to_owned() };
+        let ask = || async { self.runs().explain(request.clone()).await };
+        convert::explanation(self.repeatedly("explain", ask).await?)
+    }
+
+    /// What happened in a run after event number `after`, and what happens then, until it ends.
+    #[must_use]
+    pub fn watch(&self, run: RunId, after: u64) -> Watch {
+        Watch::events(self.clone(), run, after, false)
+    }
+
+    /// What happened in a run after event number `after`, up to now.
+    #[must_use]
+    pub fn history(&self, run: RunId, after: u64) -> Watch {
+        Watch::events(self.clone(), run, after, true)
+    }
+
+    /// How a run stands, a few times a second until it ends; without events.
+    #[must_use]
+    pub fn watch_summary(&self, run: RunId) -> Watch {
+        Watch::summary(self.clone(), run)
+    }
+
+    /// What an attempt of a task printed.
+    #[must_use]
+    pub fn logs(&self, query: LogQuery) -> Logs {
+        Logs::new(self.clone(), query)
+    }
+
+    /// All workers that the coordinator has seen.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn list_workers(&self) -> Result<Vec<Worker>, Error> {
+        let ask = || async { self.workers().list(api::ListWorkersRequest {}).await };
+        let answer = self.repeatedly("list workers", ask).await?;
+        Ok(answer.workers.into_iter().map(convert::worker).collect())
+    }
+
+    /// Gives a worker no new leases.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn cordon(&self, worker: &str) -> Result<Worker, Error> {
+        self.set_cordon(worker, false).await
+    }
+
+    /// Gives a cordoned worker leases again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn uncordon(&self, worker: &str) -> Result<Worker, Error> {
+        self.set_cordon(worker, true).await
+    }
+
+    async fn set_cordon(&self, worker: &str, is_lifted: bool) -> Result<Worker, Error> {
+        let request = api::CordonRequest { worker: worker.to_owned(), is_lifted };
+        let ask = || async { self.workers().cordon(request.clone()).await };
+        self.repeatedly("cordon", ask).await.map(convert::worker)
+    }
+
+    /// Lets a worker finish what it holds, and stop.
+    ///
+    /// # Errors
+    ///
+    /// As [`Error`] says.
+    pub async fn drain(&self, worker: &str) -> Result<Worker, Error> {
+        let request = api::DrainRequest { worker: worker.to_owned() };
+        let ask = || async { self.workers().drain(request.clone()).await };
+        self.repeatedly("drain", ask).await.map(convert::worker)
+    }
+
+    /// Asks, and asks again while the coordinator cannot be reached and patience lasts.
+    async fn repeatedly<T, F>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut patience = Patience::new(self.options.patience);
+        loop {
+            match within(what, self.options.call_timeout, ask()).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(error) => patience.pause(error).await?,
+            }
+        }
+    }
+}
+
+/// Waits for an answer, but not for ever.
+pub(crate) async fn within<T>(
+    what: &str,
+    deadline: Duration,
+    asked: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(deadline, asked).await {
+        Ok(answer) => answer.map_err(|status| Error::from_status(&status)),
+        Err(_) => Err(Error::late(what, deadline)),
+    }
+}
+
+fn next_page(page: String) -> Option<String> {
+    Some(page).filter(|page| !page.is_empty())
+}

@@ -1,0 +1,138 @@
+//! The connection to a coordinator: addresses, sizes, deadlines, keep-alive and the token.
+
+use std::fmt;
+use std::time::Duration;
+
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::error::{Error, Reason};
+
+/// Largest message that is taken, in bytes: a page of tasks with all their outputs.
+pub const MESSAGE_BYTES_IN_MAX: usize = 64 << 20;
+/// Largest message that is sent, in bytes.
+pub const MESSAGE_BYTES_OUT_MAX: usize = 4 << 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const WINDOW_BYTES: u32 = 4 << 20;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// A call, but for submitting.
+    pub call_timeout: Duration,
+    /// Submitting: the whole file has to arrive, be checked and become durable.
+    pub submit_timeout: Duration,
+    /// For how long a call that may be repeated is tried again while the coordinator cannot be
+    /// reached.
+    pub patience: Duration,
+    /// For how long [`crate::Watch`] and [`crate::Logs`] bear that the coordinator cannot be
+    /// reached.
+    pub stream_patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            call_timeout: Duration::from_secs(30),
+            submit_timeout: Duration::from_secs(300),
+            patience: Duration::from_secs(10),
+            stream_patience: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Opens a connection.
+pub(crate) async fn connect(url: &str) -> Result<Channel, Error> {
+    let refuse = |why: &str| {
+        let example = "write for example `http://127.0.0.1:7400`";
+        Error::refused(Reason::BadRequest, format!("coordinator address `{url}` {why}; {example}"))
+    };
+    if url.starts_with("https://") {
+        return Err(refuse("asks for TLS, which this version does not speak"));
+    }
+    if !url.starts_with("http://") {
+        return Err(refuse("does not begin with `http://`"));
+    }
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| refuse("is not a URL"))?;
+    let endpoint = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
+    endpoint.connect().await.map_err(|error| match Error::from_transport(&error) {
+        Error::Unreachable { message } => Error::unreachable(format!("{url}: {message}")),
+        other => other,
+    })
+}
+
+/// Shows the token with each call.
+#[derive(Clone)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    pub(crate) fn new(token: Option<&str>) -> Result<Self, Error> {
+        let header = token.map(|token| {
+            let header: Result<MetadataValue<Ascii>, _> = format!("Bearer {token}").parse();
+            header.map(|mut header| {
+                header.set_sensitive(true);
+                header
+            })
+        });
+        let malformed =
+            |_| Error::refused(Reason::BadRequest, "the token holds characters that no token has");
+        Ok(Self(header.transpose().map_err(malformed)?))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(header) = &self.0 {
+            request.metadata_mut().insert("authorization", header.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Bearer(********)" } else { "Bearer(none)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_that_cannot_work_are_refused_with_an_example() {
+        for url in ["127.0.0.1:7400", "https://host:7400", "http://a b", ""] {
+            let error = connect(url).await.unwrap_err();
+            assert!(error.refusal().is_some(), "{url}: {error}");
+            assert!(error.to_string().contains("http://127.0.0.1:7400"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_unreachable_and_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let error = connect(&url).await.unwrap_err();
+        assert!(error.is_unreachable() && error.to_string().contains(&url), "{error}");
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let bearer = Bearer::new(Some("hunter2")).unwrap();
+        assert!(!format!("{bearer:?}").contains("hunter2"));
+        assert!(Bearer::new(Some("line\nfeed")).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! From messages to the types of this crate. What a newer coordinator may add is let through;
+//! what no coordinator may send is an error.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kahn_model::{RunId, Timestamp};
+use kahn_proto::api;
+use kahn_proto::convert::state;
+
+use crate::error::Error;
+use crate::types::{Blocker, Event, Explanation, Run, Task, Worker};
+
+pub(crate) fn run_id(text: &str) -> Result<RunId, Error> {
+    text.parse().map_err(|_| Error::bug(format!("the coordinator sent the run id `{text}`")))
+}
+
+/// Zero stands for a time that has not come.
+fn time(micros: u64) -> Option<Timestamp> {
+    (micros > 0).then_some(Timestamp(micros))
+}
+
+pub(crate) fn run(run: api::Run) -> Result<Run, Error> {
+    let mut tasks = BTreeMap::new();
+    let counts: BTreeMap<i32, u32> = run.tasks.into_iter().collect();
+    for (number, count) in counts {
+        if count > 0 {
+            tasks.insert(state::task_state("Run.tasks", number)?, count);
+        }
+    }
+    Ok(Run {
+        id: run_id(&run.run)?,
+        namespace: run.namespace,
+        dag: run.dag,
+        state: state::run_state("Run.state", run.state)?,
+        submitted_at: Timestamp(run.submitted_at),
+        finished_at: time(run.finished_at),
+        tasks,
+        reason: run.reason,
+        labels: run.labels.into_iter().collect(),
+        critical_path_done: Duration::from_micros(run.critical_path_done),
+        critical_path: Duration::from_micros(run.critical_path),
+        last_event: run.events,
+    })
+}
+
+pub(crate) fn task(task: api::Task) -> Result<Task, Error> {
+    Ok(Task {
+        state: state::task_state("Task.state", task.state)?,
+        name: task.name,
+        attempt: task.attempt,
+        worker: task.worker,
+        ready_at: time(task.ready_at),
+        leased_at: time(task.leased_at),
+        started_at: time(task.started_at),
+        finished_at: time(task.finished_at),
+        cause: task.cause,
+        cause_code: task.cause_code,
+        message: task.message,
+        outputs: task.outputs.into_iter().collect(),
+        dependencies: task.dependencies,
+    })
+}
+
+pub(crate) fn event(run: RunId, event: api::Event) -> Event {
+    Event {
+        seq: event.seq,
+        at: Timestamp(event.time),
+        kind: event.r#type,
+        run,
+        task: event.task,
+        attempt: event.attempt,
+        worker: event.worker,
+        cause: event.cause,
+        cause_code: event.cause_code,
+    }
+}
+
+pub(crate) fn explanation(answer: api::ExplainResponse) -> Result<Explanation, Error> {
+    let blocker = |blocker: api::Blocker| Blocker {
+        kind: blocker.kind,
+        name: blocker.name,
+        detail: blocker.detail,
+    };
+    Ok(Explanation {
+        state: state::task_state("ExplainResponse.state", answer.state)?,
+        code: answer.code,
+        message: answer.message,
+        blockers: answer.blockers.into_iter().map(blocker).collect(),
+        remedy: answer.remedy,
+    })
+}
+
+pub(crate) fn worker(worker: api::Worker) -> Worker {
+    Worker {
+        name: worker.worker,
+        status: worker.status,
+        is_cordoned: worker.is_cordoned,
+        is_draining: worker.is_draining,
+        capacity: worker.capacity,
+        used: worker.used,
+        labels: worker.labels.into_iter().collect(),
+        executors: worker.executors,
+        leases: worker.leases,
+        leases_ahead: worker.leases_ahead,
+        heard_at: time(worker.heard_at),
+    }
+}

@@ -1,0 +1,46 @@
+//! The Rust client of a coordinator: submit DAGs, watch and steer their runs, look at workers.
+//!
+//! Speaks gRPC, and hands out values of the model, never messages. Calls that may be made twice are
+//! made again while the coordinator cannot be reached, for as long as [`Options::patience`] says;
+//! [`Watch`] and [`Logs`] go on where a lost connection left them.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), kahn_client::Error> {
+//! use kahn_client::{Client, Submission};
+//!
+//! let client = Client::connect("http://127.0.0.1:7400", None).await?;
+//! let submitted = client.submit(&Submission::new("tasks: {hello: {run: echo hello}}")).await?;
+//! let mut watch = client.watch(submitted.run, 0);
+//! while let Some(update) = watch.next().await? {
+//!     for event in update.events {
+//!         // One after the other, from 1, without gaps.
+//!         assert_eq!(event.run, submitted.run);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod submit;
+
+mod logs;
+mod watch;
+
+mod types;
+
+mod connection;
+mod convert;
+mod error;
+mod random;
+mod retry;
+
+pub use client::Client;
+pub use connection::{MESSAGE_BYTES_IN_MAX, MESSAGE_BYTES_OUT_MAX, Options};
+pub use error::{Error, Reason, Refusal};
+pub use logs::{LogPiece, LogQuery, Logs};
+pub use submit::{DOCUMENT_PIECE_BYTES, Submission, Submitted};
+pub use types::{
+    Blocker, Event, Explanation, Page, RetryScope, Run, RunFilter, Task, TaskFilter, Worker,
+};
+pub use watch::{Update, Watch};

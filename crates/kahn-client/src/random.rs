@@ -1,0 +1,35 @@
+//! Chance: for waits that must not coincide and keys that must never.
+
+use std::time::Duration;
+
+/// Between half of `ceiling` and the whole; the whole when the system has no randomness.
+pub(crate) fn jittered(ceiling: Duration) -> Duration {
+    let share = getrandom::u32().map_or(1.0, |bits| f64::from(bits) / f64::from(u32::MAX));
+    ceiling / 2 + (ceiling / 2).mul_f64(share)
+}
+
+/// A key that nobody else has: a UUID that begins with the time, so that what is made of keys can
+/// be told apart by age.
+pub(crate) fn key() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_between_half_and_whole() {
+        let ceiling = Duration::from_secs(1);
+        for _ in 0..100 {
+            let drawn = jittered(ceiling);
+            assert!(ceiling / 2 <= drawn && drawn <= ceiling, "{drawn:?}");
+        }
+    }
+
+    #[test]
+    fn keys_differ_and_grow_with_time() {
+        let (one, other) = (key(), key());
+        assert!(one < other, "{one} {other}");
+    }
+}
