@@ -1,0 +1,222 @@
+//! The oracles: they see everything, touch nothing, and object.
+//!
+//! They watch three things: the log as it becomes safe (the *ledger*), what executors really did
+//! (the *journal*, kept by the fake executors and by nobody else), and what left the coordinators.
+//!
+//! | invariant | where it is checked |
+//! |---|---|
+//! | I1 no lost submission | [`Oracle::at_rest`]: every acknowledged run is there; the ledger never changes |
+//! | I2 exactly-once record | `ledger`: a task that has ended moves only when it is retried; `journal`: one execution per attempt number |
+//! | I3 no lost result | [`Oracle::at_rest`]: every acknowledged report is in the ledger with the same outcome |
+//! | I4 dependency order | `journal`: when an attempt starts, what it needs is in the ledger |
+//! | I5 terminates | the world: after the faults, every run ends within a bound |
+//! | I6 idempotent submit | `ledger`: one submission per run; the world: a conflicting one is refused |
+//! | I7 cancel sticks | `ledger`: no grant and no success after a cancellation |
+//! | I8 monotone reads | `exits`: no read goes back, and none shows what is not in the ledger |
+//! | I9 one writer | `ledger`: terms form contiguous blocks |
+//! | I10 the log is a chain | `ledger`: sequence and hashes; the world: recovered state equals the ledger's |
+//! | I11 token uniqueness | `ledger` |
+//! | I12 stale never wins | `ledger`: a recorded outcome is what the executor of that very lease gave |
+//! | I13 resources | `journal`: what runs on a worker fits; the world: the core's own audit |
+//! | I14 no early loss | `ledger`: silence before a loss; `journal`: no second execution beside a live one |
+//! | I15 containment | `ledger`: losses of a task stay within its crash limit |
+//! | I16 bounded | the world: what waits in an outbox |
+//! | I17 durable before told | `exits`: grants, acknowledgements and answers rest on the ledger |
+
+mod exits;
+mod journal;
+mod ledger;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kahn_core::log::{Head, Term};
+use kahn_core::{Core, Settings};
+use kahn_model::{AttemptId, BootId, RunId, TaskIx, Timestamp, Token, WorkerId};
+use kahn_worker_core::Outcome;
+
+pub(crate) use journal::Start;
+
+use crate::report::Violation;
+
+/// How a lease ended, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Its worker reported this.
+    Reported(Outcome),
+    /// It was given back.
+    Returned,
+    /// Its worker was given up, or it did not start in time.
+    GivenUp,
+}
+
+#[derive(Debug)]
+struct Granted {
+    attempt: AttemptId,
+    worker: WorkerId,
+    boot: BootId,
+    at: Timestamp,
+    ending: Option<Ending>,
+}
+
+/// One execution.
+#[derive(Debug)]
+struct Execution {
+    worker: WorkerId,
+    boot: BootId,
+    resources: kahn_model::Resources,
+    outcome: Option<Outcome>,
+    /// It is dead: ended, or gone with its worker.
+    is_over: bool,
+}
+
+#[derive(Debug)]
+struct Reign {
+    term: Term,
+    began_at: Timestamp,
+    /// The core's time then.
+    origin: Timestamp,
+    /// When anything arrived from each worker.
+    heard: BTreeMap<WorkerId, Vec<Timestamp>>,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    head: Head,
+    term: Option<Term>,
+    past_terms: BTreeSet<(u64, u64)>,
+    heads: Vec<Head>,
+}
+
+/// Sees everything and objects.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    now: Timestamp,
+    lease_ttl: Duration,
+    ledgers: Vec<Ledger>,
+    /// The state that the ledgers describe.
+    shadow: Core,
+    granted: BTreeMap<Token, Granted>,
+    executions: BTreeMap<Token, Execution>,
+    by_attempt: BTreeMap<AttemptId, Token>,
+    by_task: BTreeMap<(RunId, TaskIx), Vec<Token>>,
+    /// Tasks that ended, and whether well.
+    ended: BTreeMap<(RunId, TaskIx), bool>,
+    losses: BTreeMap<(RunId, TaskIx), u32>,
+    reigns: BTreeMap<u64, Reign>,
+    /// Starts of workers that are over.
+    dead: BTreeSet<(WorkerId, BootId)>,
+    /// Workers that stood still for long: they could not stop anything in time.
+    stood_still: BTreeMap<WorkerId, Timestamp>,
+    submitted: BTreeSet<RunId>,
+    acknowledged: BTreeMap<Token, Outcome>,
+    seen: BTreeMap<(usize, RunId), usize>,
+    violation: Option<Violation>,
+}
+
+impl Oracle {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let partitions = usize::from(settings.partitions);
+        Self {
+            now: Timestamp::ZERO,
+            lease_ttl: settings.lease_ttl,
+            ledgers: (0..partitions).map(|_| Ledger::default()).collect(),
+            shadow: Core::new(settings),
+            granted: BTreeMap::new(),
+            executions: BTreeMap::new(),
+            by_attempt: BTreeMap::new(),
+            by_task: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            losses: BTreeMap::new(),
+            reigns: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            stood_still: BTreeMap::new(),
+            submitted: BTreeSet::new(),
+            acknowledged: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            violation: None,
+        }
+    }
+
+    /// The state that is safe in the log.
+    pub(crate) fn shadow(&self) -> &Core {
+        &self.shadow
+    }
+
+    /// How many entries of a partition are safe.
+    pub(crate) fn n_entries(&self, partition: usize) -> usize {
+        self.ledgers[partition].heads.len()
+    }
+
+    pub(crate) fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    /// Objects; the first objection counts.
+    pub(crate) fn object(&mut self, invariant: &'static str, message: impl Into<String>) {
+        if self.violation.is_none() {
+            let message = message.into();
+            self.violation = Some(Violation { invariant, at: self.now, message });
+        }
+    }
+
+    pub(crate) fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// A coordinator has begun a term.
+    pub(crate) fn began(&mut self, term: Term, origin: Timestamp) {
+        let reign = Reign { term, began_at: self.now, origin, heard: BTreeMap::new() };
+        self.reigns.insert(term.nonce, reign);
+    }
+
+    /// Something from a worker has arrived at the coordinator of a term.
+    pub(crate) fn heard(&mut self, nonce: u64, worker: &WorkerId) {
+        let now = self.now;
+        if let Some(reign) = self.reigns.get_mut(&nonce) {
+            reign.heard.entry(worker.clone()).or_default().push(now);
+        }
+    }
+
+    /// A start of a worker is over, and everything that ran there.
+    pub(crate) fn died(&mut self, worker: &WorkerId, boot: BootId) {
+        self.dead.insert((worker.clone(), boot));
+        for execution in self.executions.values_mut() {
+            if execution.boot == boot && execution.worker == *worker {
+                execution.is_over = true;
+            }
+        }
+    }
+
+    pub(crate) fn stands_still(&mut self, worker: &WorkerId, until: Timestamp) {
+        self.stood_still.insert(worker.clone(), until);
+    }
+
+    /// Everything that can be said only when nothing is under way any more.
+    pub(crate) fn at_rest(&mut self) {
+        for run in self.submitted.clone() {
+            if self.shadow.state().run(run).is_none() {
+                self.object("I1", format!("run {run} was acknowledged and is gone"));
+            }
+        }
+        for (token, outcome) in self.acknowledged.clone() {
+            match self.granted.get(&token).map(|granted| &granted.ending) {
+                Some(Some(Ending::Reported(recorded))) if *recorded != outcome => {
+                    self.object("I3", format!("{token}: {outcome:?} was recorded otherwise"));
+                }
+                Some(Some(Ending::Returned) | None) | None => {
+                    self.object("I3", format!("{token}: an acknowledged outcome is not recorded"));
+                }
+                Some(Some(_)) => {}
+            }
+        }
+        let n_leases = self.shadow.state().n_leases();
+        if n_leases > 0 {
+            self.object("I13", format!("{n_leases} leases are left when all has ended"));
+        }
+        let findings = self.shadow.audit();
+        if let Some(finding) = findings.first() {
+            self.object("I13", finding.clone());
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What leaves the coordinators: it must rest on the ledger.
+
+use kahn_core::{Command, Refusal};
+use kahn_model::{AttemptId, RunId, Token};
+use kahn_worker_core::Outcome;
+
+use super::Oracle;
+use crate::driver::View;
+
+impl Oracle {
+    /// A command is about to be carried out.
+    pub(crate) fn command_leaves(&mut self, command: &Command) {
+        match command {
+            Command::Grant { grant, .. } if !self.granted.contains_key(&grant.token) => {
+                self.object("I17", format!("{} is sent and not recorded", grant.token));
+            }
+            Command::Acknowledge { attempt, token, .. } => self.acknowledgement(*attempt, *token),
+            _ => {}
+        }
+    }
+
+    fn acknowledgement(&mut self, attempt: AttemptId, token: Token) {
+        if self.current(attempt.run, attempt.task) == Some(token) {
+            self.object("I17", format!("{token} is acknowledged and still in force"));
+        }
+    }
+
+    /// A worker has been told that its report is recorded.
+    pub(crate) fn report_acknowledged(&mut self, token: Token, outcome: &Outcome) {
+        self.acknowledged.insert(token, outcome.clone());
+    }
+
+    /// A submission is acknowledged.
+    pub(crate) fn submission_answered(&mut self, run: RunId, answer: &Result<(), Refusal>) {
+        match answer {
+            Ok(()) if self.shadow.state().run(run).is_none() => {
+                self.object("I17", format!("run {run} is acknowledged and not recorded"));
+            }
+            Ok(()) => {
+                self.submitted.insert(run);
+            }
+            Err(refusal) => self.object("I6", format!("run {run} is refused: {refusal}")),
+        }
+    }
+
+    /// A cancellation is acknowledged.
+    pub(crate) fn cancellation_answered(&mut self, run: RunId, answer: &Result<(), Refusal>) {
+        let is_called_off = self
+            .shadow
+            .state()
+            .run(run)
+            .is_some_and(|run| run.cancelled.is_some() || run.state.is_terminal());
+        if answer.is_ok() && !is_called_off {
+            self.object("I17", format!("run {run} is said to be cancelled and is not"));
+        }
+    }
+
+    /// A client sees a run.
+    pub(crate) fn view_leaves(&mut self, view: &View) {
+        let state = self.shadow.state();
+        let n = state.run(view.run).map(|run| (run.history.len(), run.state));
+        let is_there = n.is_some_and(|(n, state)| {
+            view.n_records < n || (view.n_records == n && view.state == state)
+        });
+        if !is_there {
+            self.object("I8", format!("{view:?} is shown, {n:?} is recorded"));
+        }
+    }
+
+    /// A view has reached a client.
+    pub(crate) fn view_seen(&mut self, client: usize, view: &View) {
+        let seen = self.seen.entry((client, view.run)).or_default();
+        if view.n_records < *seen {
+            let message = format!("client {client} saw {seen} records, now {}", view.n_records);
+            self.object("I8", message);
+            return;
+        }
+        *seen = view.n_records;
+    }
+}

@@ -1,0 +1,217 @@
+//! A model of the store: for each partition a fence, a chained log, checkpoints and the owner's
+//! time-limited hold, judged by the very comparisons of the real scripts, on a server that may
+//! lose its latest writes.
+//!
+//! Two kinds of server: one whose writes are safe when a replica has them, and which answers only
+//! then, so that a failover loses nothing that was answered; and one that answers at once and may
+//! lose the tail of its log in a crash, which the living owner mends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kahn_core::Snapshot;
+use kahn_core::log::{Append, Head, Reply, Term};
+use kahn_model::Timestamp;
+
+use crate::driver::{OWNER_TTL, Payload};
+use crate::mutation::Mutation;
+
+/// For how long a server without replicas may still lose what it has answered.
+const UNSAFE_SPAN: Duration = Duration::from_secs(2);
+
+/// One entry of a log.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) prev: Head,
+    pub(crate) next: Head,
+    pub(crate) term: Term,
+    pub(crate) payload: Payload,
+}
+
+/// Where a shelf stood after one operation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    op: u64,
+    at: Timestamp,
+    term: Option<Term>,
+    epoch: u64,
+    len: usize,
+    n_checkpoints: usize,
+}
+
+/// Everything of one partition.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    now: Mark,
+    /// What no crash can undo.
+    safe: Mark,
+    /// The operations after that.
+    unsafe_marks: VecDeque<Mark>,
+    log: Vec<Entry>,
+    checkpoints: Vec<(Head, Arc<Snapshot>)>,
+    lease: Option<(u64, Timestamp)>,
+    last_op: u64,
+}
+
+impl Shelf {
+    pub(crate) fn head(&self) -> Head {
+        self.log.last().map_or(Head::GENESIS, |entry| entry.next)
+    }
+
+    /// The entries that no crash can undo.
+    pub(crate) fn safe_entries(&self) -> &[Entry] {
+        &self.log[..self.safe.len]
+    }
+
+    /// All entries.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.log
+    }
+
+    /// The number of the latest operation: a reply about anything up to it may leave when it is
+    /// safe.
+    pub(crate) fn last_op(&self) -> u64 {
+        self.now.op
+    }
+
+    pub(crate) fn safe_op(&self) -> u64 {
+        self.safe.op
+    }
+
+    /// The one comparison that settles order, repetition and fencing.
+    pub(crate) fn append(
+        &mut self,
+        now: Timestamp,
+        term: Term,
+        append: &Append<Payload>,
+        mutation: Option<Mutation>,
+    ) -> Reply {
+        if self.now.term != Some(term) && mutation != Some(Mutation::NoFenceCheck) {
+            return Reply::Fenced;
+        }
+        let head = self.head();
+        if head != append.prev && mutation != Some(Mutation::NoSequenceCheck) {
+            return if head == append.next { Reply::Duplicate } else { Reply::Behind(head) };
+        }
+        let (prev, next) = (append.prev, append.next);
+        self.log.push(Entry { prev, next, term, payload: Arc::clone(&append.payload) });
+        self.now.len = self.log.len();
+        self.operated(now);
+        Reply::Applied
+    }
+
+    /// Begins a term, unless another owner renewed in time and is not to be deposed.
+    pub(crate) fn acquire(&mut self, now: Timestamp, nonce: u64, steal: bool) -> Option<(Term, Head)> {
+        let is_held = self.lease.is_some_and(|(holder, until)| holder != nonce && now < until);
+        if is_held && !steal {
+            return None;
+        }
+        self.lease = Some((nonce, now + OWNER_TTL));
+        self.now.epoch += 1;
+        let term = Term { epoch: self.now.epoch, nonce };
+        self.now.term = Some(term);
+        self.operated(now);
+        Some((term, self.head()))
+    }
+
+    /// Stays the owner for another while; `None` when another term is in force.
+    pub(crate) fn renew(
+        &mut self,
+        now: Timestamp,
+        term: Term,
+        mutation: Option<Mutation>,
+    ) -> Option<Head> {
+        if self.now.term != Some(term) && mutation != Some(Mutation::NoFenceCheck) {
+            return None;
+        }
+        self.lease = Some((term.nonce, now + OWNER_TTL));
+        Some(self.head())
+    }
+
+    /// Sets a checkpoint; says whether it did.
+    pub(crate) fn checkpoint(
+        &mut self,
+        now: Timestamp,
+        term: Term,
+        seq: u64,
+        picture: Arc<Snapshot>,
+    ) -> bool {
+        let head = self.log.iter().map(|entry| entry.next).find(|head| head.seq == seq);
+        let (Some(head), true) = (head, self.now.term == Some(term)) else { return false };
+        self.checkpoints.push((head, picture));
+        self.now.n_checkpoints = self.checkpoints.len();
+        self.operated(now);
+        true
+    }
+
+    /// The latest checkpoint, and the entries after it.
+    pub(crate) fn load(&self) -> (Head, Option<Arc<Snapshot>>, Vec<Payload>) {
+        let latest = self.checkpoints.last();
+        let from = latest.map_or(0, |(head, _)| head.seq);
+        let tail = self.log.iter().filter(|entry| from < entry.next.seq);
+        let entries = tail.map(|entry| Arc::clone(&entry.payload)).collect();
+        (self.head(), latest.map(|(_, picture)| Arc::clone(picture)), entries)
+    }
+
+    /// The term in force.
+    pub(crate) fn term(&self) -> Option<Term> {
+        self.now.term
+    }
+
+    /// Who holds the partition, by nonce.
+    pub(crate) fn holder(&self) -> Option<u64> {
+        self.lease.map(|(nonce, _)| nonce)
+    }
+
+    /// A replica has everything up to `op`.
+    pub(crate) fn replicated(&mut self, op: u64) {
+        while self.unsafe_marks.front().is_some_and(|mark| mark.op <= op) {
+            self.safe = self.unsafe_marks.pop_front().expect("invariant: there is a front");
+        }
+    }
+
+    /// The replica takes over; what it does not have is gone.
+    pub(crate) fn fail_over(&mut self) -> usize {
+        self.return_to(self.safe)
+    }
+
+    /// A server without replicas comes back without its last `n` writes; what was written in an
+    /// earlier term was written long ago.
+    pub(crate) fn lose_tail(&mut self, now: Timestamp, n: usize) -> usize {
+        self.flush_old(now);
+        let keep = self.unsafe_marks.len().saturating_sub(n);
+        let target = match keep.checked_sub(1) {
+            Some(at) => self.unsafe_marks[at],
+            None => self.safe,
+        };
+        if target.term != self.now.term {
+            return 0;
+        }
+        self.unsafe_marks.truncate(keep);
+        self.return_to(target)
+    }
+
+    /// On a server without replicas: everything but the latest writes is on its disk.
+    fn flush_old(&mut self, now: Timestamp) {
+        while self.unsafe_marks.front().is_some_and(|mark| mark.at + UNSAFE_SPAN <= now) {
+            self.safe = self.unsafe_marks.pop_front().expect("invariant: there is a front");
+        }
+    }
+
+    fn return_to(&mut self, mark: Mark) -> usize {
+        let n_lost = self.log.len() - mark.len;
+        self.log.truncate(mark.len);
+        self.checkpoints.truncate(mark.n_checkpoints);
+        self.unsafe_marks.retain(|later| later.op <= mark.op);
+        self.now = mark;
+        n_lost
+    }
+
+    fn operated(&mut self, at: Timestamp) {
+        self.last_op += 1;
+        self.now.at = at;
+        self.now.op = self.last_op;
+        self.unsafe_marks.push_back(self.now);
+    }
+}

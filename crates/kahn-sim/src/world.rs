@@ -1,0 +1,394 @@
+//! The whole cluster in one thread, under virtual time: coordinators, workers, clients, a network
+//! and a store, with one queue of what happens next and one source of chance.
+
+mod clients;
+mod coordinators;
+mod faults;
+mod network;
+mod storage;
+mod workers;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use kahn_core::{Core, RunSnapshot, Settings};
+use kahn_model::{BootId, Partition, Timestamp, Token};
+
+use crate::digest::Digest;
+use crate::driver::RequestId;
+use crate::mutation::Mutation;
+use crate::oracle::Oracle;
+use crate::queue::{Queue, ms};
+use crate::report::Report;
+use crate::workload::chance;
+use clients::{Client, Goal, Reply};
+use coordinators::Coordinator;
+use faults::Faults;
+use network::{StreamId, Streams};
+use storage::{AskId, Storage};
+use workers::WorkerProcess;
+
+/// After the faults, everything must end within this time.
+const QUIESCE_MAX: Duration = Duration::from_secs(900);
+/// What may wait in an outbox at one time.
+const WAITING_MAX: usize = 20_000;
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// A deliberate bug.
+    pub mutation: Option<Mutation>,
+    /// Whether to keep every happening as a line of text.
+    pub is_traced: bool,
+}
+
+/// Something that happens.
+#[derive(Debug)]
+enum Happening {
+    DeliverUp(StreamId),
+    DeliverDown(StreamId),
+    BrokenAtWorker(StreamId),
+    BrokenAtCoordinator(StreamId),
+    Turn { coordinator: usize, reign: u64 },
+    Renew { coordinator: usize, reign: u64 },
+    Campaign { coordinator: usize, incarnation: u64 },
+    WaitOver { coordinator: usize, reign: u64, partition: usize },
+    Evaluated { coordinator: usize, reign: u64, event: Box<kahn_core::Event> },
+    StoreAsked(Box<storage::Request>),
+    StoreAnswered { ask: AskId, answer: Box<storage::Answer> },
+    StoreTimedOut(AskId),
+    StoreReplicated { partition: usize, op: u64 },
+    WorkerTimer { worker: usize, boot: BootId },
+    WorkerFlush { worker: usize, boot: BootId },
+    WorkerConnect { worker: usize, boot: BootId },
+    WorkerWatch { worker: usize, stream: StreamId },
+    AttemptBegins { worker: usize, boot: BootId, token: Token },
+    AttemptEnds { worker: usize, boot: BootId, token: Token, is_stop: bool },
+    WorkerStarts(usize),
+    CoordinatorStarts(usize),
+    ClientActs(usize),
+    ClientGivesUp { client: usize, request: RequestId },
+    RequestArrives { coordinator: usize, client: usize, request: RequestId, goal: Goal },
+    ReplyArrives { client: usize, request: RequestId, reply: Reply },
+    Fault,
+    Heal,
+}
+
+/// A simulated cluster.
+#[derive(Debug)]
+pub(crate) struct World {
+    now: Timestamp,
+    rng: Rng,
+    queue: Queue<Happening>,
+    settings: Settings,
+    streams: Streams,
+    storage: Storage,
+    coordinators: Vec<Coordinator>,
+    workers: Vec<WorkerProcess>,
+    clients: Vec<Client>,
+    requests: BTreeMap<RequestId, (usize, Goal)>,
+    faults: Faults,
+    oracle: Oracle,
+    digest: Digest,
+    report: Report,
+    options: Options,
+    next_reign: u64,
+    next_boot: u64,
+    next_request: u64,
+}
+
+/// Simulates one seed to its end.
+#[must_use]
+pub fn run(options: &Options) -> Report {
+    World::new(*options).run()
+}
+
+impl World {
+    fn new(options: Options) -> Self {
+        let mut rng = Rng::with_seed(options.seed);
+        let partitions = if chance(&mut rng, 70) { 1 } else { rng.u16(2..=3) };
+        let mut settings = Settings { partitions, ..Settings::default() };
+        if chance(&mut rng, 10) {
+            settings.grants_per_pass = rng.usize(1..=3);
+        }
+        if chance(&mut rng, 20) {
+            settings.prefetch_span = ms(2000);
+        }
+        let mut world = Self {
+            now: Timestamp(1_000_000),
+            queue: Queue::default(),
+            streams: Streams::default(),
+            storage: Storage::new(usize::from(partitions), &mut rng),
+            coordinators: Vec::new(),
+            workers: Vec::new(),
+            clients: Vec::new(),
+            requests: BTreeMap::new(),
+            faults: Faults::new(&mut rng),
+            oracle: Oracle::new(settings.clone()),
+            digest: Digest::new(options.seed),
+            report: Report::default(),
+            settings,
+            options,
+            next_reign: 0,
+            next_boot: 0,
+            next_request: 0,
+            rng,
+        };
+        world.populate();
+        world
+    }
+
+    fn populate(&mut self) {
+        let n_coordinators = if chance(&mut self.rng, 40) { 1 } else { 2 };
+        for ix in 0..n_coordinators {
+            self.coordinators.push(Coordinator::down());
+            self.queue.plan(self.now, Happening::CoordinatorStarts(ix));
+        }
+        for ix in 0..self.rng.usize(1..=4) {
+            let worker = WorkerProcess::new(ix, &mut self.rng);
+            self.workers.push(worker);
+            self.queue.plan(self.now + ms(1), Happening::WorkerStarts(ix));
+        }
+        for ix in 0..self.rng.usize(1..=3) {
+            let client = Client::new(ix, self.workers.len(), &mut self.rng);
+            self.clients.push(client);
+            self.queue.plan(self.now + ms(2), Happening::ClientActs(ix));
+        }
+        self.plan_faults();
+    }
+
+    fn run(mut self) -> Report {
+        let limit = self.faults.heal_at + QUIESCE_MAX;
+        while self.oracle.violation().is_none() && !self.is_at_rest() {
+            let Some((at, happening)) = self.queue.pop() else {
+                self.oracle.object("I5", "nothing happens any more");
+                break;
+            };
+            self.now = at;
+            self.oracle.set_now(at);
+            if at > limit {
+                let why = self.why_not_at_rest();
+                self.oracle.object("I5", why);
+                break;
+            }
+            self.report.n_events += 1;
+            self.note(&happening);
+            self.happen(happening);
+        }
+        if self.oracle.violation().is_none() {
+            self.check_at_rest();
+        }
+        self.finish()
+    }
+
+    fn finish(mut self) -> Report {
+        self.report.elapsed = Duration::from_micros(self.now.0);
+        self.report.violation = self.oracle.violation().cloned();
+        self.report.digest = self.digest.value();
+        self.report
+    }
+
+    /// Feeds the digest and the trace.
+    fn note(&mut self, happening: &Happening) {
+        self.digest.add(self.now.0);
+        self.digest.add(self.rng.get_seed());
+        if self.options.is_traced {
+            self.trace(&format!("{happening:?}"));
+        }
+    }
+
+    fn trace(&mut self, line: &str) {
+        if self.options.is_traced {
+            let seconds = Duration::from_micros(self.now.0).as_secs_f64();
+            let mut line = format!("{seconds:>12.6} {line}");
+            let mut end = line.len().min(2000);
+            while !line.is_char_boundary(end) {
+                end -= 1;
+            }
+            line.truncate(end);
+            self.report.trace.push(line);
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        if let Some(until) = self.standstill(&happening) {
+            self.queue.plan(until, happening);
+            return;
+        }
+        match happening {
+            Happening::DeliverUp(stream) => self.deliver_up(stream),
+            Happening::DeliverDown(stream) => self.deliver_down(stream),
+            Happening::BrokenAtWorker(stream) => self.broken_at_worker(stream),
+            Happening::BrokenAtCoordinator(stream) => self.broken_at_coordinator(stream),
+            Happening::Turn { coordinator, reign } => self.on_turn(coordinator, reign),
+            Happening::Renew { coordinator, reign } => self.on_renew_due(coordinator, reign),
+            Happening::Campaign { coordinator, incarnation } => {
+                self.campaign(coordinator, incarnation);
+            }
+            Happening::WaitOver { coordinator, reign, partition } => {
+                self.on_wait_over(coordinator, reign, partition);
+            }
+            Happening::Evaluated { coordinator, reign, event } => {
+                self.on_evaluated(coordinator, reign, *event);
+            }
+            Happening::StoreAsked(request) => self.on_store_asked(*request),
+            Happening::StoreAnswered { ask, answer } => self.on_store_answered(ask, *answer),
+            Happening::StoreTimedOut(ask) => self.on_store_timed_out(ask),
+            Happening::StoreReplicated { partition, op } => self.on_replicated(partition, op),
+            Happening::WorkerTimer { worker, boot } => self.on_worker_timer(worker, boot),
+            Happening::WorkerFlush { worker, boot } => self.on_worker_flush(worker, boot),
+            Happening::WorkerConnect { worker, boot } => self.on_worker_connect(worker, boot),
+            Happening::WorkerWatch { worker, stream } => self.on_worker_watch(worker, stream),
+            Happening::AttemptBegins { worker, boot, token } => {
+                self.on_attempt_begins(worker, boot, token);
+            }
+            Happening::AttemptEnds { worker, boot, token, is_stop } => {
+                self.on_attempt_ends(worker, boot, token, is_stop);
+            }
+            Happening::WorkerStarts(worker) => self.start_worker(worker),
+            Happening::CoordinatorStarts(coordinator) => self.start_coordinator(coordinator),
+            Happening::ClientActs(client) => self.on_client_acts(client),
+            Happening::ClientGivesUp { client, request } => self.on_client_gives_up(client, request),
+            Happening::RequestArrives { coordinator, client, request, goal } => {
+                self.on_request(coordinator, client, request, goal);
+            }
+            Happening::ReplyArrives { client, request, reply } => {
+                self.on_reply(client, request, reply);
+            }
+            Happening::Fault => self.on_fault(),
+            Happening::Heal => self.heal(),
+        }
+    }
+
+    /// Until when whoever this happens to stands still.
+    fn standstill(&self, happening: &Happening) -> Option<Timestamp> {
+        let until = match happening {
+            Happening::DeliverUp(stream) | Happening::BrokenAtCoordinator(stream) => {
+                self.coordinators[self.streams.get(*stream)?.coordinator].paused_until
+            }
+            Happening::DeliverDown(stream) | Happening::BrokenAtWorker(stream) => {
+                self.workers[self.streams.get(*stream)?.worker].paused_until
+            }
+            Happening::Turn { coordinator, .. }
+            | Happening::Renew { coordinator, .. }
+            | Happening::Campaign { coordinator, .. }
+            | Happening::WaitOver { coordinator, .. }
+            | Happening::Evaluated { coordinator, .. }
+            | Happening::RequestArrives { coordinator, .. } => {
+                self.coordinators[*coordinator].paused_until
+            }
+            Happening::StoreAnswered { ask, .. } | Happening::StoreTimedOut(ask) => {
+                self.coordinators[self.storage.asker(*ask)?].paused_until
+            }
+            Happening::WorkerTimer { worker, .. }
+            | Happening::WorkerFlush { worker, .. }
+            | Happening::WorkerConnect { worker, .. }
+            | Happening::WorkerWatch { worker, .. }
+            | Happening::AttemptBegins { worker, .. }
+            | Happening::AttemptEnds { worker, .. } => self.workers[*worker].paused_until,
+            _ => return None,
+        };
+        (until > self.now).then_some(until)
+    }
+
+    /// Whether everything was done, and everybody knows.
+    fn is_at_rest(&self) -> bool {
+        self.now > self.faults.heal_at
+            && self.clients.iter().all(Client::is_done)
+            && self.oracle.shadow().state().runs().all(|run| run.state.is_terminal())
+            && self.workers.iter().all(WorkerProcess::is_at_rest)
+            && self.storage.is_settled(&self.oracle)
+            && self.leader().is_some_and(|leader| self.coordinators[leader].is_idle())
+    }
+
+    fn why_not_at_rest(&self) -> String {
+        let shadow = self.oracle.shadow();
+        for run in shadow.state().runs().filter(|run| !run.state.is_terminal()) {
+            let open = run.dag.tasks().find(|task| !run.cell(*task).state.is_terminal());
+            let leader = self.leader().and_then(|leader| self.coordinators[leader].core());
+            let why = open.and_then(|task| leader?.explain(run.id(), task));
+            return format!("run {} is {}: {open:?} {why:?}", run.id(), run.state);
+        }
+        let clients: Vec<_> = self.clients.iter().filter_map(Client::pending).collect();
+        format!(
+            "all runs have ended, but clients {clients:?}, leader {:?}, workers {:?}",
+            self.leader(),
+            self.workers.iter().map(WorkerProcess::is_at_rest).collect::<Vec<_>>(),
+        )
+    }
+
+    fn check_at_rest(&mut self) {
+        self.oracle.at_rest();
+        let Some(leader) = self.leader() else { return };
+        for partition in 0..usize::from(self.settings.partitions) {
+            self.compare_with_ledger(leader, partition);
+            let n_entries = self.storage.shelf(partition).entries().len();
+            if n_entries != self.oracle.n_entries(partition) {
+                self.oracle.object("I10", "the log is not what was safe");
+            }
+        }
+        let findings = self.coordinators[leader].core().map(Core::audit);
+        if let Some(finding) = findings.and_then(|findings| findings.into_iter().next()) {
+            self.oracle.object("I13", finding);
+        }
+    }
+
+    /// What an idle coordinator holds in memory is what its log describes.
+    fn compare_with_ledger(&mut self, leader: usize, partition: usize) {
+        let Some(core) = self.coordinators[leader].core() else { return };
+        let memory = picture(core, partition);
+        self.compare(memory, partition);
+    }
+
+    /// What was made of the log is what the log describes.
+    fn compare(&mut self, memory: Vec<RunSnapshot>, partition: usize) {
+        let ledger = picture(self.oracle.shadow(), partition);
+        if memory.len() != ledger.len() {
+            self.oracle.object("I10", "memory and log know of different runs");
+        }
+        for (ours, theirs) in memory.iter().zip(&ledger) {
+            if ours != theirs {
+                let message = difference(ours, theirs);
+                self.oracle.object("I10", message);
+            }
+        }
+    }
+}
+
+/// The runs of a partition.
+fn picture(core: &Core, partition: usize) -> Vec<RunSnapshot> {
+    let at = Partition(u16::try_from(partition).expect("invariant: few partitions"));
+    core.state().snapshot(at).runs.into_iter().map(with_ranks).collect()
+}
+
+/// A picture with the order of the ready tasks in place of the numbers that give it.
+fn with_ranks(mut run: RunSnapshot) -> RunSnapshot {
+    let mut ages: Vec<u32> = run.cells.iter().map(|cell| cell.age).filter(|age| *age > 0).collect();
+    ages.sort_unstable();
+    for cell in run.cells.iter_mut().filter(|cell| cell.age > 0) {
+        let rank = ages.partition_point(|age| *age < cell.age);
+        cell.age = u32::try_from(rank + 1).expect("invariant: few tasks");
+    }
+    run
+}
+
+/// The first part in which two pictures differ, for the report.
+fn difference(ours: &RunSnapshot, theirs: &RunSnapshot) -> String {
+    let run = ours.submission.run;
+    let what = if ours.cells != theirs.cells {
+        let at = ours.cells.iter().zip(&theirs.cells).position(|(a, b)| a != b).unwrap_or(0);
+        format!("t{at}: {:?} and {:?}", ours.cells[at], theirs.cells[at])
+    } else if ours.history != theirs.history {
+        let at = ours.history.iter().zip(&theirs.history).position(|(a, b)| a != b);
+        let pair = at.map(|at| (ours.history[at], theirs.history[at]));
+        format!("histories of {} and {}: {pair:?}", ours.history.len(), theirs.history.len())
+    } else if ours.leases != theirs.leases {
+        format!("leases {:?} and {:?}", ours.leases, theirs.leases)
+    } else {
+        format!("{ours:?} and {theirs:?}")
+    };
+    format!("run {run}: memory and log differ: {what}")
+}

@@ -1,0 +1,591 @@
+//! Coordinator processes: they stand by, campaign, load, reign and fall.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kahn_core::log::Reply as LogReply;
+use kahn_core::{Attachment, Command, Core, Event, Held, ReportKind, SessionId, WorkerReport};
+use kahn_model::{ActionKind, Cause, CauseKind, Failure, RunId, Timestamp, Token};
+use kahn_worker_core::{Inventory, Report};
+
+use super::network::{Down, StreamId, Up};
+use super::storage::{Answer, Ask, Purpose};
+use super::{Happening, WAITING_MAX, World, picture};
+use crate::driver::{End, Input, Loaded, Next, Output, RENEW_EVERY, Reign, recover};
+use crate::mutation::Mutation;
+use crate::queue::us;
+use crate::workload::{chance, span};
+
+/// Time between two checkpoints: longer than what a single store may lose, so that memory freed up
+/// to the checkpoint before the last is never needed again.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(2500);
+
+/// What a coordinator process is about.
+#[derive(Debug)]
+enum Phase {
+    Standby,
+    /// Takes one partition after the other; the first decides who leads.
+    Campaigning { nonce: u64, loaded: Vec<Loaded>, n_acquired: usize },
+    Leading(Box<Reign>),
+}
+
+/// One coordinator process.
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    pub(crate) incarnation: u64,
+    pub(crate) is_up: bool,
+    pub(crate) paused_until: Timestamp,
+    /// Which campaign or reign; answers to earlier ones are not listened to.
+    pub(crate) reign: u64,
+    phase: Phase,
+    nonce: u64,
+    /// How far its wall clock is from the truth.
+    wall_error: i64,
+    inbox: VecDeque<Input>,
+    turn_at: Option<Timestamp>,
+    /// Streams that were accepted, greeted or not.
+    streams: BTreeSet<StreamId>,
+    /// The latest of each worker: what comes on an earlier one is no sign of life.
+    latest: BTreeMap<usize, StreamId>,
+    /// Partitions whose next append waits.
+    waiting: BTreeSet<usize>,
+    /// When each partition's last checkpoint was asked for, and where it stands.
+    checkpoints: Vec<(Timestamp, u64)>,
+}
+
+impl Coordinator {
+    pub(crate) fn down() -> Self {
+        Self {
+            incarnation: 0,
+            is_up: false,
+            paused_until: Timestamp::ZERO,
+            reign: 0,
+            phase: Phase::Standby,
+            nonce: 0,
+            wall_error: 0,
+            inbox: VecDeque::new(),
+            turn_at: None,
+            streams: BTreeSet::new(),
+            latest: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            checkpoints: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_incarnation(&self, incarnation: u64) -> bool {
+        self.is_up && self.incarnation == incarnation
+    }
+
+    pub(crate) fn is_leading(&self) -> bool {
+        self.is_up && matches!(self.phase, Phase::Leading(_))
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.reign_ref().is_some_and(Reign::is_idle)
+    }
+
+    pub(crate) fn core(&self) -> Option<&Core> {
+        self.reign_ref().map(Reign::core)
+    }
+
+    fn reign_ref(&self) -> Option<&Reign> {
+        match &self.phase {
+            Phase::Leading(reign) => Some(reign),
+            Phase::Standby | Phase::Campaigning { .. } => None,
+        }
+    }
+
+    fn reign_mut(&mut self) -> Option<&mut Reign> {
+        match &mut self.phase {
+            Phase::Leading(reign) => Some(reign),
+            Phase::Standby | Phase::Campaigning { .. } => None,
+        }
+    }
+}
+
+impl World {
+    /// The coordinator that rules, or the one of several that believe so which began last.
+    pub(super) fn leader(&self) -> Option<usize> {
+        (0..self.coordinators.len())
+            .filter(|ix| self.coordinators[*ix].is_leading())
+            .max_by_key(|ix| self.coordinators[*ix].reign)
+    }
+
+    pub(super) fn is_leading_as(&self, nonce: u64) -> bool {
+        self.coordinators.iter().any(|one| one.is_leading() && one.nonce == nonce)
+    }
+
+    pub(super) fn start_coordinator(&mut self, ix: usize) {
+        if self.coordinators[ix].is_up {
+            return;
+        }
+        let incarnation = self.coordinators[ix].incarnation + 1;
+        let hour = 3_600_000_000;
+        let wall_error = if chance(&mut self.rng, 50) { 0 } else { self.rng.i64(-hour..=hour) };
+        self.coordinators[ix] =
+            Coordinator { incarnation, is_up: true, wall_error, ..Coordinator::down() };
+        self.plan_campaign(ix);
+    }
+
+    /// The process is gone, with all it knew. What it has sent may still arrive.
+    pub(super) fn crash_coordinator(&mut self, ix: usize) {
+        self.leave_reign(ix, true);
+        self.forget_asks(ix);
+        self.coordinators[ix].is_up = false;
+        self.coordinators[ix].paused_until = Timestamp::ZERO;
+    }
+
+    fn plan_campaign(&mut self, coordinator: usize) {
+        let at = self.now + span(&mut self.rng, 1, 400);
+        let incarnation = self.coordinators[coordinator].incarnation;
+        self.queue.plan(at, Happening::Campaign { coordinator, incarnation });
+    }
+
+    pub(super) fn campaign(&mut self, ix: usize, incarnation: u64) {
+        let is_free = matches!(self.coordinators[ix].phase, Phase::Standby);
+        if !self.coordinators[ix].is_incarnation(incarnation) || !is_free {
+            return;
+        }
+        self.next_reign += 1;
+        let nonce = self.rng.u64(1..);
+        let coordinator = &mut self.coordinators[ix];
+        coordinator.reign = self.next_reign;
+        coordinator.nonce = nonce;
+        coordinator.phase = Phase::Campaigning { nonce, loaded: Vec::new(), n_acquired: 0 };
+        let steal = self.knows_owner_is_gone(ix);
+        let purpose = Purpose::Acquire { sent_at: self.now };
+        self.ask(ix, 0, Ask::Acquire { nonce, steal }, purpose);
+    }
+
+    /// A process that is gone refuses connections, so that nobody need wait for its hold to end.
+    fn knows_owner_is_gone(&mut self, asker: usize) -> bool {
+        let Some(holder) = self.storage.shelf(0).holder() else { return false };
+        let lives = |c: &Coordinator| c.is_up && c.nonce == holder;
+        let is_gone = !self.coordinators.iter().any(lives);
+        is_gone && asker < self.coordinators.len() && chance(&mut self.rng, 50)
+    }
+
+    pub(super) fn on_answer(
+        &mut self,
+        ix: usize,
+        partition: usize,
+        purpose: Purpose,
+        answer: Answer,
+    ) {
+        match (purpose, answer) {
+            (Purpose::Append { send }, answer) => {
+                let reply = match answer {
+                    Answer::Append(reply) => reply,
+                    Answer::Refused => LogReply::Refused,
+                    _ => LogReply::Unknown,
+                };
+                self.on_append_reply(ix, partition, send, reply);
+            }
+            (Purpose::Renew { probe, sent_at }, Answer::Renewed(Some(head))) => {
+                let Some(reign) = self.coordinators[ix].reign_mut() else { return };
+                let next = reign.on_renewed(partition, sent_at, probe, head);
+                self.after_verdict(ix, partition, next);
+                self.plan_turn(ix, self.now);
+            }
+            (Purpose::Renew { .. }, Answer::Renewed(None)) => self.depose(ix, End::Fenced),
+            (Purpose::Renew { .. }, _) => {}
+            (Purpose::Acquire { sent_at }, Answer::Acquired(Some((term, head)))) => {
+                let ask = Ask::Load { term, head, asked_at: sent_at };
+                self.ask(ix, partition, ask, Purpose::Load);
+            }
+            (Purpose::Load, Answer::Loaded(loaded)) => self.on_loaded(ix, *loaded),
+            (Purpose::Acquire { .. } | Purpose::Load, _) => {
+                self.coordinators[ix].phase = Phase::Standby;
+                self.plan_campaign(ix);
+            }
+            (Purpose::Checkpoint { seq }, Answer::Checkpointed(true)) => {
+                if let Some(reign) = self.coordinators[ix].reign_mut() {
+                    reign.on_checkpointed(partition, seq);
+                }
+            }
+            (Purpose::Checkpoint { .. }, _) => {}
+        }
+    }
+
+    fn on_loaded(&mut self, ix: usize, one: Loaded) {
+        let n_partitions = self.storage.n_shelves();
+        let Phase::Campaigning { nonce, loaded, n_acquired } = &mut self.coordinators[ix].phase
+        else {
+            return;
+        };
+        loaded.push(one);
+        *n_acquired += 1;
+        let (nonce, next) = (*nonce, *n_acquired);
+        if next < n_partitions {
+            let purpose = Purpose::Acquire { sent_at: self.now };
+            self.ask(ix, next, Ask::Acquire { nonce, steal: true }, purpose);
+            return;
+        }
+        let loaded = std::mem::take(loaded);
+        self.begin_reign(ix, &loaded);
+    }
+
+    fn begin_reign(&mut self, ix: usize, loaded: &[Loaded]) {
+        let wall = self.now.0 + 7_200_000_000;
+        let wall = Timestamp(wall.saturating_add_signed(self.coordinators[ix].wall_error));
+        let is_stale = self.options.mutation == Some(Mutation::NoFreshLease);
+        let reign = Reign::begin(self.settings.clone(), loaded, wall, self.now, is_stale);
+        self.oracle.began(reign.term(0), reign.time_at(self.now));
+        self.report.n_terms += 1;
+        let coordinator = &mut self.coordinators[ix];
+        coordinator.phase = Phase::Leading(Box::new(reign));
+        coordinator.inbox.clear();
+        coordinator.waiting.clear();
+        coordinator.turn_at = None;
+        coordinator.checkpoints = loaded.iter().map(|one| (self.now, one.head.seq)).collect();
+        let reign = coordinator.reign;
+        self.check_recovery(loaded);
+        self.plan_turn(ix, self.now);
+        self.queue.plan(self.now, Happening::Renew { coordinator: ix, reign });
+    }
+
+    /// What a new term starts from is what was safe when it was loaded, to the last bit.
+    fn check_recovery(&mut self, loaded: &[Loaded]) {
+        let is_current = loaded.iter().enumerate().all(|(partition, one)| {
+            usize::try_from(one.head.seq) == Ok(self.oracle.n_entries(partition))
+        });
+        if !is_current || !chance(&mut self.rng, 50) {
+            return;
+        }
+        let core = recover(self.settings.clone(), loaded);
+        for partition in 0..loaded.len() {
+            self.compare(picture(&core, partition), partition);
+        }
+    }
+
+    pub(super) fn on_renew_due(&mut self, ix: usize, reign: u64) {
+        if self.coordinators[ix].reign != reign || !self.coordinators[ix].is_leading() {
+            return;
+        }
+        for partition in 0..self.storage.n_shelves() {
+            let Some(rule) = self.coordinators[ix].reign_ref() else { return };
+            let (term, probe) = (rule.term(partition), rule.probe(partition));
+            let purpose = Purpose::Renew { probe, sent_at: self.now };
+            self.ask(ix, partition, Ask::Renew { term }, purpose);
+        }
+        self.queue.plan(self.now + RENEW_EVERY, Happening::Renew { coordinator: ix, reign });
+    }
+
+    pub(super) fn plan_turn(&mut self, ix: usize, at: Timestamp) {
+        let coordinator = &mut self.coordinators[ix];
+        if coordinator.turn_at.is_some_and(|planned| planned <= at) {
+            return;
+        }
+        coordinator.turn_at = Some(at);
+        let reign = coordinator.reign;
+        self.queue.plan(at, Happening::Turn { coordinator: ix, reign });
+    }
+
+    pub(super) fn on_turn(&mut self, ix: usize, reign: u64) {
+        let (now, mutation) = (self.now, self.options.mutation);
+        let coordinator = &mut self.coordinators[ix];
+        if coordinator.reign != reign || coordinator.turn_at.is_none_or(|at| at > now) {
+            return;
+        }
+        coordinator.turn_at = None;
+        let inputs = std::mem::take(&mut coordinator.inbox);
+        let Some(rule) = coordinator.reign_mut() else { return };
+        rule.turn(now, inputs);
+        if mutation == Some(Mutation::ActBeforeCommit) {
+            rule.believe_all_durable();
+        }
+        if rule.n_waiting() > WAITING_MAX {
+            self.oracle.object("I16", "the outbox grows without bound");
+        }
+        self.release(ix);
+        self.send_appends(ix);
+        let Some(rule) = self.coordinators[ix].reign_ref() else { return };
+        if chance(&mut self.rng, 6) {
+            let findings = rule.core().audit();
+            if let Some(finding) = findings.first() {
+                self.oracle.object("I13", finding.clone());
+            }
+        }
+        // While it is not sure, the next renewal brings the next turn.
+        if let (Some(at), true) = (rule.next_turn(now), rule.is_sure(now)) {
+            self.plan_turn(ix, at);
+        }
+    }
+
+    fn release(&mut self, ix: usize) {
+        let Some(rule) = self.coordinators[ix].reign_mut() else { return };
+        for output in rule.release(self.now) {
+            self.carry_out(ix, output);
+        }
+    }
+
+    fn send_appends(&mut self, ix: usize) {
+        for partition in 0..self.storage.n_shelves() {
+            while !self.coordinators[ix].waiting.contains(&partition) {
+                let Some(rule) = self.coordinators[ix].reign_mut() else { return };
+                let Some(append) = rule.next_send(partition) else { break };
+                let (term, send) = (rule.term(partition), append.send);
+                self.ask(ix, partition, Ask::Append { term, append }, Purpose::Append { send });
+            }
+        }
+    }
+
+    pub(super) fn on_wait_over(&mut self, ix: usize, reign: u64, partition: usize) {
+        if self.coordinators[ix].reign == reign {
+            self.coordinators[ix].waiting.remove(&partition);
+            self.send_appends(ix);
+        }
+    }
+
+    fn on_append_reply(&mut self, ix: usize, partition: usize, send: u64, reply: LogReply) {
+        let Some(rule) = self.coordinators[ix].reign_mut() else { return };
+        let next = rule.on_append_reply(partition, send, reply);
+        self.after_verdict(ix, partition, next);
+    }
+
+    fn after_verdict(&mut self, ix: usize, partition: usize, next: Result<Next, End>) {
+        match next {
+            Ok(Next::Now) => {
+                self.release(ix);
+                self.send_appends(ix);
+                self.checkpoint_now_and_then(ix, partition);
+            }
+            Ok(Next::AfterWait) => {
+                self.coordinators[ix].waiting.insert(partition);
+                let reign = self.coordinators[ix].reign;
+                let at = self.now + span(&mut self.rng, 5, 100);
+                let coordinator = ix;
+                self.queue.plan(at, Happening::WaitOver { coordinator, reign, partition });
+            }
+            Err(end) => self.depose(ix, end),
+        }
+    }
+
+    fn checkpoint_now_and_then(&mut self, ix: usize, partition: usize) {
+        let coordinator = &self.coordinators[ix];
+        let (last_at, last_seq) = coordinator.checkpoints[partition];
+        if self.now < last_at + CHECKPOINT_EVERY {
+            return;
+        }
+        let Some(rule) = coordinator.reign_ref() else { return };
+        let (term, Some((seq, picture))) = (rule.term(partition), rule.picture(partition)) else {
+            return;
+        };
+        if seq == last_seq {
+            return;
+        }
+        self.coordinators[ix].checkpoints[partition] = (self.now, seq);
+        let is_owner = self.storage.shelf(partition).term() == Some(term);
+        if is_owner {
+            self.compare_with_ledger(ix, partition);
+        }
+        let ask = Ask::Checkpoint { term, seq, picture: Arc::new(picture) };
+        self.ask(ix, partition, ask, Purpose::Checkpoint { seq });
+    }
+
+    /// The reign is over: all it knew is dropped, and its streams are closed.
+    fn depose(&mut self, ix: usize, end: End) {
+        if let End::Diverged(head) = end {
+            self.oracle.object("I10", format!("the log at {head} is not that of its owner"));
+        }
+        self.trace(&format!("coordinator {ix} is deposed: {end:?}"));
+        self.leave_reign(ix, false);
+        self.plan_campaign(ix);
+    }
+
+    fn leave_reign(&mut self, ix: usize, is_crash: bool) {
+        self.next_reign += 1;
+        let coordinator = &mut self.coordinators[ix];
+        coordinator.reign = self.next_reign;
+        coordinator.phase = Phase::Standby;
+        coordinator.nonce = 0;
+        coordinator.inbox.clear();
+        coordinator.turn_at = None;
+        for stream in std::mem::take(&mut coordinator.streams) {
+            if is_crash {
+                self.lose_coordinator_end(stream);
+            } else {
+                self.close_at_coordinator(stream);
+            }
+        }
+    }
+
+    /// Something arrives from a worker.
+    pub(super) fn on_up(&mut self, id: StreamId, message: Up) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let (ix, worker) = (stream.coordinator, stream.worker);
+        if !self.coordinators[ix].is_leading() {
+            self.close_at_coordinator(id);
+            return;
+        }
+        let nonce = self.coordinators[ix].nonce;
+        if matches!(message, Up::Hello(..)) {
+            self.coordinators[ix].streams.insert(id);
+            self.coordinators[ix].latest.insert(worker, id);
+        }
+        let is_latest = self.coordinators[ix].latest.get(&worker) == Some(&id);
+        let is_sign_of_life = !matches!(message, Up::End);
+        if is_sign_of_life && is_latest && self.coordinators[ix].streams.contains(&id) {
+            self.oracle.heard(nonce, &self.workers[worker].id);
+        }
+        let session = SessionId(id.0);
+        match message {
+            Up::Hello(boot, inventory) => {
+                let attachment = self.attachment(ix, session, worker, boot, *inventory);
+                self.receive(ix, Input::Event(Event::WorkerAttached(Box::new(attachment))));
+            }
+            Up::Reports(reports) => {
+                for report in reports {
+                    let report = Box::new(self.worker_report(ix, worker, report));
+                    self.receive(ix, Input::Event(Event::Reported { session, report }));
+                }
+            }
+            Up::Heartbeat(number) => self.receive(ix, Input::Heartbeat(session, number)),
+            Up::Draining => self.receive(ix, Input::Event(Event::DrainStarted { session })),
+            Up::End => self.broken_at_coordinator(id),
+        }
+    }
+
+    pub(super) fn coordinator_lost_stream(&mut self, ix: usize, id: StreamId) {
+        if self.coordinators[ix].streams.remove(&id) {
+            let session = SessionId(id.0);
+            self.receive(ix, Input::Event(Event::WorkerDetached { session }));
+        }
+    }
+
+    /// Puts something into the inbox; the turn comes when the loop is free.
+    pub(super) fn receive(&mut self, ix: usize, input: Input) {
+        self.coordinators[ix].inbox.push_back(input);
+        let busy = us(self.rng.u64(0..=200));
+        self.plan_turn(ix, self.now + busy);
+    }
+
+    fn attachment(
+        &mut self,
+        ix: usize,
+        session: SessionId,
+        worker: usize,
+        boot: kahn_model::BootId,
+        inventory: Inventory,
+    ) -> Attachment {
+        let held = inventory.held.iter().map(|held| Held {
+            attempt: held.attempt,
+            token: held.token,
+            is_started: held.is_started,
+        });
+        let held = held.collect();
+        let unacknowledged = inventory
+            .unacknowledged
+            .into_iter()
+            .map(|report| self.worker_report(ix, worker, report))
+            .collect();
+        let process = &self.workers[worker];
+        Attachment {
+            session,
+            worker: process.id.clone(),
+            boot,
+            capacity: process.capacity.clone(),
+            leases_max: process.leases_max,
+            labels: process.labels.clone(),
+            executors: ActionKind::ALL.to_vec(),
+            held,
+            unacknowledged,
+        }
+    }
+
+    fn worker_report(&self, ix: usize, worker: usize, report: Report) -> WorkerReport {
+        let Report { attempt, token, kind } = report;
+        let kind = match kind {
+            kahn_worker_core::ReportKind::Started => ReportKind::Started,
+            kahn_worker_core::ReportKind::Returned => ReportKind::Returned,
+            kahn_worker_core::ReportKind::Finished { outcome, usage } => {
+                ReportKind::Finished { outcome, usage }
+            }
+        };
+        let token = match self.options.mutation {
+            Some(Mutation::NoTokenCheck) => self.token_in_force(ix, worker, attempt, token),
+            _ => token,
+        };
+        WorkerReport { attempt, token, kind }
+    }
+
+    /// For a deliberate bug: the token that the coordinator would take from this worker.
+    fn token_in_force(
+        &self,
+        ix: usize,
+        worker: usize,
+        attempt: kahn_model::AttemptId,
+        token: Token,
+    ) -> Token {
+        let found = || {
+            let state = self.coordinators[ix].core()?.state();
+            let lease = state.lease_of(state.run(attempt.run)?, attempt.task)?;
+            (lease.boot == self.workers[worker].boot).then_some(lease.token)
+        };
+        found().unwrap_or(token)
+    }
+
+    fn carry_out(&mut self, ix: usize, output: Output) {
+        match output {
+            Output::Command(command) => self.carry_out_command(ix, command),
+            Output::HeartbeatNoted(session, number) => {
+                self.send_to_worker(ix, session, Down::HeartbeatNoted(number));
+            }
+            Output::Answer(request, answer) => self.answer_request(ix, request, answer),
+            Output::View(request, view) => self.show(ix, request, view),
+        }
+    }
+
+    fn carry_out_command(&mut self, ix: usize, command: Command) {
+        self.oracle.command_leaves(&command);
+        match command {
+            Command::Grant { session, grant } => {
+                self.send_to_worker(ix, session, Down::Lease(grant));
+            }
+            Command::Stop { session, token, reason, .. } => {
+                self.send_to_worker(ix, session, Down::Stop(token, reason));
+            }
+            Command::Recall { session, token, .. } => {
+                self.send_to_worker(ix, session, Down::Recall(token));
+            }
+            Command::Acknowledge { session, token, .. } => {
+                self.send_to_worker(ix, session, Down::Acknowledge(token));
+            }
+            Command::Welcome { session } => self.send_to_worker(ix, session, Down::Welcome),
+            Command::Drain { session } => self.send_to_worker(ix, session, Down::Drain),
+            Command::Disconnect { session } => {
+                if self.coordinators[ix].streams.remove(&StreamId(session.0)) {
+                    self.close_at_coordinator(StreamId(session.0));
+                }
+            }
+            Command::Evaluate { run, task } => self.evaluate(ix, run, task),
+            Command::Notify { .. } => {}
+        }
+    }
+
+    fn send_to_worker(&mut self, ix: usize, session: SessionId, message: Down) {
+        let id = StreamId(session.0);
+        if self.coordinators[ix].streams.contains(&id) {
+            self.send_down(id, message);
+        }
+    }
+
+    fn evaluate(&mut self, ix: usize, run: RunId, task: kahn_model::TaskIx) {
+        let outcome = match self.rng.u32(..10) {
+            0 => Err(Failure::of(CauseKind::Condition)),
+            1 => Err(Failure::new(Cause::of(CauseKind::Expression), "no such output")),
+            _ => Ok(None),
+        };
+        let event = Box::new(Event::Evaluated { run, task, outcome });
+        let reign = self.coordinators[ix].reign;
+        let at = self.now + span(&mut self.rng, 0, 5);
+        self.queue.plan(at, Happening::Evaluated { coordinator: ix, reign, event });
+    }
+
+    pub(super) fn on_evaluated(&mut self, ix: usize, reign: u64, event: Event) {
+        if self.coordinators[ix].reign == reign && self.coordinators[ix].is_leading() {
+            self.receive(ix, Input::Event(event));
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What goes wrong, and when it stops going wrong.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use kahn_model::Timestamp;
+
+use super::network::Node;
+use super::{Happening, World};
+use crate::queue::ms;
+use crate::workload::{chance, span};
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    CutStream,
+    BlockLink,
+    BlockStore,
+    Hiccup,
+    CrashStore,
+    RefuseStore,
+    CutReplica,
+    CrashCoordinator,
+    PauseCoordinator,
+    CrashWorker,
+    PauseWorker,
+    IsolateWorker,
+}
+
+const KINDS: [Kind; 12] = [
+    Kind::CutStream,
+    Kind::BlockLink,
+    Kind::BlockStore,
+    Kind::Hiccup,
+    Kind::CrashStore,
+    Kind::RefuseStore,
+    Kind::CutReplica,
+    Kind::CrashCoordinator,
+    Kind::PauseCoordinator,
+    Kind::CrashWorker,
+    Kind::PauseWorker,
+    Kind::IsolateWorker,
+];
+
+/// How bad this seed's world is.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    pub(crate) heal_at: Timestamp,
+    /// Longest usual delay of a message, in milliseconds.
+    pub(crate) slowness: u64,
+    /// Requests and replies of clients that get lost, in percent.
+    pub(crate) client_loss: u32,
+    kinds: Vec<Kind>,
+    pause: Duration,
+}
+
+impl Faults {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let kinds = KINDS.into_iter().filter(|_| chance(rng, 50)).collect();
+        Self {
+            heal_at: Timestamp(1_000_000) + span(rng, 4_000, 30_000),
+            slowness: [1, 1, 1, 5, 30][rng.usize(..5)],
+            client_loss: if chance(rng, 40) { rng.u32(1..=20) } else { 0 },
+            kinds,
+            pause: span(rng, 100, 4000),
+        }
+    }
+}
+
+impl World {
+    pub(super) fn plan_faults(&mut self) {
+        self.queue.plan(self.faults.heal_at, Happening::Heal);
+        self.plan_next_fault();
+    }
+
+    fn plan_next_fault(&mut self) {
+        let limit = u64::try_from(self.faults.pause.as_micros()).unwrap_or(u64::MAX);
+        let at = self.now + Duration::from_micros(self.rng.u64(1000..=limit * 2));
+        if at < self.faults.heal_at && !self.faults.kinds.is_empty() {
+            self.queue.plan(at, Happening::Fault);
+        }
+    }
+
+    pub(super) fn on_fault(&mut self) {
+        let kind = self.faults.kinds[self.rng.usize(..self.faults.kinds.len())];
+        self.report.n_faults += 1;
+        self.trace(&format!("fault: {kind:?}"));
+        self.inject(kind);
+        self.plan_next_fault();
+    }
+
+    fn inject(&mut self, kind: Kind) {
+        match kind {
+            Kind::CutStream => {
+                let alive = self.streams.alive();
+                if !alive.is_empty() {
+                    let id = alive[self.rng.usize(..alive.len())];
+                    self.cut(id);
+                }
+            }
+            Kind::BlockLink => self.block_link(),
+            Kind::BlockStore => self.block_store(),
+            Kind::Hiccup => self.hiccup(),
+            Kind::CrashStore => self.crash_store(),
+            Kind::RefuseStore => {
+                self.storage.refusing_until = self.until(10, 3000);
+            }
+            Kind::CutReplica => {
+                self.storage.replica_cut_until = self.until(10, 4000);
+            }
+            Kind::CrashCoordinator => self.inject_coordinator_crash(),
+            Kind::PauseCoordinator => {
+                let until = self.long_while();
+                let ix = self.rng.usize(..self.coordinators.len());
+                if self.coordinators[ix].is_up {
+                    self.coordinators[ix].paused_until = until;
+                }
+            }
+            Kind::CrashWorker => {
+                let ix = self.rng.usize(..self.workers.len());
+                if self.workers[ix].is_up {
+                    self.crash_worker(ix);
+                    let at = if self.rng.bool() { self.until(10, 1000) } else { self.long_while() };
+                    self.queue.plan(at, Happening::WorkerStarts(ix));
+                }
+            }
+            Kind::PauseWorker => {
+                let ix = self.rng.usize(..self.workers.len());
+                let until = self.long_while();
+                if self.workers[ix].is_up {
+                    self.pause_worker(ix, until);
+                }
+            }
+            Kind::IsolateWorker => self.isolate_worker(),
+        }
+    }
+
+    /// What a single store has lost, the living owner must bring back first.
+    fn inject_coordinator_crash(&mut self) {
+        let ix = self.rng.usize(..self.coordinators.len());
+        if !self.coordinators[ix].is_up || self.is_mending_any() {
+            return;
+        }
+        self.crash_coordinator(ix);
+        let at = if chance(&mut self.rng, 70) { self.until(5, 1500) } else { self.long_while() };
+        self.queue.plan(at, Happening::CoordinatorStarts(ix));
+    }
+
+    fn block_link(&mut self) {
+        let worker = Node::Worker(self.rng.usize(..self.workers.len()));
+        let coordinator = Node::Coordinator(self.rng.usize(..self.coordinators.len()));
+        let until = self.long_while();
+        match self.rng.u32(..3) {
+            0 => self.streams.block(worker, coordinator, until),
+            1 => self.streams.block(coordinator, worker, until),
+            _ => {
+                self.streams.block(worker, coordinator, until);
+                self.streams.block(coordinator, worker, until);
+            }
+        }
+    }
+
+    fn block_store(&mut self) {
+        let coordinator = Node::Coordinator(self.rng.usize(..self.coordinators.len()));
+        let until = self.until(10, 6000);
+        match self.rng.u32(..3) {
+            0 => self.streams.block(coordinator, Node::Store, until),
+            1 => self.streams.block(Node::Store, coordinator, until),
+            _ => {
+                self.streams.block(coordinator, Node::Store, until);
+                self.streams.block(Node::Store, coordinator, until);
+            }
+        }
+    }
+
+    /// A worker reaches no coordinator at all.
+    fn isolate_worker(&mut self) {
+        let worker = Node::Worker(self.rng.usize(..self.workers.len()));
+        let until = self.until(3_000, 25_000);
+        for ix in 0..self.coordinators.len() {
+            self.streams.block(worker, Node::Coordinator(ix), until);
+            self.streams.block(Node::Coordinator(ix), worker, until);
+        }
+    }
+
+    fn until(&mut self, from_ms: u64, to_ms: u64) -> Timestamp {
+        (self.now + span(&mut self.rng, from_ms, to_ms)).min(self.faults.heal_at)
+    }
+
+    fn long_while(&mut self) -> Timestamp {
+        let most = [500, 3000, 8000, 20_000][self.rng.usize(..4)];
+        self.until(10, most)
+    }
+
+    /// From here on all goes well.
+    pub(super) fn heal(&mut self) {
+        self.trace("all faults end");
+        self.streams.unblock_all();
+        self.storage.down_until = self.now;
+        self.storage.refusing_until = self.now;
+        self.storage.replica_cut_until = self.now;
+        self.faults.client_loss = 0;
+        self.faults.slowness = 1;
+        for ix in 0..self.coordinators.len() {
+            self.coordinators[ix].paused_until = self.now;
+            self.queue.plan(self.now + ms(5), Happening::CoordinatorStarts(ix));
+        }
+        for ix in 0..self.workers.len() {
+            self.workers[ix].paused_until = self.now;
+            self.queue.plan(self.now + ms(5), Happening::WorkerStarts(ix));
+        }
+        self.clients_make_peace();
+    }
+}

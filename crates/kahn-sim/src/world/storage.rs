@@ -1,0 +1,382 @@
+//! Requests to the store and their answers: each on a connection of its asker and partition, in
+//! order while that lives; after it broke, an earlier request may still arrive, late.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use kahn_core::Snapshot;
+use kahn_core::log::{Append, Head, Probe, Reply, Term};
+use kahn_model::Timestamp;
+
+use super::network::Node;
+use super::{Happening, World};
+use crate::driver::{Loaded, Payload};
+use crate::oracle::Oracle;
+use crate::queue::{ms, us};
+use crate::store::Shelf;
+use crate::workload::{chance, span};
+
+/// One request to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct AskId(u64);
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Append { term: Term, append: Append<Payload> },
+    Renew { term: Term },
+    Acquire { nonce: u64, steal: bool },
+    Load { term: Term, head: Head, asked_at: Timestamp },
+    Checkpoint { term: Term, seq: u64, picture: Arc<Snapshot> },
+}
+
+/// A request on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    id: AskId,
+    coordinator: usize,
+    partition: usize,
+    ask: Ask,
+}
+
+/// What the store says.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Append(Reply),
+    /// The head, or that another term is in force.
+    Renewed(Option<Head>),
+    /// The term and the head, or that another holds the partition.
+    Acquired(Option<(Term, Head)>),
+    Loaded(Box<Loaded>),
+    Checkpointed(bool),
+    /// It was refused before it had any effect.
+    Refused,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What the asker wanted to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    Append { send: u64 },
+    Renew { probe: Option<Probe>, sent_at: Timestamp },
+    Acquire { sent_at: Timestamp },
+    Load,
+    Checkpoint { seq: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    coordinator: usize,
+    reign: u64,
+    partition: usize,
+    purpose: Purpose,
+}
+
+/// What the store's servers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A replica has what was answered.
+    Replicated,
+    /// One server that may lose what it wrote last.
+    Single,
+}
+
+/// The store, and all requests to it.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    pub(crate) kind: Kind,
+    shelves: Vec<Shelf>,
+    /// Answers that wait for a replica: operation, request, answer.
+    held_back: Vec<Vec<(u64, AskId, Answer)>>,
+    pending: BTreeMap<AskId, Pending>,
+    next_ask: u64,
+    /// The time of the latest arrival on each connection: asker and partition.
+    arrivals: BTreeMap<(usize, usize), Timestamp>,
+    answers: BTreeMap<(usize, usize), Timestamp>,
+    /// What becomes of requests whose connection broke: never, or not before a time.
+    fates: BTreeMap<AskId, Option<Timestamp>>,
+    pub(crate) down_until: Timestamp,
+    pub(crate) refusing_until: Timestamp,
+    pub(crate) replica_cut_until: Timestamp,
+}
+
+impl Storage {
+    pub(crate) fn new(partitions: usize, rng: &mut Rng) -> Self {
+        Self {
+            kind: if rng.bool() { Kind::Replicated } else { Kind::Single },
+            shelves: (0..partitions).map(|_| Shelf::default()).collect(),
+            held_back: (0..partitions).map(|_| Vec::new()).collect(),
+            pending: BTreeMap::new(),
+            next_ask: 0,
+            arrivals: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            fates: BTreeMap::new(),
+            down_until: Timestamp::ZERO,
+            refusing_until: Timestamp::ZERO,
+            replica_cut_until: Timestamp::ZERO,
+        }
+    }
+
+    pub(crate) fn shelf(&self, partition: usize) -> &Shelf {
+        &self.shelves[partition]
+    }
+
+    pub(crate) fn n_shelves(&self) -> usize {
+        self.shelves.len()
+    }
+
+    /// Whether everything in the logs is safe, and everything safe is there.
+    pub(crate) fn is_settled(&self, oracle: &Oracle) -> bool {
+        let mut shelves = self.shelves.iter().enumerate();
+        shelves.all(|(at, shelf)| shelf.entries().len() == oracle.n_entries(at))
+    }
+
+    /// Who waits for an answer.
+    pub(crate) fn asker(&self, ask: AskId) -> Option<usize> {
+        self.pending.get(&ask).map(|pending| pending.coordinator)
+    }
+}
+
+impl World {
+    pub(super) fn ask(&mut self, coordinator: usize, partition: usize, ask: Ask, purpose: Purpose) {
+        self.storage.next_ask += 1;
+        let id = AskId(self.storage.next_ask);
+        let reign = self.coordinators[coordinator].reign;
+        self.storage.pending.insert(id, Pending { coordinator, reign, partition, purpose });
+        let at = self.arrival(Node::Coordinator(coordinator), Node::Store);
+        let last = self.storage.arrivals.entry((coordinator, partition)).or_default();
+        *last = at.max(*last);
+        let at = *last;
+        let request = Box::new(Request { id, coordinator, partition, ask });
+        self.queue.plan(at, Happening::StoreAsked(request));
+        self.queue.plan(self.now + ms(500), Happening::StoreTimedOut(id));
+    }
+
+    pub(super) fn on_store_asked(&mut self, request: Request) {
+        if let Some(until) = self.blocked_until(Node::Coordinator(request.coordinator), Node::Store)
+        {
+            self.queue.plan(until, Happening::StoreAsked(Box::new(request)));
+            return;
+        }
+        let (id, partition) = (request.id, request.partition);
+        match self.storage.fates.remove(&id) {
+            Some(None) => return,
+            Some(Some(at)) if at > self.now => {
+                self.queue.plan(at, Happening::StoreAsked(Box::new(request)));
+                return;
+            }
+            _ => {}
+        }
+        if self.storage.down_until > self.now {
+            let answer = if self.rng.bool() { Answer::Refused } else { Answer::Unknown };
+            self.answer(id, answer);
+            return;
+        }
+        if self.storage.refusing_until > self.now {
+            self.answer(id, Answer::Refused);
+            return;
+        }
+        let answer = self.judge(request);
+        self.after_operation(partition);
+        let shelf = &self.storage.shelves[partition];
+        let is_safe = self.storage.kind == Kind::Single || shelf.last_op() <= shelf.safe_op();
+        if is_safe {
+            self.answer(id, answer);
+        } else {
+            self.storage.held_back[partition].push((shelf.last_op(), id, answer));
+        }
+    }
+
+    fn judge(&mut self, request: Request) -> Answer {
+        let (now, mutation) = (self.now, self.options.mutation);
+        let is_mending = self.is_mending_any();
+        let shelf = &mut self.storage.shelves[request.partition];
+        match request.ask {
+            Ask::Append { term, append } => Answer::Append(shelf.append(now, term, &append, mutation)),
+            Ask::Renew { term } => Answer::Renewed(shelf.renew(now, term, mutation)),
+            // What a single server lost, its owner alone can bring back.
+            Ask::Acquire { .. } if is_mending => Answer::Refused,
+            Ask::Acquire { nonce, steal } => Answer::Acquired(shelf.acquire(now, nonce, steal)),
+            Ask::Load { term, head, asked_at } => {
+                let (found, checkpoint, entries) = shelf.load();
+                if found != head {
+                    return Answer::Refused;
+                }
+                let loaded = Loaded { term, head, checkpoint, entries, asked_at };
+                Answer::Loaded(Box::new(loaded))
+            }
+            Ask::Checkpoint { term, seq, picture } => {
+                Answer::Checkpointed(shelf.checkpoint(now, term, seq, picture))
+            }
+        }
+    }
+
+    /// Whether the store lacks entries that were safe once.
+    pub(super) fn is_mending_any(&self) -> bool {
+        let mut shelves = self.storage.shelves.iter().enumerate();
+        shelves.any(|(at, shelf)| shelf.entries().len() < self.oracle.n_entries(at))
+    }
+
+    /// Whether the owner of every partition is one and the same, and there.
+    fn owner_of_all_lives(&self) -> bool {
+        let nonce = |shelf: &Shelf| shelf.term().map(|term| term.nonce);
+        let first = nonce(&self.storage.shelves[0]);
+        first.is_some_and(|first| self.is_leading_as(first))
+            && self.storage.shelves.iter().all(|shelf| nonce(shelf) == first)
+    }
+
+    /// Lets the oracle see what is safe now, or sends it to the replica.
+    fn after_operation(&mut self, partition: usize) {
+        match self.storage.kind {
+            Kind::Single => {
+                                self.show_entries(partition, false);
+            }
+            Kind::Replicated => {
+                let shelf = &self.storage.shelves[partition];
+                if shelf.safe_op() < shelf.last_op() {
+                    let lag = us(self.rng.u64(50..=2000));
+                    let op = shelf.last_op();
+                    let at = self.storage.replica_cut_until.max(self.now) + lag;
+                    self.queue.plan(at, Happening::StoreReplicated { partition, op });
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_replicated(&mut self, partition: usize, op: u64) {
+        if self.storage.replica_cut_until > self.now {
+            let until = self.storage.replica_cut_until;
+            self.queue.plan(until, Happening::StoreReplicated { partition, op });
+            return;
+        }
+        self.storage.shelves[partition].replicated(op);
+        self.show_entries(partition, true);
+        let safe = self.storage.shelves[partition].safe_op();
+        let held_back = std::mem::take(&mut self.storage.held_back[partition]);
+        let (ready, rest) = held_back.into_iter().partition(|(op, ..)| *op <= safe);
+        self.storage.held_back[partition] = rest;
+        let ready: Vec<(u64, AskId, Answer)> = ready;
+        for (_, id, answer) in ready {
+            self.answer(id, answer);
+        }
+    }
+
+    fn show_entries(&mut self, partition: usize, is_safe_only: bool) {
+        let shelf = &self.storage.shelves[partition];
+        let entries = if is_safe_only { shelf.safe_entries() } else { shelf.entries() };
+        // Only what is new, and the last one known, which must be what it was.
+        let from = self.oracle.n_entries(partition).min(entries.len()).saturating_sub(1);
+        for (at, entry) in entries.iter().enumerate().skip(from) {
+            self.oracle.entry(partition, at, entry);
+        }
+    }
+
+    fn answer(&mut self, id: AskId, answer: Answer) {
+        let Some(pending) = self.storage.pending.get(&id).copied() else { return };
+        let node = Node::Coordinator(pending.coordinator);
+        let at = self.arrival(Node::Store, node);
+        let key = (pending.coordinator, pending.partition);
+        let last = self.storage.answers.entry(key).or_default();
+        *last = at.max(*last);
+        let at = *last;
+        self.queue.plan(at, Happening::StoreAnswered { ask: id, answer: Box::new(answer) });
+    }
+
+    pub(super) fn on_store_answered(&mut self, ask: AskId, answer: Answer) {
+        let Some(coordinator) = self.storage.asker(ask) else { return };
+        if let Some(until) = self.blocked_until(Node::Store, Node::Coordinator(coordinator)) {
+            let answer = Box::new(answer);
+            self.queue.plan(until, Happening::StoreAnswered { ask, answer });
+            return;
+        }
+        let Some(pending) = self.storage.pending.remove(&ask) else { return };
+        if matches!(answer, Answer::Unknown) {
+            self.break_connection(pending.coordinator, pending.partition);
+        }
+        self.tell(pending, answer);
+    }
+
+    pub(super) fn on_store_timed_out(&mut self, ask: AskId) {
+        let Some(pending) = self.storage.pending.remove(&ask) else { return };
+        self.break_connection(pending.coordinator, pending.partition);
+        self.tell(pending, Answer::Unknown);
+    }
+
+    /// All that waits on the connection will never know. What is on its way may still arrive.
+    pub(super) fn break_connection(&mut self, coordinator: usize, partition: usize) {
+        self.storage.arrivals.remove(&(coordinator, partition));
+        self.storage.answers.remove(&(coordinator, partition));
+        let is_on_it =
+            |pending: &Pending| (pending.coordinator, pending.partition) == (coordinator, partition);
+        let waiting: Vec<AskId> = self
+            .storage
+            .pending
+            .iter()
+            .filter(|(_, pending)| is_on_it(pending))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            match self.rng.u32(..10) {
+                0..4 => drop(self.storage.fates.insert(id, None)),
+                4..7 => {
+                    let late = self.now + span(&mut self.rng, 1, 400);
+                    self.storage.fates.insert(id, Some(late));
+                }
+                _ => {}
+            }
+            if let Some(pending) = self.storage.pending.remove(&id) {
+                self.tell(pending, Answer::Unknown);
+            }
+        }
+    }
+
+    /// Forgets what a coordinator that is gone has asked.
+    pub(super) fn forget_asks(&mut self, coordinator: usize) {
+        self.storage.pending.retain(|_, pending| pending.coordinator != coordinator);
+        self.storage.arrivals.retain(|(asker, _), _| *asker != coordinator);
+        self.storage.answers.retain(|(asker, _), _| *asker != coordinator);
+    }
+
+    fn tell(&mut self, pending: Pending, answer: Answer) {
+        let Pending { coordinator, reign, partition, purpose } = pending;
+        if self.coordinators[coordinator].reign == reign {
+            self.on_answer(coordinator, partition, purpose, answer);
+        }
+    }
+
+    /// The server goes down for a while, and comes back without its last writes.
+    pub(super) fn crash_store(&mut self) {
+        let mut n_lost = 0;
+        let owner_lives = self.owner_of_all_lives();
+        for partition in 0..self.storage.shelves.len() {
+            let shelf = &mut self.storage.shelves[partition];
+            n_lost += match self.storage.kind {
+                Kind::Replicated => shelf.fail_over(),
+                Kind::Single if owner_lives => shelf.lose_tail(self.now, self.rng.usize(0..=6)),
+                Kind::Single => 0,
+            };
+            self.storage.held_back[partition].clear();
+        }
+        self.storage.down_until = self.now + span(&mut self.rng, 20, 800);
+        self.report.n_lost_entries += u64::try_from(n_lost).unwrap_or(0);
+        self.trace(&format!("the store crashes and loses {n_lost} entries"));
+        for coordinator in 0..self.coordinators.len() {
+            for partition in 0..self.storage.shelves.len() {
+                self.break_connection(coordinator, partition);
+            }
+        }
+    }
+
+    /// Some requests on their way are lost, some arrive late; nobody knows which.
+    pub(super) fn hiccup(&mut self) {
+        let coordinator = self.rng.usize(..self.coordinators.len());
+        let partition = self.rng.usize(..self.storage.shelves.len());
+        if chance(&mut self.rng, 50) {
+            let until = self.now + span(&mut self.rng, 1, 700);
+            self.streams.block(Node::Coordinator(coordinator), Node::Store, until);
+        }
+        self.break_connection(coordinator, partition);
+    }
+}
