@@ -1,0 +1,252 @@
+//! A whole cluster on this machine: Redis, one coordinator, some workers.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use crate::binary::{Answer, kahn, kahn_path};
+use crate::history::History;
+use crate::http::metric;
+use crate::port::free_port;
+use crate::process::Process;
+use crate::redis::RedisServer;
+use crate::wait::wait_until;
+
+/// Where the coordinator keeps its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Redis with its append-only file written every second.
+    RedisEverysec,
+    /// Redis that acknowledges when the disk has it.
+    RedisAlways,
+    /// The embedded store.
+    Embedded,
+}
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// Where the coordinator keeps its state.
+    pub store: Store,
+    /// Its workers.
+    pub workers: Vec<WorkerOptions>,
+}
+
+/// What one worker has.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// What it is called.
+    pub name: String,
+    /// As `cpu=2 memory=1Gi`.
+    pub capacity: String,
+    /// One label.
+    pub label: (String, String),
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: TempDir,
+    /// The Redis server, if the state is in one.
+    pub redis: Option<RedisServer>,
+    coordinator: Process,
+    workers: Vec<(WorkerOptions, Process)>,
+    port: u16,
+    health_port: u16,
+    store_url: String,
+}
+
+impl Cluster {
+    /// Starts it all, and waits until every worker is attached.
+    ///
+    /// # Errors
+    ///
+    /// When something does not come up.
+    pub fn start(options: &ClusterOptions) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let redis = match options.store {
+            Store::Embedded => None,
+            Store::RedisEverysec => Some(RedisServer::start(dir.path().join("redis"), "everysec")?),
+            Store::RedisAlways => Some(RedisServer::start(dir.path().join("redis"), "always")?),
+        };
+        let store_url = redis.as_ref().map_or_else(|| "embedded".to_owned(), RedisServer::url);
+        let (port, health_port) = (free_port()?, free_port()?);
+        let coordinator = launch_coordinator(dir.path(), port, health_port, &store_url)?;
+        let mut cluster =
+            Self { dir, redis, coordinator, workers: Vec::new(), port, health_port, store_url };
+        cluster.wait_until_ready()?;
+        for worker in &options.workers {
+            cluster.add_worker(worker.clone())?;
+        }
+        cluster.wait_for_workers(options.workers.len())?;
+        Ok(cluster)
+    }
+
+    /// Adds a worker.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn add_worker(&mut self, options: WorkerOptions) -> anyhow::Result<()> {
+        let process = self.launch_worker(&options)?;
+        self.workers.push((options, process));
+        Ok(())
+    }
+
+    fn launch_worker(&self, options: &WorkerOptions) -> anyhow::Result<Process> {
+        let dir = self.dir.path().join(&options.name);
+        std::fs::create_dir_all(&dir)?;
+        let token = self.dir.path().join("coordinator/worker.token");
+        let mut command = Command::new(kahn_path());
+        command
+            .arg("worker")
+            .env("KAHN_WORKER__COORDINATOR", self.url())
+            .env("KAHN_WORKER__NAME", &options.name)
+            .env("KAHN_WORKER__CAPACITY", &options.capacity)
+            .env("KAHN_WORKER__DATA_DIR", &dir)
+            .env("KAHN_WORKER__TOKEN_FILE", token)
+            .env("KAHN_WORKER__HEALTH__LISTEN", "127.0.0.1:0")
+            .env(
+                format!("KAHN_WORKER__LABELS__{}", options.label.0.to_uppercase()),
+                &options.label.1,
+            );
+        Process::start(command, &self.dir.path().join(format!("{}.log", options.name)))
+    }
+
+    /// Where the coordinator is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Calls `kahn` as a client of this cluster.
+    ///
+    /// # Errors
+    ///
+    /// When the command cannot be started.
+    pub fn kahn(&self, args: &[&str]) -> anyhow::Result<Answer> {
+        kahn(args, &self.client_environment())
+    }
+
+    /// What a client of this cluster needs in its environment.
+    #[must_use]
+    pub fn client_environment(&self) -> Vec<(String, String)> {
+        let token = self.dir.path().join("coordinator/client.token");
+        [
+            ("KAHN_COORDINATOR_URL", self.url()),
+            ("KAHN_TOKEN_FILE", token.display().to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// Kills the coordinator with SIGKILL and starts it again, as Kubernetes would.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come back.
+    pub fn kill_coordinator(&mut self) -> anyhow::Result<()> {
+        self.coordinator.kill9()?;
+        self.coordinator =
+            launch_coordinator(self.dir.path(), self.port, self.health_port, &self.store_url)?;
+        self.wait_until_ready()
+    }
+
+    /// Kills a worker with SIGKILL; it does not come back.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such worker.
+    pub fn kill_worker(&mut self, name: &str) -> anyhow::Result<()> {
+        self.worker(name)?.kill9()
+    }
+
+    /// The process of a worker.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such worker.
+    pub fn worker(&mut self, name: &str) -> anyhow::Result<&mut Process> {
+        let found = self.workers.iter_mut().find(|(options, _)| options.name == name);
+        found.map(|(_, process)| process).with_context(|| format!("no worker {name}"))
+    }
+
+    /// The coordinator's process.
+    pub fn coordinator(&mut self) -> &mut Process {
+        &mut self.coordinator
+    }
+
+    /// A metric of the coordinator, since it was last started.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        metric(self.health_port, name)
+    }
+
+    /// Everything that happened in a run.
+    ///
+    /// # Errors
+    ///
+    /// When the coordinator does not tell.
+    pub fn history(&self, run: &str) -> anyhow::Result<History> {
+        History::read(&self.kahn(&["events", run, "--output", "json"])?.ok()?)
+    }
+
+    /// Writes a file into the cluster's directory.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn write(&self, name: &str, contents: &str) -> anyhow::Result<PathBuf> {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, contents)?;
+        Ok(path)
+    }
+
+    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let port = self.health_port;
+        let up = wait_until("the coordinator to be ready", Duration::from_secs(30), || {
+            metric(port, "kahn_runs").is_ok()
+        });
+        up.with_context(|| self.coordinator.printed())
+    }
+
+    /// Waits until this many workers take leases.
+    ///
+    /// # Errors
+    ///
+    /// When they do not come.
+    pub fn wait_for_workers(&self, n: usize) -> anyhow::Result<()> {
+        wait_until(&format!("{n} workers"), Duration::from_secs(30), || {
+            let workers = self.kahn(&["workers", "--output", "json"]);
+            let lines = workers.ok().and_then(|answer| answer.json_lines().ok());
+            lines.is_some_and(|lines| {
+                lines.iter().filter(|worker| worker["status"] == "attached").count() >= n
+            })
+        })
+    }
+}
+
+fn launch_coordinator(
+    dir: &Path,
+    port: u16,
+    health_port: u16,
+    store_url: &str,
+) -> anyhow::Result<Process> {
+    let data_dir = dir.join("coordinator");
+    let mut command = Command::new(kahn_path());
+    command
+        .arg("coordinator")
+        .env("KAHN_COORDINATOR__LISTEN", format!("127.0.0.1:{port}"))
+        .env("KAHN_COORDINATOR__HEALTH__LISTEN", format!("127.0.0.1:{health_port}"))
+        .env("KAHN_COORDINATOR__DATA_DIR", data_dir)
+        .env("KAHN_COORDINATOR__STORE__URL", store_url)
+        .env("KAHN_COORDINATOR__LEASE_TTL", "5s")
+        .env("KAHN_COORDINATOR__SUSPECT_AFTER", "2s");
+    Process::start(command, &dir.join("coordinator.log"))
+}

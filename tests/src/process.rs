@@ -1,0 +1,93 @@
+//! A process that a test starts, watches and kills.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::wait::wait_until;
+
+/// A running process; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program with its output in `log`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start(mut command: Command, log: &Path) -> anyhow::Result<Self> {
+        let file = File::options().create(true).append(true).open(log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()?;
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it with SIGKILL, and waits until it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn kill9(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process or signal.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status()?;
+        anyhow::ensure!(status.success(), "kill -{name} {}", self.id());
+        Ok(())
+    }
+
+    /// Waits for its end, and gives its exit code.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end in time.
+    pub fn wait(&mut self, timeout: Duration) -> anyhow::Result<i32> {
+        let mut code = None;
+        wait_until("the process to end", timeout, || {
+            code = self.child.try_wait().ok().flatten().map(|status| status.code().unwrap_or(-1));
+            code.is_some()
+        })?;
+        Ok(code.unwrap_or(-1))
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it has printed so far.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be gone already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,74 @@
+//! One machine, one command, no service.
+
+use kahn_e2e::{History, dependencies, example, kahn, workflows};
+
+fn in_dir(dir: &tempfile::TempDir) -> Vec<(String, String)> {
+    vec![("KAHN_DATA_DIR".to_owned(), dir.path().display().to_string())]
+}
+
+#[test]
+fn the_first_command_of_the_readme_runs_an_example_to_success() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = example("hello.yaml").display().to_string();
+    let answer = kahn(&["run", &file, "--output", "json"], &in_dir(&dir))?.ok()?;
+    let summary = answer.json()?;
+    assert_eq!(summary["state"], "succeeded", "{summary}");
+    Ok(())
+}
+
+#[test]
+fn a_recorded_workflow_keeps_all_dependencies_and_close_to_its_simulated_makespan()
+-> anyhow::Result<()> {
+    let Some(workflows) = workflows() else {
+        panic!("no recorded workflows: set KAHN_WORKFLOWS to the folder that holds them")
+    };
+    let dir = tempfile::tempdir()?;
+    let env = in_dir(&dir);
+    let recorded = workflows.join("montage-chameleon-2mass-025d-001.json").display().to_string();
+    let file = dir.path().join("montage.yaml").display().to_string();
+    kahn(&["import", "wfcommons", &recorded, "--time-scale", "0.01", "-o", &file], &env)?.ok()?;
+    let plan = kahn(&["plan", &file, "--output", "json"], &env)?.ok()?.json()?;
+    let simulated =
+        kahn(&["simulate", &file, "--workers", "1", "--cpu", "2", "--output", "json"], &env)?
+            .ok()?
+            .json()?;
+    let run = kahn(&["run", &file, "--capacity", "cpu=2", "--output", "json"], &env)?.ok()?;
+    let summary = run.json()?;
+    assert_eq!(summary["state"], "succeeded");
+    assert_eq!(summary["tasks"]["succeeded"], 619);
+
+    let id = summary["run"].as_str().unwrap_or_default();
+    let history = History::read(&kahn(&["events", id, "--output", "json"], &env)?.ok()?)?;
+    history.check_outcomes()?;
+    history.check_order(&dependencies(&plan)?)?;
+
+    let makespan = summary["makespan_seconds"].as_f64().unwrap_or(f64::MAX);
+    let expected = simulated["makespan_seconds"].as_f64().unwrap_or(0.0);
+    assert!(makespan <= 1.1 * expected, "took {makespan} s, simulated {expected} s");
+    Ok(())
+}
+
+#[test]
+fn a_failed_run_says_so_by_its_exit_code() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("bad.yaml");
+    std::fs::write(&file, "name: bad\ntasks:\n  a:\n    run: exit 3\n")?;
+    let file = file.display().to_string();
+    let answer = kahn(&["run", &file, "--output", "json"], &in_dir(&dir))?;
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert_eq!(answer.json()?["state"], "failed");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_file_is_refused_with_the_place_and_a_suggestion() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("typo.yaml");
+    std::fs::write(&file, "name: typo\ntasks:\n  a:\n    noop: {}\n  b:\n    need: [a]\n    noop: {}\n")?;
+    let file = file.display().to_string();
+    let answer = kahn(&["validate", &file], &in_dir(&dir))?;
+    assert_eq!(answer.code, 2);
+    assert!(answer.stderr.contains(":6:5"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("needs"), "{}", answer.stderr);
+    Ok(())
+}

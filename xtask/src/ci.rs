@@ -1,0 +1,23 @@
+//! `cargo xtask ci`: exactly what CI runs, in the order of what fails fastest.
+
+use anyhow::Result;
+
+use crate::process::{self, cargo, say};
+use crate::workspace::root;
+use crate::{machine, sim, test, tidy};
+
+/// Runs every check; the first that fails ends it.
+pub(crate) fn run() -> Result<()> {
+    machine::ensure_components()?;
+    process::run(cargo().args(["fmt", "--all", "--check"]).current_dir(root()))?;
+    let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    process::run(cargo().args(lints).current_dir(root()))?;
+    tidy::run()?;
+    test::run(None)?;
+    if sim::is_there() {
+        sim::run(&sim::Seeds::First(sim::CI_SEEDS))
+    } else {
+        say("NOT RUN: the simulator has no tests/seeds.rs yet\n");
+        Ok(())
+    }
+}

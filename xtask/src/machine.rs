@@ -1,0 +1,39 @@
+//! What the machine must have beside cargo: installed where we may, asked for where we may not.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{cargo, run, say, succeeds};
+
+/// Makes sure that there is a `redis-server`: some tests start their own.
+pub(crate) fn ensure_redis() -> Result<()> {
+    if succeeds("redis-server", &["--version"]) {
+        return Ok(());
+    }
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
+    if !is_root || !succeeds("apt-get", &["--version"]) {
+        bail!(
+            "tests need redis-server, which is not installed; \
+             install it with: sudo apt-get install redis-server (or: brew install redis)"
+        );
+    }
+    say("redis-server is missing; installing it\n");
+    run(Command::new("apt-get").args(["update", "--quiet"]))?;
+    let install = ["install", "--quiet", "--yes", "--no-install-recommends", "redis-server"];
+    run(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive"))
+        .context("cannot install redis-server")
+}
+
+/// Makes sure that the toolchain can format and lint.
+pub(crate) fn ensure_components() -> Result<()> {
+    for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        let is_there = cargo().args([subcommand, "--version"]).output();
+        if is_there.is_ok_and(|output| output.status.success()) {
+            continue;
+        }
+        run(Command::new("rustup").args(["component", "add", component]))
+            .with_context(|| format!("cargo {subcommand} is needed; install {component}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! What developers and CI run: `cargo xtask test`, `ci`, `tidy` and `sim`.
+//!
+//! Needs cargo and nothing else; whatever else a command needs, it installs or asks for.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+mod ci;
+mod machine;
+mod process;
+mod sim;
+mod test;
+mod tidy;
+mod workspace;
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+  test [filter]              build the kahn binary, then run all tests, or those with this name
+  ci                         fmt, clippy, tidy, test and sim: what CI runs
+  tidy                       check layers, headers, links and other habits of this repository
+  sim [--seeds N] [--seed S] run the simulator over N seeds, or over seed S alone
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::complain(&format!("error: {error:#}"));
+            ExitCode::from(process::exit_code(&error))
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *words {
+        ["test"] => test::run(None),
+        ["test", filter] => test::run(Some(filter)),
+        ["ci"] => ci::run(),
+        ["tidy"] => tidy::run(),
+        ["sim", ref options @ ..] => sim::run(&sim::Seeds::parse(options)?),
+        ["help" | "--help" | "-h"] => {
+            process::say(USAGE);
+            Ok(())
+        }
+        _ => bail!("unknown command\n\n{USAGE}"),
+    }
+}

@@ -1,0 +1,76 @@
+//! `cargo xtask tidy`: habits of this repository that neither the compiler nor clippy knows.
+//!
+//! Each check is a file below and a function from sources to problems. The largest files and
+//! functions are listed as places to look; size alone fails nothing.
+
+mod headers;
+mod invariants;
+mod largest;
+mod layers;
+mod leftovers;
+mod links;
+mod modules;
+mod purity;
+mod redis_border;
+mod sleeps;
+mod source;
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+
+use crate::process::{complain, say};
+use crate::workspace::{metadata, root};
+use source::Tree;
+
+/// Something that must be put right, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    path: String,
+    line: usize,
+    message: String,
+}
+
+impl Problem {
+    /// `line` counts from 1; 0 means the file as a whole.
+    fn new(path: &str, line: usize, message: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), line, message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.path, self.message),
+            line => write!(f, "{}:{line}: {}", self.path, self.message),
+        }
+    }
+}
+
+/// Runs every check and shows all problems at once.
+pub(crate) fn run() -> Result<()> {
+    let tree = Tree::read(&root())?;
+    say(&largest::report(&tree));
+    let problems: Vec<Problem> = [
+        layers::check(&root(), &metadata()?)?,
+        purity::check(&tree),
+        redis_border::check(&tree),
+        headers::check(&tree),
+        leftovers::check(&tree),
+        links::check(&root(), &tree),
+        invariants::check(&tree),
+        modules::check(&tree),
+        sleeps::check(&tree),
+    ]
+    .concat();
+    for problem in &problems {
+        complain(&problem.to_string());
+    }
+    match problems.len() {
+        0 => {
+            say(&format!("tidy: {} files, no problems\n", tree.files.len()));
+            Ok(())
+        }
+        count => bail!("tidy: {count} problems"),
+    }
+}

@@ -1,0 +1,48 @@
+//! Where things are: the root, the target directory, and the packages with their dependencies.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::process::cargo;
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("invariant: xtask lies below the root").to_owned()
+}
+
+/// What cargo says about the workspace.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Metadata {
+    pub(crate) packages: Vec<Package>,
+    pub(crate) target_directory: PathBuf,
+}
+
+/// A package of ours.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+/// What a package depends on.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Dependency {
+    pub(crate) name: String,
+    /// Nothing for `[dependencies]`, else `dev` or `build`.
+    pub(crate) kind: Option<String>,
+}
+
+/// Asks cargo, without the network.
+pub(crate) fn metadata() -> Result<Metadata> {
+    let output = cargo()
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .current_dir(root())
+        .output()
+        .context("cannot start cargo metadata")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cargo metadata failed: {complaint}");
+    serde_json::from_slice(&output.stdout).context("cannot read cargo metadata")
+}
