@@ -135,12 +135,9 @@ impl Cluster {
     #[must_use]
     pub fn client_environment(&self) -> Vec<(String, String)> {
         let token = self.dir.path().join("coordinator/client.token");
-        [
-            ("KAHN_COORDINATOR_URL", self.url()),
-            ("KAHN_TOKEN_FILE", token.display().to_string()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        [("KAHN_COORDINATOR_URL", self.url()), ("KAHN_TOKEN_FILE", token.display().to_string())]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
     }
 
     /// Kills the coordinator with SIGKILL and starts it again, as Kubernetes would.

@@ -18,9 +18,9 @@ pub fn metric(port: u16, name: &str) -> anyhow::Result<f64> {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut body = String::new();
     stream.read_to_string(&mut body)?;
-    let line = body.lines().find(|line| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-    });
+    let line = body
+        .lines()
+        .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
     match line {
         None => Ok(0.0),
         Some(line) => {

@@ -22,11 +22,7 @@ impl Process {
     /// When it cannot be started.
     pub fn start(mut command: Command, log: &Path) -> anyhow::Result<Self> {
         let file = File::options().create(true).append(true).open(log)?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()?;
+        let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
         Ok(Self { child, log: log.to_owned() })
     }
 
@@ -53,7 +49,8 @@ impl Process {
     ///
     /// When there is no such process or signal.
     pub fn signal(&self, name: &str) -> anyhow::Result<()> {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status()?;
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status()?;
         anyhow::ensure!(status.success(), "kill -{name} {}", self.id());
         Ok(())
     }

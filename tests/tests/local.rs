@@ -64,7 +64,10 @@ fn a_failed_run_says_so_by_its_exit_code() -> anyhow::Result<()> {
 fn a_wrong_file_is_refused_with_the_place_and_a_suggestion() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("typo.yaml");
-    std::fs::write(&file, "name: typo\ntasks:\n  a:\n    noop: {}\n  b:\n    need: [a]\n    noop: {}\n")?;
+    std::fs::write(
+        &file,
+        "name: typo\ntasks:\n  a:\n    noop: {}\n  b:\n    need: [a]\n    noop: {}\n",
+    )?;
     let file = file.display().to_string();
     let answer = kahn(&["validate", &file], &in_dir(&dir))?;
     assert_eq!(answer.code, 2);

@@ -4,7 +4,7 @@ mod screen;
 
 use std::time::Duration;
 
-use kahn_client::{Client, LogQuery, Run, TaskFilter, Update, Watch};
+use kahn_client::{Client, LogQuery, Run, TaskFilter, Update};
 use kahn_model::{Dag, Resources, RunId, Timestamp};
 use kahn_runtime::clock::Clock;
 use kahn_runtime::shutdown::Shutdown;
@@ -17,7 +17,7 @@ use crate::render::summary::{Collector, Summary};
 use screen::Screen;
 
 /// Larger DAGs are followed by their counts alone: nobody reads a line for each of so many tasks.
-const EVENTS_FOLLOWED_MAX: usize = 20_000;
+const EVENTS_FOLLOWED_MAX: usize = 10_000;
 const REDRAW_EVERY: Duration = Duration::from_millis(120);
 /// Failed tasks whose output is looked at.
 const TAILS_MAX: usize = 5;
@@ -48,8 +48,11 @@ impl Follow<'_> {
     pub(crate) async fn to_end(&self) -> Result<Option<Run>, Failure> {
         let clock = Clock::start();
         let now = || Timestamp(clock.unix_micros());
-        let mut screen = Screen::new(self.is_json, now());
-        let mut watch = self.watch();
+        let mut screen = Screen::new(self.is_json, self.is_by_counts(), now());
+        let mut watch = match self.is_by_counts() {
+            true => self.client.watch_summary(self.run),
+            false => self.client.watch(self.run, 0),
+        };
         let mut is_called_off = false;
         let mut last = None;
         let mut tick = tokio::time::interval(REDRAW_EVERY);
@@ -84,12 +87,9 @@ impl Follow<'_> {
         }
     }
 
-    fn watch(&self) -> Watch {
+    fn is_by_counts(&self) -> bool {
         let is_large = self.dag.is_some_and(|dag| dag.n_tasks() > EVENTS_FOLLOWED_MAX);
-        match is_large && !self.prints_events {
-            true => self.client.watch_summary(self.run),
-            false => self.client.watch(self.run, 0),
-        }
+        is_large && !self.prints_events
     }
 
     fn take(&self, update: &Update, screen: &mut Screen, now: Timestamp) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ mod course;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kahn_model::{Dag, Resource, Resources, TaskIx};
+use kahn_model::{Action, Dag, Resource, Resources, TaskIx};
 
 use crate::exit::Failure;
 use course::Simulation;
@@ -126,8 +126,8 @@ impl Cluster {
     }
 }
 
-/// How long each task is expected to take: those of unknown length as long as the mean of the
-/// others, as the coordinator takes them.
+/// How long each task is expected to take: no time at all for what does nothing, and for those of
+/// unknown length the mean of the others, as the coordinator takes them.
 pub(crate) fn expected(dag: &Dag) -> Vec<Duration> {
     let known: Vec<Duration> = dag.tasks().filter_map(|task| dag.estimate(task)).collect();
     let total: Duration = known.iter().sum();
@@ -135,7 +135,11 @@ pub(crate) fn expected(dag: &Dag) -> Vec<Duration> {
         Ok(n) if n > 0 => total / n,
         _ => Duration::from_secs(1),
     };
-    dag.tasks().map(|task| dag.estimate(task).unwrap_or(usual)).collect()
+    let length = |task| match dag.work(task).action {
+        Action::Noop => dag.estimate(task).unwrap_or_default(),
+        _ => dag.estimate(task).unwrap_or(usual),
+    };
+    dag.tasks().map(length).collect()
 }
 
 /// How a run of `dag` would go on `cluster` if each task took as long as expected and succeeded.
@@ -157,12 +161,8 @@ mod tests {
     fn on(workers: u32, capacity: &str) -> Result<Course, Failure> {
         let named: Resources = capacity.parse().unwrap();
         let dag = fork();
-        let cluster = Cluster {
-            workers,
-            capacity: with_plenty(&dag, &named),
-            named,
-            policy: Policy::Spread,
-        };
+        let cluster =
+            Cluster { workers, capacity: with_plenty(&dag, &named), named, policy: Policy::Spread };
         simulate(&dag, &cluster)
     }
 

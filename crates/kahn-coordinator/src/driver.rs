@@ -18,8 +18,8 @@ use kahn_runtime::clock::Clock;
 use tokio::sync::mpsc;
 use tracing::{debug, error};
 
-pub use input::{Handle, RequestError};
 pub(crate) use input::Input;
+pub use input::{Handle, RequestError};
 
 use crate::evaluate::Evaluators;
 use crate::sessions::Sessions;

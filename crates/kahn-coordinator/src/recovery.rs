@@ -75,7 +75,8 @@ pub(crate) async fn recover(
     for partition in (0..partitions).map(Partition) {
         let failed = |source| RecoveryError::Store { partition, source };
         let acquired = store.acquire(partition, nonce, true).await.map_err(failed)?;
-        let mut reader = Reader { store, partition, core: &mut core, latest, named: BTreeSet::new() };
+        let mut reader =
+            Reader { store, partition, core: &mut core, latest, named: BTreeSet::new() };
         let log_bytes = reader.live_through(acquired.head).await?;
         latest = reader.latest;
         reader.sweep(&acquired).await?;

@@ -119,8 +119,7 @@ impl Coordinator {
         for owned in &recovered.owned {
             let events = forward(tx.clone());
             let (term, head) = (owned.acquired.term, owned.acquired.head);
-            let appender =
-                Appender::spawn(Arc::clone(&store), owned.partition, term, head, events);
+            let appender = Appender::spawn(Arc::clone(&store), owned.partition, term, head, events);
             durable.add(term, appender, owned.log_bytes);
         }
         let term = recovered.owned[0].acquired.term;
@@ -149,8 +148,7 @@ impl Coordinator {
             limits: config.limits.clone(),
         };
         let retention = retention::spawn(handle.clone(), logs.clone(), config.limits.finished_runs);
-        let server =
-            serve(&config, listener, tokens.clone(), run_service, logs, closing.clone());
+        let server = serve(&config, listener, tokens.clone(), run_service, logs, closing.clone());
         services.readiness.set("coordinator", Ok(()));
         if let Some(address) = address {
             info!(%address, "serving");
@@ -272,10 +270,14 @@ fn serve(
         .layer(AuthLayer(tokens))
         .add_service(health_service)
         .add_service(
-            RunsServer::new(run_service).max_decoding_message_size(max).max_encoding_message_size(max),
+            RunsServer::new(run_service)
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(max),
         )
         .add_service(
-            WorkersServer::new(workers).max_decoding_message_size(max).max_encoding_message_size(max),
+            WorkersServer::new(workers)
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(max),
         )
         .add_service(
             SessionsServer::new(sessions)

@@ -99,10 +99,13 @@ impl Stats {
             Some(cause) => self.troubles.insert(partition, cause.to_owned()),
             None => self.troubles.remove(&partition),
         };
-        self.readiness.set("store", match self.troubles.first_key_value() {
-            Some((_, cause)) => Err(cause.clone()),
-            None => Ok(()),
-        });
+        self.readiness.set(
+            "store",
+            match self.troubles.first_key_value() {
+                Some((_, cause)) => Err(cause.clone()),
+                None => Ok(()),
+            },
+        );
     }
 
     pub(crate) fn observe(&mut self, core: &Core, n_waiting: usize) {

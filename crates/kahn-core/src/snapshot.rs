@@ -111,7 +111,7 @@ impl State {
             .filter(|run| self.partition_of(run.id()) == partition)
             .map(|run| self.snapshot_run(run))
             .collect();
-        let breakers = self
+        let mut breakers: Vec<_> = self
             .gates
             .breakers()
             .filter(|(_, breaker)| breaker.failures > 0 || breaker.open_until.is_some())
@@ -120,6 +120,7 @@ impl State {
                 (namespace, key.clone(), breaker.failures, breaker.open_until)
             })
             .collect();
+        breakers.sort_unstable();
         Snapshot { at: self.now, runs, breakers }
     }
 

@@ -2,17 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support {
-    pub(crate) mod oracle;
-    pub(crate) mod plan;
-}
+#[path = "support/oracle.rs"]
+mod oracle;
+#[path = "support/plan.rs"]
+mod plan;
 
 use kahn_core::{Change, Command, Snapshot};
 use kahn_model::Partition;
 use proptest::prelude::*;
 
-use support::oracle::Oracle;
-use support::plan::{Plan, Play, plan};
+use oracle::Oracle;
+use plan::{Plan, Play, heal, plan};
 
 /// Everything durable, but the time of the latest event, which is not.
 fn durable(play: &Play, partitions: u16) -> Vec<Snapshot> {
@@ -69,7 +69,7 @@ fn check_commands(changes: &[(kahn_model::Timestamp, Change)], commands: &[Comma
 /// A failure prints its smallest plan; that is what becomes a test of its own.
 fn config() -> ProptestConfig {
     let max_shrink_iters = 2_000;
-    ProptestConfig { cases: 200, failure_persistence: None, max_shrink_iters, ..Default::default() }
+    ProptestConfig { cases: 150, failure_persistence: None, max_shrink_iters, ..Default::default() }
 }
 
 proptest! {
@@ -80,7 +80,7 @@ proptest! {
         plan in plan(120)
     ) {
         let (mut play, _) = carry_out(&plan);
-        play.heal();
+        heal(&mut play.world);
         play.world.finish_all();
         let state = play.world.core.state();
         prop_assert_eq!(state.n_leases(), 0);

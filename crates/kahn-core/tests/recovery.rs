@@ -2,9 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support {
-    pub(crate) mod plan;
-}
+#[path = "support/plan.rs"]
+mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use kahn_core::{Change, Command, Core, Event, Settings, Snapshot};
 use kahn_model::{CauseKind, Partition, RunId, TaskIx, TaskState, Timestamp};
 use proptest::prelude::*;
 
-use support::plan::{Plan, Play, WORKERS, plan};
+use plan::{Plan, Play, WORKERS, heal, plan};
 
 const PARTITIONS: u16 = 2;
 
@@ -110,7 +109,7 @@ fn open_questions(core: &Core) -> BTreeSet<(RunId, TaskIx)> {
 /// A failure prints its smallest plan; that is what becomes a test of its own.
 fn config() -> ProptestConfig {
     let max_shrink_iters = 2_000;
-    ProptestConfig { cases: 150, failure_persistence: None, max_shrink_iters, ..Default::default() }
+    ProptestConfig { cases: 100, failure_persistence: None, max_shrink_iters, ..Default::default() }
 }
 
 /// Plans in two partitions.
@@ -189,15 +188,7 @@ proptest! {
         for (_, change) in &world.log {
             prop_assert!(!is_loss(change), "{change}");
         }
-        for (name, _) in WORKERS {
-            if world.workers[name].is_draining {
-                world.reboot(name);
-            }
-        }
-        for run in world.core.state().runs().map(kahn_core::Run::id).collect::<Vec<_>>() {
-            // Refused for runs that are not paused.
-            let _ = world.step(Event::ResumeRequested { run });
-        }
+        heal(&mut world);
         world.finish_all();
         prop_assert_eq!(world.core.state().n_leases(), 0);
     }

@@ -3,10 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-mod support {
-    pub(crate) mod script;
-    pub(crate) mod triggers;
-}
+#[path = "support/script.rs"]
+mod script;
+#[path = "support/triggers.rs"]
+mod triggers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn told_anew(text: &str) -> String {
     for story in text.split_inclusive('\n').collect::<String>().split("== ").skip(1) {
         let (title, rest) = story.split_once('\n').expect("a title");
         let script = rest.split("\n----").next().expect("a script").trim_end();
-        let transcript = support::script::carry_out(script);
+        let transcript = script::carry_out(script);
         out.push_str(&format!("== {title}\n{script}\n----\n{transcript}\n"));
     }
     format!("{}\n", out.trim_end())
@@ -81,5 +81,5 @@ stories! {
 
 #[test]
 fn every_trigger_decides_for_every_moment_and_kind_of_dependency() {
-    check("triggers.txt", |_| support::triggers::table());
+    check("triggers.txt", |_| triggers::table());
 }

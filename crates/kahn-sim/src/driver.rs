@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_core::log::{Append, Hash, Head, LogWriter, Probe, Reply, Term, Verdict};
-use kahn_core::{Change, Command, Core, Event, Outbox, Refusal, SessionId, Settings, Snapshot, Step};
+use kahn_core::{
+    Change, Command, Core, Event, Outbox, Refusal, SessionId, Settings, Snapshot, Step,
+};
 use kahn_model::{Partition, RunId, RunState, Timestamp};
 
 use crate::digest::Digest;

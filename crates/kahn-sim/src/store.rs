@@ -102,7 +102,12 @@ impl Shelf {
     }
 
     /// Begins a term, unless another owner renewed in time and is not to be deposed.
-    pub(crate) fn acquire(&mut self, now: Timestamp, nonce: u64, steal: bool) -> Option<(Term, Head)> {
+    pub(crate) fn acquire(
+        &mut self,
+        now: Timestamp,
+        nonce: u64,
+        steal: bool,
+    ) -> Option<(Term, Head)> {
         let is_held = self.lease.is_some_and(|(holder, until)| holder != nonce && now < until);
         if is_held && !steal {
             return None;

@@ -9,8 +9,8 @@ use kahn_core::Submission;
 use kahn_model::{
     Action, Backoff, BackoffKind, CauseSet, Circuit, ConcurrencyKey, Condition, Dag, DagBuilder,
     DependencyKind, FailurePolicy, LabelRule, Labels, Multiplier, Name, Namespace, NewTask,
-    OnDisconnect, Profile, Resource, Resources, RetryPolicy, RunId, RunPolicy, TaskIx,
-    Timeouts, Trigger, Uuid, When, Work,
+    OnDisconnect, Profile, Resource, Resources, RetryPolicy, RunId, RunPolicy, TaskIx, Timeouts,
+    Trigger, Uuid, When, Work,
 };
 
 use crate::queue::ms;
@@ -157,7 +157,7 @@ fn profile(rng: &mut Rng, is_plain: bool) -> Profile {
         let cool_down = span(rng, 500, 4000);
         profile.circuit = Some(Circuit { key: name("target"), failures: 2, cool_down });
     }
-    if chance(rng, 20) {
+    if chance(rng, 40) {
         profile.on_disconnect = OnDisconnect::Stop;
     }
     profile.priority = rng.i32(0..=1);

@@ -251,7 +251,9 @@ impl World {
             Happening::WorkerStarts(worker) => self.start_worker(worker),
             Happening::CoordinatorStarts(coordinator) => self.start_coordinator(coordinator),
             Happening::ClientActs(client) => self.on_client_acts(client),
-            Happening::ClientGivesUp { client, request } => self.on_client_gives_up(client, request),
+            Happening::ClientGivesUp { client, request } => {
+                self.on_client_gives_up(client, request)
+            }
             Happening::RequestArrives { coordinator, client, request, goal } => {
                 self.on_request(coordinator, client, request, goal);
             }
@@ -306,7 +308,8 @@ impl World {
 
     fn why_not_at_rest(&self) -> String {
         let shadow = self.oracle.shadow();
-        for run in shadow.state().runs().filter(|run| !run.state.is_terminal()) {
+        let unfinished = shadow.state().runs().find(|run| !run.state.is_terminal());
+        if let Some(run) = unfinished {
             let open = run.dag.tasks().find(|task| !run.cell(*task).state.is_terminal());
             let leader = self.leader().and_then(|leader| self.coordinators[leader].core());
             let why = open.and_then(|task| leader?.explain(run.id(), task));

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use kahn_model::{Timestamp, Token, Usage};
 use kahn_proto::worker::{
-    Draining, Heartbeat, Reports, WorkerMessage, coordinator_message,
-    worker_message,
+    Draining, Heartbeat, Reports, WorkerMessage, coordinator_message, worker_message,
 };
 use kahn_runtime::clock::Clock;
 use kahn_worker_core::{Command, Event, Outcome, WorkerCore};

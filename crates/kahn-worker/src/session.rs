@@ -42,7 +42,9 @@ impl Link {
     /// A request that shows the token.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        if let Ok(mut value) = self.token.to_header().expose().parse::<tonic::metadata::MetadataValue<_>>() {
+        if let Ok(mut value) =
+            self.token.to_header().expose().parse::<tonic::metadata::MetadataValue<_>>()
+        {
             value.set_sensitive(true);
             request.metadata_mut().insert("authorization", value);
         }

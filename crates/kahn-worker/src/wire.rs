@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use kahn_model::{ActionKind, AttemptId, BootId, Resources, RunId, TaskIx, Timeouts, Token, Work, WorkerId};
+use kahn_model::{
+    ActionKind, AttemptId, BootId, Resources, RunId, TaskIx, Timeouts, Token, Work, WorkerId,
+};
 use kahn_proto::convert::{self, ConvertError};
 use kahn_proto::worker;
 use kahn_worker_core::{Inventory, Lease, Report, ReportKind, StopReason};
@@ -144,9 +146,7 @@ pub(crate) fn report_from_wire(report: worker::Report) -> Result<Report, Unreada
     };
     let outcome = match finished.failure {
         Some(failure) => Err(convert::report::failure_from_wire(&failure)?),
-        None => {
-            Ok(convert::report::outputs_from_wire(finished.outputs.unwrap_or_default())?)
-        }
+        None => Ok(convert::report::outputs_from_wire(finished.outputs.unwrap_or_default())?),
     };
     let usage = finished.usage.as_ref().map(convert::report::usage_from_wire).unwrap_or_default();
     Ok(Report { attempt, token, kind: ReportKind::Finished { outcome, usage } })

@@ -88,7 +88,8 @@ impl Worker {
         }
         let at = |name: &str| config.data_dir.join(name);
         let failed = |path: PathBuf| move |source| StartError::Directory { path, source };
-        let spool = Spool::open(&at("results"), Durability::Process).map_err(failed(at("results")))?;
+        let spool =
+            Spool::open(&at("results"), Durability::Process).map_err(failed(at("results")))?;
         let logs = LogDir::open(&at("output"), config.log_bytes).map_err(failed(at("output")))?;
         let executors = executors(&config, services.environment)?;
         let identity = Identity {

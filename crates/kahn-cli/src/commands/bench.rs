@@ -153,8 +153,7 @@ async fn measure(workload: Workload, args: &BenchArgs) -> Result<Measured, Failu
     let tasks = args.tasks.unwrap_or_else(|| workload.usual_tasks());
     let (document, dependencies) = workload.document(tasks);
     let capacity = workload.capacity();
-    let bench =
-        Bench::start(args.store, args.redis_url.as_deref(), args.workers, capacity).await?;
+    let bench = Bench::start(args.store, args.redis_url.as_deref(), args.workers, capacity).await?;
     let mut rounds = Vec::new();
     for _ in 0..args.rounds.max(1) {
         rounds.push(round(&bench, &document, tasks).await?);

@@ -1,6 +1,7 @@
 //! Where progress goes: lines that change on a terminal, lines that stay in a pipe, or nowhere.
 
 use std::io::{IsTerminal as _, stderr};
+use std::time::Duration;
 
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
@@ -15,6 +16,9 @@ use crate::render::throttle::Throttle;
 /// A header of two lines, the running tasks, and a count of the others.
 const LINES_MAX: usize = 3 + RUNNING_SHOWN_MAX;
 
+/// Time between two lines that tell the counts.
+const COUNTS_EVERY: Duration = Duration::from_secs(2);
+
 /// Shows the progress of one run on stderr.
 #[derive(Debug)]
 pub(super) struct Screen {
@@ -24,16 +28,24 @@ pub(super) struct Screen {
 
 #[derive(Debug)]
 enum Kind {
-    Terminal { bars: MultiProgress, lines: Vec<ProgressBar> },
+    Terminal {
+        bars: MultiProgress,
+        lines: Vec<ProgressBar>,
+    },
     Pipe(Throttle),
+    /// For a run too large for a line for each task.
+    CountsInPipe {
+        said_at: Timestamp,
+    },
     Silent,
 }
 
 impl Screen {
     /// A terminal gets lines that change, a pipe lines that stay, and a program that reads objects
     /// nothing.
-    pub(super) fn new(is_json: bool, now: Timestamp) -> Self {
+    pub(super) fn new(is_json: bool, is_by_counts: bool, now: Timestamp) -> Self {
         let kind = match (stderr().is_terminal(), is_json) {
+            (false, false) if is_by_counts => Kind::CountsInPipe { said_at: now },
             (true, _) => Kind::Terminal {
                 bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
                 lines: Vec::new(),
@@ -58,7 +70,7 @@ impl Screen {
                 }
             }
             Kind::Terminal { .. } if is_urgent => self.say(&line),
-            Kind::Terminal { .. } | Kind::Silent => {}
+            Kind::Terminal { .. } | Kind::CountsInPipe { .. } | Kind::Silent => {}
         }
     }
 
@@ -67,7 +79,7 @@ impl Screen {
         match &self.kind {
             // Where stderr is gone, nobody misses the line.
             Kind::Terminal { bars, .. } => drop(bars.println(line)),
-            Kind::Pipe(_) => output::note(line),
+            Kind::Pipe(_) | Kind::CountsInPipe { .. } => output::note(line),
             Kind::Silent => {}
         }
     }
@@ -81,6 +93,14 @@ impl Screen {
                     output::note(&progress::held_line(n_held, self.tracker.run()));
                 }
             }
+            Kind::CountsInPipe { said_at } => {
+                if let Some(run) = self.tracker.run()
+                    && COUNTS_EVERY <= now.since(*said_at)
+                {
+                    *said_at = now;
+                    output::note(&progress::counts_line(run));
+                }
+            }
             Kind::Silent => {}
         }
     }
@@ -89,7 +109,8 @@ impl Screen {
     pub(super) fn finish(mut self, now: Timestamp) {
         match &self.kind {
             Kind::Terminal { bars, .. } => drop(bars.clear()),
-            Kind::Pipe(_) | Kind::Silent => self.draw(now),
+            Kind::Pipe(_) => self.draw(now),
+            Kind::CountsInPipe { .. } | Kind::Silent => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use kahn_model::{Dag, Levels, TaskIx, critical_path, levels};
+use kahn_model::{Action, Dag, Levels, TaskIx, critical_path, levels};
 use serde_json::{Map, Value, json};
 
 use super::run::seconds;
@@ -46,6 +46,14 @@ impl<'a> Plan<'a> {
         self.path_length().max(self.area)
     }
 
+    /// Tasks whose length nobody told.
+    fn n_guessed(&self) -> u64 {
+        let is_guessed = |task: &TaskIx| {
+            self.dag.estimate(*task).is_none() && self.dag.work(*task).action != Action::Noop
+        };
+        u64::try_from(self.dag.tasks().filter(is_guessed).count()).unwrap_or(u64::MAX)
+    }
+
     fn phases(&self) -> Vec<Vec<&'a str>> {
         let mut phases: Vec<Vec<&str>> = Vec::new();
         for task in self.dag.tasks() {
@@ -77,6 +85,7 @@ impl<'a> Plan<'a> {
         json!({
             "dag": dag.name().as_str(),
             "tasks": dag.n_tasks(),
+            "tasks_without_estimate": self.n_guessed(),
             "dependencies": dependencies,
             "phases": self.phases(),
             "critical_path": self.path_names(),
@@ -118,6 +127,11 @@ impl<'a> Plan<'a> {
             text::span(self.lower_bound()),
             text::span(self.area)
         );
+        let n_guessed = self.n_guessed();
+        if n_guessed > 0 {
+            let tasks = text::plural(n_guessed, "task");
+            let _ = writeln!(out, "  {tasks} without `estimate` taken to last as the others do");
+        }
         out.push('\n');
         out.push_str(&self.course_table());
         out
@@ -196,6 +210,7 @@ mod tests {
             json!({
                 "dag": "fork",
                 "tasks": 3,
+                "tasks_without_estimate": 0,
                 "dependencies": { "a": [], "b": ["a"], "c": ["a"] },
                 "phases": [["a"], ["b", "c"]],
                 "critical_path": ["a", "c"],

@@ -147,13 +147,18 @@ pub(crate) fn line(event: &Event, started_at: Option<Timestamp>) -> Option<(Stri
 
 /// The line that stands for lines kept back.
 pub(crate) fn held_line(n_held: u64, run: Option<&Run>) -> String {
-    let mut out = format!("... {n_held} more");
-    if let Some(run) = run {
-        let failed = run.tasks.get(&TaskState::Failed).copied().unwrap_or(0);
-        out.push_str(&format!("; {} of {} tasks ended", run.n_ended(), run.n_tasks()));
-        if failed > 0 {
-            out.push_str(&format!(", {failed} failed"));
-        }
+    match run {
+        Some(run) => format!("... {n_held} more; {}", counts_line(run)),
+        None => format!("... {n_held} more"),
+    }
+}
+
+/// How far a run is, in one line.
+pub(crate) fn counts_line(run: &Run) -> String {
+    let mut out = format!("{} of {} tasks ended", run.n_ended(), run.n_tasks());
+    let failed = run.tasks.get(&TaskState::Failed).copied().unwrap_or(0);
+    if failed > 0 {
+        out.push_str(&format!(", {failed} failed"));
     }
     out
 }

@@ -256,7 +256,11 @@ pub(super) fn labels(dag: &Dag) -> Labels {
 }
 
 /// The first task that no imagined worker can take, and why.
-pub(super) fn infeasible(dag: &Dag, cluster: &Cluster, labels: &Labels) -> Option<(TaskIx, String)> {
+pub(super) fn infeasible(
+    dag: &Dag,
+    cluster: &Cluster,
+    labels: &Labels,
+) -> Option<(TaskIx, String)> {
     dag.tasks().find_map(|task| {
         let profile = dag.profile(task);
         if let Some((resource, _, _)) = profile.resources.shortage(&cluster.capacity) {

@@ -2,18 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a command that cannot be run fails the test")]
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{World, example, objects};
+use crate::support::{Process, Source, World, example, objects};
 
 /// Both processes; they are ended with the test.
 struct Cluster {
     world: World,
     url: String,
-    processes: Vec<Child>,
+    _worker: Process,
+    coordinator: Process,
 }
 
 impl Cluster {
@@ -22,14 +22,13 @@ impl Cluster {
         let any = "127.0.0.1:0";
         let args = ["coordinator", "--listen", any, "--health-listen", any, "--store", "memory"];
         let mut command = world.command(&[&args[..], &["--output", "json"]].concat());
-        let mut coordinator = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(coordinator.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let said: Value = serde_json::from_str(&line).unwrap();
+        let mut coordinator = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+        let said = coordinator.wait_for(Source::Stdout, "{");
+        let said: Value = serde_json::from_str(&said).unwrap();
         let url = said["url"].as_str().unwrap().to_owned();
         let args = ["worker", "--health-listen", any, "--name", "w1", "--coordinator", &url];
-        let worker = world.command(&args).stderr(Stdio::null()).spawn().unwrap();
-        Self { world, url, processes: vec![worker, coordinator] }
+        let worker = Process::start(world.command(&args).stderr(Stdio::null()));
+        Self { world, url, _worker: worker, coordinator }
     }
 
     fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
@@ -38,15 +37,6 @@ impl Cluster {
 
     fn object(&self, args: &[&str]) -> Value {
         self.world.object(&self.args(args))
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            drop(process.kill());
-            drop(process.wait());
-        }
     }
 }
 
@@ -93,16 +83,6 @@ fn runs_are_paused_resumed_and_cancelled() {
 }
 
 #[test]
-fn a_drained_worker_ends_by_itself() {
-    let mut cluster = Cluster::start();
-    // The worker is known once something has run on it.
-    let file = cluster.world.file("one.yaml", "tasks:\n  a: { noop: true }\n");
-    cluster.object(&["submit", &file, "--wait"]);
-    assert_eq!(cluster.object(&["workers", "drain", "w1"])["is_draining"], true);
-    assert_eq!(cluster.processes[0].wait().unwrap().code(), Some(0));
-}
-
-#[test]
 fn a_wrong_token_is_refused() {
     let cluster = Cluster::start();
     let mut command = cluster.world.command(&cluster.args(&["list"]));
@@ -112,9 +92,7 @@ fn a_wrong_token_is_refused() {
 
 #[test]
 fn a_coordinator_ends_in_good_order_when_asked() {
-    let mut cluster = Cluster::start();
-    let coordinator = cluster.processes.last_mut().unwrap();
-    let pid = coordinator.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert_eq!(coordinator.wait().unwrap().code(), Some(0));
+    let cluster = Cluster::start();
+    cluster.coordinator.signal("TERM");
+    assert_eq!(cluster.coordinator.end().0, 0);
 }

@@ -1,29 +1,17 @@
 //! `kahn run`, and looking at its runs afterwards without any service.
 
-#![expect(clippy::unwrap_used, reason = "a command that cannot be run fails the test")]
-
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Done, World, example, objects};
+use crate::support::{Process, Source, World, example, objects};
 
 /// Starts a command and waits until it says a line on stderr.
-fn start_and_wait_for(world: &World, args: &[&str], line: &str) -> Child {
+fn start_and_wait_for(world: &World, args: &[&str], line: &str) -> Process {
     let mut command = world.command(args);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(child.stderr.take().unwrap());
-    let mut all = String::new();
-    loop {
-        let start = all.len();
-        assert_ne!(said.read_line(&mut all).unwrap(), 0, "it ended before `{line}`: {all}");
-        if all[start..].trim_end() == line {
-            // What it says from here on is of no interest, but must not block it.
-            std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-            return child;
-        }
-    }
+    let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    process.wait_for(Source::Stderr, line);
+    process
 }
 
 #[test]
@@ -94,9 +82,9 @@ fn a_run_that_was_killed_goes_on_where_it_was() {
             dir = world.path().display()
         ),
     );
-    let mut child = start_and_wait_for(&world, &["run", &file], "started second");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let process = start_and_wait_for(&world, &["run", &file], "started second");
+    process.signal("KILL");
+    process.end();
     assert_eq!(world.object(&["list"])["state"], "active");
 
     world.file("go", "");
@@ -120,12 +108,11 @@ fn an_interrupt_cancels_the_run() {
     let world = World::new();
     let file =
         world.file("long.yaml", "tasks:\n  a: { sleep: 1000s }\n  b: { needs: [a], noop: true }\n");
-    let child = start_and_wait_for(&world, &["run", &file], "started a");
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-    let done = Done::from(child.wait_with_output().unwrap());
-    assert_eq!(done.code, 4, "{}", done.stdout);
-    assert!(done.stdout.contains("cancelled"), "{}", done.stdout);
+    let process = start_and_wait_for(&world, &["run", &file], "started a");
+    process.signal("INT");
+    let (code, printed) = process.end();
+    assert_eq!(code, 4, "{printed}");
+    assert!(printed.contains("cancelled"), "{printed}");
 }
 
 #[test]
@@ -141,15 +128,13 @@ fn a_run_in_memory_leaves_nothing_behind() {
 fn two_runs_at_one_time_do_not_disturb_each_other() {
     let world = World::new();
     let file = world.file("long.yaml", "tasks:\n  a: { sleep: 1000s }\n");
-    let mut child = start_and_wait_for(&world, &["run", &file], "started a");
+    let _process = start_and_wait_for(&world, &["run", &file], "started a");
     assert_eq!(world.object(&["run", &example("diamond.json")])["state"], "succeeded");
     let active = world.objects(&["list", "--state", "active"]);
     let run = active[0]["run"].as_str().unwrap();
     let busy = world.run(&["events", run]);
     assert_eq!(busy.code, 3);
     assert!(busy.stderr.contains("another `kahn run`"), "{}", busy.stderr);
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 #[test]

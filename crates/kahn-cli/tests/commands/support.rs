@@ -3,38 +3,41 @@
 
 #![expect(clippy::unwrap_used, reason = "a command that cannot be run fails the test")]
 
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+
+use std::time::Duration;
 
 use serde_json::Value;
 
 /// A directory for one test, and commands in it.
-pub struct World(tempfile::TempDir);
+pub(crate) struct World(tempfile::TempDir);
 
 /// What a command did.
-pub struct Done {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Writes a file and gives its path.
-    pub fn file(&self, name: &str, text: &str) -> String {
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kahn"));
         command.args(args).current_dir(self.path()).env_clear();
         command.env("PATH", "/usr/bin:/bin").env("KAHN_DATA_DIR", self.path().join("data"));
@@ -42,28 +45,103 @@ impl World {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Done {
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
         self.command(args).output().unwrap().into()
     }
 
     /// Runs a command that must succeed.
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let done = self.run(args);
         assert_eq!(done.code, 0, "{args:?}: {}{}", done.stdout, done.stderr);
         done.stdout
     }
 
     /// Runs a command that must succeed and gives its objects.
-    pub fn objects(&self, args: &[&str]) -> Vec<Value> {
+    pub(crate) fn objects(&self, args: &[&str]) -> Vec<Value> {
         objects(&self.ok(&[args, &["--output", "json"]].concat()))
     }
 
     /// The one object of a command that must succeed.
-    pub fn object(&self, args: &[&str]) -> Value {
+    pub(crate) fn object(&self, args: &[&str]) -> Value {
         let mut objects = self.objects(args);
         assert_eq!(objects.len(), 1, "{args:?}");
         objects.remove(0)
     }
+}
+
+/// A process that is ended with the test, if not before.
+pub(crate) struct Process(Option<Child>);
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    /// Waits until it prints a line that begins so, and gives that line; what it prints then is
+    /// read and thrown away.
+    pub(crate) fn wait_for(&mut self, source: Source, beginning: &str) -> String {
+        let mut printed: Box<dyn BufRead + Send> = match source {
+            Source::Stdout => Box::new(BufReader::new(self.child().stdout.take().unwrap())),
+            Source::Stderr => Box::new(BufReader::new(self.child().stderr.take().unwrap())),
+        };
+        let mut all = String::new();
+        loop {
+            let start = all.len();
+            let n = printed.read_line(&mut all).unwrap();
+            assert_ne!(n, 0, "it ended before `{beginning}`: {all}");
+            if all[start..].starts_with(beginning) {
+                let line = all[start..].to_owned();
+                std::thread::spawn(move || std::io::copy(&mut printed, &mut std::io::sink()));
+                return line;
+            }
+        }
+    }
+
+    /// Sends a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.0.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended, and gives its code and what it printed on stdout.
+    pub(crate) fn end(mut self) -> (i32, String) {
+        let mut child = self.0.take().unwrap();
+        let pid = child.id();
+        let (tx, rx) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let mut stdout = String::new();
+            if let Some(mut pipe) = child.stdout.take() {
+                pipe.read_to_string(&mut stdout).unwrap();
+            }
+            let code = child.wait().unwrap().code().unwrap_or(-1);
+            // A test that has given up does not listen.
+            drop(tx.send((code, stdout)));
+        });
+        rx.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| {
+            drop(Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status());
+            panic!("process {pid} does not end")
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It may have ended already.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// Where a process prints.
+pub(crate) enum Source {
+    Stdout,
+    Stderr,
 }
 
 impl From<Output> for Done {
@@ -78,12 +156,12 @@ impl From<Output> for Done {
 }
 
 /// One object from each line.
-pub fn objects(text: &str) -> Vec<Value> {
+pub(crate) fn objects(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// One of the files that people are shown.
-pub fn example(name: &str) -> String {
+pub(crate) fn example(name: &str) -> String {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples")).join(name);
     path.display().to_string()
 }

@@ -76,7 +76,8 @@ impl Dispatch {
                 self.instruct(session, |to| to.acknowledged.push(lease_id(attempt, token)));
             }
             Command::Welcome { session } => {
-                let lease_ttl_micros = u64::try_from(self.lease_ttl.as_micros()).unwrap_or(u64::MAX);
+                let lease_ttl_micros =
+                    u64::try_from(self.lease_ttl.as_micros()).unwrap_or(u64::MAX);
                 let welcome = Welcome { lease_ttl_micros };
                 self.send(session, coordinator_message::Message::Welcome(welcome));
             }

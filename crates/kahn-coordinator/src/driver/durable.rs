@@ -69,8 +69,9 @@ impl Durable {
         let size = u64::try_from(encoded.payload.len()).unwrap_or(u64::MAX);
         stats.appended(batch.changes.len(), size);
         entry.grown += size;
-        let pushed =
-            entry.appender.push(kahn_store::Batch { payload: encoded.payload, blobs: encoded.blobs });
+        let pushed = entry
+            .appender
+            .push(kahn_store::Batch { payload: encoded.payload, blobs: encoded.blobs });
         match pushed {
             Ok(seq) => entry.in_flight.push_back((seq, batch.number)),
             // The end itself is told by an event.

@@ -8,9 +8,7 @@ use crate::driver::RequestError;
 /// The status that stands for a request that was not carried out.
 pub(super) fn status(error: RequestError) -> Status {
     match error {
-        RequestError::Refused(refusal) => {
-            Status::new(code(&refusal), refusal.to_string())
-        }
+        RequestError::Refused(refusal) => Status::new(code(&refusal), refusal.to_string()),
         RequestError::Stopping => Status::unavailable(error.to_string()),
     }
 }

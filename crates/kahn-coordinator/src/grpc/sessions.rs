@@ -122,10 +122,8 @@ async fn read(
 async fn keep(logs: &Logs, piece: LogPiece) -> Result<LogReceipt, Status> {
     let (attempt, token) = wire::lease_from_wire(piece.lease)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let extent = logs
-        .write(attempt, piece.offset, piece.data, piece.is_sealed)
-        .await
-        .map_err(|error| {
+    let extent =
+        logs.write(attempt, piece.offset, piece.data, piece.is_sealed).await.map_err(|error| {
             warn!(run = %attempt.run, task = attempt.task.0, %error, "output not kept");
             Status::unavailable("output could not be kept")
         })?;

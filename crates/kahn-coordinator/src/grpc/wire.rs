@@ -59,7 +59,8 @@ pub(crate) fn report(report: worker::Report) -> Result<WorkerReport, Unreadable>
                     Ok(outputs)
                 }
             };
-            let usage = finished.usage.as_ref().map(convert::report::usage_from_wire).unwrap_or_default();
+            let usage =
+                finished.usage.as_ref().map(convert::report::usage_from_wire).unwrap_or_default();
             ReportKind::Finished { outcome, usage }
         }
     };

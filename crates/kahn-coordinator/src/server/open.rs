@@ -29,11 +29,7 @@ pub(super) fn tokens(config: &Config) -> Result<Tokens, StartError> {
     Ok(Tokens { client: Arc::new(client), worker: Arc::new(worker) })
 }
 
-fn token(
-    given: Option<&Secret>,
-    file: Option<&Path>,
-    usual: PathBuf,
-) -> Result<Token, TokenError> {
+fn token(given: Option<&Secret>, file: Option<&Path>, usual: PathBuf) -> Result<Token, TokenError> {
     match given {
         Some(secret) => Token::from_secret(secret, "the configuration"),
         None => Token::from_file_or_generate(file.unwrap_or(&usual)),

@@ -28,11 +28,8 @@ pub(super) fn spawn(handle: Handle, logs: Logs, kept: usize) -> JoinHandle<()> {
 }
 
 fn expired(core: &kahn_core::Core, kept: usize) -> Vec<RunId> {
-    let mut finished: Vec<_> = core
-        .state()
-        .runs()
-        .filter_map(|run| run.finished_at.map(|at| (at, run.id())))
-        .collect();
+    let mut finished: Vec<_> =
+        core.state().runs().filter_map(|run| run.finished_at.map(|at| (at, run.id()))).collect();
     let surplus = finished.len().saturating_sub(kept).min(RUNS_AT_ONCE);
     if surplus == 0 {
         return Vec::new();

@@ -85,13 +85,21 @@ impl Core {
                 }),
             }
         }
-        let ours: Vec<LeaseIx> = self.state.workers[ix.index()].leases.iter().copied().collect();
-        for lease_ix in ours {
+        for lease_ix in self.leases_in_order(ix) {
             match theirs.get(&lease_ix) {
                 Some(is_started) => self.adopt(lease_ix, *is_started),
                 None => self.miss(lease_ix, boot),
             }
         }
+    }
+
+    /// The leases of a worker in the order in which they were granted, which, other than that of
+    /// their positions, is the same whoever recovered them.
+    fn leases_in_order(&self, ix: WorkerIx) -> Vec<LeaseIx> {
+        let worker = &self.state.workers[ix.index()];
+        let mut leases: Vec<LeaseIx> = worker.leases.iter().copied().collect();
+        leases.sort_unstable_by_key(|lease| self.state.leases[lease.0].token);
+        leases
     }
 
     /// Goes on with an attempt that the worker still holds.
@@ -235,11 +243,11 @@ impl Core {
         self.state.pool.mark(ix);
         let worker = &mut self.state.workers[ix.index()];
         let id = worker.id.clone();
-        let leases: Vec<LeaseIx> = worker.leases.iter().copied().collect();
         if let Some(session) = worker.session.take() {
             self.state.sessions.remove(&session);
             self.command(Command::Disconnect { session });
         }
+        let leases = self.leases_in_order(ix);
         let runs: BTreeSet<RunId> =
             leases.iter().map(|lease| self.state.leases[lease.0].run_id).collect();
         for run in runs {

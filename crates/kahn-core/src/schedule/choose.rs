@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::pool::Group;
-use super::reserve::{Reservations, spares};
+use super::reserve::Reservations;
 use crate::core::Core;
 use crate::settings::Spreading;
 use crate::state::{Class, ClassIx, WorkerIx};
@@ -12,7 +12,7 @@ use crate::state::{Class, ClassIx, WorkerIx};
 const FULL: u64 = 1_000_000;
 
 /// How many of the fullest workers packing looks at before it takes one that surely has room.
-const PACKED_MAX: usize = 256;
+const PACKED_MAX: usize = 32;
 
 impl Core {
     /// The best worker with room for a task of `class`, if there is one: first by the preferences
@@ -61,12 +61,7 @@ impl Core {
     /// Whether a task of `class` may be placed on a worker now: there is room, and none that a
     /// better task waits for.
     pub(super) fn has_room(&self, ix: WorkerIx, class: &Class, reserved: &Reservations) -> bool {
-        let worker = &self.state.workers[ix.index()];
-        let room = worker.room();
-        let is_claimed = || {
-            let head = worker.ahead.first().map(|(_, head)| &self.state.leases[head.0]);
-            head.is_some_and(|head| !spares(&room, &class.resources, &head.resources))
-        };
-        class.resources.fits(&room) && reserved.allow(ix, class, &room) && !is_claimed()
+        let room = self.state.open_room(ix);
+        class.resources.fits(&room) && reserved.allow(ix, class, &room)
     }
 }

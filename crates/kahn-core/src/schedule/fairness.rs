@@ -2,13 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use kahn_model::Namespace;
+
 use crate::core::Core;
 use crate::state::{ClassIx, LaneIx, NamespaceIx, Rank};
+
+/// A namespace, by what it holds. Of those that hold the same, the name decides and not the
+/// position, which depends on who came first.
+type Turn = (u64, Namespace, NamespaceIx);
 
 /// The namespaces that have something to place, the one that holds least first.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    order: BTreeSet<(u64, NamespaceIx)>,
+    order: BTreeSet<Turn>,
     /// Classes that are not to be looked at any more.
     full: BTreeSet<ClassIx>,
 }
@@ -27,21 +33,22 @@ impl Core {
         if namespaces.len() > 1 && self.state.pool.total.is_none() {
             self.state.pool.total = Some(self.state.total_capacity());
         }
-        let order = namespaces.into_iter().map(|ix| (self.share(ix), ix)).collect();
+        let order = namespaces.into_iter().map(|ix| self.turn(ix)).collect();
         Turns { order, full: BTreeSet::new() }
     }
 
     /// How much the leases of a namespace hold: the dominant share of all there is.
-    fn share(&self, namespace: NamespaceIx) -> u64 {
-        let held = self.state.namespaces.held(namespace);
+    fn turn(&self, ix: NamespaceIx) -> Turn {
+        let held = self.state.namespaces.held(ix);
         let total = self.state.pool.total.as_ref();
-        total.map_or(0, |total| held.resources.dominant_share(total)) + held.n_leases
+        let share = total.map_or(0, |total| held.resources.dominant_share(total));
+        (share + held.n_leases, self.state.namespaces.get(ix).clone(), ix)
     }
 
     /// The best lane of the namespace that holds least.
     pub(super) fn next_lane(&self, turns: &mut Turns) -> Option<(ClassIx, LaneIx)> {
-        while let Some((_, namespace)) = turns.order.first().copied() {
-            if let Some((_, class, lane)) = self.best_lane(namespace, &turns.full) {
+        while let Some((_, _, namespace)) = turns.order.first() {
+            if let Some((_, class, lane)) = self.best_lane(*namespace, &turns.full) {
                 return Some((class, lane));
             }
             turns.order.pop_first();
@@ -51,8 +58,8 @@ impl Core {
 
     /// Takes note that the namespace whose turn it was has got something.
     pub(super) fn end_turn(&self, turns: &mut Turns) {
-        if let Some((_, namespace)) = turns.order.pop_first() {
-            turns.order.insert((self.share(namespace), namespace));
+        if let Some((_, _, namespace)) = turns.order.pop_first() {
+            turns.order.insert(self.turn(namespace));
         }
     }
 

@@ -15,7 +15,7 @@ const LIMITING: [Resource; 5] =
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub shape: Arc<Shape>,
-    /// By how full they are: the dominant share of what is used, in millionths.
+    /// By how full they are: the dominant share of what is not open, in millionths.
     pub by_fullness: BTreeSet<(u64, WorkerIx)>,
     /// By how many leases they hold.
     pub by_load: BTreeSet<(usize, WorkerIx)>,
@@ -161,6 +161,17 @@ impl Pool {
 }
 
 impl State {
+    /// What a worker has left for others than the first of its leases ahead. Of what that one
+    /// lacks nothing is open, else lesser tasks would take it away again and again.
+    pub(crate) fn open_room(&self, ix: WorkerIx) -> Resources {
+        let worker = &self.workers[ix.index()];
+        let mut room = worker.room();
+        if let Some((_, head)) = worker.ahead.first() {
+            room.subtract(&self.leases[head.0].resources);
+        }
+        room
+    }
+
     /// Brings the pool up to date with all that changed since.
     pub(crate) fn refresh_pool(&mut self) {
         while let Some(worker) = self.pool.dirty.pop_first() {
@@ -173,11 +184,13 @@ impl State {
         self.pool.dirty.remove(&ix);
         let before = self.pool.remove(ix);
         if worker.takes_leases() && worker.has_lease_room() {
-            let room = worker.room();
+            let room = self.open_room(ix);
+            let mut taken = worker.capacity.clone();
+            taken.subtract(&room);
             let may_have_ahead = worker.n_ahead() < self.settings.ahead_max(worker);
             let place = Place {
                 group: self.pool.group_of(&worker.shape),
-                fullness: worker.used.dominant_share(&worker.capacity),
+                fullness: taken.dominant_share(&worker.capacity),
                 load: worker.n_leases(),
                 ahead: may_have_ahead.then(|| worker.n_ahead()),
                 rooms: LIMITING.each_ref().map(|resource| room.get(resource)),

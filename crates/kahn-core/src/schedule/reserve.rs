@@ -24,7 +24,11 @@ impl Reservations {
     /// Whether a task of `class` may be placed on `worker`, which has `room`.
     pub(super) fn allow(&self, worker: WorkerIx, class: &Class, room: &Resources) -> bool {
         let waiting = self.0.get(&worker);
-        waiting.is_none_or(|(_, waiting)| spares(room, &class.resources, waiting))
+        waiting.is_none_or(|(_, waiting)| {
+            let mut left = room.clone();
+            left.subtract(waiting);
+            class.resources.fits(&left)
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -40,13 +44,6 @@ impl Reservations {
     pub(super) fn keep_from(&self, worker: WorkerIx, class: ClassIx) -> bool {
         self.0.get(&worker).is_some_and(|(waiting, _)| *waiting != class)
     }
-}
-
-/// Whether, of everything in `taken`, enough of `room` is left for what waits.
-pub(super) fn spares(room: &Resources, taken: &Resources, waiting: &Resources) -> bool {
-    taken.iter().all(|(resource, amount)| {
-        room.get(&resource).saturating_sub(amount) >= waiting.get(&resource)
-    })
 }
 
 impl Core {

@@ -389,29 +389,6 @@ impl Play {
         }
     }
 
-    /// Ends all faults.
-    pub(crate) fn heal(&mut self) {
-        for (name, _) in WORKERS {
-            let worker = self.world.worker_mut(name).id.clone();
-            // Refused for workers that were not heard from since a takeover.
-            let _ = self.world.step(Event::CordonRequested { worker, is_cordoned: false });
-            if self.world.worker_mut(name).is_draining || self.is_draining(name) {
-                self.world.reboot(name);
-            } else {
-                self.world.reattach(name);
-            }
-        }
-        for run in self.runs.clone() {
-            // Refused for runs that are not paused.
-            let _ = self.world.step(Event::ResumeRequested { run });
-        }
-    }
-
-    fn is_draining(&self, name: &str) -> bool {
-        let id = kahn_core::testing::worker_id(name);
-        self.world.core.state().worker(&id).is_some_and(|worker| worker.is_draining)
-    }
-
     fn worker(&mut self, worker: usize) -> &mut kahn_core::testing::FakeWorker {
         self.world.worker_mut(WORKERS[worker % WORKERS.len()].0)
     }
@@ -476,5 +453,24 @@ fn verdict_of(n: usize) -> Result<Option<Arc<kahn_model::Work>>, Failure> {
         1 => Ok(Some(Arc::new(kahn_model::Work::new(echo)))),
         2 => Err(Failure::of(CauseKind::Condition)),
         _ => Err(Failure::of(CauseKind::Expression)),
+    }
+}
+
+/// Ends all faults: workers are back and take leases, and no run is paused.
+pub(crate) fn heal(world: &mut World) {
+    for (name, _) in WORKERS {
+        let worker = world.worker_mut(name).id.clone();
+        let is_draining = world.core.state().worker(&worker).is_some_and(|w| w.is_draining);
+        if world.worker_mut(name).is_draining || is_draining {
+            world.reboot(name);
+        } else {
+            world.reattach(name);
+        }
+        world.accept(Event::CordonRequested { worker, is_cordoned: false });
+    }
+    let runs: Vec<RunId> = world.core.state().runs().map(kahn_core::Run::id).collect();
+    for run in runs {
+        // Refused for runs that are not paused.
+        let _ = world.step(Event::ResumeRequested { run });
     }
 }

@@ -171,12 +171,7 @@ impl Script {
         }
     }
 
-    fn each(
-        &mut self,
-        worker: &str,
-        tasks: &[&str],
-        act: impl Fn(&mut World, &str, AttemptId),
-    ) {
+    fn each(&mut self, worker: &str, tasks: &[&str], act: impl Fn(&mut World, &str, AttemptId)) {
         for task in tasks {
             let (run, name) = task.split_once('/').expect("run/task");
             let attempt = self.world.held(worker, run_id(run), name);
@@ -191,8 +186,7 @@ impl Script {
                 |report| report.kind,
             );
             let report = Box::new(kahn_core::WorkerReport { attempt, token, kind });
-            self.last_report =
-                Some(Event::Reported { session: kahn_core::SessionId(0), report });
+            self.last_report = Some(Event::Reported { session: kahn_core::SessionId(0), report });
         }
     }
 

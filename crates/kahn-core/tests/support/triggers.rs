@@ -17,7 +17,8 @@ enum End {
 
 /// The table, one line for each trigger, moment and kind.
 pub(crate) fn table() -> String {
-    let mut out = String::from("# the dependency:                  succeeds    fails       is skipped\n");
+    let mut out =
+        String::from("# the dependency:                  succeeds    fails       is skipped\n");
     for trigger in Trigger::ALL {
         for when in When::ALL {
             for kind in DependencyKind::ALL {

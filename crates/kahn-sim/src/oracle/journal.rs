@@ -130,9 +130,10 @@ impl Oracle {
                 continue;
             }
             let was_given_up = granted.ending == Some(Ending::GivenUp)
-                || self.granted.get(&start.token).is_some_and(|mine| {
-                    mine.ending == Some(Ending::GivenUp)
-                });
+                || self
+                    .granted
+                    .get(&start.token)
+                    .is_some_and(|mine| mine.ending == Some(Ending::GivenUp));
             let since = granted.at;
             let stood = |worker| self.stood_still.get(worker).is_some_and(|until| since <= *until);
             let stood_still = stood(&execution.worker) || stood(start.worker);
@@ -141,9 +142,11 @@ impl Oracle {
                 "{:?} starts on {} as {} while {other} runs on {}",
                 start.attempt, start.worker, start.token, execution.worker
             );
-            let has_start_timeout = self.shadow.state().run(task.0).is_some_and(|run| {
-                run.dag.profile(task.1).timeouts.start.is_some()
-            });
+            let has_start_timeout = self
+                .shadow
+                .state()
+                .run(task.0)
+                .is_some_and(|run| run.dag.profile(task.1).timeouts.start.is_some());
             if !was_given_up || (is_fenced && !stood_still && !has_start_timeout) {
                 self.object("I14", message);
             }

@@ -191,9 +191,11 @@ impl Oracle {
             self.object("I7", message);
         }
         if outcome.as_ref().is_err_and(|f| f.cause.kind == CauseKind::WorkerLost) {
-            let is_started = self.shadow.state().run(run).is_some_and(|known| {
-                known.cell(task).state == TaskState::Running
-            });
+            let is_started = self
+                .shadow
+                .state()
+                .run(run)
+                .is_some_and(|known| known.cell(task).state == TaskState::Running);
             let losses = self.losses.entry((run, task)).or_default();
             *losses += u32::from(is_started);
             let (n, limit) = (*losses, self.crash_limit(run, task));

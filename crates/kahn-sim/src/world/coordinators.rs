@@ -26,7 +26,11 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(2500);
 enum Phase {
     Standby,
     /// Takes one partition after the other; the first decides who leads.
-    Campaigning { nonce: u64, loaded: Vec<Loaded>, n_acquired: usize },
+    Campaigning {
+        nonce: u64,
+        loaded: Vec<Loaded>,
+        n_acquired: usize,
+    },
     Leading(Box<Reign>),
 }
 

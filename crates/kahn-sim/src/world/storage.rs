@@ -194,7 +194,9 @@ impl World {
         let is_mending = self.is_mending_any();
         let shelf = &mut self.storage.shelves[request.partition];
         match request.ask {
-            Ask::Append { term, append } => Answer::Append(shelf.append(now, term, &append, mutation)),
+            Ask::Append { term, append } => {
+                Answer::Append(shelf.append(now, term, &append, mutation))
+            }
             Ask::Renew { term } => Answer::Renewed(shelf.renew(now, term, mutation)),
             // What a single server lost, its owner alone can bring back.
             Ask::Acquire { .. } if is_mending => Answer::Refused,
@@ -231,7 +233,7 @@ impl World {
     fn after_operation(&mut self, partition: usize) {
         match self.storage.kind {
             Kind::Single => {
-                                self.show_entries(partition, false);
+                self.show_entries(partition, false);
             }
             Kind::Replicated => {
                 let shelf = &self.storage.shelves[partition];
@@ -308,8 +310,9 @@ impl World {
     pub(super) fn break_connection(&mut self, coordinator: usize, partition: usize) {
         self.storage.arrivals.remove(&(coordinator, partition));
         self.storage.answers.remove(&(coordinator, partition));
-        let is_on_it =
-            |pending: &Pending| (pending.coordinator, pending.partition) == (coordinator, partition);
+        let is_on_it = |pending: &Pending| {
+            (pending.coordinator, pending.partition) == (coordinator, partition)
+        };
         let waiting: Vec<AskId> = self
             .storage
             .pending

@@ -47,15 +47,11 @@ const RECORD_BYTES: usize = 160;
 const PROCESSES: usize = 3_000;
 const PROCESSES_IN_FLIGHT: usize = 16;
 
-pub(super) async fn measure(
-    store: StoreKind,
-    redis_url: Option<&str>,
-) -> Result<Floor, Failure> {
+pub(super) async fn measure(store: StoreKind, redis_url: Option<&str>) -> Result<Floor, Failure> {
     let stream = round_trips().await?;
     let append = appends(store, redis_url).await?;
     let at = |sorted: &[f64], share| quantile(sorted, share).unwrap_or(f64::NAN);
-    let processes_per_second =
-        tokio::task::spawn_blocking(spawn_rate).await.unwrap_or(f64::NAN);
+    let processes_per_second = tokio::task::spawn_blocking(spawn_rate).await.unwrap_or(f64::NAN);
     Ok(Floor {
         workload: "floor",
         store: store.word(),
@@ -83,11 +79,8 @@ async fn round_trips() -> Result<Vec<f64>, Failure> {
         .await
         .map_err(|e| failed(&e))?;
     let (tx, messages) = mpsc::channel(4);
-    let mut inbound = client
-        .attach(ReceiverStream::new(messages))
-        .await
-        .map_err(|e| failed(&e))?
-        .into_inner();
+    let mut inbound =
+        client.attach(ReceiverStream::new(messages)).await.map_err(|e| failed(&e))?.into_inner();
     let mut times = Vec::new();
     for number in 0..ROUND_TRIPS {
         let started = Instant::now();
@@ -111,8 +104,7 @@ async fn appends(kind: StoreKind, redis_url: Option<&str>) -> Result<Vec<f64>, F
     let url = bench.open_store(kind, redis_url).await?;
     let failed = |error: &dyn std::fmt::Display| Failure::refused(format!("store: {error}"));
     let meta = ClusterMeta { id: ClusterId(1), partitions: 1 };
-    let embedded =
-        |durability| EmbeddedStore::open(&dir.join("floor"), meta, durability);
+    let embedded = |durability| EmbeddedStore::open(&dir.join("floor"), meta, durability);
     let store: Arc<dyn LogStore> = match kind {
         StoreKind::Memory => Arc::new(MemoryStore::new(meta)),
         StoreKind::Embedded => Arc::new(embedded(Durability::Process).map_err(|e| failed(&e))?),
@@ -132,7 +124,8 @@ async fn appends(kind: StoreKind, redis_url: Option<&str>) -> Result<Vec<f64>, F
         let started = Instant::now();
         let head: Head = writer.head();
         writer.push(Batch::new(payload.clone()), link(head.hash, &payload));
-        let append = writer.next_send().ok_or_else(|| Failure::refused("store: nothing to send"))?;
+        let append =
+            writer.next_send().ok_or_else(|| Failure::refused("store: nothing to send"))?;
         pipe.send(append);
         let reply = std::future::poll_fn(|cx| pipe.poll_reply(cx)).await;
         writer.on_reply(reply.send, reply.reply);

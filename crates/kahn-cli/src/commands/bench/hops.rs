@@ -14,11 +14,7 @@ pub(super) struct Hops(Vec<f64>);
 
 impl Hops {
     /// Reads them off the events of a run.
-    pub(super) async fn read(
-        client: &Client,
-        run: RunId,
-        document: &str,
-    ) -> Result<Self, Failure> {
+    pub(super) async fn read(client: &Client, run: RunId, document: &str) -> Result<Self, Failure> {
         let mut started = BTreeMap::new();
         let mut succeeded = BTreeMap::new();
         let mut history = client.history(run, 0);

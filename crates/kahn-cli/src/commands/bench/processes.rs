@@ -13,6 +13,9 @@ use tokio::time::Instant;
 use super::{PATIENCE, StoreKind, scratch};
 use crate::exit::Failure;
 
+/// How often to look whether a part has come up.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// What a process is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,8 +136,10 @@ impl Bench {
     }
 
     async fn connect(&self, port: u16) -> Result<Client, Failure> {
+        let file = self.dir.join("coordinator/client.token");
+        wait_until("the coordinator does not make its token", || file.exists()).await?;
         wait_for_port(port).await?;
-        let token = Token::from_file(&self.dir.join("coordinator/client.token"))?;
+        let token = Token::from_file(&file)?;
         Ok(Client::connect(&format!("http://127.0.0.1:{port}"), Some(token.expose())).await?)
     }
 
@@ -146,11 +151,8 @@ impl Bench {
     ) -> Result<(), Failure> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |error| Failure::refused(format!("cannot start {program}: {error}"));
-        let file = File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir.join(log))
-            .map_err(failed)?;
+        let file =
+            File::options().create(true).append(true).open(self.dir.join(log)).map_err(failed)?;
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -226,15 +228,21 @@ fn make_dir(dir: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::refused(format!("cannot make {}: {error}", dir.display())))
 }
 
-pub(super) async fn wait_for_port(port: u16) -> Result<(), Failure> {
+/// Waits until a condition holds; otherwise `complaint` says what is wrong.
+async fn wait_until(complaint: &str, condition: impl Fn() -> bool) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
-    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+    while !condition() {
         if Instant::now() > deadline {
-            return Err(Failure::refused(format!("nothing answers on port {port}")));
+            return Err(Failure::refused(complaint));
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(())
+}
+
+pub(super) async fn wait_for_port(port: u16) -> Result<(), Failure> {
+    let complaint = format!("nothing answers on port {port}");
+    wait_until(&complaint, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await
 }
 
 async fn wait_for_workers(client: &Client, n: usize) -> Result<(), Failure> {
@@ -247,7 +255,7 @@ async fn wait_for_workers(client: &Client, n: usize) -> Result<(), Failure> {
         if Instant::now() > deadline {
             return Err(Failure::refused("the workers do not attach"));
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

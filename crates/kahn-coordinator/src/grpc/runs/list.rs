@@ -45,9 +45,8 @@ impl RunService {
                         break;
                     }
                 }
-                let has_more = last.is_some_and(|last| {
-                    core.state().runs_before(Some(last)).next().is_some()
-                });
+                let has_more =
+                    last.is_some_and(|last| core.state().runs_before(Some(last)).next().is_some());
                 let next_page = last.filter(|_| has_more).map(|last| last.to_string());
                 api::ListResponse { runs, next_page: next_page.unwrap_or_default() }
             })
@@ -90,8 +89,7 @@ fn tasks(
         .names
         .iter()
         .map(|name| {
-            let unknown =
-                || kahn_core::Refusal::UnknownTask { run: run.id(), task: name.clone() };
+            let unknown = || kahn_core::Refusal::UnknownTask { run: run.id(), task: name.clone() };
             run.dag.task_by_name(name).ok_or_else(|| refuse::status(unknown().into()))
         })
         .collect();

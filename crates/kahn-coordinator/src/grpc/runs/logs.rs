@@ -26,9 +26,8 @@ impl RunService {
                 Ok((ix, u32::from(run.cell(ix).attempt)))
             })
             .await?;
-        let (task, latest) = found.map_err(|task| {
-            refuse::status(kahn_core::Refusal::UnknownTask { run, task }.into())
-        })?;
+        let (task, latest) = found
+            .map_err(|task| refuse::status(kahn_core::Refusal::UnknownTask { run, task }.into()))?;
         let number = if request.attempt == 0 { latest } else { request.attempt };
         if number > latest {
             let message = format!("the task has had {latest} attempts, not {number}");

@@ -75,8 +75,11 @@ impl Watcher {
         let (after, is_summary) = (self.after, self.request.is_summary);
         self.service
             .ask(self.run, move |run| {
-                let events =
-                    if is_summary { Vec::new() } else { view::events(run, after, EVENTS_PER_MESSAGE) };
+                let events = if is_summary {
+                    Vec::new()
+                } else {
+                    view::events(run, after, EVENTS_PER_MESSAGE)
+                };
                 let run_view = view::run(run, true);
                 (api::WatchResponse { events, run: Some(run_view) }, run.state.is_terminal())
             })

@@ -1,0 +1,317 @@
+//! The two cores around a table: no network, no store, one clock.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kahn_core::log::Term;
+use kahn_core::{
+    Attachment, Command, Core, Event, Grant, ReportKind, SessionId, Settings, Submission,
+    WorkerReport,
+};
+use kahn_model::{
+    ActionKind, BootId, Dag, Name, Namespace, OnDisconnect, Outputs, RunId, TaskIx, Timestamp,
+    Token, Usage, Uuid, WorkerId,
+};
+use kahn_worker_core as worker;
+use kahn_worker_core::WorkerCore;
+
+use super::{Placement, WhatIf};
+
+/// Nobody falls silent here.
+const FOREVER: Duration = Duration::from_secs(200 * 365 * 24 * 3600);
+/// Reports that a worker tells at one time.
+const REPORTS_MAX: usize = 1 << 16;
+
+/// Something that will happen at a worker.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Lease(u64),
+    Stop(Token),
+    Recall(Token),
+    End(Token),
+}
+
+#[derive(Debug)]
+struct Desk {
+    core: WorkerCore<()>,
+    /// When what it carries out started.
+    started: BTreeMap<Token, Timestamp>,
+    has_news: bool,
+}
+
+#[derive(Debug)]
+struct Table<'a> {
+    dag: &'a Arc<Dag>,
+    question: &'a WhatIf,
+    now: Timestamp,
+    core: Core,
+    run: RunId,
+    desks: Vec<Desk>,
+    due: BinaryHeap<Reverse<(Timestamp, u64, usize, Due)>>,
+    grants: BTreeMap<u64, Grant>,
+    n_planned: u64,
+    ready: Vec<Timestamp>,
+    placements: Vec<Placement>,
+}
+
+/// Plays one run to its end.
+pub(super) fn play(dag: &Arc<Dag>, question: &WhatIf) -> Vec<Placement> {
+    let mut table = Table::new(dag, question);
+    table.open();
+    while table.step() {}
+    table.placements
+}
+
+impl<'a> Table<'a> {
+    fn new(dag: &'a Arc<Dag>, question: &'a WhatIf) -> Self {
+        let settings = Settings {
+            suspect_after: FOREVER,
+            lease_ttl: FOREVER,
+            spreading: question.policy,
+            ..Settings::default()
+        };
+        let desk = |shape: &super::WorkerShape| {
+            let capacity = shape.capacity.clone();
+            let settings = worker::Settings {
+                capacity,
+                heartbeat_period: FOREVER,
+                ..worker::Settings::default()
+            };
+            Desk {
+                core: WorkerCore::new(settings, Vec::new()),
+                started: BTreeMap::new(),
+                has_news: false,
+            }
+        };
+        Self {
+            dag,
+            question,
+            now: Timestamp::ZERO,
+            core: Core::new(settings),
+            run: RunId::new(Uuid::from_u128(1)),
+            desks: question.workers.iter().map(desk).collect(),
+            due: BinaryHeap::new(),
+            grants: BTreeMap::new(),
+            n_planned: 0,
+            ready: vec![Timestamp::ZERO; dag.n_tasks()],
+            placements: Vec::with_capacity(dag.n_tasks()),
+        }
+    }
+
+    /// Seats everybody and submits the run.
+    fn open(&mut self) {
+        let step = self.core.begin(self.now, Term { epoch: 1, nonce: 1 });
+        self.carry_out(step.commands);
+        for at in 0..self.desks.len() {
+            self.tell_worker(at, worker::Event::Connected);
+            self.tell_worker(at, worker::Event::Welcomed { lease_ttl: FOREVER });
+            let attachment = Box::new(self.attachment(at));
+            self.tell_core(Event::WorkerAttached(attachment));
+        }
+        let submission = Submission {
+            run: self.run,
+            namespace: Namespace::default(),
+            dag: Arc::clone(self.dag),
+            params: BTreeMap::new(),
+            digest: [0; 16],
+            labels: BTreeMap::new(),
+        };
+        self.tell_core(Event::Submitted(Arc::new(submission)));
+        self.settle();
+    }
+
+    fn attachment(&self, at: usize) -> Attachment {
+        let shape = &self.question.workers[at];
+        let fallback = || Name::new(&format!("worker-{}", at + 1)).expect("invariant: a name");
+        Attachment {
+            session: session(at),
+            worker: WorkerId::new(Name::new(&shape.name).unwrap_or_else(|_| fallback())),
+            boot: BootId(1),
+            capacity: shape.capacity.clone(),
+            leases_max: u32::MAX,
+            labels: shape.labels.clone(),
+            executors: ActionKind::ALL.to_vec(),
+            held: Vec::new(),
+            unacknowledged: Vec::new(),
+        }
+    }
+
+    /// Goes on to the next time at which something happens; false when nothing will.
+    fn step(&mut self) -> bool {
+        let is_over = self.core.state().run(self.run).is_none_or(|run| run.state.is_terminal());
+        let next = self.due.peek().map(|Reverse((at, ..))| *at);
+        let deadline = self.core.next_deadline().filter(|at| *at < Timestamp::ZERO + FOREVER);
+        let Some(at) = [next, deadline].into_iter().flatten().min().filter(|_| !is_over) else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        while self.due.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
+            let Some(Reverse((_, _, desk, due))) = self.due.pop() else { break };
+            self.happen(desk, due);
+        }
+        if deadline.is_some_and(|at| at <= self.now) {
+            self.tell_core(Event::DeadlineReached);
+        }
+        self.settle();
+        true
+    }
+
+    fn happen(&mut self, desk: usize, due: Due) {
+        match due {
+            Due::Lease(number) => {
+                let Some(grant) = self.grants.remove(&number) else { return };
+                let lease = worker::Lease {
+                    attempt: grant.attempt,
+                    token: grant.token,
+                    resources: grant.resources,
+                    on_disconnect: OnDisconnect::Keep,
+                    payload: (),
+                };
+                self.tell_worker(desk, worker::Event::Leased(lease));
+            }
+            Due::Stop(token) => {
+                let reason = worker::StopReason::Cancelled;
+                self.tell_worker(desk, worker::Event::StopRequested { token, reason });
+            }
+            Due::Recall(token) => {
+                self.tell_worker(desk, worker::Event::RecallRequested { token });
+            }
+            Due::End(token) => self.end(desk, token),
+        }
+    }
+
+    fn end(&mut self, desk: usize, token: Token) {
+        let Some(started) = self.desks[desk].started.remove(&token) else { return };
+        let usage = Usage { elapsed: self.now.since(started), ..Usage::default() };
+        let outcome = Ok(Outputs::default());
+        self.tell_worker(desk, worker::Event::AttemptFinished { token, outcome, usage });
+    }
+
+    /// Lets news travel and fills the room until nothing more follows at this time.
+    fn settle(&mut self) {
+        loop {
+            for desk in 0..self.desks.len() {
+                if std::mem::take(&mut self.desks[desk].has_news) {
+                    self.bring_reports(desk);
+                }
+            }
+            let step = self.core.place(self.now);
+            let has_more = self.core.has_more_to_place() && !step.changes.is_empty();
+            self.carry_out(step.commands);
+            if !has_more && self.desks.iter().all(|desk| !desk.has_news) {
+                return;
+            }
+        }
+    }
+
+    fn bring_reports(&mut self, desk: usize) {
+        for report in self.desks[desk].core.take_reports(REPORTS_MAX) {
+            let worker::Report { attempt, token, kind } = report;
+            let kind = match kind {
+                worker::ReportKind::Started => ReportKind::Started,
+                worker::ReportKind::Returned => ReportKind::Returned,
+                worker::ReportKind::Finished { outcome, usage } => {
+                    self.note_ready(attempt.task);
+                    ReportKind::Finished { outcome, usage }
+                }
+            };
+            let report = Box::new(WorkerReport { attempt, token, kind });
+            self.tell_core(Event::Reported { session: session(desk), report });
+        }
+    }
+
+    /// What depends on a task that ends now is ready at this time at the earliest.
+    fn note_ready(&mut self, task: TaskIx) {
+        for dependent in self.dag.dependents(task) {
+            let ready = &mut self.ready[dependent.task.index()];
+            *ready = (*ready).max(self.now);
+        }
+    }
+
+    fn tell_core(&mut self, event: Event) {
+        // Refusals answer reports of workers that the core has given up, and there are none.
+        if let Ok(step) = self.core.handle(self.now, event) {
+            self.carry_out(step.commands);
+        }
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Grant { session, grant } => {
+                    let number = self.n_planned;
+                    self.grants.insert(number, *grant);
+                    self.send(session, Due::Lease(number));
+                }
+                Command::Stop { session, token, .. } => self.send(session, Due::Stop(token)),
+                Command::Recall { session, token, .. } => self.send(session, Due::Recall(token)),
+                Command::Acknowledge { session, token, .. } => {
+                    self.tell_worker(desk_of(session), worker::Event::Acknowledged { token });
+                }
+                Command::Evaluate { run, task } => {
+                    self.tell_core(Event::Evaluated { run, task, outcome: Ok(None) });
+                }
+                Command::Welcome { .. }
+                | Command::Disconnect { .. }
+                | Command::Drain { .. }
+                | Command::Notify { .. } => {}
+            }
+        }
+    }
+
+    /// Something leaves for a worker; without latency it is there.
+    fn send(&mut self, session: SessionId, due: Due) {
+        let desk = desk_of(session);
+        if self.question.dispatch_latency.is_zero() {
+            self.n_planned += 1;
+            self.happen(desk, due);
+        } else {
+            self.plan(self.now + self.question.dispatch_latency, desk, due);
+        }
+    }
+
+    fn plan(&mut self, at: Timestamp, desk: usize, due: Due) {
+        self.n_planned += 1;
+        self.due.push(Reverse((at, self.n_planned, desk, due)));
+    }
+
+    fn tell_worker(&mut self, desk: usize, event: worker::Event<()>) {
+        for command in self.desks[desk].core.handle(self.now, event) {
+            match command {
+                worker::Command::Start(lease) => self.start(desk, &lease),
+                worker::Command::Stop { token, .. } => self.end(desk, token),
+                _ => {}
+            }
+        }
+        self.desks[desk].has_news |= self.desks[desk].core.has_reports();
+    }
+
+    fn start(&mut self, desk: usize, lease: &worker::Lease<()>) {
+        let task = lease.attempt.task;
+        let end = self.now + self.question.duration(self.dag, task);
+        self.desks[desk].started.insert(lease.token, self.now);
+        self.placements.push(Placement {
+            task,
+            worker: desk,
+            ready: span(self.ready[task.index()].min(self.now)),
+            start: span(self.now),
+            end: span(end),
+        });
+        self.plan(end, desk, Due::End(lease.token));
+        self.tell_worker(desk, worker::Event::AttemptStarted { token: lease.token });
+    }
+}
+
+fn session(desk: usize) -> SessionId {
+    SessionId(u64::try_from(desk).expect("invariant: u64 holds usize") + 1)
+}
+
+fn desk_of(session: SessionId) -> usize {
+    usize::try_from(session.0 - 1).expect("invariant: made from a usize")
+}
+
+fn span(at: Timestamp) -> Duration {
+    at.since(Timestamp::ZERO)
+}
