@@ -65,8 +65,9 @@ pub enum Placement {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
-    /// `embedded` (a file in the data directory), `memory`, or the URL of a Redis server.
-    pub url: Secret,
+    /// `embedded` (a file in the data directory, also when not given), `memory`, or the URL of a
+    /// Redis server.
+    pub url: Option<Secret>,
     /// For the embedded store: `process` survives the end of the process, `disk` that of the
     /// machine. Redis has the level of its own settings.
     pub durability: EmbeddedDurability,
@@ -88,10 +89,18 @@ pub enum EmbeddedDurability {
     Disk,
 }
 
+impl StoreConfig {
+    /// `embedded`, `memory`, or the URL of a Redis server.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.url.as_ref().map_or("embedded", Secret::expose)
+    }
+}
+
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
-            url: Secret::new("embedded"),
+            url: None,
             durability: EmbeddedDurability::Process,
             partitions: None,
             allow_unsafe_redis: false,
@@ -209,8 +218,7 @@ impl Config {
     }
 
     fn partitions(&self) -> u16 {
-        let url = self.store.url.expose();
-        let usual = if url.starts_with("redis") { 16 } else { 1 };
+        let usual = if self.store.url().starts_with("redis") { 16 } else { 1 };
         self.store.partitions.unwrap_or(usual)
     }
 }

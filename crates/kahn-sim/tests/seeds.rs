@@ -1,6 +1,8 @@
 //! Many seeds, each played twice. `KAHN_SIM_SEEDS` says how many; `KAHN_SIM_SEED` plays one alone
 //! and shows what happened.
 
+#![expect(clippy::print_stdout, reason = "the trace of a replayed seed is its result")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -142,7 +142,7 @@ fn check_token(name: &'static str, file: &Path) -> Check {
 /// Whether Redis, where it is configured, answers and keeps what it acknowledges. A new cluster is
 /// created as the coordinator would.
 async fn check_redis(config: &Config) -> Check {
-    let url = config.store.url.expose();
+    let url = config.store.url();
     let check = |status, detail: String| Check::new("redis", status, detail);
     if !url.starts_with("redis") {
         return check(Status::Skipped, format!("not used; the store is {url}"));

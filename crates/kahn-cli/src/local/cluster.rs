@@ -74,7 +74,8 @@ impl Cluster {
             Durability::Process => EmbeddedDurability::Process,
             Durability::Disk => EmbeddedDurability::Disk,
         };
-        let store = StoreConfig { url: Secret::new(url), durability, ..StoreConfig::default() };
+        let store =
+            StoreConfig { url: Some(Secret::new(url)), durability, ..StoreConfig::default() };
         let config = kahn_coordinator::Config {
             data_dir: dir.to_owned(),
             store,

@@ -62,7 +62,7 @@ pub(super) async fn store(
     config: &Config,
     partitions: u16,
 ) -> Result<Arc<dyn LogStore>, StartError> {
-    let url = config.store.url.expose();
+    let url = config.store.url();
     let meta = ClusterMeta { id: ClusterId(u128::from_le_bytes(random()?)), partitions };
     let failed = |source| StartError::Store { url: mask_url_password(url), source };
     Ok(match url {
