@@ -97,8 +97,7 @@ impl Driver {
             audit_due: Timestamp::ZERO,
             is_closing: false,
         };
-        let now = driver.now();
-        driver.take(now, first);
+        driver.take(first);
         driver
     }
 
@@ -154,7 +153,7 @@ impl Driver {
             self.handle(now, Event::DeadlineReached);
         }
         let step = self.core.place(now);
-        self.take(now, step);
+        self.take(step);
         self.audit_if_due(now);
         self.finish_round();
         None
@@ -257,13 +256,14 @@ impl Driver {
 
     fn try_handle(&mut self, now: Timestamp, event: Event) -> Result<(), kahn_core::Refusal> {
         let step = self.core.handle(now, event)?;
-        self.take(now, step);
+        self.take(step);
         Ok(())
     }
 
-    fn take(&mut self, now: Timestamp, step: Step) {
+    fn take(&mut self, step: Step) {
         self.stats.count(&step.changes);
-        self.outbox.accept(now, step.changes);
+        // The core's time, which is that of the clock unless the past knew of a later one.
+        self.outbox.accept(self.core.state().now(), step.changes);
         for command in step.commands {
             self.outbox.hold(Effect::Command(command));
         }
