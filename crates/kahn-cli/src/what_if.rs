@@ -1,15 +1,14 @@
-//! A cluster that need not exist, and how a DAG would go on it. The deciding is that of the
-//! coordinator's own state machine.
+//! A cluster that need not exist, and how a DAG would go on it; the simulator answers.
 
-mod course;
-
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kahn_model::{Action, Dag, Resource, Resources, TaskIx};
+use kahn_core::Spreading;
+use kahn_model::{Action, Dag, LabelRule, Labels, Resource, Resources, TaskIx};
+use kahn_sim::{Simulation, WhatIf, WorkerShape};
 
 use crate::exit::Failure;
-use course::Simulation;
 
 /// The cluster to imagine.
 #[derive(Clone, Debug, Args)]
@@ -52,26 +51,13 @@ pub(crate) struct Cluster {
     pub policy: Policy,
 }
 
-/// A task in the expected course of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Placed {
-    /// From the beginning of the run.
-    pub start: Duration,
-    /// The task.
-    pub task: TaskIx,
-    /// The worker, from 0.
-    pub worker: u32,
-    /// From the beginning of the run.
-    pub finish: Duration,
-}
-
-/// The expected course of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The expected course of a run, with the question that it answers.
+#[derive(Clone, Debug)]
 pub(crate) struct Course {
-    /// How long it takes.
-    pub makespan: Duration,
-    /// Its tasks, by start.
-    pub placed: Vec<Placed>,
+    /// What was asked.
+    pub question: WhatIf,
+    /// What came of it.
+    pub answer: Simulation,
 }
 
 impl ClusterArgs {
@@ -144,51 +130,97 @@ pub(crate) fn expected(dag: &Dag) -> Vec<Duration> {
 
 /// How a run of `dag` would go on `cluster` if each task took as long as expected and succeeded.
 pub(crate) fn simulate(dag: &Dag, cluster: &Cluster) -> Result<Course, Failure> {
-    let labels = course::labels(dag);
-    if let Some((task, why)) = course::infeasible(dag, cluster, &labels) {
+    let labels = labels(dag);
+    if let Some((task, why)) = infeasible(dag, cluster, &labels) {
         let message = format!("task `{}` {why}", dag.task_name(task));
         return Err(Failure::bad_input(message).advise("imagine larger workers with --capacity"));
     }
-    let begun = Simulation::new(dag, cluster, expected(dag), &labels);
-    begun.and_then(Simulation::finish).map_err(|refusal| Failure::refused(refusal.to_string()))
+    let n_workers = usize::try_from(cluster.workers).unwrap_or(usize::MAX);
+    let mut workers = WorkerShape::alike(n_workers, &cluster.capacity);
+    workers.iter_mut().for_each(|worker| worker.labels.clone_from(&labels));
+    let policy = match cluster.policy {
+        Policy::Spread => Spreading::Spread,
+        Policy::Pack => Spreading::Pack,
+    };
+    let durations = Some(expected(dag));
+    let question = WhatIf { policy, durations, ..WhatIf::on(workers) };
+    let answer = kahn_sim::simulate(&Arc::new(dag.clone()), &question);
+    Ok(Course { question, answer })
+}
+
+/// Labels by which a worker satisfies what tasks ask for, as far as that goes.
+fn labels(dag: &Dag) -> Labels {
+    let mut labels = Labels::new();
+    for rule in dag.profiles().iter().flat_map(|profile| &profile.selector.required) {
+        let (key, value) = match rule {
+            LabelRule::In { key, values } => (key, values.first().cloned()),
+            LabelRule::Exists { key } => (key, Some(String::new())),
+            LabelRule::NotIn { .. } | LabelRule::Absent { .. } => continue,
+        };
+        labels.entry(key.clone()).or_insert(value.unwrap_or_default());
+    }
+    labels
+}
+
+/// The first task that no imagined worker can take, and why.
+fn infeasible(dag: &Dag, cluster: &Cluster, labels: &Labels) -> Option<(TaskIx, String)> {
+    dag.tasks().find_map(|task| {
+        let profile = dag.profile(task);
+        if let Some((resource, _, _)) = profile.resources.shortage(&cluster.capacity) {
+            let (wanted, found) = (&profile.resources, &cluster.named);
+            let why = format!("asks for {wanted}, and a worker has {found}: too little {resource}");
+            return Some((task, why));
+        }
+        let rules = &profile.selector.required;
+        let broken = rules.iter().find(|rule| !rule.matches(labels))?;
+        Some((task, format!("asks for a worker where {broken}, unlike other tasks")))
+    })
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use kahn_model::{DagBuilder, Name, NewTask, RunPolicy, Work};
+
     use super::*;
-    use crate::render::gantt::tests::{course, fork};
 
-    fn on(workers: u32, capacity: &str) -> Result<Course, Failure> {
+    /// `a` for 1 s, then `b` and `c` for 2 s and 3 s.
+    pub(crate) fn fork() -> Dag {
+        let mut builder = DagBuilder::new(Name::new("fork").unwrap(), RunPolicy::default());
+        let mut add = |name: &str, seconds| {
+            let action = Action::Sleep { duration: Duration::from_secs(seconds) };
+            let mut new = NewTask::new(Name::new(name).unwrap(), Work::new(action));
+            new.profile.resources = "cpu=1".parse().unwrap();
+            builder.task(new).unwrap()
+        };
+        let (a, b, c) = (add("a", 1), add("b", 2), add("c", 3));
+        builder.after(b, a);
+        builder.after(c, a);
+        builder.build().unwrap()
+    }
+
+    /// So many workers with so much each.
+    pub(crate) fn cluster(workers: u32, capacity: &str) -> Cluster {
         let named: Resources = capacity.parse().unwrap();
-        let dag = fork();
-        let cluster =
-            Cluster { workers, capacity: with_plenty(&dag, &named), named, policy: Policy::Spread };
-        simulate(&dag, &cluster)
+        let capacity = with_plenty(&fork(), &named);
+        Cluster { workers, named, capacity, policy: Policy::Spread }
+    }
+
+    fn makespan(workers: u32, capacity: &str) -> Duration {
+        simulate(&fork(), &cluster(workers, capacity)).unwrap().answer.makespan
     }
 
     #[test]
-    fn two_processors_run_two_tasks_at_one_time() {
-        assert_eq!(on(1, "cpu=2").unwrap(), course());
-    }
-
-    #[test]
-    fn one_processor_runs_the_longest_way_first() {
-        let course = on(1, "cpu=1").unwrap();
-        assert_eq!(course.makespan, Duration::from_secs(6));
-        let order: Vec<u32> = course.placed.iter().map(|placed| placed.task.0).collect();
-        assert_eq!(order, [0, 2, 1]);
-    }
-
-    #[test]
-    fn two_workers_share_the_tasks() {
-        let course = on(2, "cpu=1").unwrap();
-        assert_eq!(course.makespan, Duration::from_secs(4));
-        assert_ne!(course.placed[1].worker, course.placed[2].worker);
+    fn the_cluster_decides_how_long_a_run_takes() {
+        assert_eq!(makespan(1, "cpu=1"), Duration::from_secs(6));
+        assert_eq!(makespan(1, "cpu=2"), Duration::from_secs(4));
+        assert_eq!(makespan(2, "cpu=1"), Duration::from_secs(4));
     }
 
     #[test]
     fn a_task_that_fits_no_worker_is_named_with_what_is_short() {
-        let Err(Failure::Said { message, .. }) = on(3, "cpu=0.5") else { panic!("it fits") };
+        let Err(Failure::Said { message, .. }) = simulate(&fork(), &cluster(3, "cpu=0.5")) else {
+            panic!("it fits")
+        };
         assert_eq!(message, "task `a` asks for cpu=1, and a worker has cpu=0.5: too little cpu");
     }
 }

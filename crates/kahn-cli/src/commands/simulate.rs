@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
-use kahn_model::{TaskIx, levels};
+use kahn_model::{Dag, TaskIx, levels};
+use kahn_sim::gantt;
 use serde_json::json;
 
 use crate::context::Context;
@@ -12,8 +13,11 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::render::run::seconds;
 use crate::render::summary::area;
-use crate::render::{gantt, plan, text};
-use crate::what_if::{self, ClusterArgs};
+use crate::render::{plan, text};
+use crate::what_if::{self, ClusterArgs, Course};
+
+/// Wide enough for names, and narrow enough for a terminal.
+const CHART_COLUMNS: usize = 100;
 
 /// Arguments of `simulate`.
 #[derive(Debug, Args)]
@@ -47,31 +51,30 @@ pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<Exit, Failur
     let path = std::time::Duration::from_micros(levels(dag, took).critical_path_micros());
     let area = area(dag, &cluster.whole(), took);
     if context.is_json() {
-        let chart = args.gantt.map(|format| match format {
-            GanttFormat::Text => gantt::text(dag, &course),
-            GanttFormat::Svg => gantt::svg(dag, &course),
-        });
+        let chart = args.gantt.map(|format| draw(format, dag, &course));
         output::json(&json!({
             "dag": dag.name().as_str(),
             "tasks": dag.n_tasks(),
             "workers": cluster.workers,
             "capacity": cluster.named.to_string(),
-            "makespan_seconds": seconds(course.makespan),
+            "makespan_seconds": seconds(course.answer.makespan),
             "lower_bound_seconds": seconds(path.max(area)),
             "critical_path_seconds": seconds(path),
             "area_seconds": seconds(area),
+            "utilisation": course.answer.utilisation,
+            "waited_seconds": seconds(course.answer.waits.total),
             "placement": plan::placement_json(dag, &course),
             "gantt": chart,
         }))?;
         return Ok(Exit::Success);
     }
     if args.gantt == Some(GanttFormat::Svg) {
-        output::text(&gantt::svg(dag, &course))?;
+        output::text(&draw(GanttFormat::Svg, dag, &course))?;
         return Ok(Exit::Success);
     }
     let workers = text::plural(u64::from(cluster.workers), "worker");
     let mut out = format!("{} on {workers} with {} each\n", dag.name(), cluster.named);
-    let _ = writeln!(out, "  makespan    {}", text::span(course.makespan));
+    let _ = writeln!(out, "  makespan    {}", text::span(course.answer.makespan));
     let _ = writeln!(
         out,
         "  lower bound {} (critical path {}, area {})",
@@ -79,10 +82,18 @@ pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<Exit, Failur
         text::span(path),
         text::span(area)
     );
+    let _ = writeln!(out, "  utilisation {:.0}%", course.answer.utilisation * 100.0);
     if args.gantt == Some(GanttFormat::Text) {
         out.push('\n');
-        out.push_str(&gantt::text(dag, &course));
+        out.push_str(&draw(GanttFormat::Text, dag, &course));
     }
     output::text(&out)?;
     Ok(Exit::Success)
+}
+
+fn draw(format: GanttFormat, dag: &Dag, course: &Course) -> String {
+    match format {
+        GanttFormat::Text => gantt::text(dag, &course.question, &course.answer, CHART_COLUMNS),
+        GanttFormat::Svg => gantt::svg(dag, &course.question, &course.answer),
+    }
 }

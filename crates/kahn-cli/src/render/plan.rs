@@ -92,7 +92,7 @@ impl<'a> Plan<'a> {
             "critical_path_seconds": seconds(self.path_length()),
             "area_seconds": seconds(self.area),
             "lower_bound_seconds": seconds(self.lower_bound()),
-            "estimated_seconds": seconds(self.course.makespan),
+            "estimated_seconds": seconds(self.course.answer.makespan),
             "b_levels": b_levels,
             "workers": self.cluster.workers,
             "capacity": self.cluster.named.to_string(),
@@ -123,7 +123,7 @@ impl<'a> Plan<'a> {
         let _ = writeln!(
             out,
             "  expected    {}\n  lower bound {} (critical path {length}, area {})",
-            text::span(self.course.makespan),
+            text::span(self.course.answer.makespan),
             text::span(self.lower_bound()),
             text::span(self.area)
         );
@@ -138,18 +138,18 @@ impl<'a> Plan<'a> {
     }
 
     fn course_table(&self) -> String {
-        let rows = self.course.placed.iter().take(ROWS_SHOWN_MAX).map(|placed| {
+        let rows = self.course.answer.placements.iter().take(ROWS_SHOWN_MAX).map(|placed| {
             let b_level = Duration::from_micros(self.levels.b_level[placed.task.index()]);
             [
                 self.dag.task_name(placed.task).to_owned(),
-                placed.worker.to_string(),
+                worker_name(self.course, placed.worker).to_owned(),
                 text::span(placed.start),
-                text::span(placed.finish),
+                text::span(placed.end),
                 text::span(b_level),
             ]
         });
         let mut out = table(["TASK", "WORKER", "START", "FINISH", "B-LEVEL"], rows.collect());
-        let n_more = self.course.placed.len().saturating_sub(ROWS_SHOWN_MAX);
+        let n_more = self.course.answer.placements.len().saturating_sub(ROWS_SHOWN_MAX);
         if n_more > 0 {
             let _ = writeln!(out, "and {n_more} more; --output json shows all");
         }
@@ -157,14 +157,18 @@ impl<'a> Plan<'a> {
     }
 }
 
+fn worker_name(course: &Course, at: usize) -> &str {
+    course.question.workers.get(at).map_or("", |worker| &worker.name)
+}
+
 /// Where and when each task is expected to run, as JSON; the fields are stable.
 pub(crate) fn placement_json(dag: &Dag, course: &Course) -> Value {
-    let placed = course.placed.iter().map(|placed| {
+    let placed = course.answer.placements.iter().map(|placed| {
         json!({
             "task": dag.task_name(placed.task),
-            "worker": placed.worker,
+            "worker": worker_name(course, placed.worker),
             "start_seconds": seconds(placed.start),
-            "finish_seconds": seconds(placed.finish),
+            "finish_seconds": seconds(placed.end),
         })
     });
     placed.collect()
@@ -181,26 +185,23 @@ fn some(names: &[&str], separator: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gantt::tests::{course, fork};
     use super::*;
-    use crate::what_if::Policy;
+    use crate::what_if::simulate;
+    use crate::what_if::tests::{cluster, fork};
 
-    fn cluster() -> Cluster {
-        Cluster {
-            workers: 1,
-            named: "cpu=2".parse().unwrap(),
-            capacity: "cpu=2".parse().unwrap(),
-            policy: Policy::Spread,
-        }
+    fn parts() -> (Dag, Cluster, Course) {
+        let (dag, cluster) = (fork(), cluster(1, "cpu=2"));
+        let course = simulate(&dag, &cluster).unwrap();
+        (dag, cluster, course)
     }
 
     #[test]
     fn a_plan_is_one_object_with_stable_fields() {
-        let (dag, cluster, course) = (fork(), cluster(), course());
+        let (dag, cluster, course) = parts();
         let second = |task: &str, start: f64, finish: f64| {
             json!({
                 "task": task,
-                "worker": 0,
+                "worker": "worker-1",
                 "start_seconds": start,
                 "finish_seconds": finish,
             })
@@ -232,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_plan_can_be_read() {
-        let (dag, cluster, course) = (fork(), cluster(), course());
+        let (dag, cluster, course) = parts();
         let text = Plan::new(&dag, &cluster, &course).to_text();
         assert_eq!(
             anstream::adapter::strip_str(&text).to_string(),
@@ -249,10 +250,10 @@ mod tests {
              \x20 expected    4.0s\n\
              \x20 lower bound 4.0s (critical path 4.0s, area 3.0s)\n\
              \n\
-             TASK  WORKER  START  FINISH  B-LEVEL\n\
-             a     0       0ms    1.0s    4.0s\n\
-             b     0       1.0s   3.0s    2.0s\n\
-             c     0       1.0s   4.0s    3.0s\n"
+             TASK  WORKER    START  FINISH  B-LEVEL\n\
+             a     worker-1  0ms    1.0s    4.0s\n\
+             b     worker-1  1.0s   3.0s    2.0s\n\
+             c     worker-1  1.0s   4.0s    3.0s\n"
         );
     }
 

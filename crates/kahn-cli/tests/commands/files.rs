@@ -134,7 +134,7 @@ fn a_simulated_run_is_drawn() {
     let world = World::new();
     let diamond = example("diamond.json");
     let text = world.ok(&["simulate", &diamond, "--cpu", "2", "--gantt", "text"]);
-    assert!(text.contains("worker 0") && text.contains("[right"), "{text}");
+    assert!(text.contains("worker-1") && text.contains("right"), "{text}");
     let svg = world.ok(&["simulate", &diamond, "--cpu", "2", "--gantt", "svg"]);
     assert_eq!(svg.matches("<rect").count(), 4);
     let done = world.run(&["simulate", &diamond, "--cpu", "0.001"]);
