@@ -4,7 +4,7 @@ use kahn_model::{RunId, RunState, TaskIx, TaskState};
 
 use crate::apply::rank;
 use crate::core::Core;
-use crate::state::{Flags, Gate, GateKey, LaneIx, Run};
+use crate::state::{Flags, Gate, GateKey, LaneIx, Run, Worker};
 
 /// Something that a task waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Core {
             .map(|worker| Blocker {
                 kind: "worker",
                 name: worker.id.to_string(),
-                detail: format!("holds {} leases, has left: {}", worker.n_leases(), worker.room()),
+                detail: occupation(worker),
             })
             .collect();
         out
@@ -232,5 +232,14 @@ fn plain(code: &'static str, message: &str, remedy: &'static str) -> Explanation
         message: message.to_owned(),
         blockers: Vec::new(),
         remedy,
+    }
+}
+
+fn occupation(worker: &Worker) -> String {
+    let room = worker.room();
+    let left = if room.is_none() { "nothing".to_owned() } else { room.to_string() };
+    match worker.n_leases() {
+        1 => format!("holds 1 lease, has left: {left}"),
+        n => format!("holds {n} leases, has left: {left}"),
     }
 }

@@ -60,11 +60,12 @@ impl Core {
 
 impl Settings {
     /// How many leases a worker may hold ahead: as many as it will get through in the span, by
-    /// the pace of its recent attempts; one for each that runs while the pace is not known.
+    /// the pace of its recent attempts. None while the pace is not known: what waits behind a long
+    /// attempt waits longer than anywhere else.
     pub(super) fn ahead_max(&self, worker: &Worker) -> usize {
         let n_placed = worker.n_leases() - worker.n_ahead();
         let max = usize::try_from(self.prefetch_max).unwrap_or(usize::MAX);
-        let Some(pace) = worker.pace else { return n_placed.min(max) };
+        let Some(pace) = worker.pace else { return 0 };
         let pace = pace.max(Duration::from_micros(1)).as_micros();
         let rounds = self.prefetch_span.as_micros() * 16 / pace;
         let wanted = u128::from(u64::try_from(n_placed).unwrap_or(u64::MAX)) * rounds / 16;

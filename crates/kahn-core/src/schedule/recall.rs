@@ -49,12 +49,16 @@ impl Core {
         }
     }
 
+    /// Whether what waits at the worker will wait for long by its pace, or has done so already:
+    /// the attempts that run may take longer than those before.
     fn is_worth_recalling(&self, holder: WorkerIx) -> bool {
         let worker = &self.state.workers[holder.index()];
         let n_placed = u32::try_from(worker.n_leases() - worker.n_ahead()).unwrap_or(u32::MAX);
         let n_ahead = u32::try_from(worker.n_ahead()).unwrap_or(u32::MAX);
-        let wait = worker.pace.map(|pace| pace.saturating_mul(n_ahead) / n_placed.max(1));
-        wait.is_none_or(|wait| wait > WORTH_RECALLING)
+        let expected = worker.pace.map(|pace| pace.saturating_mul(n_ahead) / n_placed.max(1));
+        let oldest = worker.ahead.first().map(|(_, lease)| self.state.leases[lease.0].granted_at);
+        let waited = oldest.map_or(Duration::ZERO, |since| self.state.now.since(since));
+        expected.is_none_or(|wait| wait > WORTH_RECALLING) || waited > WORTH_RECALLING
     }
 
     /// Recalls from the newest lease on, until one is found that nobody else has room for.

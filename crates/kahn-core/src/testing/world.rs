@@ -311,7 +311,18 @@ impl World {
 
     /// An attempt ends on a worker.
     pub fn finish(&mut self, name: &str, attempt: AttemptId, outcome: Result<Outputs, Failure>) {
-        let usage = Usage { elapsed: Duration::from_millis(100), ..Usage::default() };
+        self.finish_after(name, attempt, outcome, Duration::from_millis(15));
+    }
+
+    /// An attempt that took so long ends on a worker.
+    pub fn finish_after(
+        &mut self,
+        name: &str,
+        attempt: AttemptId,
+        outcome: Result<Outputs, Failure>,
+        elapsed: Duration,
+    ) {
+        let usage = Usage { elapsed, ..Usage::default() };
         self.end(name, attempt, ReportKind::Finished { outcome, usage });
     }
 

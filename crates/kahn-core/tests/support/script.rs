@@ -114,6 +114,12 @@ impl Script {
                     world.finish(worker, attempt, outcome.clone());
                 });
             }
+            ["finish", worker, task, outcome, elapsed] => {
+                let (outcome, elapsed) = (read_outcome(outcome), span(elapsed));
+                self.each(worker, &[task], |world, worker, attempt| {
+                    world.finish_after(worker, attempt, outcome.clone(), elapsed);
+                });
+            }
             ["repeat", worker] => self.repeat(worker),
             ["wait", time] => self.world.wait(span(time)),
             ["takeover", time] => self.world.take_over(span(time)),
