@@ -9,7 +9,7 @@ use kahn_runtime::token::Token;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::driver::Input;
@@ -56,16 +56,11 @@ impl Link {
 pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     loop {
-        let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
-        // The inventory must be the first message, so the driver is asked before the call goes out.
-        if inbox.send(Input::Connected(outbound)).await.is_err() {
-            return;
-        }
-        match converse(&link, messages, &inbox, &mut backoff).await {
+        match converse(&link, &inbox, &mut backoff).await {
             Ok(()) => debug!("the coordinator has ended the stream"),
             Err(status) => report(&status, backoff.n_tries()),
         }
-        if inbox.send(Input::Disconnected).await.is_err() {
+        if inbox.is_closed() {
             return;
         }
         tokio::time::sleep(backoff.next_delay()).await;
@@ -84,12 +79,28 @@ fn report(status: &Status, n_tries: u32) {
 
 async fn converse(
     link: &Link,
-    messages: mpsc::Receiver<WorkerMessage>,
     inbox: &mpsc::Sender<Input>,
     backoff: &mut Backoff,
 ) -> Result<(), Status> {
+    let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
     let request = link.request(ReceiverStream::new(messages));
-    let mut inbound = link.client().attach(request).await?.into_inner();
+    let inbound = link.client().attach(request).await?.into_inner();
+    // Only now: an inventory that was drawn up before the coordinator took the stream could reach
+    // one that knows of later leases, which would count as lost.
+    if inbox.send(Input::Connected(outbound)).await.is_err() {
+        return Ok(());
+    }
+    let heard = listen(inbound, inbox, backoff).await;
+    // Without a driver there is nobody to tell.
+    drop(inbox.send(Input::Disconnected).await);
+    heard
+}
+
+async fn listen(
+    mut inbound: Streaming<CoordinatorMessage>,
+    inbox: &mpsc::Sender<Input>,
+    backoff: &mut Backoff,
+) -> Result<(), Status> {
     while let Some(CoordinatorMessage { message }) = inbound.message().await? {
         let Some(message) = message else { continue };
         backoff.reset();

@@ -42,29 +42,17 @@ impl Sessions for SessionService {
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let mut inbound = request.into_inner();
-        let first = inbound.message().await?.and_then(|message| message.message);
-        let Some(Message::Hello(hello)) = first else {
-            return Err(Status::invalid_argument("the first message must be hello"));
-        };
+        // The order of sessions is that in which their streams were opened, and the answer leaves
+        // before the worker says what it holds: so what it says is no older than this term.
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
-        let is_draining = hello.is_draining;
-        let attachment = wire::attachment(session, hello)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        debug!(worker = %attachment.worker, session = session.0, "worker attaches");
         let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
-        let attach = Input::Attach { attachment: Box::new(attachment), outbound };
-        self.handle.send(attach).await.map_err(stopping)?;
-        if is_draining {
-            self.handle.send(Input::Draining { session }).await.map_err(stopping)?;
-        }
         let handle = self.handle.clone();
         tokio::spawn(async move {
-            if let Err(status) = read(&handle, session, &mut inbound).await {
+            if let Err(status) = converse(&handle, session, request.into_inner(), &outbound).await {
                 debug!(session = session.0, %status, "worker stream broke");
+                // Nobody may be there to be told.
+                drop(outbound.try_send(Err(status)));
             }
-            // Without a driver there is nobody to tell.
-            drop(handle.send(Input::Detach { session }).await);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
@@ -91,6 +79,32 @@ impl Sessions for SessionService {
 
 fn stopping(error: crate::driver::RequestError) -> Status {
     super::refuse::status(error)
+}
+
+/// All that a worker says on one stream.
+async fn converse(
+    handle: &Handle,
+    session: SessionId,
+    mut inbound: Streaming<WorkerMessage>,
+    outbound: &mpsc::Sender<Result<CoordinatorMessage, Status>>,
+) -> Result<(), Status> {
+    let first = inbound.message().await?.and_then(|message| message.message);
+    let Some(Message::Hello(hello)) = first else {
+        return Err(Status::invalid_argument("the first message must be hello"));
+    };
+    let is_draining = hello.is_draining;
+    let attachment = wire::attachment(session, hello)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    debug!(worker = %attachment.worker, session = session.0, "worker attaches");
+    let attach = Input::Attach { attachment: Box::new(attachment), outbound: outbound.clone() };
+    handle.send(attach).await.map_err(stopping)?;
+    if is_draining {
+        handle.send(Input::Draining { session }).await.map_err(stopping)?;
+    }
+    let read = read(handle, session, &mut inbound).await;
+    // Without a driver there is nobody to tell.
+    drop(handle.send(Input::Detach { session }).await);
+    read
 }
 
 async fn read(

@@ -149,3 +149,32 @@ fn a_lease_that_arrives_twice_is_carried_out_once() {
     finish(&mut worker, 1);
     assert!(worker.handle(Timestamp(0), Event::Leased(lease(1))).is_empty());
 }
+
+#[test]
+fn a_late_welcome_is_no_news_of_the_time_at_which_it_arrives() {
+    let mut worker = worker(1);
+    let fenced = Lease { on_disconnect: OnDisconnect::Stop, ..lease(1) };
+    worker.handle(Timestamp(0), Event::Leased(fenced));
+    worker.handle(Timestamp(1_000_000), Event::Disconnected);
+    worker.handle(Timestamp(2_000_000), Event::Connected);
+    let welcomed = Event::Welcomed { lease_ttl: Duration::from_secs(15) };
+    worker.handle(Timestamp(6_000_000), welcomed);
+    worker.handle(Timestamp(7_000_000), Event::Disconnected);
+    assert_eq!(worker.next_deadline(), Some(Timestamp(15_000_000)));
+}
+
+#[test]
+fn an_attempt_that_waits_when_its_worker_is_cut_off_is_tried_again_and_not_cancelled() {
+    let mut worker = worker(1);
+    worker.handle(Timestamp(0), Event::Leased(lease(1)));
+    let waiting = Lease { on_disconnect: OnDisconnect::Stop, ..lease(2) };
+    worker.handle(Timestamp(0), Event::Leased(waiting));
+    worker.handle(Timestamp(1_000_000), Event::Disconnected);
+    let commands = worker.handle(Timestamp(13_000_000), Event::DeadlineReached);
+    let [Command::Keep(Report { kind: ReportKind::Finished { outcome, .. }, .. })] =
+        commands.as_slice()
+    else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(*outcome, Err(Failure::of(CauseKind::Preempted)));
+}
