@@ -6,7 +6,7 @@ use crate::process::{cargo, run as run_command};
 use crate::workspace::root;
 
 /// The seeds that CI runs.
-pub(crate) const CI_SEEDS: u64 = 200;
+pub(crate) const CI_SEEDS: u64 = 10_000;
 
 /// Which seeds to run.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,11 +45,6 @@ pub(crate) fn run(seeds: &Seeds) -> Result<()> {
     let (variable, value) = seeds.variable();
     let arguments = ["test", "--release", "-p", "kahn-sim", "--test", "seeds", "--", "--nocapture"];
     run_command(cargo().args(arguments).env(variable, value.to_string()).current_dir(root()))
-}
-
-/// Whether the simulator has seeds to run.
-pub(crate) fn is_there() -> bool {
-    root().join("crates/kahn-sim/tests/seeds.rs").is_file()
 }
 
 #[cfg(test)]

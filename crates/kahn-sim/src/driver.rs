@@ -15,18 +15,19 @@
 //! not know whether another has taken over, nor who else was heard from. And the clock of a reign
 //! starts at or after the latest time in the log, and from then on follows monotonic time alone.
 
+mod recovery;
+
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kahn_core::log::{Append, Hash, Head, LogWriter, Probe, Reply, Term, Verdict};
+use kahn_core::log::{Append, Head, LogWriter, Probe, Reply, Term, Verdict};
 use kahn_core::{
     Change, Command, Core, Event, Outbox, Refusal, SessionId, Settings, Snapshot, Step,
 };
 use kahn_model::{Partition, RunId, RunState, Timestamp};
 
-use crate::digest::Digest;
+pub(crate) use recovery::{Loaded, link, recover};
 
 /// For how long after a renewal was sent nobody else may take over.
 pub(crate) const OWNER_TTL: Duration = Duration::from_millis(1500);
@@ -72,17 +73,6 @@ pub(crate) struct View {
     pub(crate) run: RunId,
     pub(crate) state: RunState,
     pub(crate) n_records: usize,
-}
-
-/// What the store gave of one partition when the term began.
-#[derive(Clone, Debug)]
-pub(crate) struct Loaded {
-    pub(crate) term: Term,
-    pub(crate) head: Head,
-    pub(crate) checkpoint: Option<Arc<Snapshot>>,
-    pub(crate) entries: Vec<Payload>,
-    /// When the term was asked for.
-    pub(crate) asked_at: Timestamp,
 }
 
 /// Why a reign is over.
@@ -347,38 +337,4 @@ impl Log {
             checkpoint: loaded.head.seq,
         }
     }
-}
-
-/// The core that the logs of all partitions describe.
-///
-/// Changes of different partitions are lived through in the order of their times.
-pub(crate) fn recover(settings: Settings, loaded: &[Loaded]) -> Core {
-    let mut core = Core::new(settings);
-    for checkpoint in loaded.iter().filter_map(|one| one.checkpoint.as_ref()) {
-        core.restore(Snapshot::clone(checkpoint));
-    }
-    let mut changes: Vec<&(Timestamp, Change)> =
-        loaded.iter().flat_map(|one| one.entries.iter().flat_map(|entry| entry.iter())).collect();
-    changes.sort_by_key(|(at, _)| *at);
-    for (at, change) in changes {
-        core.replay(*at, change);
-    }
-    core
-}
-
-/// The chain after `changes` on top of `prev`.
-pub(crate) fn link(prev: Hash, changes: &[(Timestamp, Change)]) -> Hash {
-    let mut out = [0; 16];
-    for (salt, half) in (1..).zip(out.chunks_exact_mut(8)) {
-        let mut digest = Digest::new(salt);
-        for word in prev.0.chunks_exact(8) {
-            digest.add(u64::from_le_bytes(word.try_into().expect("invariant: 8 bytes")));
-        }
-        for (at, change) in changes {
-            digest.add(at.0);
-            write!(digest, "{change}").expect("invariant: a digest takes everything");
-        }
-        half.copy_from_slice(&digest.value().to_le_bytes());
-    }
-    Hash(out)
 }

@@ -157,7 +157,7 @@ fn profile(rng: &mut Rng, is_plain: bool) -> Profile {
         let cool_down = span(rng, 500, 4000);
         profile.circuit = Some(Circuit { key: name("target"), failures: 2, cool_down });
     }
-    if chance(rng, 40) {
+    if chance(rng, 20) {
         profile.on_disconnect = OnDisconnect::Stop;
     }
     profile.priority = rng.i32(0..=1);

@@ -5,6 +5,7 @@ mod clients;
 mod coordinators;
 mod faults;
 mod network;
+mod sessions;
 mod storage;
 mod workers;
 

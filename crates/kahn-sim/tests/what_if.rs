@@ -29,15 +29,27 @@ fn workers(n: usize) -> Vec<WorkerShape> {
 }
 
 #[test]
-fn the_makespan_lies_between_its_bounds_and_one_task_more() {
-    // Two short tasks and a chain; at best six seconds on two workers.
+fn the_longest_path_goes_first() {
     let dag = dag(&[3, 3, 2, 2, 2], &[(2, 3), (3, 4)]);
     let answer = simulate(&dag, &WhatIf::on(workers(2)));
-    assert!((6..=7).contains(&answer.makespan.as_secs()), "{:?}", answer.makespan);
+    assert_eq!(answer.critical_path, [TaskIx(2), TaskIx(3), TaskIx(4)]);
     assert_eq!(answer.critical_path_bound, Duration::from_secs(6));
     assert_eq!(answer.area_bound, Duration::from_secs(6));
-    assert_eq!(answer.critical_path, [TaskIx(2), TaskIx(3), TaskIx(4)]);
+    let head = answer.placements.iter().find(|one| one.task == TaskIx(2)).unwrap();
+    assert_eq!(head.start, Duration::ZERO);
+    assert_eq!(answer.makespan, answer.lower_bound());
+    assert!((answer.utilisation - 1.0).abs() < 1e-9);
+    assert_eq!(answer.waits.longest, Some((TaskIx(1), Duration::from_secs(3))));
+    assert_eq!(answer.worker_utilisation.len(), 2);
     assert_eq!(best_of_references(&dag, &workers(2)), Duration::from_secs(6));
+}
+
+#[test]
+fn with_a_worker_for_every_task_nothing_waits_and_the_critical_path_decides() {
+    let dag = dag(&[3, 3, 2, 2, 2], &[(2, 3), (3, 4)]);
+    let answer = simulate(&dag, &WhatIf::on(workers(3)));
+    assert_eq!(answer.makespan, answer.critical_path_bound);
+    assert_eq!(answer.waits.total, Duration::ZERO);
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub(crate) struct Stream {
     pub(crate) worker: usize,
     pub(crate) coordinator: usize,
     pub(crate) incarnation: u64,
+    /// The reign that took it. The worker speaks after that, so its first word is no older.
+    pub(crate) reign: u64,
     pub(crate) is_open_at_worker: bool,
     pub(crate) is_open_at_coordinator: bool,
     /// Nothing passes any more, whatever its ends believe.
@@ -144,6 +146,7 @@ impl World {
             worker,
             coordinator,
             incarnation: self.coordinators[coordinator].incarnation,
+            reign: self.coordinators[coordinator].reign,
             is_open_at_worker: true,
             is_open_at_coordinator: true,
             is_cut: false,

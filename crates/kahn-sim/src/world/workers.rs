@@ -382,7 +382,7 @@ impl World {
         let takes = match rng.u32(..20) {
             0..10 => span(rng, 0, 40),
             10..18 => span(rng, 20, 1500),
-            18 => span(rng, 1000, 30_000),
+            18 => span(rng, 1000, 8000),
             _ => Duration::ZERO,
         };
         let profile = lease.payload.dag.profile(lease.attempt.task);

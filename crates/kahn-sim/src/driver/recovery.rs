@@ -1,0 +1,56 @@
+//! What a term starts from, and the chain that tells our log from any other.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use kahn_core::log::{Hash, Head, Term};
+use kahn_core::{Change, Core, Settings, Snapshot};
+use kahn_model::Timestamp;
+
+use super::Payload;
+use crate::digest::Digest;
+
+/// What the store gave of one partition when the term began.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    pub(crate) term: Term,
+    pub(crate) head: Head,
+    pub(crate) checkpoint: Option<Arc<Snapshot>>,
+    pub(crate) entries: Vec<Payload>,
+    /// When the term was asked for.
+    pub(crate) asked_at: Timestamp,
+}
+
+/// The core that the logs of all partitions describe.
+///
+/// Changes of different partitions are lived through in the order of their times.
+pub(crate) fn recover(settings: Settings, loaded: &[Loaded]) -> Core {
+    let mut core = Core::new(settings);
+    for checkpoint in loaded.iter().filter_map(|one| one.checkpoint.as_ref()) {
+        core.restore(Snapshot::clone(checkpoint));
+    }
+    let mut changes: Vec<&(Timestamp, Change)> =
+        loaded.iter().flat_map(|one| one.entries.iter().flat_map(|entry| entry.iter())).collect();
+    changes.sort_by_key(|(at, _)| *at);
+    for (at, change) in changes {
+        core.replay(*at, change);
+    }
+    core
+}
+
+/// The chain after `changes` on top of `prev`.
+pub(crate) fn link(prev: Hash, changes: &[(Timestamp, Change)]) -> Hash {
+    let mut out = [0; 16];
+    for (salt, half) in (1..).zip(out.chunks_exact_mut(8)) {
+        let mut digest = Digest::new(salt);
+        for word in prev.0.chunks_exact(8) {
+            digest.add(u64::from_le_bytes(word.try_into().expect("invariant: 8 bytes")));
+        }
+        for (at, change) in changes {
+            digest.add(at.0);
+            write!(digest, "{change}").expect("invariant: a digest takes everything");
+        }
+        half.copy_from_slice(&digest.value().to_le_bytes());
+    }
+    Hash(out)
+}
