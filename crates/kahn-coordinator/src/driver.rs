@@ -23,6 +23,7 @@ pub use input::{Handle, RequestError};
 
 use crate::evaluate::Evaluators;
 use crate::sessions::Sessions;
+use crate::spans::Spans;
 use crate::stats::Stats;
 use crate::watchers::Watchers;
 use dispatch::Dispatch;
@@ -59,6 +60,7 @@ pub(crate) struct Driver {
     durable: Durable,
     dispatch: Dispatch,
     stats: Stats,
+    spans: Spans,
     audit_due: Timestamp,
     is_closing: bool,
 }
@@ -73,6 +75,7 @@ pub(crate) struct Parts {
     pub watchers: Watchers,
     pub evaluators: Evaluators,
     pub stats: Stats,
+    pub spans: Spans,
 }
 
 pub(crate) use durable::Durable as Log;
@@ -94,6 +97,7 @@ impl Driver {
             durable: parts.durable,
             dispatch,
             stats: parts.stats,
+            spans: parts.spans,
             audit_due: Timestamp::ZERO,
             is_closing: false,
         };
@@ -262,10 +266,15 @@ impl Driver {
 
     fn take(&mut self, step: Step) {
         self.stats.count(&step.changes);
+        let ended = self.spans.observe(&step.changes, self.core.state());
         // The core's time, which is that of the clock unless the past knew of a later one.
         self.outbox.accept(self.core.state().now(), step.changes);
         for command in step.commands {
             self.outbox.hold(Effect::Command(command));
+        }
+        for span in ended {
+            let traces = self.spans.traces().clone();
+            self.outbox.hold(Effect::Answer(Box::new(move || traces.record(span))));
         }
     }
 

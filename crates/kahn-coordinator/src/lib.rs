@@ -12,6 +12,7 @@ mod logs;
 mod recovery;
 mod server;
 mod sessions;
+mod spans;
 mod stats;
 mod watchers;
 

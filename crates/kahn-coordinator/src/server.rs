@@ -16,6 +16,7 @@ use kahn_proto::worker::sessions_server::SessionsServer;
 use kahn_runtime::clock::Clock;
 use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
+use kahn_runtime::telemetry::Traces;
 use kahn_runtime::token::{Token, TokenError};
 use kahn_store::{Appender, StoreError};
 use tokio::sync::mpsc;
@@ -36,6 +37,7 @@ use crate::grpc::workers::WorkerService;
 use crate::logs::Logs;
 use crate::recovery::{RecoveryError, recover};
 use crate::sessions::Sessions;
+use crate::spans::Spans;
 use crate::stats::Stats;
 use crate::watchers::Watchers;
 
@@ -79,6 +81,8 @@ pub struct Services {
     pub metrics: Metrics,
     /// Where it says whether it is ready.
     pub readiness: Readiness,
+    /// Where the spans of runs and attempts go.
+    pub traces: Traces,
 }
 
 /// A running coordinator. Dropping it ends it at once, as a crash would.
@@ -127,6 +131,7 @@ impl Coordinator {
         let watchers = Watchers::default();
         let evaluators = Evaluators::start_thread(tx.clone())
             .map_err(|source| StartError::Io { what: "evaluator thread".into(), source })?;
+        let spans = Spans::new(services.traces, recovered.core.state());
         let parts = Parts {
             core: recovered.core,
             clock,
@@ -136,6 +141,7 @@ impl Coordinator {
             watchers: watchers.clone(),
             evaluators,
             stats: Stats::new(&services.metrics, services.readiness.clone()),
+            spans,
         };
         let driver = tokio::spawn(Driver::new(parts, first).run());
         let logs = Logs::new(config.data_dir.join("logs"), config.limits.log_bytes);

@@ -147,7 +147,7 @@ impl Core {
         let Some(lease) = self.state.lease_of(run, task) else {
             return plain("held", "a worker holds it", "");
         };
-        let worker = &self.state.workers[lease.worker.index()];
+        let worker = self.state.holder_of(lease);
         let code = match (lease.started_at.is_some(), lease.is_stopping) {
             (_, true) => "stopping",
             (true, false) => "running",

@@ -159,6 +159,12 @@ impl State {
         run.cell(task).lease().map(|ix| &self.leases[ix.0])
     }
 
+    /// The worker that holds a lease.
+    #[must_use]
+    pub fn holder_of(&self, lease: &Lease) -> &Worker {
+        &self.workers[lease.worker.index()]
+    }
+
     /// How many leases are in force.
     #[must_use]
     pub fn n_leases(&self) -> usize {

@@ -77,7 +77,7 @@ pub(crate) async fn run(args: CoordinatorArgs, context: &Context) -> Result<Exit
     let listener = Listener::tcp(listen)
         .await
         .map_err(|error| Failure::refused(format!("cannot listen on {listen}: {error}")))?;
-    let services = Services { metrics, readiness };
+    let services = Services { metrics, readiness, traces: telemetry.traces() };
     let started = Coordinator::start(config, listener, services).await;
     let mut coordinator = started.map_err(|error| Failure::refused(error.to_string()))?;
     announce(context, &coordinator, &health)?;

@@ -52,7 +52,8 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<Exit, Failur
     let telemetry = context.telemetry("warn")?;
     let shutdown = context.shutdown()?;
     let mut prepared = prepare(&args, context)?;
-    let mut cluster = Cluster::open(prepared.dir.path(), args.store, args.durability).await?;
+    let mut cluster =
+        Cluster::open(prepared.dir.path(), args.store, args.durability, telemetry.traces()).await?;
     let done = carry_out(&args, context, &mut prepared, &mut cluster, &shutdown).await;
     if !matches!(done, Ok(None)) {
         cluster.stop().await;

@@ -11,6 +11,7 @@ use kahn_coordinator::{Coordinator, EmbeddedDurability, Listener, LocalConnector
 use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
 use kahn_runtime::secret::Secret;
+use kahn_runtime::telemetry::Traces;
 use kahn_worker::Worker;
 
 use crate::exit::Failure;
@@ -65,6 +66,7 @@ impl Cluster {
         dir: &Path,
         store: StoreKind,
         durability: Durability,
+        traces: Traces,
     ) -> Result<Self, Failure> {
         let url = match store {
             StoreKind::Embedded => "embedded",
@@ -82,8 +84,11 @@ impl Cluster {
             ..kahn_coordinator::Config::default()
         };
         let (connector, listener) = Listener::local();
-        let services =
-            kahn_coordinator::Services { metrics: Metrics::new(), readiness: Readiness::new() };
+        let services = kahn_coordinator::Services {
+            metrics: Metrics::new(),
+            readiness: Readiness::new(),
+            traces,
+        };
         let coordinator = Coordinator::start(config, listener, services)
             .await
             .map_err(|error| Failure::refused(error.to_string()))?;

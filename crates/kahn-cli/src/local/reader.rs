@@ -2,6 +2,7 @@
 
 use kahn_client::Client;
 use kahn_model::RunId;
+use kahn_runtime::telemetry::Traces;
 
 use super::{Cluster, Durability, RunDir, StoreKind};
 use crate::context::Context;
@@ -27,7 +28,8 @@ impl Reader {
             return Ok(Self { client: context.client().await?, opened: None });
         };
         let dir = RunDir::open(&path)?;
-        let cluster = Cluster::open(&path, StoreKind::Embedded, Durability::Process).await?;
+        let cluster =
+            Cluster::open(&path, StoreKind::Embedded, Durability::Process, Traces::off()).await?;
         Ok(Self { client: cluster.client.clone(), opened: Some((cluster, dir)) })
     }
 
