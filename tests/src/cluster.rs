@@ -131,6 +131,16 @@ impl Cluster {
         kahn(args, &self.client_environment())
     }
 
+    /// The token that clients show.
+    ///
+    /// # Errors
+    ///
+    /// When its file cannot be read.
+    pub fn client_token(&self) -> anyhow::Result<String> {
+        let file = self.dir.path().join("coordinator/client.token");
+        Ok(std::fs::read_to_string(file)?.trim().to_owned())
+    }
+
     /// What a client of this cluster needs in its environment.
     #[must_use]
     pub fn client_environment(&self) -> Vec<(String, String)> {

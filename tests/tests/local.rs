@@ -49,6 +49,36 @@ fn a_recorded_workflow_keeps_all_dependencies_and_close_to_its_simulated_makespa
 }
 
 #[test]
+fn every_recorded_workflow_imports_plans_and_simulates() -> anyhow::Result<()> {
+    let Some(workflows) = workflows() else {
+        panic!("no recorded workflows: set KAHN_WORKFLOWS to the folder that holds them")
+    };
+    let dir = tempfile::tempdir()?;
+    let env = in_dir(&dir);
+    let mut n_files = 0;
+    for entry in std::fs::read_dir(workflows)? {
+        let recorded = entry?.path();
+        if recorded.extension().is_none_or(|ext| ext != "json") {
+            continue;
+        }
+        n_files += 1;
+        let recorded = recorded.display().to_string();
+        let file = dir.path().join("imported.yaml").display().to_string();
+        kahn(&["import", "wfcommons", &recorded, "-o", &file], &env)?.ok()?;
+        let size = ["--workers", "8", "--cpu", "4", "--output", "json"];
+        let ask =
+            |command: &str| kahn(&[&[command, &file], &size[..]].concat(), &env)?.ok()?.json();
+        let (plan, simulated) = (ask("plan")?, ask("simulate")?);
+        let number = |of: &serde_json::Value, field: &str| of[field].as_f64().unwrap_or(f64::NAN);
+        let path = number(&plan, "critical_path_seconds");
+        let makespan = number(&simulated, "makespan_seconds");
+        assert!(path > 0.0 && makespan >= path, "{recorded}: {makespan} s against {path} s");
+    }
+    assert!(n_files > 10, "{n_files} files");
+    Ok(())
+}
+
+#[test]
 fn a_failed_run_says_so_by_its_exit_code() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("bad.yaml");
