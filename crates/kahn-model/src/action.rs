@@ -1,39 +1,18 @@
 //! What a task does.
 
+mod call;
+mod container;
+mod http;
+mod text;
+mod texts;
+
 use std::fmt;
 use std::time::Duration;
 
-/// A text in which `${{ … }}` stands for an expression.
-///
-/// Whether it holds one is seen from the text alone; what the expression means is not known here.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Text(Box<str>);
-
-impl Text {
-    /// The text as written.
-    #[must_use]
-    pub fn new(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text as written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether the text holds an expression, and so is not yet what the task will see.
-    #[must_use]
-    pub fn is_dynamic(&self) -> bool {
-        self.0.contains("${{")
-    }
-}
-
-impl fmt::Debug for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
+pub use call::{FunctionCall, PythonCall};
+pub use container::{Container, Mount, Port, PullPolicy};
+pub use http::{Body, HttpRequest, Polling, StatusRange};
+pub use text::{Text, TextRole};
 
 /// The shell that reads a script.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +39,14 @@ pub enum Action {
         /// The program, then its arguments.
         argv: Vec<Text>,
     },
+    /// A function of the worker itself.
+    Function(Box<FunctionCall>),
+    /// A function of Python, in an interpreter that is kept warm.
+    Python(Box<PythonCall>),
+    /// A container.
+    Container(Box<Container>),
+    /// A request over HTTP.
+    Http(Box<HttpRequest>),
     /// Waits, and succeeds.
     Sleep {
         /// How long.
@@ -76,11 +63,20 @@ pub enum ActionKind {
     Process,
     /// `sleep` and `noop`: carried out inside the worker.
     Builtin,
+    /// `function`: carried out inside a worker that has it.
+    Function,
+    /// `python`: an interpreter on the worker's host.
+    Python,
+    /// `container`: an engine on the worker's host.
+    Container,
+    /// `http`: carried out inside the worker.
+    Http,
 }
 
 impl ActionKind {
     /// All kinds there are.
-    pub const ALL: [Self; 2] = [Self::Process, Self::Builtin];
+    pub const ALL: [Self; 6] =
+        [Self::Process, Self::Builtin, Self::Function, Self::Python, Self::Container, Self::Http];
 
     /// The word for it in files, flags and messages.
     #[must_use]
@@ -88,6 +84,10 @@ impl ActionKind {
         match self {
             Self::Process => "process",
             Self::Builtin => "builtin",
+            Self::Function => "function",
+            Self::Python => "python",
+            Self::Container => "container",
+            Self::Http => "http",
         }
     }
 }
@@ -104,6 +104,10 @@ impl Action {
     pub fn kind(&self) -> ActionKind {
         match self {
             Self::Run { .. } | Self::Exec { .. } => ActionKind::Process,
+            Self::Function(_) => ActionKind::Function,
+            Self::Python(_) => ActionKind::Python,
+            Self::Container(_) => ActionKind::Container,
+            Self::Http(_) => ActionKind::Http,
             Self::Sleep { .. } | Self::Noop => ActionKind::Builtin,
         }
     }
@@ -114,6 +118,10 @@ impl Action {
         match self {
             Self::Run { .. } => "run",
             Self::Exec { .. } => "exec",
+            Self::Function(_) => "function",
+            Self::Python(_) => "python",
+            Self::Container(_) => "container",
+            Self::Http(_) => "http",
             Self::Sleep { .. } => "sleep",
             Self::Noop => "noop",
         }
@@ -141,13 +149,7 @@ impl Work {
     /// Whether any part holds an expression, and so must be rendered before it is carried out.
     #[must_use]
     pub fn is_dynamic(&self) -> bool {
-        let argv = match &self.action {
-            Action::Exec { argv } => argv.as_slice(),
-            Action::Run { .. } | Action::Sleep { .. } | Action::Noop => &[],
-        };
-        argv.iter()
-            .chain(self.env.iter().map(|(_, value)| value))
-            .chain(&self.working_dir)
-            .any(Text::is_dynamic)
+        self.env.iter().map(|(_, value)| value).chain(&self.working_dir).any(Text::is_dynamic)
+            || self.action.texts().iter().any(|(_, text)| text.is_dynamic())
     }
 }

@@ -42,11 +42,19 @@ pub enum CauseKind {
     Deadline = 15,
     /// A breaker is open for what the task would call.
     CircuitOpen = 16,
+    /// The function raised an exception or gave an error.
+    Exception = 17,
+    /// The function panicked.
+    Panic = 18,
+    /// The answer had a status that was not expected.
+    HttpStatus = 19,
+    /// What was called could not be reached, or did not answer in time.
+    Unreachable = 20,
 }
 
 impl CauseKind {
     /// All kinds there are, in order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::ExitCode,
         Self::Signal,
         Self::OutOfMemory,
@@ -64,6 +72,10 @@ impl CauseKind {
         Self::Expression,
         Self::Deadline,
         Self::CircuitOpen,
+        Self::Exception,
+        Self::Panic,
+        Self::HttpStatus,
+        Self::Unreachable,
     ];
 
     /// The word for it in files and JSON; stable.
@@ -87,6 +99,10 @@ impl CauseKind {
             Self::Expression => "expression",
             Self::Deadline => "deadline",
             Self::CircuitOpen => "circuit_open",
+            Self::Exception => "exception",
+            Self::Panic => "panic",
+            Self::HttpStatus => "http_status",
+            Self::Unreachable => "unreachable",
         }
     }
 
@@ -132,12 +148,12 @@ impl std::str::FromStr for CauseKind {
     }
 }
 
-/// A cause with its number, where it has one: the exit code or the signal.
+/// A cause with its number, where it has one: the exit code, the signal or the HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cause {
     /// Which kind.
     pub kind: CauseKind,
-    /// The exit code or the signal; zero for the other kinds.
+    /// The exit code, the signal or the HTTP status; zero for the other kinds.
     pub code: i32,
 }
 
@@ -159,6 +175,13 @@ impl Cause {
     pub const fn signal(code: i32) -> Self {
         Self { kind: CauseKind::Signal, code }
     }
+
+    /// An answer had this status.
+    #[must_use]
+    pub const fn http_status(code: u16) -> Self {
+        // A widening, which `From` cannot do in a constant.
+        Self { kind: CauseKind::HttpStatus, code: code as i32 }
+    }
 }
 
 impl fmt::Display for Cause {
@@ -166,6 +189,7 @@ impl fmt::Display for Cause {
         match self.kind {
             CauseKind::ExitCode => write!(f, "exit code {}", self.code),
             CauseKind::Signal => write!(f, "signal {}", self.code),
+            CauseKind::HttpStatus => write!(f, "status {}", self.code),
             kind => f.write_str(kind.as_str()),
         }
     }
@@ -224,6 +248,10 @@ impl CauseSet {
             .with(CauseKind::OutOfMemory)
             .with(CauseKind::StartTimeout)
             .with(CauseKind::RunTimeout)
+            .with(CauseKind::Exception)
+            .with(CauseKind::Panic)
+            .with(CauseKind::HttpStatus)
+            .with(CauseKind::Unreachable)
     }
 
     /// The set with `kind` in it.
@@ -262,7 +290,7 @@ mod tests {
             assert_eq!(CauseKind::from_number(kind.number()), Some(kind));
             assert_eq!(kind.as_str().parse(), Ok(kind));
         }
-        assert_eq!(CauseKind::from_number(17), None);
+        assert_eq!(CauseKind::from_number(21), None);
     }
 
     #[test]

@@ -22,7 +22,10 @@ mod levels;
 
 pub mod limits;
 
-pub use action::{Action, ActionKind, Shell, Text, Work};
+pub use action::{
+    Action, ActionKind, Body, Container, FunctionCall, HttpRequest, Mount, Polling, Port,
+    PullPolicy, PythonCall, Shell, StatusRange, Text, TextRole, Work,
+};
 pub use cause::{Cause, CauseKind, CauseSet, Failure, UnknownCause};
 pub use dag::{
     Condition, Dag, DagBuilder, DagError, DependencyKind, DependencyRef, NewTask, Trigger, When,

@@ -34,6 +34,10 @@ pub const CONCURRENCY_KEYS_MAX: usize = 16;
 pub const LABEL_RULES_MAX: usize = 64;
 /// Longest expression, in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 4 << 10;
+/// Longest expression with the values bound to it that are fixed when a DAG is compiled, in bytes.
+pub const BOUND_EXPRESSION_BYTES_MAX: usize = 256 << 10;
+/// Most bytes of all expressions of a DAG with the values bound to them.
+pub const BOUND_BYTES_MAX: usize = 32 << 20;
 /// Most labels of one worker.
 pub const LABELS_MAX: usize = 128;
 /// Longest idempotency key, in bytes.

@@ -95,6 +95,6 @@ fn what_passes_a_limit_is_read_but_not_taken_on() {
     let before = builder.build().unwrap();
     let after = dag::from_wire(dag::to_wire(&before)).unwrap();
     let refused = wire_limits::check(&after).unwrap_err();
-    assert!(matches!(refused, ConvertError::OutOfRange { field: "work.run.script", .. }));
+    assert!(matches!(refused, ConvertError::OutOfRange { field: "work.action", .. }));
     assert_eq!(wire_limits::check(&support::layered(10, 1)), Ok(()));
 }

@@ -142,7 +142,7 @@ fn add_tasks(
             break;
         }
         let Some(action) = work::action_of(group, sink) else { continue };
-        let profile = base.profile(group, action.is_process(), sink);
+        let profile = base.profile(group, &action, sink);
         let trigger = trigger_of(group, sink);
         let estimate = group.raw.estimate.or(base.estimate()).map(|length| length.0);
         for instance in group.instances() {

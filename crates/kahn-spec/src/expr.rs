@@ -7,6 +7,7 @@ mod bindings;
 mod evaluate;
 mod evaluator;
 mod guard;
+pub(crate) mod json;
 mod references;
 mod scope;
 mod stack;

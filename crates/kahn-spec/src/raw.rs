@@ -13,9 +13,10 @@ pub(crate) use entries::{Entries, OneOrMany};
 pub(crate) use policy::{RawOnFailure, RawParam, RawParamSpec, RawParamType, RawPolicy};
 pub(crate) use scalars::{RawLength, Toggle};
 pub(crate) use task::{
-    RawBackoff, RawBackoffKind, RawCauses, RawCircuit, RawConcurrency, RawDefaults, RawLabelOp,
-    RawLabelRule, RawLabelSet, RawLabels, RawMatrix, RawNeed, RawNeedKind, RawNeedSpec,
-    RawOnDisconnect, RawRetry, RawShell, RawTask, RawTimeouts, RawTrigger, RawWhen,
+    RawBackoff, RawBackoffKind, RawCauses, RawCircuit, RawConcurrency, RawContainer, RawDefaults,
+    RawFunction, RawHttp, RawLabelOp, RawLabelRule, RawLabelSet, RawLabels, RawMatrix, RawMount,
+    RawNeed, RawNeedKind, RawNeedSpec, RawOnDisconnect, RawPort, RawPull, RawPython, RawRetry,
+    RawShell, RawTask, RawTimeouts, RawTrigger, RawWhen, Short,
 };
 
 use crate::lenient::Scalar;

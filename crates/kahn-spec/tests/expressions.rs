@@ -18,6 +18,7 @@ fn scope() -> Scope {
         exit_code: Some(0),
     };
     Scope {
+        response: None,
         params: BTreeMap::from([("day".into(), "mon".into()), ("n".into(), 7.into())]),
         matrix: BTreeMap::from([("region".into(), "eu".into())]),
         tasks: BTreeMap::from([("extract".into(), extract.clone()), ("a-b".into(), extract)]),

@@ -429,17 +429,17 @@ error[expression]: task `b` looks at task `a`, but does not depend on it
     (
         "
 tasks:
-  web: {container: {image: nginx}}
+  web: {service: {exec: [nginx]}}
   b: {noop: true, needs: [{task: web, when: ready}]}
 ",
         "
-error[unsupported]: `container` of task `web` is not supported yet
- --> dag.yaml:2:20
+error[unsupported]: `service` of task `web` is not supported yet
+ --> dag.yaml:2:18
   |
-2 |   web: {container: {image: nginx}}
-  |                    ^
+2 |   web: {service: {exec: [nginx]}}
+  |                  ^
   |
-  = help: this version does `run`, `exec`, `sleep` and `noop`
+  = help: this version does `run`, `exec`, `function`, `python`, `container`, `http`, `sleep` and `noop`
 
 error[unsupported]: `when: ready` is not supported yet
  --> dag.yaml:3:45
@@ -471,7 +471,7 @@ error[missing_field]: task `b` does nothing
 3 |   b: {description: none}
   |   ^
   |
-  = help: give it one of `run`, `exec`, `sleep` and `noop`
+  = help: give it one of `run`, `exec`, `function`, `python`, `container`, `http`, `sleep` and `noop`
 ",
     ),
     (
@@ -578,7 +578,7 @@ error[invalid_value]: unknown cause `timeout`
 7 |     retry: {max_attempts: 0, on: [timeout]}
   |                                   ^^^^^^^
   |
-  = help: causes are exit_code, signal, out_of_memory, queue_timeout, start_timeout, run_timeout, worker_lost, preempted, image, infeasible, dependency, cancelled, policy, condition, expression, deadline, circuit_open
+  = help: causes are exit_code, signal, out_of_memory, queue_timeout, start_timeout, run_timeout, worker_lost, preempted, image, infeasible, dependency, cancelled, policy, condition, expression, deadline, circuit_open, exception, panic, http_status, unreachable
 ",
     ),
 ];

@@ -207,7 +207,7 @@ impl DagBuilder {
 fn estimate_micros(given: Option<Duration>, action: &Action) -> u64 {
     let known = match action {
         Action::Sleep { duration } => Some(*duration),
-        Action::Run { .. } | Action::Exec { .. } | Action::Noop => None,
+        _ => None,
     };
     let micros = known.or(given).map_or(0, |span| span.as_micros());
     u64::try_from(micros).unwrap_or(u64::MAX)

@@ -25,7 +25,8 @@ pub fn check(dag: &Dag) -> Result<(), ConvertError> {
     dag.works().iter().try_for_each(|work| check_work(work))?;
     for task in dag.tasks() {
         if let Some(condition) = dag.condition(task) {
-            at_most("condition", condition.0.len(), limits::EXPRESSION_BYTES_MAX)?;
+            // With the values bound to it; the expression alone is the guard's to measure.
+            at_most("condition", condition.0.len(), limits::BOUND_EXPRESSION_BYTES_MAX)?;
         }
         for (_, timeout) in dag.timed_dependencies(task) {
             spans("dependency.timeout", Some(timeout))?;
@@ -55,23 +56,34 @@ fn check_profile(profile: &Profile) -> Result<(), ConvertError> {
 
 fn check_work(work: &Work) -> Result<(), ConvertError> {
     match &work.action {
-        Action::Run { script, .. } => {
-            at_most("work.run.script", script.len(), limits::ACTION_BYTES_MAX)?;
+        Action::Exec { argv } if argv.is_empty() => {
+            return Err(ConvertError::Missing { field: "work.exec.argv" });
         }
-        Action::Exec { argv } => {
-            if argv.is_empty() {
-                return Err(ConvertError::Missing { field: "work.exec.argv" });
-            }
-            let bytes = argv.iter().map(|text| text.as_str().len()).sum();
-            at_most("work.exec.argv", bytes, limits::ACTION_BYTES_MAX)?;
+        Action::Http(request) => {
+            let every = request.polling.as_ref().map(|polling| polling.every);
+            spans("work.http", std::iter::once(request.timeout).chain(every))?;
         }
         Action::Sleep { duration } => spans("work.sleep.duration", Some(*duration))?,
-        Action::Noop => {}
+        Action::Run { .. }
+        | Action::Exec { .. }
+        | Action::Function(_)
+        | Action::Python(_)
+        | Action::Container(_)
+        | Action::Noop => {}
     }
+    let dynamic = |text: &Text| text.as_str().len() - final_bytes(text);
+    let bound: usize = work.action.texts().iter().map(|(_, text)| dynamic(text)).sum();
+    let n_bytes = work.action.n_bytes().saturating_sub(bound);
+    at_most("work.action", n_bytes, limits::ACTION_BYTES_MAX)?;
     at_most("work.env", work.env.len(), limits::ENV_MAX)?;
-    let value_bytes = |text: &Text| text.as_str().len();
-    let longest = work.env.iter().map(|(_, value)| value_bytes(value)).max().unwrap_or(0);
+    let longest = work.env.iter().map(|(_, value)| final_bytes(value)).max().unwrap_or(0);
     at_most("work.env.value", longest, limits::ENV_VALUE_BYTES_MAX)
+}
+
+/// The bytes of a text that stays as it is. One with expressions is measured when it is rendered:
+/// until then it is longer, by the values bound to them.
+fn final_bytes(text: &Text) -> usize {
+    if text.is_dynamic() { 0 } else { text.as_str().len() }
 }
 
 fn at_most(field: &'static str, found: usize, limit: usize) -> Result<(), ConvertError> {

@@ -1,8 +1,11 @@
 //! What a task does.
 
+mod container;
+mod http;
+
 use std::time::Duration;
 
-use kahn_model::{Action, Shell, Text, Work};
+use kahn_model::{Action, FunctionCall, PythonCall, Shell, Text, Work};
 use wire::work::Action as WireAction;
 
 use super::{ConvertError, span};
@@ -32,14 +35,28 @@ fn action_to_wire(action: &Action) -> WireAction {
             WireAction::Run(wire::RunAction { script: script.to_string(), shell: shell.into() })
         }
         Action::Exec { argv } => {
-            let argv = argv.iter().map(|text| text.as_str().to_owned()).collect();
-            WireAction::Exec(wire::ExecAction { argv })
+            WireAction::Exec(wire::ExecAction { argv: argv.iter().map(owned).collect() })
         }
+        Action::Function(call) => WireAction::Function(wire::FunctionAction {
+            name: call.name.to_string(),
+            input: owned(&call.input),
+        }),
+        Action::Python(call) => WireAction::Python(wire::PythonAction {
+            function: call.function.to_string(),
+            input: owned(&call.input),
+            interpreter: call.interpreter.as_ref().map(owned),
+        }),
+        Action::Container(container) => WireAction::Container(container::to_wire(container)),
+        Action::Http(request) => WireAction::Http(http::to_wire(request)),
         Action::Sleep { duration } => {
             WireAction::Sleep(wire::SleepAction { duration_nanos: span::to_wire(*duration) })
         }
         Action::Noop => WireAction::Noop(wire::NoopAction {}),
     }
+}
+
+fn owned(text: &Text) -> String {
+    text.as_str().to_owned()
 }
 
 /// The work of a message.
@@ -65,6 +82,17 @@ fn action_from_wire(action: WireAction) -> Result<Action, ConvertError> {
         WireAction::Exec(exec) => {
             Action::Exec { argv: exec.argv.into_iter().map(Text::new).collect() }
         }
+        WireAction::Function(call) => Action::Function(Box::new(FunctionCall {
+            name: call.name.into_boxed_str(),
+            input: Text::new(call.input),
+        })),
+        WireAction::Python(call) => Action::Python(Box::new(PythonCall {
+            function: call.function.into_boxed_str(),
+            input: Text::new(call.input),
+            interpreter: call.interpreter.map(Text::new),
+        })),
+        WireAction::Container(found) => Action::Container(Box::new(container::from_wire(found)?)),
+        WireAction::Http(request) => Action::Http(Box::new(http::from_wire(request)?)),
         WireAction::Sleep(sleep) => {
             Action::Sleep { duration: Duration::from_nanos(sleep.duration_nanos) }
         }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use kahn_model::{
-    Action, Backoff, BackoffKind, CauseKind, CauseSet, Circuit, ConcurrencyKey, Condition, Dag,
-    DagBuilder, DependencyKind, FailurePolicy, LabelRule, Multiplier, Name, NewTask, OnDisconnect,
-    Profile, Resource, Resources, RetryPolicy, RunPolicy, Selector, Shell, TaskIx, Text, Timeouts,
-    Trigger, When, Work,
+    Action, Backoff, BackoffKind, Body, CauseKind, CauseSet, Circuit, ConcurrencyKey, Condition,
+    Container, Dag, DagBuilder, DependencyKind, FailurePolicy, FunctionCall, HttpRequest,
+    LabelRule, Mount, Multiplier, Name, NewTask, OnDisconnect, Polling, Port, Profile, PullPolicy,
+    PythonCall, Resource, Resources, RetryPolicy, RunPolicy, Selector, Shell, StatusRange, TaskIx,
+    Text, Timeouts, Trigger, When, Work,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -26,6 +27,48 @@ fn text() -> impl Strategy<Value = Text> {
     ".{0,8}".prop_map(Text::new)
 }
 
+fn container() -> impl Strategy<Value = Container> {
+    let pull = select(vec![PullPolicy::Missing, PullPolicy::Always, PullPolicy::Never]);
+    let mount = (text(), ".{0,4}", any::<bool>()).prop_map(|(source, target, is_writable)| Mount {
+        source,
+        target: target.into(),
+        is_writable,
+    });
+    let port = any::<(u16, u16)>().prop_map(|(container, host)| Port { container, host });
+    let user = option::of(".{0,4}".prop_map(String::into_boxed_str));
+    let words = || vec(text(), 0..3);
+    (text(), pull, words(), words(), user, vec(mount, 0..3), vec(port, 0..3)).prop_map(
+        |(image, pull, command, args, user, mounts, ports)| Container {
+            image,
+            pull,
+            command,
+            args,
+            user,
+            mounts,
+            ports,
+        },
+    )
+}
+
+fn request() -> impl Strategy<Value = HttpRequest> {
+    let body =
+        prop_oneof![Just(Body::Empty), text().prop_map(Body::Json), text().prop_map(Body::Text),];
+    let range = any::<(u16, u16)>().prop_map(|(from, to)| StatusRange { from, to });
+    let polling = (".{0,8}", span())
+        .prop_map(|(until, every)| Polling { until: Condition(until.into()), every });
+    let header = (".{0,4}".prop_map(String::into_boxed_str), text());
+    ("[A-Z]{1,6}", text(), vec(header, 0..3), body, vec(range, 0..3), span(), option::of(polling))
+        .prop_map(|(method, url, headers, body, expect, timeout, polling)| HttpRequest {
+            method: method.into(),
+            url,
+            headers,
+            body,
+            expect,
+            timeout,
+            polling,
+        })
+}
+
 /// Any work.
 pub(crate) fn work() -> impl Strategy<Value = Work> {
     let action = prop_oneof![
@@ -34,6 +77,15 @@ pub(crate) fn work() -> impl Strategy<Value = Work> {
             .prop_map(|(script, shell)| Action::Run { script: script.into(), shell }),
         1 => vec(text(), 0..4).prop_map(|argv| Action::Exec { argv }),
         1 => span().prop_map(|duration| Action::Sleep { duration }),
+        1 => (".{0,8}", text()).prop_map(|(name, input)| {
+            Action::Function(Box::new(FunctionCall { name: name.into(), input }))
+        }),
+        1 => (".{0,8}", text(), option::of(text())).prop_map(|(function, input, interpreter)| {
+            let function = function.into();
+            Action::Python(Box::new(PythonCall { function, input, interpreter }))
+        }),
+        1 => container().prop_map(|container| Action::Container(Box::new(container))),
+        1 => request().prop_map(|request| Action::Http(Box::new(request))),
     ];
     let env = vec((".{0,4}".prop_map(String::into_boxed_str), text()), 0..3);
     (action, env, option::of(text())).prop_map(|(action, env, working_dir)| Work {

@@ -1,9 +1,11 @@
 //! Expressions of the file: checked against the tasks, parameters and matrices there are, and
 //! replaced by their values where these are known already.
 
+mod values;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kahn_model::{Condition, Text};
+use kahn_model::{Condition, Text, limits};
 use serde_json::{Map, Value};
 
 use super::groups::{Group, Groups, Instance, Target};
@@ -15,8 +17,6 @@ use crate::lenient::Scalar;
 use crate::span::{Span, Spanned};
 use crate::suggest;
 
-/// Most bytes that an expression may have with the values bound to it.
-const BOUND_BYTES_MAX: usize = 256 << 10;
 /// Most steps that are spent on finding out whether tasks depend on each other through others.
 const STEPS_MAX: usize = 50_000_000;
 
@@ -34,6 +34,10 @@ pub(super) struct Exprs<'a> {
     /// What a task depends on, directly or not; of the last task that was asked for.
     reach: Option<(usize, BTreeSet<usize>)>,
     n_steps: usize,
+    /// Bytes of all expressions with the values bound to them.
+    n_bound: usize,
+    /// Whether the expression at hand is looked at when an answer is there.
+    sees_response: bool,
 }
 
 impl<'a> Exprs<'a> {
@@ -47,7 +51,21 @@ impl<'a> Exprs<'a> {
         let known = params.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let scope = Scope { params: known, ..Scope::default() };
         let (checked, reach) = (BTreeSet::new(), None);
-        Self { groups, needs, params, engine, source, scope, checked, reach, n_steps: 0 }
+        let (n_steps, n_bound) = (0, 0);
+        let sees_response = false;
+        Self {
+            groups,
+            needs,
+            params,
+            engine,
+            source,
+            scope,
+            checked,
+            reach,
+            n_steps,
+            n_bound,
+            sees_response,
+        }
     }
 
     /// A text with the expressions replaced whose values are known. None when one is wrong.
@@ -76,12 +94,19 @@ impl<'a> Exprs<'a> {
         let mut out = String::new();
         let mut plain = String::new();
         let mut is_good = true;
+        let mut n_plain = 0;
         for segment in segments {
             match segment {
-                Segment::Literal(literal) => plain.push_str(literal),
+                Segment::Literal(literal) => {
+                    n_plain += literal.len();
+                    plain.push_str(literal);
+                }
                 Segment::Expression(source) => {
                     match self.segment(group, instance, source, text.span, sink) {
-                        Some(Rendered::Known(value)) => plain.push_str(&value),
+                        Some(Rendered::Known(value)) => {
+                            n_plain += value.len();
+                            plain.push_str(&value);
+                        }
                         Some(Rendered::Bound(bound)) => {
                             is_good &= self.flush(&mut plain, &mut out, text.span, sink);
                             out.push_str(&format!("{} {bound} }}}}", template::OPEN));
@@ -89,6 +114,12 @@ impl<'a> Exprs<'a> {
                         None => is_good = false,
                     }
                 }
+            }
+            // A few bytes of the file may stand for many.
+            let what = "too many bytes in a text with its expressions rendered";
+            let max = limits::ACTION_BYTES_MAX;
+            if super::exceeds(n_plain, max, what, text.span, sink) {
+                return None;
             }
         }
         is_good &= self.flush(&mut plain, &mut out, text.span, sink);
@@ -168,13 +199,17 @@ impl<'a> Exprs<'a> {
 
     /// The expression with the values that are known bound to it.
     fn bind(
-        &self,
+        &mut self,
         instance: &Instance,
         source: &str,
         references: &References,
         span: Span,
         sink: &mut Sink,
     ) -> Option<String> {
+        if self.n_bound > limits::BOUND_BYTES_MAX {
+            // Said already.
+            return None;
+        }
         let pick = |all: &Map<String, Value>, names: &BTreeSet<String>, is_whole: bool| {
             let wanted = |name: &&String| is_whole || names.contains(*name);
             let entries = all.iter().filter(|(name, _)| wanted(name));
@@ -195,12 +230,14 @@ impl<'a> Exprs<'a> {
             instances,
         };
         let bound = bindings.bind(source);
-        if bound.len() > BOUND_BYTES_MAX {
-            let what = "too many bytes in an expression with the values bound to it";
-            super::exceeds(bound.len(), BOUND_BYTES_MAX, what, self.find(source, span), sink);
-            return None;
-        }
-        Some(bound)
+        self.n_bound = self.n_bound.saturating_add(bound.len());
+        let place = self.find(source, span);
+        let one = "too many bytes in an expression with the values bound to it";
+        let all = "too many bytes in all expressions with the values bound to them";
+        let is_too_much =
+            super::exceeds(bound.len(), limits::BOUND_EXPRESSION_BYTES_MAX, one, place, sink)
+                || super::exceeds(self.n_bound, limits::BOUND_BYTES_MAX, all, place, sink);
+        (!is_too_much).then_some(bound)
     }
 
     /// Reads an expression and checks, once per task, that all it refers to exists.
@@ -228,6 +265,7 @@ impl<'a> Exprs<'a> {
         }
         let place = self.find(source, span);
         let mut found = Vec::new();
+        found.extend(self.check_response(&references));
         found.extend(references.params.iter().filter_map(|name| self.check_param(name)));
         found.extend(references.matrix.iter().filter_map(|name| check_matrix(group, name)));
         for (name, reference) in &references.tasks {
@@ -236,6 +274,18 @@ impl<'a> Exprs<'a> {
         let is_good = found.is_empty();
         found.into_iter().for_each(|diagnostic| sink.push(diagnostic.at(place)));
         is_good.then_some(references)
+    }
+
+    fn check_response(&self, references: &References) -> Option<Diagnostic> {
+        let looks_elsewhere = !references.tasks.is_empty() || references.uses_run;
+        let message = match (self.sees_response, references.uses_response) {
+            (false, true) => "`response` is known in `until` only",
+            (true, _) if looks_elsewhere => {
+                "`until` looks at `response`, `params` and `matrix` only"
+            }
+            _ => return None,
+        };
+        Some(Diagnostic::error(Code::Expression, message))
     }
 
     fn check_param(&self, name: &str) -> Option<Diagnostic> {

@@ -3,9 +3,10 @@
 mod limits;
 mod selector;
 
-use kahn_model::{OnDisconnect, Profile, Resource, Resources};
+use kahn_model::{LabelRule, OnDisconnect, Profile, Resource, Resources};
 
 use super::groups::Group;
+use super::work::RawAction;
 use crate::diagnostic::{Code, Diagnostic, Sink};
 use crate::lenient::Scalar;
 use crate::raw::{Entries, RawDefaults, RawLength, RawOnDisconnect};
@@ -14,13 +15,13 @@ use crate::span::Spanned;
 /// What all tasks start from.
 pub(super) struct Base<'a> {
     defaults: Option<&'a RawDefaults>,
-    /// The profiles of tasks that say nothing, with a process and without.
+    /// The profiles of tasks that say nothing: of those that do not compute, and of those that do.
     plain: [Profile; 2],
 }
 
 impl<'a> Base<'a> {
     pub(super) fn new(defaults: Option<&'a RawDefaults>, sink: &mut Sink) -> Self {
-        let plain = [false, true].map(|is_process| merged(defaults, None, is_process, sink));
+        let plain = [false, true].map(|computes| merged(defaults, None, computes, sink));
         Self { defaults, plain }
     }
 
@@ -30,7 +31,20 @@ impl<'a> Base<'a> {
     }
 
     /// The profile of one task of the file.
-    pub(super) fn profile(&self, group: &Group<'_>, is_process: bool, sink: &mut Sink) -> Profile {
+    pub(super) fn profile(
+        &self,
+        group: &Group<'_>,
+        action: &RawAction<'_>,
+        sink: &mut Sink,
+    ) -> Profile {
+        let mut profile = self.profile_of(group, action.computes(), sink);
+        if let Some(key) = action.label() {
+            profile.selector.required.push(LabelRule::Exists { key });
+        }
+        profile
+    }
+
+    fn profile_of(&self, group: &Group<'_>, computes: bool, sink: &mut Sink) -> Profile {
         let raw = group.raw;
         let is_plain = raw.retry.is_none()
             && raw.timeout.is_none()
@@ -42,9 +56,9 @@ impl<'a> Base<'a> {
             && raw.labels.is_none()
             && raw.on_disconnect.is_none();
         if is_plain {
-            return self.plain[usize::from(is_process)].clone();
+            return self.plain[usize::from(computes)].clone();
         }
-        merged(self.defaults, Some(group), is_process, sink)
+        merged(self.defaults, Some(group), computes, sink)
     }
 }
 
@@ -56,7 +70,7 @@ fn last<'a, T>(default: Option<&'a T>, own: Option<&'a T>) -> Option<&'a T> {
 fn merged(
     defaults: Option<&RawDefaults>,
     group: Option<&Group<'_>>,
-    is_process: bool,
+    computes: bool,
     sink: &mut Sink,
 ) -> Profile {
     let raw = group.map(|group| group.raw);
@@ -80,7 +94,7 @@ fn merged(
         raw.and_then(|t| t.on_disconnect).or(defaults.and_then(|d| d.on_disconnect));
     let priority = raw.and_then(|t| t.priority).or(defaults.and_then(|d| d.priority));
     Profile {
-        resources: resources(defaults, group, is_process, sink),
+        resources: resources(defaults, group, computes, sink),
         selector: selector::selector(labels, sink),
         retry: limits::retry(layers_retry, sink),
         timeouts: limits::timeouts(layers_timeouts, sink),
@@ -94,16 +108,16 @@ fn merged(
     }
 }
 
-/// A process asks for one processor and what the defaults say; a task without one asks only for
-/// what it names itself.
+/// What computes asks for one processor and what the defaults say; other tasks ask only for what
+/// they name themselves.
 fn resources(
     defaults: Option<&RawDefaults>,
     group: Option<&Group<'_>>,
-    is_process: bool,
+    computes: bool,
     sink: &mut Sink,
 ) -> Resources {
-    let mut out = if is_process { Resources::cpu_milli(1000) } else { Resources::none() };
-    if is_process && let Some(entries) = defaults.and_then(|d| d.resources.as_deref()) {
+    let mut out = if computes { Resources::cpu_milli(1000) } else { Resources::none() };
+    if computes && let Some(entries) = defaults.and_then(|d| d.resources.as_deref()) {
         set_resources(&mut out, entries, sink);
     }
     if let Some(entries) = group.and_then(|group| group.raw.resources.as_deref()) {

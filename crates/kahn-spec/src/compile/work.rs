@@ -1,8 +1,12 @@
 //! What tasks do: the action, the environment, the directory.
 
+mod call;
+mod container;
+mod http;
+
 use std::collections::BTreeMap;
 
-use kahn_model::{Action, Shell, Text, Work, limits};
+use kahn_model::{Action, FunctionCall, Shell, Text, Work, limits};
 use serde_json::{Map, Value};
 
 use super::exprs::Exprs;
@@ -11,20 +15,30 @@ use super::params::{as_text, is_variable_name};
 use crate::diagnostic::{Code, Diagnostic, Sink};
 use crate::expr::template;
 use crate::lenient::Scalar;
-use crate::raw::{RawEnv, RawFile, RawShell};
+use crate::raw::{RawContainer, RawEnv, RawFile, RawFunction, RawHttp, RawPython, RawShell, Short};
 use crate::span::{Span, Spanned};
 
 /// The action of a task, texts not yet rendered.
 pub(super) enum RawAction<'a> {
     Run(&'a Spanned<Scalar>),
     Exec(&'a Spanned<Vec<Spanned<Scalar>>>),
+    Function(&'a Spanned<Short<RawFunction>>),
+    Python(&'a Spanned<Short<RawPython>>),
+    Container(&'a Spanned<RawContainer>),
+    Http(&'a Spanned<RawHttp>),
     Builtin(Action),
 }
 
 impl RawAction<'_> {
-    /// Whether it starts a process.
-    pub(super) fn is_process(&self) -> bool {
-        matches!(self, Self::Run(_) | Self::Exec(_))
+    /// Whether it computes, and so takes a processor when nothing else is said.
+    pub(super) fn computes(&self) -> bool {
+        !matches!(self, Self::Http(_) | Self::Builtin(_))
+    }
+
+    /// The label that its worker must bear, for the action alone.
+    pub(super) fn label(&self) -> Option<String> {
+        let Self::Function(function) = self else { return None };
+        call::function_name(&function.value).map(FunctionCall::label_of)
     }
 }
 
@@ -33,10 +47,6 @@ pub(super) fn action_of<'a>(group: &Group<'a>, sink: &mut Sink) -> Option<RawAct
     let raw = group.raw;
     let unsupported = [
         ("service", &raw.service),
-        ("http", &raw.http),
-        ("container", &raw.container),
-        ("python", &raw.python),
-        ("function", &raw.function),
         ("dag", &raw.dag),
         ("approve", &raw.approve),
         ("foreach", &raw.foreach),
@@ -44,7 +54,8 @@ pub(super) fn action_of<'a>(group: &Group<'a>, sink: &mut Sink) -> Option<RawAct
     for (word, field) in unsupported {
         if let Some(field) = field {
             let message = format!("`{word}` of task `{}` is not supported yet", group.name);
-            let help = "this version does `run`, `exec`, `sleep` and `noop`";
+            let help = "this version does `run`, `exec`, `function`, `python`, `container`, `http`, \
+                        `sleep` and `noop`";
             let span = field.span.or(group.span);
             sink.push(Diagnostic::error(Code::Unsupported, message).at(span).help(help));
             return None;
@@ -56,6 +67,18 @@ pub(super) fn action_of<'a>(group: &Group<'a>, sink: &mut Sink) -> Option<RawAct
     }
     if let Some(argv) = &raw.exec {
         found.push(("exec", argv.span, RawAction::Exec(argv)));
+    }
+    if let Some(call) = &raw.function {
+        found.push(("function", call.span, RawAction::Function(call)));
+    }
+    if let Some(call) = &raw.python {
+        found.push(("python", call.span, RawAction::Python(call)));
+    }
+    if let Some(container) = &raw.container {
+        found.push(("container", container.span, RawAction::Container(container)));
+    }
+    if let Some(request) = &raw.http {
+        found.push(("http", request.span, RawAction::Http(request)));
     }
     if let Some(length) = &raw.sleep {
         let action = Action::Sleep { duration: length.value.0 };
@@ -80,7 +103,8 @@ pub(super) fn action_of<'a>(group: &Group<'a>, sink: &mut Sink) -> Option<RawAct
     let first = found.pop().map(|(.., action)| action);
     if first.is_none() {
         let message = format!("task `{}` does nothing", group.name);
-        let help = "give it one of `run`, `exec`, `sleep` and `noop`";
+        let help = "give it one of `run`, `exec`, `function`, `python`, `container`, `http`, `sleep` \
+                    and `noop`";
         sink.push(Diagnostic::error(Code::MissingField, message).at(group.span).help(help));
     }
     first
@@ -115,7 +139,16 @@ impl<'a> Shared<'a> {
             RawAction::Builtin(action) => return Some(Work::new(action.clone())),
             RawAction::Run(script) => self.script(group, script, sink),
             RawAction::Exec(argv) => argv_of(group, instance, argv, exprs, sink),
+            RawAction::Function(call) => call::function(group, instance, call, exprs, sink),
+            RawAction::Python(call) => call::python(group, instance, call, exprs, sink),
+            RawAction::Container(raw) => container::container(group, instance, raw, exprs, sink),
+            RawAction::Http(raw) => http::request(group, instance, raw, exprs, sink),
         };
+        if let Some(action) = &action {
+            let known = action.texts().into_iter().filter(|(_, text)| !text.is_dynamic());
+            let n_bytes = known.map(|(_, text)| text.as_str().len()).sum();
+            check_size(group, n_bytes, group.span, sink);
+        }
         let env = self.env(group, instance, exprs, sink);
         let default =
             self.file.defaults.as_ref().and_then(|defaults| defaults.working_dir.as_ref());
@@ -186,10 +219,15 @@ impl<'a> Shared<'a> {
             .flatten()
             .flat_map(|entries| &entries.0)
         {
+            let n_written = value.len();
             let Some(value) = exprs.text(group, instance, value, sink) else {
                 is_good = false;
                 continue;
             };
+            // What is rendered already may be much longer than what the file holds.
+            if n_written <= limits::ENV_VALUE_BYTES_MAX && !value.is_dynamic() {
+                check_value(name, value.as_str().len(), name.span, sink);
+            }
             match positions.get(&name.value) {
                 Some(at) => all[*at].1 = value,
                 None => {
@@ -221,14 +259,19 @@ fn check_env(env: Option<&RawEnv>, sink: &mut Sink) {
             let help = "names that start with `KAHN_` are reserved";
             sink.push(Diagnostic::error(Code::InvalidName, message).at(name.span).help(help));
         }
-        let what = format!("too many bytes in the environment variable `{}`", name.value);
-        super::exceeds(value.len(), limits::ENV_VALUE_BYTES_MAX, &what, value.span, sink);
+        check_value(name, value.len(), value.span, sink);
     }
 }
 
-fn check_size(group: &Group<'_>, n_bytes: usize, span: Span, sink: &mut Sink) {
+fn check_value(name: &str, n_bytes: usize, span: Span, sink: &mut Sink) {
+    let what = format!("too many bytes in the environment variable `{name}`");
+    super::exceeds(n_bytes, limits::ENV_VALUE_BYTES_MAX, &what, span, sink);
+}
+
+/// Reports an action that is too long. True when it is.
+fn check_size(group: &Group<'_>, n_bytes: usize, span: Span, sink: &mut Sink) -> bool {
     let what = format!("too many bytes in the action of task `{}`", group.name);
-    super::exceeds(n_bytes, limits::ACTION_BYTES_MAX, &what, span, sink);
+    super::exceeds(n_bytes, limits::ACTION_BYTES_MAX, &what, span, sink)
 }
 
 fn argv_of(
@@ -238,7 +281,9 @@ fn argv_of(
     exprs: &mut Exprs<'_>,
     sink: &mut Sink,
 ) -> Option<Action> {
-    check_size(group, argv.value.iter().map(|arg| arg.len()).sum(), argv.span, sink);
+    if check_size(group, argv.value.iter().map(|arg| arg.len()).sum(), argv.span, sink) {
+        return None;
+    }
     if argv.value.first().is_none_or(|program| program.trim().is_empty()) {
         let message = format!("`exec` of task `{}` names no program", group.name);
         let help = "write for example `exec: [ls, -l]`";
@@ -246,8 +291,19 @@ fn argv_of(
         sink.push(Diagnostic::error(Code::InvalidValue, message).at(span).help(help));
         return None;
     }
-    let texts: Vec<Option<Text>> =
-        argv.value.iter().map(|arg| exprs.text(group, instance, arg, sink)).collect();
-    let argv: Option<Vec<Text>> = texts.into_iter().collect();
-    argv.map(|argv| Action::Exec { argv })
+    let mut n_bytes = 0;
+    let mut is_good = true;
+    let mut texts = Vec::with_capacity(argv.value.len());
+    for arg in &argv.value {
+        let Some(text) = exprs.text(group, instance, arg, sink) else {
+            is_good = false;
+            continue;
+        };
+        n_bytes += if text.is_dynamic() { 0 } else { text.as_str().len() };
+        if check_size(group, n_bytes, argv.span, sink) {
+            return None;
+        }
+        texts.push(text);
+    }
+    is_good.then_some(Action::Exec { argv: texts })
 }

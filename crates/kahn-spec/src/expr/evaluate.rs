@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cel::{Context, Env, Value as Cel};
-use kahn_model::{Action, Text, Work, limits};
+use kahn_model::{Text, TextRole, Work, limits};
+use serde_json::Value;
 
 use super::ExprError;
 use super::bindings::Bindings;
 use super::guard::Program;
+use super::json;
 use super::references::{References, TaskReference};
 use super::scope::Scope;
 use super::template::{self, Segment};
@@ -69,13 +71,10 @@ impl Engine {
 
     /// What all expressions of `work` refer to.
     pub(crate) fn work_references(&mut self, work: &Work) -> Result<References, ExprError> {
-        let argv = match &work.action {
-            Action::Exec { argv } => argv.as_slice(),
-            Action::Run { .. } | Action::Sleep { .. } | Action::Noop => &[],
-        };
+        let texts = work.action.texts().into_iter().map(|(_, text)| text);
         let env = work.env.iter().map(|(_, value)| value);
         let mut all = References::default();
-        for text in argv.iter().chain(env).chain(&work.working_dir).filter(|t| t.is_dynamic()) {
+        for text in texts.chain(env).chain(&work.working_dir).filter(|t| t.is_dynamic()) {
             all.add(&self.text_references(text.as_str())?);
         }
         Ok(all)
@@ -146,6 +145,33 @@ impl Engine {
         Ok(out)
     }
 
+    /// The value of one expression.
+    pub(crate) fn value(&mut self, source: &str, scope: &Scope) -> Result<Value, ExprError> {
+        let value = self.evaluate(source, scope)?;
+        let kind = value.type_of().to_string();
+        value.json().map_err(|_| ExprError::NotText(kind))
+    }
+
+    /// JSON with its expressions replaced by their values.
+    fn render_json(&mut self, text: &str, scope: &Scope) -> Result<String, ExprError> {
+        let document = serde_json::from_str(text)
+            .map_err(|error| ExprError::Failed(format!("the input is not JSON: {error}")))?;
+        let rendered = json::map_texts(document, &mut |text| {
+            if !text.contains(template::OPEN) {
+                return Ok(Value::String(text));
+            }
+            match template::whole(&text)? {
+                Some(source) => self.value(source, scope),
+                None => self.render(&text, scope).map(Value::String),
+            }
+        })?;
+        let out = rendered.to_string();
+        if out.contains(template::OPEN) {
+            return Err(ExprError::Refused("the input holds `${{` when rendered".into()));
+        }
+        Ok(out)
+    }
+
     /// Work with all its texts rendered.
     pub(crate) fn work(&mut self, work: &Work, scope: &Scope) -> Result<Work, ExprError> {
         let mut render = |text: &Text| -> Result<Text, ExprError> {
@@ -154,24 +180,20 @@ impl Engine {
             }
             self.render(text.as_str(), scope).map(Text::new)
         };
-        let action = match &work.action {
-            Action::Exec { argv } => {
-                let argv: Result<Vec<Text>, ExprError> = argv.iter().map(&mut render).collect();
-                let argv = argv?;
-                let n_bytes: usize = argv.iter().map(|arg| arg.as_str().len()).sum();
-                if n_bytes > limits::ACTION_BYTES_MAX {
-                    return Err(ExprError::ResultTooLarge);
-                }
-                Action::Exec { argv }
-            }
-            other @ (Action::Run { .. } | Action::Sleep { .. } | Action::Noop) => other.clone(),
-        };
+        let working_dir = work.working_dir.as_ref().map(&mut render).transpose()?;
         let env: Result<Vec<(Box<str>, Text)>, ExprError> = work
             .env
             .iter()
             .map(|(name, value)| Ok((name.clone(), within_env(render(value)?)?)))
             .collect();
-        let working_dir = work.working_dir.as_ref().map(&mut render).transpose()?;
+        let action = work.action.map_texts(|role, text| match role {
+            _ if !text.is_dynamic() => Ok(text.clone()),
+            TextRole::Plain => self.render(text.as_str(), scope).map(Text::new),
+            TextRole::Json => self.render_json(text.as_str(), scope).map(Text::new),
+        })?;
+        if action.n_bytes() > limits::ACTION_BYTES_MAX {
+            return Err(ExprError::ResultTooLarge);
+        }
         Ok(Work { action, env: env?, working_dir })
     }
 }

@@ -10,7 +10,7 @@ use super::guard::DEPTH_MAX;
 use crate::suggest;
 
 /// The names that expressions know.
-pub(super) const ROOTS: [&str; 4] = ["params", "matrix", "tasks", "run"];
+pub(super) const ROOTS: [&str; 5] = ["params", "matrix", "tasks", "run", "response"];
 /// The fields of a task in an expression.
 const TASK_FIELDS: [&str; 3] = ["status", "outputs", "exit_code"];
 /// The fields of the run in an expression.
@@ -89,13 +89,15 @@ pub struct References {
     pub uses_all_matrix: bool,
     /// Whether the run is looked at.
     pub uses_run: bool,
+    /// Whether the answer to a request is looked at.
+    pub uses_response: bool,
 }
 
 impl References {
     /// Whether the result is known before the run starts.
     #[must_use]
     pub fn is_static(&self) -> bool {
-        self.tasks.is_empty() && !self.uses_run
+        self.tasks.is_empty() && !self.uses_run && !self.uses_response
     }
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -110,6 +112,7 @@ impl References {
         self.uses_all_params |= other.uses_all_params;
         self.uses_all_matrix |= other.uses_all_matrix;
         self.uses_run |= other.uses_run;
+        self.uses_response |= other.uses_response;
     }
 }
 
@@ -174,6 +177,7 @@ impl Finder {
             ["params", name, ..] => _ = self.found.params.insert((*name).into()),
             ["matrix"] => self.found.uses_all_matrix = true,
             ["matrix", name, ..] => _ = self.found.matrix.insert((*name).into()),
+            ["response", ..] => self.found.uses_response = true,
             ["run", rest @ ..] => {
                 self.found.uses_run = true;
                 if let Some(field) = rest.first() {

@@ -45,6 +45,8 @@ pub struct Scope {
     pub tasks: BTreeMap<String, TaskView>,
     /// `run.id`, `run.name`, `run.namespace`.
     pub run: RunView,
+    /// `response`, in the condition that a request is repeated until.
+    pub response: Option<Value>,
 }
 
 impl Scope {
@@ -68,6 +70,12 @@ impl Scope {
             let RunView { id, name, namespace } = &self.run;
             let fields = [("id", id), ("name", name), ("namespace", namespace)];
             out.push(("run", map(fields.map(|(k, v)| (k, Cel::from(v.as_str()))))));
+        }
+        if references.uses_response {
+            let Some(response) = &self.response else {
+                return Err(ExprError::UnknownName { name: "response".into(), hint: None });
+            };
+            out.push(("response", to_cel(response, largest)));
         }
         let mut tasks = Vec::new();
         for name in references.tasks.keys() {

@@ -58,6 +58,14 @@ fn end_of(text: &str) -> Option<usize> {
     None
 }
 
+/// The expression that a text consists of, if it is one and nothing else.
+pub(crate) fn whole(text: &str) -> Result<Option<&str>, ExprError> {
+    match segments(text)?.as_slice() {
+        [Segment::Expression(expression)] => Ok(Some(expression)),
+        _ => Ok(None),
+    }
+}
+
 /// The expression of a condition: the text itself, or what its only `${{ … }}` holds.
 pub(crate) fn condition(text: &str) -> Result<&str, ExprError> {
     if !text.contains(OPEN) {

@@ -1,5 +1,6 @@
 //! Tasks as written.
 
+mod actions;
 mod labels;
 mod limits;
 mod needs;
@@ -15,6 +16,9 @@ use super::{Entries, OneOrMany, RawEnv, RawLength, Toggle, Word};
 use crate::lenient::Scalar;
 use crate::span::Spanned;
 
+pub(crate) use actions::{
+    RawContainer, RawFunction, RawHttp, RawMount, RawPort, RawPull, RawPython, Short,
+};
 pub(crate) use labels::{RawLabelOp, RawLabelRule, RawLabelSet, RawLabels};
 pub(crate) use limits::{
     RawBackoff, RawBackoffKind, RawCauses, RawCircuit, RawConcurrency, RawRetry, RawTimeouts,
@@ -52,8 +56,8 @@ pub(crate) enum RawOnDisconnect {
 }
 
 record! {
-    /// A task: exactly one action (`run`, `exec`, `sleep` or `noop`), what it needs, and how it is
-    /// to be run.
+    /// A task: exactly one action (`run`, `exec`, `function`, `python`, `container`, `http`,
+    /// `sleep` or `noop`), what it needs, and how it is to be run.
     RawTask {
         /// What the task is for, in words.
         description: Box<Scalar>,
@@ -61,20 +65,20 @@ record! {
         run: Box<Spanned<Scalar>>,
         /// A program and its arguments; expressions are allowed.
         exec: Box<Spanned<Vec<Spanned<Scalar>>>>,
+        /// A function that a worker has registered: its name, or more detail.
+        function: Box<Spanned<Short<RawFunction>>>,
+        /// A function of Python: `module:name`, or more detail.
+        python: Box<Spanned<Short<RawPython>>>,
+        /// A container that runs to its end.
+        container: Box<Spanned<RawContainer>>,
+        /// A request over HTTP.
+        http: Box<Spanned<RawHttp>>,
         /// Waits for this long.
         sleep: Spanned<RawLength>,
         /// Does nothing.
         noop: Spanned<Toggle>,
         #[schemars(skip)]
         service: Spanned<Unsupported>,
-        #[schemars(skip)]
-        http: Spanned<Unsupported>,
-        #[schemars(skip)]
-        container: Spanned<Unsupported>,
-        #[schemars(skip)]
-        python: Spanned<Unsupported>,
-        #[schemars(skip)]
-        function: Spanned<Unsupported>,
         #[schemars(skip)]
         dag: Spanned<Unsupported>,
         #[schemars(skip)]

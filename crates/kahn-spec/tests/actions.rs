@@ -1,0 +1,137 @@
+//! The actions that are more than a text: what of the file becomes of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kahn_model::{
+    Action, Body, CauseKind, LabelRule, Outputs, PullPolicy, StatusRange, TaskState, Value,
+};
+use kahn_spec::{Scope, TaskView, compile, render_work};
+
+fn action(task: &str) -> Action {
+    let source = format!("params: {{n: 3, word: hi}}\ntasks:\n  a: {{noop: true}}\n  t: {task}\n");
+    let compiled = compile(source.as_bytes(), "dag.yaml", &BTreeMap::new());
+    let dag = compiled.unwrap_or_else(|report| panic!("{}", report.render())).dag;
+    dag.work(dag.task_by_name("t").unwrap()).action.clone()
+}
+
+fn refusal(task: &str) -> String {
+    let source = format!("tasks:\n  a: {{noop: true}}\n  t: {task}\n");
+    match compile(source.as_bytes(), "dag.yaml", &BTreeMap::new()) {
+        Ok(_) => panic!("{task} is taken"),
+        Err(report) => report.render(),
+    }
+}
+
+#[test]
+fn a_name_alone_calls_a_function_without_input() {
+    let Action::Function(call) = action("{function: resize}") else { panic!() };
+    assert_eq!((&*call.name, call.input.as_str()), ("resize", "null"));
+    let Action::Python(call) = action("{python: \"pkg.images:resize\"}") else { panic!() };
+    assert_eq!((&*call.function, call.input.as_str()), ("pkg.images:resize", "null"));
+    assert_eq!(call.interpreter, None);
+}
+
+#[test]
+fn a_function_asks_for_a_worker_that_has_it() {
+    let source = "tasks: {t: {function: resize}}";
+    let dag = compile(source.as_bytes(), "dag.yaml", &BTreeMap::new()).unwrap().dag;
+    let task = dag.task_by_name("t").unwrap();
+    let rule = LabelRule::Exists { key: "function/resize".into() };
+    assert_eq!(dag.profile(task).selector.required, [rule]);
+}
+
+#[test]
+fn a_text_that_is_one_expression_becomes_its_value() {
+    let task = r#"{function: {name: f, input: {n: "${{ params.n }}", s: "n=${{ params.n }}"}}}"#;
+    let Action::Function(call) = action(task) else { panic!() };
+    assert_eq!(call.input.as_str(), r#"{"n":3,"s":"n=3"}"#);
+}
+
+#[test]
+fn what_is_known_later_is_put_in_later() {
+    let source = r#"
+tasks:
+  a: {noop: true}
+  t:
+    needs: [a]
+    function:
+      name: f
+      input: {rows: "${{ tasks.a.outputs.rows }}", text: "<${{ tasks.a.outputs.rows }}>"}
+"#;
+    let dag = compile(source.as_bytes(), "dag.yaml", &BTreeMap::new()).unwrap().dag;
+    let work = dag.work(dag.task_by_name("t").unwrap());
+    assert!(work.is_dynamic());
+    let outputs = Outputs(BTreeMap::from([("rows".into(), Value::from_json("[1,2]"))]));
+    let a = TaskView { status: TaskState::Succeeded, outputs, exit_code: None };
+    let scope = Scope { tasks: BTreeMap::from([("a".into(), a)]), ..Scope::default() };
+    let Action::Function(call) = render_work(work, &scope).unwrap().action else { panic!() };
+    assert_eq!(call.input.as_str(), r#"{"rows":[1,2],"text":"<[1,2]>"}"#);
+}
+
+#[test]
+fn a_container_has_what_the_file_says_and_safe_defaults() {
+    let task = "{container: {image: \"alpine:3\", args: [ls, \"${{ params.word }}\"], \
+                mounts: [{source: /data, target: /in}], ports: [{container: 80}]}}";
+    let Action::Container(container) = action(task) else { panic!() };
+    assert_eq!(container.image.as_str(), "alpine:3");
+    assert_eq!(container.args[1].as_str(), "hi");
+    assert_eq!((container.pull, container.user), (PullPolicy::Missing, None));
+    assert!(!container.mounts[0].is_writable);
+    assert_eq!((container.ports[0].container, container.ports[0].host), (80, 0));
+}
+
+#[test]
+fn a_request_has_what_the_file_says_and_usual_defaults() {
+    let task = r#"{http: {url: "https://h/", json: {n: "${{ params.n }}"}, method: post,
+                   expect: [201, 300-302], until: response.json.done, every: 2s}}"#;
+    let Action::Http(request) = action(task) else { panic!() };
+    assert_eq!((&*request.method, request.timeout), ("POST", Duration::from_secs(30)));
+    let Body::Json(json) = &request.body else { panic!() };
+    assert_eq!(json.as_str(), r#"{"n":3}"#);
+    let ranges = [StatusRange { from: 201, to: 201 }, StatusRange { from: 300, to: 302 }];
+    assert_eq!(request.expect, ranges);
+    let polling = request.polling.unwrap();
+    assert_eq!(polling.every, Duration::from_secs(2));
+    assert!(polling.until.0.contains("response.json.done"));
+
+    let Action::Http(plain) = action("{http: {url: \"http://h\"}}") else { panic!() };
+    assert_eq!((&*plain.method, plain.expect.as_slice()), ("GET", &[StatusRange::SUCCESS][..]));
+    assert_eq!((plain.body, plain.polling), (Body::Empty, None));
+}
+
+#[test]
+fn mistakes_in_actions_are_named() {
+    for (task, expected) in [
+        ("{function: {input: 1}}", "does not say what to call"),
+        ("{function: \"a b\"}", "a b"),
+        ("{python: resize}", "does not name a function of Python"),
+        ("{python: \"os;x:y\"}", "does not name a function of Python"),
+        ("{container: {args: [ls]}}", "names no image"),
+        ("{container: {image: i, user: root}}", "is not a user of a container"),
+        ("{container: {image: i, mounts: [{source: /a, target: b}]}}", "not an absolute path"),
+        ("{container: {image: i, mounts: [{source: /a}]}}", "needs a `source` and a `target`"),
+        ("{container: {image: i, ports: [{host: 1}]}}", "from 1 to 65535"),
+        ("{http: {method: GET}}", "has no `url`"),
+        ("{http: {url: \"ftp://h\"}}", "is not an HTTP address"),
+        ("{http: {url: \"http://h\", method: STEAL}}", "is not a method"),
+        ("{http: {url: \"http://h\", expect: [99]}}", "is not a range of status codes"),
+        ("{http: {url: \"http://h\", json: 1, body: x}}", "both `json` and `body`"),
+        ("{http: {url: \"http://h\", until: \"tasks.a.status == 'x'\"}}", "looks at `response`"),
+        ("{http: {url: \"http://h\", until: \"true\", every: 1ms}}", "shorter than 100 ms"),
+        ("{exec: [\"${{ response.status }}\"]}", "`response` is known in `until` only"),
+        ("{http: {url: \"http://h\", headers: {\"a b\": c}}}", "the name of a header"),
+    ] {
+        let found = refusal(task);
+        assert!(found.contains(expected), "{task}: {found}");
+    }
+}
+
+#[test]
+fn new_causes_can_be_retried_by_name() {
+    let source = "tasks: {t: {http: {url: \"http://h\"}, retry: {max_attempts: 2, on: [http_status, unreachable]}}}";
+    let dag = compile(source.as_bytes(), "dag.yaml", &BTreeMap::new()).unwrap().dag;
+    let on = dag.profile(dag.task_by_name("t").unwrap()).retry.on;
+    assert!(on.contains(CauseKind::HttpStatus) && on.contains(CauseKind::Unreachable));
+    assert!(!on.contains(CauseKind::ExitCode));
+}
