@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::process::{self, cargo};
 use crate::workspace::root;
-use crate::{machine, sim, test, tidy};
+use crate::{fuzz, machine, sim, test, tidy};
 
 /// Runs every check; the first that fails ends it.
 pub(crate) fn run() -> Result<()> {
@@ -14,5 +14,6 @@ pub(crate) fn run() -> Result<()> {
     process::run(cargo().args(lints).current_dir(root()))?;
     tidy::run()?;
     test::run(None)?;
-    sim::run(&sim::Seeds::First(sim::CI_SEEDS))
+    sim::run(&sim::Seeds::First(sim::CI_SEEDS))?;
+    fuzz::run(fuzz::CI_SECONDS)
 }

@@ -1,4 +1,4 @@
-//! What developers and CI run: `cargo xtask test`, `ci`, `tidy` and `sim`.
+//! What developers and CI run: `cargo xtask test`, `ci`, `tidy`, `sim` and `fuzz`.
 //!
 //! Needs cargo and nothing else; whatever else a command needs, it installs or asks for.
 
@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 mod ci;
+mod fuzz;
 mod machine;
 mod process;
 mod sim;
@@ -17,9 +18,10 @@ mod workspace;
 const USAGE: &str = "usage: cargo xtask <command>
 
   test [filter]              build the kahn binary, then run all tests, or those with this name
-  ci                         fmt, clippy, tidy, test and sim: what CI runs
+  ci                         fmt, clippy, tidy, test, sim and fuzz: what CI runs
   tidy                       check layers, headers, links and other habits of this repository
   sim [--seeds N] [--seed S] run the simulator over N seeds, or over seed S alone
+  fuzz [--seconds N]         drive each byte-driven test for N seconds
 ";
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["ci"] => ci::run(),
         ["tidy"] => tidy::run(),
         ["sim", ref options @ ..] => sim::run(&sim::Seeds::parse(options)?),
+        ["fuzz", ref options @ ..] => fuzz::run(fuzz::parse(options)?),
         ["help" | "--help" | "-h"] => {
             process::say(USAGE);
             Ok(())

@@ -20,7 +20,8 @@ pub(crate) struct Evaluators {
 }
 
 /// What is to be evaluated of one task.
-struct Request {
+#[derive(Debug)]
+pub(crate) struct Request {
     run: RunId,
     task: TaskIx,
     condition: Option<Condition>,
@@ -36,26 +37,34 @@ impl Evaluators {
 
     /// Evaluates what a task needs, and lets the core know.
     pub(crate) fn start(&self, core: &Core, run: RunId, task: TaskIx) {
-        let Some(known) = core.state().run(run) else { return };
-        let work = known.dag.work(task);
-        let request = Request {
-            run,
-            task,
-            condition: known.dag.condition(task).cloned(),
-            work: work.is_dynamic().then(|| Arc::clone(work)),
-            scope: scope(known, task),
-        };
+        let Some(request) = request(core, run, task) else { return };
         let evaluator = Arc::clone(&self.evaluator);
         let inbox = self.inbox.clone();
         // The evaluator's own queue is short; waiting for it is for this task, not for the driver.
         tokio::task::spawn_blocking(move || {
-            let (run, task) = (request.run, request.task);
-            let outcome = evaluate(&evaluator, request);
-            let event = Event::Evaluated { run, task, outcome };
             // Without a driver there is nobody to tell.
-            drop(inbox.blocking_send(Input::Event(event)));
+            drop(inbox.blocking_send(Input::Event(answer(&evaluator, request))));
         });
     }
+}
+
+/// What is to be evaluated of a task, with all that its expressions can see.
+pub(crate) fn request(core: &Core, run: RunId, task: TaskIx) -> Option<Request> {
+    let known = core.state().run(run)?;
+    let work = known.dag.work(task);
+    Some(Request {
+        run,
+        task,
+        condition: known.dag.condition(task).cloned(),
+        work: work.is_dynamic().then(|| Arc::clone(work)),
+        scope: scope(known, task),
+    })
+}
+
+/// Evaluates a request, and says what came of it.
+pub(crate) fn answer(evaluator: &Evaluator, request: Request) -> Event {
+    let (run, task) = (request.run, request.task);
+    Event::Evaluated { run, task, outcome: evaluate(evaluator, request) }
 }
 
 fn evaluate(evaluator: &Evaluator, request: Request) -> Result<Option<Arc<Work>>, Failure> {

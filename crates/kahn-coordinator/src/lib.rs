@@ -16,6 +16,9 @@ mod spans;
 mod stats;
 mod watchers;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use config::{Config, EmbeddedDurability, InvalidConfig, Limits, Placement, StoreConfig};
 pub use driver::{Handle, RequestError};
 pub use recovery::RecoveryError;

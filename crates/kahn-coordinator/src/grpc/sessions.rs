@@ -113,21 +113,8 @@ async fn read(
     inbound: &mut Streaming<WorkerMessage>,
 ) -> Result<(), Status> {
     while let Some(message) = inbound.message().await? {
-        let input = match message.message {
-            Some(Message::Reports(reports)) => {
-                let reports: Result<Vec<_>, _> =
-                    reports.reports.into_iter().map(wire::report).collect();
-                let reports = reports.map_err(|e| Status::invalid_argument(e.to_string()))?;
-                Input::Reports { session, reports }
-            }
-            Some(Message::Heartbeat(heartbeat)) => {
-                Input::Heartbeat { session, number: heartbeat.number }
-            }
-            Some(Message::Draining(_)) => Input::Draining { session },
-            Some(Message::Hello(_)) | None => {
-                return Err(Status::invalid_argument("hello comes first and once"));
-            }
-        };
+        let input = wire::input(session, message)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         handle.send(input).await.map_err(stopping)?;
     }
     Ok(())

@@ -1,9 +1,11 @@
-//! Between the messages of workers and the events of the core.
+//! Between the messages of workers and the inputs of the driver.
 
 use kahn_core::{Attachment, Held, ReportKind, SessionId, WorkerReport};
 use kahn_model::{ActionKind, AttemptId, BootId, RunId, TaskIx, Token, limits};
 use kahn_proto::convert::{self, ConvertError};
-use kahn_proto::worker;
+use kahn_proto::worker::{self, worker_message::Message};
+
+use crate::driver::Input;
 
 /// The lease as it travels.
 pub(crate) fn lease_id(attempt: AttemptId, token: Token) -> worker::LeaseId {
@@ -24,6 +26,9 @@ pub(crate) enum Unreadable {
     /// A part of the model is wrong.
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    /// A stream begins in another way than it must, or begins twice.
+    #[error("hello comes first and once")]
+    OutOfTurn,
     /// There is more of something than allowed.
     #[error("more {what} than the {max} allowed")]
     TooMany { what: &'static str, max: usize },
@@ -100,5 +105,23 @@ pub(crate) fn attachment(
             .into_iter()
             .map(report)
             .collect::<Result<_, Unreadable>>()?,
+    })
+}
+
+/// What a message means on a stream that has begun.
+pub(crate) fn input(
+    session: SessionId,
+    message: worker::WorkerMessage,
+) -> Result<Input, Unreadable> {
+    Ok(match message.message {
+        Some(Message::Reports(reports)) => {
+            let reports = reports.reports.into_iter().map(report).collect::<Result<_, _>>()?;
+            Input::Reports { session, reports }
+        }
+        Some(Message::Heartbeat(heartbeat)) => {
+            Input::Heartbeat { session, number: heartbeat.number }
+        }
+        Some(Message::Draining(_)) => Input::Draining { session },
+        Some(Message::Hello(_)) | None => return Err(Unreadable::OutOfTurn),
     })
 }

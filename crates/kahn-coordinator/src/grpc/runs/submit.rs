@@ -160,6 +160,9 @@ async fn compile(header: &api::SubmitHeader, document: Vec<u8>) -> Result<Compil
     .await
     .map_err(|_| Status::internal("the DAG file could not be compiled"))?;
     let compiled = compiled.map_err(|text| Status::invalid_argument(cut(text)))?;
+    // The compiler asks for the same limits and says where they are passed. This is the gate.
+    kahn_proto::convert::limits::check(&compiled.dag)
+        .map_err(|error| refuse::invalid("the DAG", error))?;
     Ok(Compiled {
         dag: compiled.dag,
         params: compiled.params.into_iter().map(named).collect(),
