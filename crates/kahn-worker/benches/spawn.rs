@@ -141,6 +141,7 @@ fn assignment(number: u32, logs: &LogDir) -> Assignment {
         task_name: "true".to_owned(),
         work: Work::new(Action::Exec { argv: vec![Text::new("/bin/true")] }),
         env: attempt_environment(attempt, "true", None),
+        resources: Arc::default(),
         timeouts: Timeouts::default(),
         logs: logs.writer(attempt),
     }

@@ -10,8 +10,10 @@ mod control;
 mod environment;
 mod process;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use kahn_model::{ActionKind, AttemptId, Failure, Outputs, Timeouts, Usage, Work};
+use kahn_model::{ActionKind, AttemptId, Failure, Outputs, Resources, Timeouts, Usage, Work};
 
 use crate::logs::LogWriter;
 
@@ -51,6 +53,8 @@ pub struct Assignment {
     /// Variables that tell the task who it is, from [`attempt_environment`]. They win over those
     /// of the work.
     pub env: Vec<(String, String)>,
+    /// What it may use of the machine.
+    pub resources: Arc<Resources>,
     /// How long it may run, and how long it may take to stop. The other two are not the
     /// executor's business.
     pub timeouts: Timeouts,

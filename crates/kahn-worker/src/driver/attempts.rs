@@ -75,6 +75,7 @@ impl Attempts {
             task_name: name.to_string(),
             work: (*lease.payload.work).clone(),
             env: executor::attempt_environment(lease.attempt, name, None),
+            resources: Arc::clone(&lease.resources),
             timeouts: lease.payload.timeouts,
             logs: self.parts.logs.writer(lease.attempt),
         }

@@ -28,16 +28,14 @@ impl Executor for BuiltinExecutor {
                 }
                 () = tokio::time::sleep(duration) => Ok(Outputs::default()),
             },
-            Action::Run { .. } | Action::Exec { .. } => Err(Failure::new(
+            _ => Err(Failure::new(
                 Cause::of(CauseKind::Infeasible),
                 "this executor carries out `noop` and `sleep` only",
             )),
         };
         let usage = match assignment.work.action {
             Action::Noop => Usage::default(),
-            Action::Run { .. } | Action::Exec { .. } | Action::Sleep { .. } => {
-                Usage { elapsed: started_at.elapsed(), ..Usage::default() }
-            }
+            _ => Usage { elapsed: started_at.elapsed(), ..Usage::default() },
         };
         assignment.logs.seal();
         Report { outcome, usage }
@@ -63,6 +61,7 @@ mod tests {
             task_name: "task".to_owned(),
             work: Work::new(action),
             env: Vec::new(),
+            resources: std::sync::Arc::default(),
             timeouts: Timeouts::default(),
             logs: LogDir::open(dir.path(), LOG_BYTES_MAX).unwrap().writer(attempt),
         }

@@ -115,6 +115,7 @@ impl Worker {
             task_name: "task".to_owned(),
             work: Work::new(action),
             env: attempt_environment(attempt, "task", None),
+            resources: Arc::default(),
             timeouts: Timeouts::default(),
             logs: self.logs.writer(attempt),
         }

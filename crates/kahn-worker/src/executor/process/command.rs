@@ -156,7 +156,7 @@ fn argv(action: &Action) -> Result<Vec<&OsStr>, Failure> {
             vec!["bash", "-e", "-o", "pipefail", "-c", script]
         }
         Action::Exec { argv } => argv.iter().map(Text::as_str).collect(),
-        Action::Sleep { .. } | Action::Noop => Vec::new(),
+        _ => Vec::new(),
     };
     if words.first().is_none_or(|program| program.is_empty()) {
         return Err(cannot_start("there is no program to start"));
