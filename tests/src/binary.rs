@@ -19,6 +19,19 @@ pub fn kahn_path() -> PathBuf {
     path
 }
 
+/// The worker of `examples/worker`: what `KAHN_EXAMPLE_WORKER` says, else the release build.
+///
+/// # Panics
+///
+/// When there is none.
+#[must_use]
+pub fn example_worker_path() -> PathBuf {
+    let usual = crate::project().join("target/release/kahn-example-worker");
+    let path = std::env::var_os("KAHN_EXAMPLE_WORKER").map_or(usual, PathBuf::from);
+    assert!(path.is_file(), "no binary at {}; run `cargo xtask test`", path.display());
+    path
+}
+
 /// What a command said.
 #[derive(Debug)]
 pub struct Answer {

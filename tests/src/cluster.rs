@@ -36,7 +36,7 @@ pub struct ClusterOptions {
 }
 
 /// What one worker has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WorkerOptions {
     /// What it is called.
     pub name: String,
@@ -44,6 +44,10 @@ pub struct WorkerOptions {
     pub capacity: String,
     /// One label.
     pub label: (String, String),
+    /// What else is in its environment.
+    pub environment: Vec<(String, String)>,
+    /// The program, if it is not `kahn worker`.
+    pub program: Option<PathBuf>,
 }
 
 /// A running cluster.
@@ -100,9 +104,16 @@ impl Cluster {
         let dir = self.dir.path().join(&options.name);
         std::fs::create_dir_all(&dir)?;
         let token = self.dir.path().join("coordinator/worker.token");
-        let mut command = Command::new(kahn_path());
+        let mut command = match &options.program {
+            Some(program) => Command::new(program),
+            None => {
+                let mut command = Command::new(kahn_path());
+                command.arg("worker");
+                command
+            }
+        };
         command
-            .arg("worker")
+            .envs(options.environment.iter().cloned())
             .env("KAHN_WORKER__COORDINATOR", self.url())
             .env("KAHN_WORKER__NAME", &options.name)
             .env("KAHN_WORKER__CAPACITY", &options.capacity)

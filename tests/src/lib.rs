@@ -13,7 +13,7 @@ mod process;
 mod redis;
 mod wait;
 
-pub use binary::{Answer, kahn, kahn_path};
+pub use binary::{Answer, example_worker_path, kahn, kahn_path};
 pub use cluster::{Cluster, ClusterOptions, Store, WorkerOptions};
 pub use history::{Happening, History, dependencies};
 pub use http::metric;

@@ -14,6 +14,7 @@ fn worker(name: &str, capacity: &str, zone: &str) -> WorkerOptions {
         name: name.to_owned(),
         capacity: capacity.to_owned(),
         label: ("zone".to_owned(), zone.to_owned()),
+        ..WorkerOptions::default()
     }
 }
 

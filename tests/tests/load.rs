@@ -1,11 +1,12 @@
 //! Many clients at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use kahn_client::{Client, RunFilter, Submission};
 use kahn_e2e::{Cluster, ClusterOptions, Store, WorkerOptions};
 use kahn_model::{RunId, RunState};
+use tokio::time::Instant;
 
 const CLIENTS: usize = 20;
 const RUNS_PER_CLIENT: usize = 5;
@@ -76,6 +77,7 @@ async fn a_hundred_runs_of_twenty_clients_all_succeed_and_answers_come_at_once()
         name: "w1".into(),
         capacity: "cpu=2 memory=1Gi".into(),
         label: ("zone".into(), "eu".into()),
+        ..WorkerOptions::default()
     };
     let options = ClusterOptions { store: Store::RedisEverysec, workers: vec![worker] };
     let cluster = Cluster::start(&options)?;
