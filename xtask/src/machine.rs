@@ -11,18 +11,31 @@ pub(crate) fn ensure_redis() -> Result<()> {
     if succeeds("redis-server", &["--version"]) {
         return Ok(());
     }
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
-    if !is_root || !succeeds("apt-get", &["--version"]) {
+    if !may_install() {
         bail!(
             "tests need redis-server, which is not installed; \
              install it with: sudo apt-get install redis-server (or: brew install redis)"
         );
     }
-    say("redis-server is missing; installing it\n");
+    install("redis-server", "redis-server")
+}
+
+/// Whether packages may be installed here.
+pub(crate) fn may_install() -> bool {
+    is_root() && succeeds("apt-get", &["--version"])
+}
+
+pub(crate) fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n")
+}
+
+/// Installs a package, for the sake of a program that is in it.
+pub(crate) fn install(package: &str, program: &str) -> Result<()> {
+    say(&format!("{program} is missing; installing it\n"));
     run(Command::new("apt-get").args(["update", "--quiet"]))?;
-    let install = ["install", "--quiet", "--yes", "--no-install-recommends", "redis-server"];
+    let install = ["install", "--quiet", "--yes", "--no-install-recommends", package];
     run(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive"))
-        .context("cannot install redis-server")
+        .with_context(|| format!("cannot install {program}"))
 }
 
 /// Makes sure that the toolchain can format and lint.

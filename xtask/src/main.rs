@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 mod ci;
+mod engine;
 mod fuzz;
 mod machine;
 mod process;

@@ -12,7 +12,7 @@ fn action(task: &str) -> Action {
     let source = format!("params: {{n: 3, word: hi}}\ntasks:\n  a: {{noop: true}}\n  t: {task}\n");
     let compiled = compile(source.as_bytes(), "dag.yaml", &BTreeMap::new());
     let dag = compiled.unwrap_or_else(|report| panic!("{}", report.render())).dag;
-    dag.work(dag.task_by_name("t").unwrap()).action.clone()
+    dag.work(dag.task_by_name("t").expect("the task is there")).action.clone()
 }
 
 fn refusal(task: &str) -> String {

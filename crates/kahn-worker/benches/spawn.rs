@@ -143,6 +143,6 @@ fn assignment(number: u32, logs: &LogDir) -> Assignment {
         env: attempt_environment(attempt, "true", None),
         resources: Arc::default(),
         timeouts: Timeouts::default(),
-        logs: logs.writer(attempt),
+        logs: Arc::new(logs.writer(attempt)),
     }
 }

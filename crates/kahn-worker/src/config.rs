@@ -10,6 +10,8 @@ use kahn_runtime::human_duration;
 use kahn_runtime::secret::Secret;
 use serde::{Deserialize, Serialize};
 
+use crate::executor::FunctionSettings;
+
 /// What an operator may choose about a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -41,6 +43,16 @@ pub struct Config {
     pub log_bytes: u64,
     /// Names of its own environment variables that tasks may see.
     pub environment: Vec<String>,
+    /// About functions of the program that the worker is part of.
+    pub functions: FunctionSettings,
+    /// About containers.
+    #[cfg(feature = "container")]
+    pub container: crate::executor::ContainerSettings,
+    /// About requests over HTTP.
+    #[cfg(feature = "http")]
+    pub http: crate::executor::HttpSettings,
+    /// About functions of Python.
+    pub python: crate::executor::PythonSettings,
     /// Where health and metrics are served.
     pub health: HealthSettings,
 }
@@ -60,6 +72,12 @@ impl Default for Config {
             grace: Duration::from_secs(10),
             log_bytes: crate::logs::LOG_BYTES_MAX,
             environment: crate::executor::ALLOWED.map(str::to_owned).to_vec(),
+            functions: FunctionSettings::default(),
+            #[cfg(feature = "container")]
+            container: crate::executor::ContainerSettings::default(),
+            #[cfg(feature = "http")]
+            http: crate::executor::HttpSettings::default(),
+            python: crate::executor::PythonSettings::default(),
             health: HealthSettings::on_loopback(7402),
         }
     }
@@ -74,6 +92,14 @@ pub enum InvalidConfig {
     /// The capacity is not a list of amounts.
     #[error("worker.capacity: {0}")]
     Capacity(#[from] InvalidResources),
+    /// The coordinator cannot be there.
+    #[error("worker.coordinator: `{url}` is not an address: {reason}")]
+    Coordinator {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The machine does not say what it is.
     #[error("{what} of this machine is not known: {reason}; set worker.{what}")]
     Machine {

@@ -6,9 +6,16 @@
 //! nothing of leases, tokens or the coordinator.
 
 mod builtin;
+#[cfg(feature = "container")]
+mod container;
 mod control;
 mod environment;
+mod function;
+#[cfg(feature = "http")]
+mod http;
+mod outputs;
 mod process;
+mod python;
 
 use std::sync::Arc;
 
@@ -18,9 +25,17 @@ use kahn_model::{ActionKind, AttemptId, Failure, Outputs, Resources, Timeouts, U
 use crate::logs::LogWriter;
 
 pub use builtin::BuiltinExecutor;
+#[cfg(feature = "container")]
+pub use container::{ContainerExecutor, ContainerSettings, NoEngine};
 pub use control::{Control, Stopper, control};
 pub use environment::{ALLOWED, allowed_environment, attempt_environment, traceparent};
+pub use function::{
+    BlockingPool, FunctionContext, FunctionExecutor, FunctionSettings, Functions, PoolStats,
+};
+#[cfg(feature = "http")]
+pub use http::{Allowed, HttpExecutor, HttpOpenError, HttpSettings, NotAllowed};
 pub use process::{OpenError, ProcessExecutor, ProcessSettings};
+pub use python::{PythonExecutor, PythonSettings};
 
 /// Carries out one kind of action.
 #[async_trait]
@@ -59,7 +74,7 @@ pub struct Assignment {
     /// executor's business.
     pub timeouts: Timeouts,
     /// Where what the task prints goes.
-    pub logs: LogWriter,
+    pub logs: Arc<LogWriter>,
 }
 
 /// How an attempt ended.

@@ -12,8 +12,11 @@ mod config;
 mod driver;
 mod session;
 mod shipping;
+mod standalone;
 mod wire;
 mod worker;
 
 pub use config::{Config, InvalidConfig};
-pub use worker::{Services, StartError, Worker};
+pub use executor::FunctionContext;
+pub use standalone::RunError;
+pub use worker::{Services, StartError, Worker, WorkerBuilder};

@@ -15,7 +15,8 @@ use portable as system;
 
 pub use system::shield_memory;
 pub(crate) use system::{
-    Adopted, ExitWatch, adopt_orphans, all_pids, facts, memory_peak, tree_memory_peak, variable,
+    Adopted, ExitWatch, adopt_orphans, all_pids, facts, make_fifo, memory_now, memory_peak,
+    n_out_of_memory_kills, tree_memory_peak, variable,
 };
 
 use std::ffi::OsString;

@@ -50,7 +50,8 @@ impl Shipping {
         loop {
             let piece = match reader.next().await {
                 Ok(Some(chunk)) => (chunk.offset, chunk.bytes, false),
-                Ok(None) if reader.offset() == 0 => break,
+                // A silent attempt has no file.
+                Ok(None) if reader.offset() == 0 => return,
                 Ok(None) => (reader.offset(), Bytes::new(), true),
                 Err(error) => {
                     warn!(run = %attempt.run, task = attempt.task.0, %error, "output cannot be read");

@@ -1,14 +1,17 @@
 //! The worker put together: core, executors, spools, connection.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kahn_model::{ActionKind, BootId};
+use kahn_model::{ActionKind, BootId, FunctionCall, Labels};
 use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
 use kahn_runtime::token::Token;
 use kahn_worker_core::{Settings, WorkerCore};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
@@ -17,7 +20,8 @@ use tracing::warn;
 use crate::config::{Config, InvalidConfig};
 use crate::driver::{AttemptParts, Driver, Input, left_behind};
 use crate::executor::{
-    BuiltinExecutor, Executor, OpenError, ProcessExecutor, ProcessSettings, allowed_environment,
+    BuiltinExecutor, Executor, FunctionContext, FunctionExecutor, Functions, OpenError,
+    ProcessExecutor, ProcessSettings, PythonExecutor, allowed_environment,
 };
 use crate::logs::LogDir;
 use crate::session::{Link, keep_open};
@@ -45,6 +49,14 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The system gives no threads.
+    #[error("no threads for {what}: {source}")]
+    Threads {
+        /// What they were for.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(String),
@@ -61,6 +73,90 @@ pub struct Services {
     pub environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
 }
 
+/// A worker to be: its configuration, and the functions that tasks may call.
+///
+/// ```no_run
+/// # use kahn_worker::{Config, Services, Worker};
+/// # fn start(channel: tonic::transport::Channel, token: kahn_runtime::token::Token,
+/// #          services: Services) -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::builder(Config::default())
+///     .function("double", async |_context, n: i64| Ok::<_, String>(2 * n))
+///     .blocking_function("checksum", |context, path: String| {
+///         context.log(format!("reading {path}"));
+///         std::fs::read(&path).map(|bytes| bytes.len())
+///     })
+///     .start(channel, token, services)?;
+/// # drop(worker);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct WorkerBuilder {
+    config: Config,
+    functions: Functions,
+}
+
+impl WorkerBuilder {
+    /// Registers an asynchronous function: a task calls it as `function: name`. One that is
+    /// registered again takes the place of the one before. Input and output travel as JSON.
+    ///
+    /// When the attempt is called off, the context says so, and after the grace the function is
+    /// dropped.
+    #[must_use]
+    pub fn function<I, O, E, F>(
+        mut self,
+        name: impl Into<String>,
+        function: impl Fn(FunctionContext, I) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        I: DeserializeOwned + Send + 'static,
+        O: Serialize + 'static,
+        E: Display + 'static,
+        F: Future<Output = Result<O, E>> + Send + 'static,
+    {
+        self.functions.add(name.into(), function);
+        self
+    }
+
+    /// Registers a function that blocks; it runs on a thread of a pool. It is not ended from
+    /// outside: a long one should look at [`FunctionContext::is_cancelled`].
+    #[must_use]
+    pub fn blocking_function<I, O, E>(
+        mut self,
+        name: impl Into<String>,
+        function: impl Fn(FunctionContext, I) -> Result<O, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        I: DeserializeOwned + 'static,
+        O: Serialize + 'static,
+        E: Display + 'static,
+    {
+        self.functions.add_blocking(name.into(), function);
+        self
+    }
+
+    /// What an operator chose.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Reads what an earlier start left behind, and attaches to the coordinator behind `channel`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says what is in the way. That the coordinator cannot be reached is not in the
+    /// way: the worker keeps trying.
+    pub fn start(
+        self,
+        channel: Channel,
+        token: Token,
+        services: Services,
+    ) -> Result<Worker, StartError> {
+        Worker::assemble(self, channel, token, services)
+    }
+}
+
 /// A running worker. Dropping it ends its session at once; its processes are ended by whoever
 /// starts next in the same data directory.
 #[derive(Debug)]
@@ -71,18 +167,19 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Reads what an earlier start left behind, and attaches to the coordinator behind `channel`.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`] says what is in the way. That the coordinator cannot be reached is not in the
-    /// way: the worker keeps trying.
-    pub fn start(
-        config: Config,
+    /// A worker to be.
+    #[must_use]
+    pub fn builder(config: Config) -> WorkerBuilder {
+        WorkerBuilder { config, functions: Functions::default() }
+    }
+
+    fn assemble(
+        builder: WorkerBuilder,
         channel: Channel,
         token: Token,
         services: Services,
     ) -> Result<Self, StartError> {
+        let WorkerBuilder { config, functions } = builder;
         if let Err(error) = crate::platform::shield_memory() {
             warn!(%error, "tasks of the same user could read this process's memory");
         }
@@ -91,12 +188,13 @@ impl Worker {
         let spool =
             Spool::open(&at("results"), Durability::Process).map_err(failed(at("results")))?;
         let logs = LogDir::open(&at("output"), config.log_bytes).map_err(failed(at("output")))?;
-        let executors = executors(&config, services.environment)?;
+        let labels = labels(&config, &functions);
+        let executors = executors(&config, functions, services.environment)?;
         let identity = Identity {
             worker: config.worker_id()?,
             boot: boot()?,
             capacity: config.resources()?,
-            labels: config.labels.clone(),
+            labels,
             executors: executors.keys().copied().collect(),
             leases_max: config.leases_max,
         };
@@ -136,17 +234,55 @@ impl Drop for Worker {
     }
 }
 
+/// What it says of itself; a function asks for a worker that has it by a label.
+fn labels(config: &Config, functions: &Functions) -> Labels {
+    let mut labels = config.labels.clone();
+    labels.extend(functions.names().map(|name| (FunctionCall::label_of(name), String::new())));
+    labels
+}
+
 fn executors(
     config: &Config,
+    functions: Functions,
     environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
 ) -> Result<BTreeMap<ActionKind, Arc<dyn Executor>>, StartError> {
-    let process = ProcessExecutor::open(ProcessSettings {
-        scratch_dir: config.data_dir.join("scratch"),
-        env: allowed_environment(&config.environment, environment),
+    let in_dir = |name| ProcessSettings {
+        scratch_dir: config.data_dir.join(name),
+        env: allowed_environment(&config.environment, environment.iter().cloned()),
         grace: config.grace,
-    })?;
-    let all: [Arc<dyn Executor>; 2] = [Arc::new(process), Arc::new(BuiltinExecutor)];
+    };
+    let process = ProcessExecutor::open(in_dir("scratch"))?;
+    let mut all: Vec<Arc<dyn Executor>> = vec![Arc::new(process), Arc::new(BuiltinExecutor)];
+    if !functions.is_empty() {
+        let executor = FunctionExecutor::open(functions, &config.functions, config.grace);
+        let executor = executor
+            .map_err(|source| StartError::Threads { what: "blocking functions", source })?;
+        all.push(Arc::new(executor));
+    }
+    #[cfg(feature = "container")]
+    all.extend(container_executor(config)?);
+    #[cfg(feature = "http")]
+    match crate::executor::HttpExecutor::open(&config.http) {
+        Ok(executor) => all.push(Arc::new(executor)),
+        Err(reason) => tracing::info!(%reason, "this worker makes no requests over HTTP"),
+    }
+    let python = PythonExecutor::open(config.python.clone(), in_dir("python"))?;
+    all.extend(python.map(|executor| -> Arc<dyn Executor> { Arc::new(executor) }));
     Ok(all.into_iter().map(|executor| (executor.kind(), executor)).collect())
+}
+
+/// Containers, when there is an engine.
+#[cfg(feature = "container")]
+fn container_executor(config: &Config) -> Result<Option<Arc<dyn Executor>>, StartError> {
+    let dir = config.data_dir.join("containers");
+    let (settings, worker) = (config.container.clone(), config.worker_id()?);
+    match crate::executor::ContainerExecutor::open(settings, &worker, &dir, config.grace) {
+        Ok(executor) => Ok(Some(Arc::new(executor))),
+        Err(reason) => {
+            tracing::info!(%reason, "this worker runs no containers");
+            Ok(None)
+        }
+    }
 }
 
 /// A number that no other start of a worker has.

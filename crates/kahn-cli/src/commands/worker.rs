@@ -1,14 +1,11 @@
 //! `kahn worker`: serves as a worker of a cluster.
 
-use std::time::Duration;
-
 use clap::Args;
 use kahn_runtime::config;
 use kahn_runtime::health::{HealthServer, Readiness};
 use kahn_runtime::metrics::Metrics;
 use kahn_runtime::token::Token;
 use kahn_worker::{Config, Services, Worker};
-use tonic::transport::{Channel, Endpoint};
 
 use crate::context::Context;
 use crate::dag_file::pair;
@@ -71,10 +68,11 @@ pub(crate) async fn run(args: WorkerArgs, context: &Context) -> Result<Exit, Fai
         .await
         .map_err(|error| Failure::refused(error.to_string()))?;
     let token = token(&config, context)?;
-    let channel = channel(&config.coordinator)?;
+    let channel = config.channel().map_err(|error| Failure::bad_input(error.to_string()))?;
     let environment = std::env::vars_os().collect();
     let services = Services { metrics, readiness, environment };
-    let worker = Worker::start(config, channel, token, services)
+    let worker = Worker::builder(config)
+        .start(channel, token, services)
         .map_err(|error| Failure::bad_input(error.to_string()))?;
     shutdown.drain_requested().await;
     worker.drain().await;
@@ -101,19 +99,4 @@ fn token(config: &Config, context: &Context) -> Result<Token, Failure> {
         Failure::from(error)
             .advise("give it the file `worker.token` of the coordinator with --token-file")
     })
-}
-
-/// Connects when it is first used, and again whenever it must.
-fn channel(url: &str) -> Result<Channel, Failure> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|error| Failure::bad_input(format!("coordinator address `{url}`: {error}")))?;
-    Ok(endpoint
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
-        .connect_lazy())
 }

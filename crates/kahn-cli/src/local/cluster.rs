@@ -110,7 +110,8 @@ impl Cluster {
             environment: with.environment,
         };
         let token = self.coordinator.worker_token().clone();
-        let worker = Worker::start(config, self.connector.channel(), token, services)
+        let worker = Worker::builder(config)
+            .start(self.connector.channel(), token, services)
             .map_err(|error| Failure::bad_input(error.to_string()))?;
         self.worker = Some(worker);
         Ok(())

@@ -63,7 +63,7 @@ mod tests {
             env: Vec::new(),
             resources: std::sync::Arc::default(),
             timeouts: Timeouts::default(),
-            logs: LogDir::open(dir.path(), LOG_BYTES_MAX).unwrap().writer(attempt),
+            logs: LogDir::open(dir.path(), LOG_BYTES_MAX).unwrap().writer(attempt).into(),
         }
     }
 

@@ -11,12 +11,12 @@
 //! stray processes is one read of a list that is nearly always empty.
 
 mod capture;
-mod command;
+pub(super) mod command;
 mod lanes;
-mod outputs;
-mod scratch;
+pub(super) mod outputs;
+pub(super) mod scratch;
 mod supervise;
-mod trees;
+pub(super) mod trees;
 mod usage;
 
 use std::ffi::OsString;

@@ -128,10 +128,36 @@ pub(crate) fn all_pids() -> Vec<Pid> {
 /// The largest resident memory that a living process has had since it started its program, in
 /// bytes.
 pub(crate) fn memory_peak(pid: Pid) -> Option<u64> {
+    memory_in_status(pid, "VmHWM:")
+}
+
+/// The resident memory of a living process, in bytes.
+pub(crate) fn memory_now(pid: Pid) -> Option<u64> {
+    memory_in_status(pid, "VmRSS:")
+}
+
+fn memory_in_status(pid: Pid, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
+}
+
+/// How many processes the system has killed for want of memory since it started, in whatever
+/// cgroup.
+pub(crate) fn n_out_of_memory_kills() -> Option<u64> {
+    let counters = fs::read_to_string("/proc/vmstat").ok()?;
+    counters.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+/// Makes a FIFO for this user alone.
+///
+/// # Errors
+///
+/// Fails when there is a file already, or the directory cannot be written.
+pub(crate) fn make_fifo(path: &std::path::Path) -> io::Result<()> {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    Ok(rustix::fs::mkfifoat(rustix::fs::CWD, path, mode)?)
 }
 
 /// The largest [`memory_peak`] of a process and those that descend from it.

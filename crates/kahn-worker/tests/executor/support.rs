@@ -117,7 +117,7 @@ impl Worker {
             env: attempt_environment(attempt, "task", None),
             resources: Arc::default(),
             timeouts: Timeouts::default(),
-            logs: self.logs.writer(attempt),
+            logs: Arc::new(self.logs.writer(attempt)),
         }
     }
 

@@ -48,8 +48,7 @@ enum Found {
 
 /// Copies into the log what a task prints, until no process holds the pipe, or `ended` says that
 /// all that matter are dead and the pipe is empty. Then seals the log.
-pub(super) async fn pump(pipe: PipeReader, log: LogWriter, ended: CancellationToken) {
-    let log = Arc::new(log);
+pub(super) async fn pump(pipe: PipeReader, log: Arc<LogWriter>, ended: CancellationToken) {
     if let Err(error) = copy(pipe, &log, &ended).await {
         tracing::warn!(?log, %error, "output is lost");
     }

@@ -19,7 +19,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Names of variables that tell an attempt where its directory and its outputs file are. The
 /// first also marks every process of the attempt, see [`super::trees`].
-pub(super) const SCRATCH_VARIABLE: &str = "KAHN_SCRATCH";
+pub(in crate::executor) const SCRATCH_VARIABLE: &str = "KAHN_SCRATCH";
 pub(super) const OUTPUT_VARIABLE: &str = "KAHN_OUTPUT";
 
 /// What to start, where and with what.

@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 
 /// Why outputs are not taken.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OutputError {
+pub(in crate::executor) enum OutputError {
     #[error("cannot read the outputs: {0}")]
     Read(#[from] io::Error),
     #[error("$KAHN_OUTPUT is not a regular file")]
@@ -33,7 +33,7 @@ pub(super) enum OutputError {
 }
 
 /// Reads the outputs; no file is no outputs.
-pub(super) fn read(path: &Path) -> Result<Outputs, OutputError> {
+pub(in crate::executor) fn read(path: &Path) -> Result<Outputs, OutputError> {
     // Opening a pipe that the task put there must not wait for a writer.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).expect("invariant: flags are an int");

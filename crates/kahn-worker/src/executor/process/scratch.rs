@@ -22,11 +22,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The number of a scratch directory; of the attempts that live at one time, no two share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Slot(u32);
+pub(in crate::executor) struct Slot(u32);
 
 /// The scratch directories of one worker.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(in crate::executor) struct Scratch {
     root: PathBuf,
     pool: Mutex<Pool>,
     /// Held for as long as this lives, so that no other worker uses the same root.
@@ -42,7 +42,7 @@ struct Pool {
 
 impl Scratch {
     /// Takes `root` for this worker alone, and empties it.
-    pub(super) fn open(root: &Path) -> Result<Self, OpenError> {
+    pub(in crate::executor) fn open(root: &Path) -> Result<Self, OpenError> {
         let wrap = |source| OpenError::Scratch { path: root.to_owned(), source };
         DirBuilder::new().recursive(true).mode(MODE).create(root).map_err(wrap)?;
         let root = root.canonicalize().map_err(wrap)?;
@@ -60,12 +60,12 @@ impl Scratch {
     }
 
     /// The directory that holds them all: absolute, and free of links.
-    pub(super) fn root(&self) -> &Path {
+    pub(in crate::executor) fn root(&self) -> &Path {
         &self.root
     }
 
     /// Gives out a slot with an empty directory, readable by the worker's user alone. Blocks.
-    pub(super) fn take(&self) -> io::Result<Slot> {
+    pub(in crate::executor) fn take(&self) -> io::Result<Slot> {
         let (slot, is_ready) = self.next_free();
         if !is_ready && let Err(error) = DirBuilder::new().mode(MODE).create(self.dir(slot)) {
             self.lock().free.push((slot, false));
@@ -83,34 +83,42 @@ impl Scratch {
     }
 
     /// The directory of a slot.
-    pub(super) fn dir(&self, slot: Slot) -> PathBuf {
+    pub(in crate::executor) fn dir(&self, slot: Slot) -> PathBuf {
         self.root.join(slot.0.to_string())
     }
 
     /// The file into which the task in a slot writes its outputs; it is not there at first.
-    pub(super) fn output_file(&self, slot: Slot) -> PathBuf {
+    pub(in crate::executor) fn output_file(&self, slot: Slot) -> PathBuf {
         self.root.join(format!("{}.output", slot.0))
     }
 
     /// Whether the task wrote outputs, or put anything else in their place.
-    pub(super) fn has_outputs(&self, slot: Slot) -> bool {
+    pub(in crate::executor) fn has_outputs(&self, slot: Slot) -> bool {
         exists(&self.output_file(slot))
     }
 
     /// Whether the task left nothing behind, so that the slot may be put back as it is.
-    pub(super) fn is_pristine(&self, slot: Slot) -> bool {
+    pub(in crate::executor) fn is_pristine(&self, slot: Slot) -> bool {
         is_empty_dir(&self.dir(slot)) && !self.has_outputs(slot)
     }
 
     /// Takes back a slot that is pristine.
-    pub(super) fn put_back(&self, slot: Slot) {
+    pub(in crate::executor) fn put_back(&self, slot: Slot) {
         self.lock().free.push((slot, true));
+    }
+
+    /// Replaces the directory of a slot by an empty one, and removes the outputs. Blocks, for as
+    /// long as removing takes.
+    pub(in crate::executor) fn renew(&self, slot: Slot) -> io::Result<()> {
+        remove(&self.output_file(slot))?;
+        remove(&self.dir(slot))?;
+        DirBuilder::new().mode(MODE).create(self.dir(slot))
     }
 
     /// Removes what the task left and takes the slot back. Blocks, for as long as removing takes.
     ///
     /// A directory that cannot be removed is set aside for good.
-    pub(super) fn clear(&self, slot: Slot) {
+    pub(in crate::executor) fn clear(&self, slot: Slot) {
         let removed = remove(&self.output_file(slot)).and_then(|()| remove(&self.dir(slot)));
         match removed {
             Ok(()) => self.lock().free.push((slot, false)),

@@ -30,7 +30,7 @@ const N_LEFTOVER_ROUNDS_MAX: u32 = 1_000;
 /// The process trees of all attempts of this process, whichever executor carries them out: the
 /// orphans of all come to one place.
 #[derive(Debug)]
-pub(super) struct Trees {
+pub(in crate::executor) struct Trees {
     adopted: Adopted,
     own_group: Pid,
     ledger: Mutex<Ledger>,
@@ -53,8 +53,9 @@ struct Live {
     serial: u64,
     /// The first process, until it is reaped.
     leader: Option<Pid>,
-    /// Whether the first process was reaped; what is left is being killed.
-    is_ending: bool,
+    /// Whether it may start processes. Not when the first process was reaped and what is left is
+    /// being killed, and not between the calls of an interpreter.
+    is_running: bool,
 }
 
 /// What is to be done about an orphan.
@@ -69,7 +70,7 @@ enum Verdict {
 
 impl Trees {
     /// The trees of this process, attempts under `scratch_root` among them from now on.
-    pub(super) fn shared(scratch_root: &Path) -> &'static Self {
+    pub(in crate::executor) fn shared(scratch_root: &Path) -> &'static Self {
         static SHARED: OnceLock<Trees> = OnceLock::new();
         let trees = SHARED.get_or_init(|| Self {
             adopted: Adopted::open(),
@@ -81,10 +82,10 @@ impl Trees {
     }
 
     /// Makes an attempt known by its scratch directory, before its first process starts.
-    pub(super) fn enter(&'static self, scratch_dir: PathBuf) -> Tree {
+    pub(in crate::executor) fn enter(&'static self, scratch_dir: PathBuf) -> Tree {
         let mut ledger = self.lock();
         ledger.n_entered += 1;
-        let live = Live { serial: ledger.n_entered, leader: None, is_ending: false };
+        let live = Live { serial: ledger.n_entered, leader: None, is_running: true };
         ledger.live.insert(scratch_dir.clone(), live);
         Tree { trees: self, scratch_dir, leader: None }
     }
@@ -127,6 +128,32 @@ impl Trees {
         is_clean
     }
 
+    /// Whether an orphan lives that is, or may be, of the attempt in `scratch_dir`.
+    fn has_orphans(&self, scratch_dir: &Path) -> bool {
+        let mut ledger = self.lock();
+        let Some(serial) = ledger.live.get(scratch_dir).map(|live| live.serial) else {
+            return false;
+        };
+        for pid in self.adopted.pids() {
+            let is_leader = ledger.live.values().any(|live| live.leader == Some(pid));
+            let Some(facts) = platform::facts(pid).filter(|_| !is_leader) else { continue };
+            if facts.group == Some(self.own_group) || (facts.is_dead && reap(pid)) {
+                continue;
+            }
+            let may_be = match self.judge(&mut ledger, scratch_dir, pid, facts) {
+                Verdict::Kill | Verdict::Wait => true,
+                Verdict::Leave => ledger
+                    .unclaimed
+                    .get(&(pid.as_raw_pid(), facts.started_ticks))
+                    .is_some_and(|suspects| suspects.contains(&serial)),
+            };
+            if may_be {
+                return true;
+            }
+        }
+        false
+    }
+
     fn reap_dead(&self) {
         let ledger = self.lock();
         for pid in self.adopted.pids() {
@@ -148,7 +175,7 @@ impl Trees {
             return if is_anothers { Verdict::Leave } else { Verdict::Kill };
         }
         let running: BTreeSet<u64> =
-            ledger.live.values().filter(|live| !live.is_ending).map(|live| live.serial).collect();
+            ledger.live.values().filter(|live| live.is_running).map(|live| live.serial).collect();
         let orphan = (pid.as_raw_pid(), facts.started_ticks);
         let suspects = ledger.unclaimed.entry(orphan).or_insert_with(|| running.clone());
         suspects.retain(|serial| running.contains(serial));
@@ -176,7 +203,7 @@ fn owner(ledger: &Ledger, mark: Variable, facts: Facts) -> Option<PathBuf> {
 
 /// The process tree of one attempt. When it is dropped before its end, its group is killed.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(in crate::executor) struct Tree {
     trees: &'static Trees,
     scratch_dir: PathBuf,
     /// The first process and its group, until it is reaped; so the id cannot be another's.
@@ -185,7 +212,7 @@ pub(super) struct Tree {
 
 impl Tree {
     /// Makes the first process known.
-    pub(super) fn set_leader(&mut self, leader: Pid) {
+    pub(in crate::executor) fn set_leader(&mut self, leader: Pid) {
         self.leader = Some(leader);
         if let Some(live) = self.trees.lock().live.get_mut(&self.scratch_dir) {
             live.leader = Some(leader);
@@ -193,22 +220,38 @@ impl Tree {
     }
 
     /// Sends a signal to the group.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(in crate::executor) fn signal(&self, signal: Signal) {
         if let Some(leader) = self.leader {
             // The group may be empty but for the dead leader, which is as good.
             let _ = rustix::process::kill_process_group(leader, signal);
         }
     }
 
+    /// Says whether the first process may start others from now on; while it does not, no orphan
+    /// that appears is suspected to be its.
+    pub(in crate::executor) fn set_running(&self, is_running: bool) {
+        if let Some(live) = self.trees.lock().live.get_mut(&self.scratch_dir) {
+            live.is_running = is_running;
+        }
+    }
+
+    /// Whether an orphan lives that is, or may be, of this attempt.
+    pub(in crate::executor) fn has_orphans(&self) -> bool {
+        !self.trees.adopted.pids().is_empty() && self.trees.has_orphans(&self.scratch_dir)
+    }
+
     /// Reaps dead orphans, of whatever attempt, so that they do not pile up while a long one runs.
-    pub(super) fn tidy(&self) {
+    pub(in crate::executor) fn tidy(&self) {
         if !self.trees.adopted.pids().is_empty() {
             self.trees.reap_dead();
         }
     }
 
     /// Kills what is left of the group of a first process that has died, and reaps that process.
-    pub(super) fn reap_leader(&mut self, child: &mut Child) -> std::io::Result<wait4::ResUse> {
+    pub(in crate::executor) fn reap_leader(
+        &mut self,
+        child: &mut Child,
+    ) -> std::io::Result<wait4::ResUse> {
         // While the leader is unreaped, no other group can have its id.
         self.signal(Signal::KILL);
         let reaped = loop {
@@ -220,13 +263,13 @@ impl Tree {
         self.leader = None;
         if let Some(live) = self.trees.lock().live.get_mut(&self.scratch_dir) {
             live.leader = None;
-            live.is_ending = true;
+            live.is_running = false;
         }
         reaped
     }
 
     /// Kills all that is left of the attempt, and returns when it is dead.
-    pub(super) async fn kill_rest(self) {
+    pub(in crate::executor) async fn kill_rest(self) {
         let mut pause = FIRST_LOOK;
         let mut waited = Duration::ZERO;
         while !self.is_over().await {
@@ -258,7 +301,7 @@ impl Drop for Tree {
 
 /// Kills the processes of attempts of an earlier boot, whose scratch directories were under
 /// `scratch_root`, and waits until they are dead. Blocks. Returns how many there were.
-pub(super) fn kill_leftovers(scratch_root: &Path) -> usize {
+pub(in crate::executor) fn kill_leftovers(scratch_root: &Path) -> usize {
     let mut killed = BTreeSet::new();
     // Those that were just being forked show up in the next round.
     for _ in 0..N_LEFTOVER_ROUNDS_MAX {

@@ -1,0 +1,81 @@
+//! What a function is told of its attempt.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use kahn_model::AttemptId;
+use tokio_util::sync::CancellationToken;
+
+use crate::executor::Assignment;
+use crate::logs::LogWriter;
+
+/// What a function is told of its attempt, and how it speaks. Clones are the same attempt.
+#[derive(Clone, Debug)]
+pub struct FunctionContext {
+    attempt: AttemptId,
+    task: Arc<str>,
+    env: Arc<[(String, String)]>,
+    logs: Arc<LogWriter>,
+    cancellation: CancellationToken,
+}
+
+impl FunctionContext {
+    pub(super) fn new(assignment: &Assignment) -> Self {
+        let given = assignment.work.env.iter();
+        let given = given.map(|(name, value)| (name.to_string(), value.as_str().to_owned()));
+        Self {
+            attempt: assignment.attempt,
+            task: assignment.task_name.as_str().into(),
+            env: given.chain(assignment.env.iter().cloned()).collect(),
+            logs: Arc::clone(&assignment.logs),
+            cancellation: CancellationToken::new(),
+        }
+    }
+
+    /// The run, the task and the number of the attempt, which starts at 1.
+    #[must_use]
+    pub fn attempt(&self) -> AttemptId {
+        self.attempt
+    }
+
+    /// The name of the task.
+    #[must_use]
+    pub fn task(&self) -> &str {
+        &self.task
+    }
+
+    /// What is the same in all attempts of the task, for whoever must not do a thing twice.
+    #[must_use]
+    pub fn task_key(&self) -> String {
+        format!("{}.{}", self.attempt.run, self.attempt.task.0)
+    }
+
+    /// An environment variable of the task, `KAHN_…` included.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        // Later ones win.
+        self.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Adds a line to the log of the attempt.
+    pub fn log(&self, line: impl Display) {
+        self.logs.append(format!("{line}\n").as_bytes());
+    }
+
+    /// Tells in the log how far the work has come.
+    pub fn progress(&self, done: u64, total: u64) {
+        self.log(format_args!("progress: {done} of {total}"));
+    }
+
+    /// Is cancelled when the attempt is to end: it was cancelled, or took too long.
+    #[must_use]
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.cancellation
+    }
+
+    /// Whether the attempt is to end.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancellation.is_cancelled()
+    }
+}

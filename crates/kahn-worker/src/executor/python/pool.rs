@@ -1,0 +1,155 @@
+//! The interpreters that wait for calls, and how many there may be.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use kahn_model::Failure;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::gave_up;
+use super::interpreter::{Death, Interpreter};
+use super::request::Key;
+use super::start::Host;
+
+/// How often idle interpreters are looked at, unless they may idle for less than that.
+const LOOK_PERIOD_MAX: Duration = Duration::from_secs(5);
+const LOOK_PERIOD_MIN: Duration = Duration::from_millis(20);
+
+/// The interpreters of a worker.
+#[derive(Debug)]
+pub(super) struct Pool {
+    host: Host,
+    max: usize,
+    /// One for each call that may run.
+    permits: Arc<Semaphore>,
+    /// Those that wait; the last one waits for the shortest time.
+    idle: Mutex<Vec<Interpreter>>,
+    is_looked_after: AtomicBool,
+}
+
+/// An interpreter for one call, and the right to run it.
+#[derive(Debug)]
+pub(super) struct CheckedOut {
+    pub(super) interpreter: Interpreter,
+    pool: Arc<Pool>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub(super) fn new(host: Host) -> Self {
+        let n_cpus = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let wanted = host.settings.interpreters_max.map(|max| usize::try_from(max).unwrap_or(1));
+        let max = wanted.unwrap_or_else(n_cpus).clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            host,
+            max,
+            permits: Arc::new(Semaphore::new(max)),
+            idle: Mutex::default(),
+            is_looked_after: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits until a call may run, and gives it an interpreter: a warm one if there is one.
+    pub(super) async fn check_out(self: &Arc<Self>, key: &Key) -> Result<CheckedOut, Failure> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| gave_up("worker runs no Python any more"))?;
+        let interpreter = loop {
+            match self.take_warm(key) {
+                None => break self.host.start(key).await?,
+                Some(mut interpreter) => {
+                    if interpreter.is_healthy().await {
+                        break interpreter;
+                    }
+                    tracing::info!("an idle interpreter has died or does not answer");
+                    interpreter.retire();
+                }
+            }
+        };
+        Ok(CheckedOut { interpreter, pool: Arc::clone(self), permit })
+    }
+
+    /// An interpreter that waits for calls with this key. Without one, room is made for it.
+    fn take_warm(&self, key: &Key) -> Option<Interpreter> {
+        let mut idle = self.idle();
+        if let Some(position) = idle.iter().rposition(|interpreter| *interpreter.key == *key) {
+            return Some(idle.remove(position));
+        }
+        let n_busy = self.max - self.permits.available_permits().min(self.max);
+        if n_busy + idle.len() > self.max && !idle.is_empty() {
+            idle.remove(0).retire();
+        }
+        None
+    }
+
+    fn put_back(&self, mut interpreter: Interpreter) {
+        interpreter.idle_since = Instant::now();
+        self.idle().push(interpreter);
+    }
+
+    /// Begins to look after idle interpreters, if that has not begun.
+    pub(super) fn look_after(self: &Arc<Self>) {
+        if !self.is_looked_after.load(Ordering::Relaxed)
+            && !self.is_looked_after.swap(true, Ordering::Relaxed)
+        {
+            let period = self.host.settings.idle_limit / 4;
+            let period = period.clamp(LOOK_PERIOD_MIN, LOOK_PERIOD_MAX);
+            tokio::spawn(look_after(Arc::downgrade(self), period));
+        }
+    }
+
+    /// Ends interpreters that have waited for too long, and buries those that died.
+    fn end_stale(&self) {
+        let limit = self.host.settings.idle_limit;
+        let is_stale = |interpreter: &mut Interpreter| {
+            interpreter.idle_since.elapsed() >= limit || interpreter.is_dead()
+        };
+        let stale: Vec<Interpreter> = self.idle().extract_if(.., is_stale).collect();
+        stale.into_iter().for_each(Interpreter::retire);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Interpreter>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CheckedOut {
+    /// Between SIGTERM and SIGKILL, for tasks that do not say.
+    pub(super) fn grace(&self) -> Duration {
+        self.pool.host.grace
+    }
+
+    /// Kills the interpreter, and returns when all that descends from it is dead. The next call
+    /// may run when what it returns is dropped.
+    pub(super) async fn kill(self) -> (io::Result<Death>, OwnedSemaphorePermit) {
+        (self.interpreter.kill().await, self.permit)
+    }
+
+    /// After a call that the interpreter came through: keeps it for the next one, unless it has
+    /// served long enough.
+    pub(super) async fn give_back(self) {
+        let Self { interpreter, pool, permit } = self;
+        let settings = &pool.host.settings;
+        let is_old = interpreter.n_calls >= settings.calls_max.max(1);
+        let is_fat = interpreter.vitals.growth() > settings.memory_growth_bytes;
+        match interpreter.tidy().await {
+            Ok(()) if !is_old && !is_fat => pool.put_back(interpreter),
+            Ok(()) => interpreter.retire(),
+            Err(error) => {
+                tracing::warn!(%error, "scratch directory of an interpreter cannot be emptied");
+                interpreter.retire();
+            }
+        }
+        drop(permit);
+    }
+}
+
+async fn look_after(pool: Weak<Pool>, period: Duration) {
+    loop {
+        tokio::time::sleep(period).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.end_stale();
+    }
+}

@@ -1,0 +1,10 @@
+//! Functions of Python, with the real interpreter.
+
+#[path = "python/calls.rs"]
+mod calls;
+#[path = "python/ends.rs"]
+mod ends;
+#[path = "python/support.rs"]
+mod support;
+#[path = "python/warmth.rs"]
+mod warmth;

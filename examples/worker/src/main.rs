@@ -1,0 +1,57 @@
+//! A worker with functions of its own, which tasks call by name: see `functions.yaml` beside it.
+//!
+//! It is configured as every worker is, by `kahn.toml` and `KAHN_WORKER__…`, and also carries out
+//! all that every worker can.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use kahn_worker::{Config, FunctionContext, Worker};
+use serde::{Deserialize, Serialize};
+
+/// What `count_words` is given.
+#[derive(Deserialize)]
+struct Document {
+    text: String,
+}
+
+/// What `count_words` gives; each field is an output of the task.
+#[derive(Serialize)]
+struct Words {
+    total: usize,
+    longest: String,
+}
+
+/// Blocks a thread while it computes, so it is registered as a blocking function.
+fn count_words(context: FunctionContext, document: Document) -> Result<Words, String> {
+    let words: Vec<&str> = document.text.split_whitespace().collect();
+    context.log(format!("attempt {} reads {} words", context.attempt().number, words.len()));
+    let longest = words.iter().max_by_key(|word| word.len()).ok_or("there are no words")?;
+    Ok(Words { total: words.len(), longest: (*longest).to_owned() })
+}
+
+/// Waits, and gives up when the attempt is called off.
+async fn countdown(context: FunctionContext, from: u64) -> Result<(), String> {
+    for left in (1..=from).rev() {
+        context.progress(from - left, from);
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            () = context.cancellation().cancelled() => return Err(format!("{left} were left")),
+        }
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    Worker::builder(Config::load()?)
+        .blocking_function("count_words", count_words)
+        .function("countdown", countdown)
+        .function("join", async |_context: FunctionContext, parts: BTreeMap<String, String>| {
+            Ok::<_, String>(parts.into_values().collect::<Vec<_>>().join(" "))
+        })
+        .run()
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Every action of the DAG file, each with the real component, on a cluster of two workers.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kahn_e2e::{
+    Cluster, ClusterOptions, Process, Store, WorkerOptions, example_worker_path, free_port,
+    wait_until,
+};
+
+/// An image that holds one static program, which says hello and writes an output.
+const IMAGE: &str = "kahn-e2e-hello";
+const PROGRAM: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+int main(int argc, char **argv) {
+    printf("hello from a container\n");
+    FILE *out = fopen(getenv("KAHN_OUTPUT"), "a");
+    if (!out) return 9;
+    fprintf(out, "word=%s\n", argv[1]);
+    return fclose(out);
+}
+"#;
+
+/// The socket of the container engine that the tests may use.
+fn engine() -> Option<String> {
+    let socket = std::env::var_os("KAHN_TEST_ENGINE")?.into_string().ok()?;
+    (!socket.is_empty()).then_some(socket)
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let done = command.output().with_context(|| format!("{command:?}"))?;
+    anyhow::ensure!(done.status.success(), "{command:?}: {done:?}");
+    Ok(())
+}
+
+fn build_image(engine: &str, dir: &Path) -> anyhow::Result<()> {
+    std::fs::write(dir.join("hello.c"), PROGRAM)?;
+    run(Command::new("gcc").args(["-static", "-o", "hello", "hello.c"]).current_dir(dir))?;
+    let script = format!(
+        "tar c hello | docker -H unix://{engine} import -c 'ENTRYPOINT [\"/hello\"]' - {IMAGE}"
+    );
+    run(Command::new("sh").args(["-c", &script]).current_dir(dir))
+}
+
+/// Serves the files of a directory.
+fn serve(dir: &Path) -> anyhow::Result<(Process, u16)> {
+    let port = free_port()?;
+    let mut command = Command::new("python3");
+    command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]).current_dir(dir);
+    let server = Process::start(command, &dir.join("server.log"))?;
+    wait_until("the HTTP server to listen", Duration::from_secs(20), || {
+        // Taken means that somebody listens.
+        TcpListener::bind(("127.0.0.1", port)).is_err()
+    })?;
+    Ok((server, port))
+}
+
+fn dag(port: u16, dir: &str, has_engine: bool) -> String {
+    let container = if has_engine {
+        format!(
+            "  container:\n    needs: [exec]\n    \
+             container: {{ image: {IMAGE}, pull: never, args: [quick] }}\n    outputs: [word]\n"
+        )
+    } else {
+        "  container:\n    needs: [exec]\n    run: echo word=quick >> \"$KAHN_OUTPUT\"\n    \
+         outputs: [word]\n"
+            .to_owned()
+    };
+    format!(
+        r#"name: every-action
+tasks:
+  run:
+    run: echo "n:=3" >> "$KAHN_OUTPUT"
+    outputs: [n]
+  exec:
+    needs: [run]
+    exec: [/bin/echo, "${{{{ tasks.run.outputs.n }}}}"]
+  sleep: {{ sleep: 10ms }}
+  noop: {{ noop: true, needs: [sleep] }}
+{container}  python:
+    needs: [run]
+    python: {{ function: "sums:total", input: {{ up_to: "${{{{ tasks.run.outputs.n }}}}" }} }}
+    working_dir: {dir}
+    outputs: [total]
+  http:
+    needs: [noop]
+    http: {{ url: "http://127.0.0.1:{port}/answer.json", until: "response.json.answer == 42" }}
+    outputs: [json]
+  function:
+    needs: [python, http, container]
+    function:
+      name: count_words
+      input:
+        text: "${{{{ tasks.container.outputs.word }}}} ${{{{ tasks.python.outputs.total }}}}"
+    outputs: [total]
+  check:
+    needs: [function]
+    if: tasks.function.outputs.total == 2
+    noop: true
+"#
+    )
+}
+
+#[test]
+fn one_file_uses_every_action_on_a_cluster_of_two_workers() -> anyhow::Result<()> {
+    let files = tempfile::tempdir()?;
+    std::fs::write(files.path().join("answer.json"), "{\"answer\": 42}")?;
+    let sums = "def total(given):\n    print('adding')\n    return {'total': sum(range(given['up_to'] + 1))}\n";
+    std::fs::write(files.path().join("sums.py"), sums)?;
+    let (_server, port) = serve(files.path())?;
+    let engine = engine();
+    let mut environment = vec![("KAHN_WORKER__HTTP__ALLOW".to_owned(), "127.0.0.1".to_owned())];
+    match &engine {
+        Some(socket) => {
+            build_image(socket, files.path())?;
+            environment.push(("KAHN_WORKER__CONTAINER__ENGINE".into(), socket.clone()));
+            environment.push(("KAHN_WORKER__CONTAINER__NETWORK".into(), "none".into()));
+        }
+        None => eprintln!("NOT RUN: the container task, since there is no engine"),
+    }
+    let worker = |name: &str, program| WorkerOptions {
+        name: name.into(),
+        capacity: "cpu=2 memory=1Gi".into(),
+        label: ("zone".into(), "eu".into()),
+        environment: environment.clone(),
+        program,
+    };
+    let workers = vec![worker("plain", None), worker("own", Some(example_worker_path()))];
+    let cluster = Cluster::start(&ClusterOptions { store: Store::RedisEverysec, workers })?;
+    let text = dag(port, &files.path().display().to_string(), engine.is_some());
+    let file = cluster.write("every.yaml", &text)?.display().to_string();
+    let summary = cluster.kahn(&["submit", &file, "--wait", "--output", "json"])?.ok()?.json()?;
+    assert_eq!(summary["state"], "succeeded", "{summary}");
+    assert_eq!(summary["tasks"]["succeeded"], 9, "{summary}");
+    let run = summary["run"].as_str().unwrap_or_default();
+    let log = |task: &str| Ok::<_, anyhow::Error>(cluster.kahn(&["logs", run, task])?.ok()?.stdout);
+    assert!(log("python")?.contains("adding"));
+    assert!(log("function")?.contains("reads 2 words"));
+    if engine.is_some() {
+        assert!(log("container")?.contains("hello from a container"));
+    }
+    Ok(())
+}
