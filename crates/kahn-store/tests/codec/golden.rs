@@ -123,6 +123,8 @@ fn submission() -> Submission {
     let mut builder = DagBuilder::new(name("nightly"), policy);
     for (at, work) in works().into_iter().enumerate() {
         let mut task = NewTask::new(name(&format!("t{at}")), work);
+        // What was retried by default when the files were written.
+        task.profile.retry.on = CauseSet::from_bits(0b11_0111);
         if at == 1 {
             task.profile = profile();
             task.trigger = Trigger::AllDone;
