@@ -34,3 +34,10 @@ fn memory_is_not_freed_for_a_checkpoint_that_the_store_has_lost() {
 fn an_attempt_that_waits_on_a_worker_that_is_cut_off_is_not_cancelled() {
     check(&[3324]);
 }
+
+/// An inventory was drawn up for a stream that the coordinator had not taken yet, and arrived in
+/// a later term of the same process, which knew of leases that it could not name.
+#[test]
+fn an_inventory_is_no_older_than_the_term_that_hears_it() {
+    check(&[3861]);
+}
