@@ -92,21 +92,34 @@ impl Config {
 }
 
 impl WorkerBuilder {
-    /// Runs the worker until SIGTERM or SIGINT, and then until it has finished what it holds; a
-    /// second signal ends it at once. Serves health and metrics meanwhile.
+    /// Runs the worker until SIGTERM or SIGINT, as [`WorkerBuilder::serve`] does, with the token of
+    /// its configuration.
     ///
     /// # Errors
     ///
     /// [`RunError`] says what is in the way.
     pub async fn run(self) -> Result<(), RunError> {
-        let failed = |what| move |source| RunError::Io { what, source };
-        let shutdown = Shutdown::on_signals().map_err(failed("signals"))?;
+        let shutdown =
+            Shutdown::on_signals().map_err(|source| RunError::Io { what: "signals", source })?;
+        let token = self.config().read_token()?;
+        self.serve(token, &shutdown).await
+    }
+
+    /// Runs the worker until it is asked to drain, and then until it has finished what it holds,
+    /// or is told to end at once. Serves health and metrics meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] says what is in the way.
+    pub async fn serve(self, token: Token, shutdown: &Shutdown) -> Result<(), RunError> {
         let (metrics, readiness) = (Metrics::new(), Readiness::new());
+        readiness.set("worker", Err("starting".to_owned()));
         let config = self.config();
-        let health = HealthServer::start(&config.health, readiness.clone(), metrics.clone())
-            .await
-            .map_err(|error| failed("health")(std::io::Error::other(error)))?;
-        let (channel, token) = (config.channel()?, config.read_token()?);
+        let health =
+            HealthServer::start(&config.health, readiness.clone(), metrics.clone()).await.map_err(
+                |error| RunError::Io { what: "health", source: std::io::Error::other(error) },
+            )?;
+        let channel = config.channel()?;
         let environment = std::env::vars_os().collect();
         let worker = self.start(channel, token, Services { metrics, readiness, environment })?;
         shutdown.drain_requested().await;

@@ -2,10 +2,8 @@
 
 use clap::Args;
 use kahn_runtime::config;
-use kahn_runtime::health::{HealthServer, Readiness};
-use kahn_runtime::metrics::Metrics;
 use kahn_runtime::token::Token;
-use kahn_worker::{Config, Services, Worker};
+use kahn_worker::{Config, RunError, Worker};
 
 use crate::context::Context;
 use crate::dag_file::pair;
@@ -62,27 +60,14 @@ pub(crate) async fn run(args: WorkerArgs, context: &Context) -> Result<Exit, Fai
     let config = load(&args, context)?;
     let telemetry = context.telemetry("info")?;
     let shutdown = context.shutdown()?;
-    let (metrics, readiness) = (Metrics::new(), Readiness::new());
-    readiness.set("worker", Err("starting".to_owned()));
-    let health = HealthServer::start(&config.health, readiness.clone(), metrics.clone())
-        .await
-        .map_err(|error| Failure::refused(error.to_string()))?;
     let token = token(&config, context)?;
-    let channel = config.channel().map_err(|error| Failure::bad_input(error.to_string()))?;
-    let environment = std::env::vars_os().collect();
-    let services = Services { metrics, readiness, environment };
-    let worker = Worker::builder(config)
-        .start(channel, token, services)
-        .map_err(|error| Failure::bad_input(error.to_string()))?;
-    shutdown.drain_requested().await;
-    worker.drain().await;
-    tokio::select! {
-        () = worker.finished() => {}
-        () = shutdown.immediate_requested() => {}
-    }
-    health.stop().await;
+    let served = Worker::builder(config).serve(token, &shutdown).await;
     context.flush(telemetry).await;
-    Ok(Exit::Success)
+    match served {
+        Ok(()) => Ok(Exit::Success),
+        Err(error @ RunError::Io { .. }) => Err(Failure::refused(error.to_string())),
+        Err(error) => Err(Failure::bad_input(error.to_string())),
+    }
 }
 
 /// What it shows the coordinator.
