@@ -1,6 +1,6 @@
 //! The worker's decisions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kahn_model::{CauseKind, Failure, OnDisconnect, Resources, Timestamp, Token, Usage};
@@ -8,6 +8,7 @@ use kahn_model::{CauseKind, Failure, OnDisconnect, Resources, Timestamp, Token, 
 use crate::command::Command;
 use crate::event::{Event, HeldAttempt, Inventory, Lease, Outcome, Report, ReportKind, StopReason};
 use crate::outbound::Outbound;
+use crate::queue::Queue;
 
 /// What an operator may choose about a worker.
 #[derive(Clone, Debug)]
@@ -66,8 +67,7 @@ pub struct WorkerCore<P> {
     settings: Settings,
     used: Resources,
     held: BTreeMap<Token, Held<P>>,
-    /// Leases that wait for room, in the order in which they were granted.
-    queue: BTreeSet<Token>,
+    queue: Queue,
     unacknowledged: BTreeMap<Token, Report>,
     outbound: Outbound,
     link: Link,
@@ -91,7 +91,7 @@ impl<P: Clone> WorkerCore<P> {
             settings,
             used: Resources::none(),
             held: BTreeMap::new(),
-            queue: BTreeSet::new(),
+            queue: Queue::default(),
             unacknowledged: left_behind.into_iter().map(|r| (r.token, r)).collect(),
             outbound: Outbound::default(),
             link: Link::Down,
@@ -223,29 +223,20 @@ impl<P: Clone> WorkerCore<P> {
             });
             return;
         }
+        self.queue.insert(&lease.resources, token);
         self.held.insert(token, Held { lease, phase: Phase::Queued, is_stopping: false });
-        self.queue.insert(token);
         self.start_queued();
     }
 
-    /// Starts what fits, the oldest first, skipping what does not: the coordinator reckons alike.
+    /// Starts what fits, the oldest first, skipping what does not.
     fn start_queued(&mut self) {
         let mut room = self.settings.capacity.clone();
         room.subtract(&self.used);
-        let mut starting = Vec::new();
-        for token in &self.queue {
-            let held = &self.held[token];
-            if held.lease.resources.fits(&room) {
-                room.subtract(&held.lease.resources);
-                starting.push(*token);
-            } else if room.is_none() {
-                break;
-            }
-        }
-        for token in starting {
-            self.queue.remove(&token);
+        while let Some(token) = self.queue.first_that_fits(&room) {
             let held = self.held.get_mut(&token).expect("invariant: queued leases are held");
             held.phase = Phase::Starting;
+            self.queue.remove(&held.lease.resources, token);
+            room.subtract(&held.lease.resources);
             self.used.add(&held.lease.resources);
             self.commands.push(Command::Start(held.lease.clone()));
         }
@@ -262,10 +253,10 @@ impl<P: Clone> WorkerCore<P> {
 
     fn on_finished(&mut self, token: Token, outcome: Outcome, usage: Usage) {
         let Some(held) = self.held.remove(&token) else { return };
-        if held.phase != Phase::Queued {
-            self.used.subtract(&held.lease.resources);
+        match held.phase {
+            Phase::Queued => drop(self.queue.remove(&held.lease.resources, token)),
+            Phase::Starting | Phase::Started => self.used.subtract(&held.lease.resources),
         }
-        self.queue.remove(&token);
         let kind = ReportKind::Finished { outcome, usage };
         self.tell(Report { attempt: held.lease.attempt, token, kind });
         self.start_queued();
@@ -299,13 +290,13 @@ impl<P: Clone> WorkerCore<P> {
     }
 
     fn on_recall_requested(&mut self, token: Token) {
-        if !self.queue.remove(&token) {
+        let Some(held) = self.held.get(&token) else { return };
+        if !self.queue.remove(&held.lease.resources, token) {
             return;
         }
-        if let Some(held) = self.held.remove(&token) {
-            let attempt = held.lease.attempt;
-            self.outbound.push(Report { attempt, token, kind: ReportKind::Returned });
-        }
+        let attempt = held.lease.attempt;
+        self.held.remove(&token);
+        self.outbound.push(Report { attempt, token, kind: ReportKind::Returned });
         self.leave_if_done();
     }
 
@@ -324,8 +315,7 @@ impl<P: Clone> WorkerCore<P> {
         if self.link == Link::Up {
             self.commands.push(Command::SendDraining);
         }
-        let queued: Vec<Token> = self.queue.iter().copied().collect();
-        for token in queued {
+        for token in self.queue.tokens() {
             self.on_recall_requested(token);
         }
         self.leave_if_done();

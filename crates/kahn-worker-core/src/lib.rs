@@ -7,6 +7,7 @@ mod command;
 mod core;
 mod event;
 mod outbound;
+mod queue;
 
 pub use command::Command;
 pub use core::{Settings, WorkerCore};

@@ -55,6 +55,24 @@ fn leases_beyond_the_room_start_when_others_end() {
 }
 
 #[test]
+fn of_leases_that_ask_for_different_amounts_the_oldest_that_fits_starts() {
+    let asking = |serial, milli| {
+        let resources = Arc::new(Resources::cpu_milli(milli));
+        Event::Leased(Lease { resources, ..lease(serial) })
+    };
+    let mut worker = worker(2);
+    for (serial, milli) in [(1, 1000), (2, 1000), (3, 2000), (4, 500), (5, 1000), (6, 500)] {
+        worker.handle(Timestamp(0), asking(serial, milli));
+    }
+    assert_eq!(started(&finish(&mut worker, 1)), [4, 6]);
+    assert_eq!(started(&finish(&mut worker, 2)), [5]);
+    for serial in [4, 5] {
+        assert!(started(&finish(&mut worker, serial)).is_empty());
+    }
+    assert_eq!(started(&finish(&mut worker, 6)), [3]);
+}
+
+#[test]
 fn a_start_and_an_end_that_were_never_sent_are_one_report() {
     let mut worker = worker(2);
     worker.handle(Timestamp(0), Event::Leased(lease(1)));
