@@ -2,15 +2,16 @@
 
 mod attempts;
 mod keeping;
+mod launch;
 
 use std::time::Duration;
 
-use kahn_model::{Timestamp, Token, Usage};
+use kahn_model::{Timestamp, Token};
 use kahn_proto::worker::{
     Draining, Heartbeat, Reports, WorkerMessage, coordinator_message, worker_message,
 };
 use kahn_runtime::clock::Clock;
-use kahn_worker_core::{Command, Event, Outcome, WorkerCore};
+use kahn_worker_core::{Command, Event, WorkerCore};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -18,6 +19,7 @@ use crate::session::Outbound;
 use crate::wire::{self, Assignments, Identity, Task, Unreadable};
 use attempts::Attempts;
 use keeping::Keeping;
+use launch::Ended;
 
 pub(crate) use attempts::Parts as AttemptParts;
 pub(crate) use keeping::left_behind;
@@ -39,8 +41,8 @@ pub(crate) enum Input {
     Message(coordinator_message::Message),
     /// An attempt runs.
     Started(Token),
-    /// An attempt has ended.
-    Finished(Token, Outcome, Usage),
+    /// Attempts have ended.
+    Ended(Vec<Ended>),
     /// Somebody wants the worker to finish what it holds and go.
     Drain,
 }
@@ -95,6 +97,7 @@ impl Driver {
             if self.core.next_deadline().is_some_and(|at| at <= now) {
                 self.handle(Event::DeadlineReached);
             }
+            self.attempts.launch();
             self.send_reports();
             self.keeping.write_if_due(now);
         }
@@ -148,12 +151,15 @@ impl Driver {
                 }
             }
             Input::Started(token) => self.handle(Event::AttemptStarted { token }),
-            Input::Finished(token, outcome, usage) => {
-                self.attempts.forget(token);
-                self.handle(Event::AttemptFinished { token, outcome, usage });
-            }
+            Input::Ended(ended) => ended.into_iter().for_each(|ended| self.end(ended)),
             Input::Drain => self.handle(Event::DrainRequested),
         }
+    }
+
+    fn end(&mut self, Ended { token, report }: Ended) {
+        self.attempts.forget(token);
+        let (outcome, usage) = (report.outcome, report.usage);
+        self.handle(Event::AttemptFinished { token, outcome, usage });
     }
 
     fn take_message(&mut self, message: coordinator_message::Message) -> Result<(), Unreadable> {
@@ -213,7 +219,7 @@ impl Driver {
             Command::SendDraining => self.send(worker_message::Message::Draining(Draining {})),
             Command::Start(lease) => {
                 let token = lease.token;
-                if let Some(report) = self.attempts.start(lease) {
+                if let Some(report) = self.attempts.start(&lease) {
                     let mut more = self.core.handle(now, Event::AttemptStarted { token });
                     let (outcome, usage) = (report.outcome, report.usage);
                     let event = Event::AttemptFinished { token, outcome, usage };

@@ -1,22 +1,18 @@
-//! Attempts under way: handed to their executors, stopped, and their output shipped.
+//! Attempts under way: described to their executors, and stopped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kahn_model::{Action, ActionKind, CauseKind, Failure, Token};
 use kahn_worker_core::{Lease, StopReason};
 use tokio::sync::mpsc;
 
 use super::Input;
+use super::launch::{self, Launch, Start};
 use crate::executor::{self, Assignment, Executor, Report, Stopper};
 use crate::logs::LogDir;
 use crate::shipping::Shipping;
 use crate::wire::Task;
-
-/// How long the end of an attempt waits for the last of its output to be received, so that whoever
-/// sees the end can see all of it.
-const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(1);
 
 /// What attempts need.
 pub(crate) struct Parts {
@@ -29,15 +25,17 @@ pub(crate) struct Parts {
 pub(super) struct Attempts {
     parts: Parts,
     stoppers: BTreeMap<Token, Stopper>,
+    launches: Vec<Launch>,
 }
 
 impl Attempts {
     pub(super) fn new(parts: Parts) -> Self {
-        Self { parts, stoppers: BTreeMap::new() }
+        Self { parts, stoppers: BTreeMap::new(), launches: Vec::new() }
     }
 
-    /// Starts an attempt. What takes no time at all has ended when this returns.
-    pub(super) fn start(&mut self, lease: Lease<Task>) -> Option<Report> {
+    /// Has an attempt begin with the next [`Attempts::launch`]. What takes no time at all has
+    /// ended when this returns.
+    pub(super) fn start(&mut self, lease: &Lease<Task>) -> Option<Report> {
         if lease.payload.work.action == Action::Noop {
             return Some(Report { outcome: Ok(Default::default()), usage: Default::default() });
         }
@@ -47,25 +45,21 @@ impl Attempts {
             return Some(Report { outcome: Err(failure), usage: Default::default() });
         };
         let token = lease.token;
-        let inbox = self.parts.inbox.clone();
-        let started = inbox.clone();
-        let (stopper, control) = executor::control(move || {
-            // Not lost when the inbox is full: the end tells the start, too.
-            drop(started.try_send(Input::Started(token)));
-        });
+        let start = Arc::new(Start::new(token, self.parts.inbox.clone()));
+        let begun = Arc::clone(&start);
+        let (stopper, control) = executor::control(move || begun.begin());
         self.stoppers.insert(token, stopper);
-        let assignment = self.describe(&lease);
-        let shipped = self.ship(&lease, &assignment);
-        tokio::spawn(async move {
-            let report = executor.run(assignment, control).await;
-            if let Some(shipped) = shipped {
-                // Output that takes longer goes on by itself.
-                drop(tokio::time::timeout(LAST_OUTPUT_WAIT, shipped).await);
-            }
-            // Without a driver there is nobody to tell.
-            drop(inbox.send(Input::Finished(token, report.outcome, report.usage)).await);
-        });
+        let assignment = self.describe(lease);
+        let shipping = (kind != ActionKind::Builtin).then(|| self.parts.shipping.clone());
+        self.launches.push(Launch { executor, assignment, control, start, shipping, token });
         None
+    }
+
+    /// Sets going what was started since the last time.
+    pub(super) fn launch(&mut self) {
+        if !self.launches.is_empty() {
+            launch::launch(std::mem::take(&mut self.launches), &self.parts.inbox);
+        }
     }
 
     fn describe(&self, lease: &Lease<Task>) -> Assignment {
@@ -79,19 +73,6 @@ impl Attempts {
             timeouts: lease.payload.timeouts,
             logs: Arc::new(self.parts.logs.writer(lease.attempt)),
         }
-    }
-
-    fn ship(
-        &self,
-        lease: &Lease<Task>,
-        assignment: &Assignment,
-    ) -> Option<tokio::task::JoinHandle<()>> {
-        if lease.payload.work.action.kind() == ActionKind::Builtin {
-            return None;
-        }
-        let reader = assignment.logs.reader(0);
-        let shipping = self.parts.shipping.clone();
-        Some(tokio::spawn(shipping.ship(lease.attempt, lease.token, reader)))
     }
 
     pub(super) fn stop(&mut self, token: Token, reason: StopReason) {

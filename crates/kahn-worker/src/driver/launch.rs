@@ -1,0 +1,195 @@
+//! Attempts set going, and their ends told.
+//!
+//! An attempt that is over as soon as it began, as a call of a short function is, must not cost
+//! two wake-ups of the driver and two tasks of the runtime. So those that start in one round of
+//! the driver are polled once each, one after the other, and the ends found there are told
+//! together. Whatever is not over by then goes on by itself.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Fuse, FusedFuture as _};
+use kahn_model::{AttemptId, Cause, CauseKind, Failure, Token, Usage};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Input;
+use crate::executor::{Assignment, Control, Executor, Report};
+use crate::logs::LogWriter;
+use crate::shipping::Shipping;
+
+/// How long the end of an attempt waits for the last of its output to be received, so that whoever
+/// sees the end can see all of it.
+const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(1);
+/// When first polls have taken this long, the attempts that are left do not wait for one another
+/// any more.
+const TURN: Duration = Duration::from_micros(500);
+/// Fewer attempts than this are not worth another task.
+const SHARE_MIN: usize = 8;
+
+/// An attempt that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub token: Token,
+    pub report: Report,
+}
+
+/// An attempt that is about to begin.
+pub(super) struct Launch {
+    pub executor: Arc<dyn Executor>,
+    pub assignment: Assignment,
+    pub control: Control,
+    pub start: Arc<Start>,
+    /// Where what it prints goes; nowhere when it cannot print.
+    pub shipping: Option<Shipping>,
+    pub token: Token,
+}
+
+/// Sets attempts going, in as many tasks as there are threads for.
+pub(super) fn launch(mut launches: Vec<Launch>, inbox: &mpsc::Sender<Input>) {
+    let n_threads = tokio::runtime::Handle::current().metrics().num_workers();
+    let share = launches.len().div_ceil(n_threads).max(SHARE_MIN);
+    while !launches.is_empty() {
+        let rest = launches.split_off(share.min(launches.len()));
+        tokio::spawn(begin(std::mem::replace(&mut launches, rest), inbox.clone()));
+    }
+}
+
+/// Polls each once. Those that are over are told together, the others go on alone.
+async fn begin(launches: Vec<Launch>, inbox: mpsc::Sender<Input>) {
+    let began_at = Instant::now();
+    let mut ended = Vec::new();
+    for launch in launches {
+        let mut attempt = launch.attempt(&inbox);
+        let report = if began_at.elapsed() < TURN { attempt.poll_once() } else { None };
+        match report {
+            Some(report) if attempt.log.is_empty() => {
+                ended.push(Ended { token: attempt.token, report });
+            }
+            Some(report) => drop(tokio::spawn(attempt.tell(report))),
+            None => drop(tokio::spawn(attempt.go_on())),
+        }
+    }
+    if !ended.is_empty() {
+        // Without a driver there is nobody to tell.
+        drop(inbox.send(Input::Ended(ended)).await);
+    }
+}
+
+/// An attempt under way.
+struct Attempt {
+    id: AttemptId,
+    token: Token,
+    running: BoxFuture<'static, Report>,
+    start: Arc<Start>,
+    log: Arc<LogWriter>,
+    shipping: Option<Shipping>,
+    inbox: mpsc::Sender<Input>,
+}
+
+impl Launch {
+    fn attempt(self, inbox: &mpsc::Sender<Input>) -> Attempt {
+        let Self { executor, assignment, control, start, shipping, token } = self;
+        let (id, log) = (assignment.attempt, Arc::clone(&assignment.logs));
+        let running = async move {
+            let running = AssertUnwindSafe(executor.run(assignment, control)).catch_unwind();
+            running.await.unwrap_or_else(|_| broken(id))
+        };
+        let running = running.boxed();
+        Attempt { id, token, running, start, log, shipping, inbox: inbox.clone() }
+    }
+}
+
+/// An executor has a fault; that of another worker may not.
+fn broken(id: AttemptId) -> Report {
+    tracing::error!(run = %id.run, task = id.task.0, "an executor panicked");
+    let failure = Failure::new(Cause::of(CauseKind::Preempted), "the worker's executor panicked");
+    Report { outcome: Err(failure), usage: Usage::default() }
+}
+
+impl Attempt {
+    /// The report, if the attempt is over at once. Whoever goes on with it polls it again, so
+    /// nobody is woken for it.
+    fn poll_once(&mut self) -> Option<Report> {
+        match self.running.poll_unpin(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(report) => Some(report),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Goes on to the end, and ships on the side what is printed.
+    async fn go_on(mut self) {
+        self.start.tell();
+        let mut shipped = self.ship();
+        let report = loop {
+            tokio::select! {
+                biased;
+                report = &mut self.running => break report,
+                () = &mut shipped, if !shipped.is_terminated() => {}
+            }
+        };
+        self.tell_when(shipped, report).await;
+    }
+
+    async fn tell(self, report: Report) {
+        let shipped = self.ship();
+        self.tell_when(shipped, report).await;
+    }
+
+    fn ship(&self) -> Fuse<BoxFuture<'static, ()>> {
+        let shipping = self.shipping.clone();
+        let shipped = shipping.map(|to| to.ship(self.id, self.token, self.log.reader(0)).boxed());
+        shipped.map_or_else(Fuse::terminated, FutureExt::fuse)
+    }
+
+    async fn tell_when(self, mut shipped: Fuse<BoxFuture<'static, ()>>, report: Report) {
+        if !shipped.is_terminated()
+            && tokio::time::timeout(LAST_OUTPUT_WAIT, &mut shipped).await.is_err()
+        {
+            // Output that takes longer goes on by itself.
+            tokio::spawn(shipped);
+        }
+        // Without a driver there is nobody to tell.
+        drop(self.inbox.send(Input::Ended(vec![Ended { token: self.token, report }])).await);
+    }
+}
+
+/// Tells the driver that an attempt has begun, once somebody wants to know: an end that comes at
+/// once says so, too.
+pub(super) struct Start {
+    state: AtomicU8,
+    token: Token,
+    inbox: mpsc::Sender<Input>,
+}
+
+const HAS_BEGUN: u8 = 1;
+const IS_WANTED: u8 = 2;
+
+impl Start {
+    pub(super) fn new(token: Token, inbox: mpsc::Sender<Input>) -> Self {
+        Self { state: AtomicU8::new(0), token, inbox }
+    }
+
+    /// The attempt has begun.
+    pub(super) fn begin(&self) {
+        if self.state.fetch_or(HAS_BEGUN, Ordering::AcqRel) & IS_WANTED != 0 {
+            self.send();
+        }
+    }
+
+    /// From now on, the driver wants to know.
+    fn tell(&self) {
+        if self.state.fetch_or(IS_WANTED, Ordering::AcqRel) & HAS_BEGUN != 0 {
+            self.send();
+        }
+    }
+
+    fn send(&self) {
+        // Not lost when the inbox is full: the end tells the start, too.
+        drop(self.inbox.try_send(Input::Started(self.token)));
+    }
+}
