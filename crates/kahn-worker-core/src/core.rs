@@ -1,6 +1,6 @@
 //! The worker's decisions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kahn_model::{CauseKind, Failure, OnDisconnect, Resources, Timestamp, Token, Usage};
@@ -17,6 +17,8 @@ pub struct Settings {
     pub capacity: Resources,
     /// Time between two signs of life.
     pub heartbeat_period: Duration,
+    /// For how long the start of an attempt is kept back: an end within that time tells it, too.
+    pub start_delay: Duration,
     /// How long before the coordinator may give an attempt to another the worker must have
     /// stopped it, where it is to be stopped: covers the difference in speed of two clocks.
     pub fence_margin: Duration,
@@ -27,6 +29,7 @@ impl Default for Settings {
         Self {
             capacity: Resources::none(),
             heartbeat_period: Duration::from_secs(1),
+            start_delay: Duration::from_millis(5),
             fence_margin: Duration::from_secs(2),
         }
     }
@@ -68,6 +71,8 @@ pub struct WorkerCore<P> {
     used: Resources,
     held: BTreeMap<Token, Held<P>>,
     queue: Queue,
+    /// Those that are to be stopped when the coordinator is out of reach, and are not stopping.
+    fenced: BTreeSet<Token>,
     unacknowledged: BTreeMap<Token, Report>,
     outbound: Outbound,
     link: Link,
@@ -92,6 +97,7 @@ impl<P: Clone> WorkerCore<P> {
             used: Resources::none(),
             held: BTreeMap::new(),
             queue: Queue::default(),
+            fenced: BTreeSet::new(),
             unacknowledged: left_behind.into_iter().map(|r| (r.token, r)).collect(),
             outbound: Outbound::default(),
             link: Link::Down,
@@ -118,12 +124,13 @@ impl<P: Clone> WorkerCore<P> {
             Event::RecallRequested { token } => self.on_recall_requested(token),
             Event::Acknowledged { token } => self.on_acknowledged(token),
             Event::DrainRequested => self.on_drain_requested(),
-            Event::AttemptStarted { token } => self.on_started(token),
+            Event::AttemptStarted { token } => self.on_started(now, token),
             Event::AttemptFinished { token, outcome, usage } => {
                 self.on_finished(token, outcome, usage);
             }
             Event::DeadlineReached => self.on_deadline(now),
         }
+        self.outbound.ripen(now);
         std::mem::take(&mut self.commands)
     }
 
@@ -142,8 +149,9 @@ impl<P: Clone> WorkerCore<P> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let heartbeat = (self.link == Link::Up).then_some(self.heartbeat_due);
-        let fence = self.has_fenced_attempts().then(|| self.fence_at());
-        [heartbeat, fence].into_iter().flatten().min()
+        let start = self.outbound.next_due().filter(|_| self.link == Link::Up);
+        let fence = (!self.fenced.is_empty()).then(|| self.fence_at());
+        [heartbeat, start, fence].into_iter().flatten().min()
     }
 
     /// How many attempts it holds.
@@ -224,6 +232,9 @@ impl<P: Clone> WorkerCore<P> {
             return;
         }
         self.queue.insert(&lease.resources, token);
+        if lease.on_disconnect == OnDisconnect::Stop {
+            self.fenced.insert(token);
+        }
         self.held.insert(token, Held { lease, phase: Phase::Queued, is_stopping: false });
         self.start_queued();
     }
@@ -242,17 +253,19 @@ impl<P: Clone> WorkerCore<P> {
         }
     }
 
-    fn on_started(&mut self, token: Token) {
+    fn on_started(&mut self, now: Timestamp, token: Token) {
         let Some(held) = self.held.get_mut(&token) else { return };
         if held.phase == Phase::Starting {
             held.phase = Phase::Started;
             let attempt = held.lease.attempt;
-            self.outbound.push(Report { attempt, token, kind: ReportKind::Started });
+            let report = Report { attempt, token, kind: ReportKind::Started };
+            self.outbound.push_start(now + self.settings.start_delay, report);
         }
     }
 
     fn on_finished(&mut self, token: Token, outcome: Outcome, usage: Usage) {
         let Some(held) = self.held.remove(&token) else { return };
+        self.fenced.remove(&token);
         match held.phase {
             Phase::Queued => drop(self.queue.remove(&held.lease.resources, token)),
             Phase::Starting | Phase::Started => self.used.subtract(&held.lease.resources),
@@ -275,6 +288,7 @@ impl<P: Clone> WorkerCore<P> {
         if held.phase != Phase::Queued {
             if !held.is_stopping {
                 held.is_stopping = true;
+                self.fenced.remove(&token);
                 self.commands.push(Command::Stop { token, reason });
             }
             return;
@@ -296,6 +310,7 @@ impl<P: Clone> WorkerCore<P> {
         }
         let attempt = held.lease.attempt;
         self.held.remove(&token);
+        self.fenced.remove(&token);
         self.outbound.push(Report { attempt, token, kind: ReportKind::Returned });
         self.leave_if_done();
     }
@@ -327,10 +342,6 @@ impl<P: Clone> WorkerCore<P> {
         }
     }
 
-    fn has_fenced_attempts(&self) -> bool {
-        self.held.values().any(is_to_be_fenced)
-    }
-
     /// When attempts that must not outlive their leases have to be stopped.
     fn fence_at(&self) -> Timestamp {
         self.contact_at + self.lease_ttl.saturating_sub(self.settings.fence_margin)
@@ -350,20 +361,10 @@ impl<P: Clone> WorkerCore<P> {
 
     /// Stops what must not run when its lease may be another's.
     fn fence(&mut self) {
-        let tokens: Vec<Token> = self
-            .held
-            .values()
-            .filter(|held| is_to_be_fenced(held))
-            .map(|held| held.lease.token)
-            .collect();
-        for token in tokens {
+        for token in std::mem::take(&mut self.fenced) {
             self.on_stop_requested(token, StopReason::CutOff);
         }
     }
-}
-
-fn is_to_be_fenced<P>(held: &Held<P>) -> bool {
-    held.lease.on_disconnect == OnDisconnect::Stop && !held.is_stopping
 }
 
 #[cfg(test)]
