@@ -35,7 +35,7 @@ pub(crate) fn parse(options: &[&str]) -> Result<u64> {
     }
 }
 
-/// Drives every target for so many seconds, two at a time, as a release build.
+/// Drives every target for so many seconds, two at a time.
 pub(crate) fn run(seconds: u64) -> Result<()> {
     let tests = build()?;
     for pair in PAIRS {
@@ -61,12 +61,11 @@ struct Artifact {
 
 /// Builds the tests, and says where they are.
 fn build() -> Result<Vec<Artifact>> {
-    let packages = ["-p", "kahn-spec", "-p", "kahn-store", "-p", "kahn-coordinator"];
-    let what = ["test", "--release", "--no-run", "--test", "fuzz", "--message-format"];
+    // As the other tests are built, so that nothing is built twice, and overflow is caught.
+    let what = ["test", "--workspace", "--no-run", "--test", "fuzz"];
     let output = cargo()
         .args(what)
-        .arg("json-render-diagnostics")
-        .args(packages)
+        .args(["--message-format", "json-render-diagnostics"])
         .current_dir(root())
         .stderr(Stdio::inherit())
         .output()

@@ -51,6 +51,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .function("join", async |_context: FunctionContext, parts: BTreeMap<String, String>| {
             Ok::<_, String>(parts.into_values().collect::<Vec<_>>().join(" "))
         })
+        // Shows what a call costs by itself: see `kahn bench --worker-program`.
+        .function("noop", async |_context: FunctionContext, _nothing: ()| Ok::<_, String>(()))
         .run()
         .await?;
     Ok(())

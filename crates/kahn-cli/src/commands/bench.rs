@@ -30,7 +30,7 @@ pub(crate) struct BenchArgs {
     #[command(subcommand)]
     what: Option<What>,
     /// What to run
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Workload::ALL)]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Workload::USUAL)]
     workload: Vec<Workload>,
     /// How many tasks; each workload has a number of its own otherwise
     #[arg(long)]
@@ -44,6 +44,9 @@ pub(crate) struct BenchArgs {
     /// How many workers
     #[arg(long, default_value_t = 1)]
     workers: usize,
+    /// A worker to start instead of this program's own, with functions of its own
+    #[arg(long, value_name = "FILE")]
+    worker_program: Option<PathBuf>,
     /// How often each workload runs; the median is told
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -142,6 +145,7 @@ fn show(value: &impl Serialize, context: &Context) -> Result<Exit, Failure> {
 
 /// What one round came to.
 struct Round {
+    efficiency: Option<f64>,
     seconds: f64,
     submit_seconds: f64,
     hops: Hops,
@@ -153,13 +157,21 @@ async fn measure(workload: Workload, args: &BenchArgs) -> Result<Measured, Failu
     let tasks = args.tasks.unwrap_or_else(|| workload.usual_tasks());
     let (document, dependencies) = workload.document(tasks);
     let capacity = workload.capacity();
-    let bench = Bench::start(args.store, args.redis_url.as_deref(), args.workers, capacity).await?;
+    if workload == Workload::Function && args.worker_program.is_none() {
+        let message = "the workload `function` needs a worker that has a function `noop`";
+        return Err(Failure::bad_input(message).advise("name its program with --worker-program"));
+    }
+    let bench = Bench::start(args, capacity).await?;
     let mut rounds = Vec::new();
     for _ in 0..args.rounds.max(1) {
-        rounds.push(round(&bench, &document, tasks).await?);
+        let mut round = round(&bench, &document, tasks).await?;
+        let ideal = tokio::task::spawn_blocking(move || workload.ideal_seconds(tasks)).await;
+        round.efficiency = ideal.ok().flatten().map(|ideal| ideal / round.seconds);
+        rounds.push(round);
     }
     let bytes_grown = rounds[0].bytes_grown;
     let n = rounds.len();
+    let efficiencies: Vec<f64> = rounds.iter().filter_map(|round| round.efficiency).collect();
     rounds.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     let median = rounds.swap_remove(n / 2);
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
@@ -177,10 +189,15 @@ async fn measure(workload: Workload, args: &BenchArgs) -> Result<Measured, Failu
         tasks_per_second: per(tasks) / median.seconds,
         hop_p50_us: median.hops.quantile(0.5),
         hop_p99_us: median.hops.quantile(0.99),
-        efficiency: workload.ideal_seconds(tasks).map(|ideal| ideal / median.seconds),
+        efficiency: middle(efficiencies),
         coordinator_bytes_per_task: Some(bytes / per(tasks)),
         processes: median.costs,
     })
+}
+
+fn middle(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 async fn round(bench: &Bench, document: &str, tasks: usize) -> Result<Round, Failure> {
@@ -203,7 +220,7 @@ async fn round(bench: &Bench, document: &str, tasks: usize) -> Result<Round, Fai
     }
     let bytes_grown = bench.resident(Role::Coordinator).saturating_sub(before.coordinator_resident);
     let hops = Hops::read(client, submitted.run, document).await?;
-    Ok(Round { seconds, submit_seconds, hops, costs, bytes_grown })
+    Ok(Round { efficiency: None, seconds, submit_seconds, hops, costs, bytes_grown })
 }
 
 /// A directory for one benchmark, removed at its end.

@@ -45,13 +45,15 @@ const APPENDS: u64 = 2_000;
 /// About what one hop of a chain writes.
 const RECORD_BYTES: usize = 160;
 const PROCESSES: usize = 3_000;
+/// As many as the workload `process` has slots.
 const PROCESSES_IN_FLIGHT: usize = 16;
 
 pub(super) async fn measure(store: StoreKind, redis_url: Option<&str>) -> Result<Floor, Failure> {
     let stream = round_trips().await?;
     let append = appends(store, redis_url).await?;
     let at = |sorted: &[f64], share| quantile(sorted, share).unwrap_or(f64::NAN);
-    let processes_per_second = tokio::task::spawn_blocking(spawn_rate).await.unwrap_or(f64::NAN);
+    let processes_per_second =
+        tokio::task::spawn_blocking(|| spawn_rate(PROCESSES)).await.unwrap_or(f64::NAN);
     Ok(Floor {
         workload: "floor",
         store: store.word(),
@@ -136,8 +138,9 @@ async fn appends(kind: StoreKind, redis_url: Option<&str>) -> Result<Vec<f64>, F
 }
 
 /// Processes that start and end in a second, with as many in flight as the benchmark has slots.
-fn spawn_rate() -> f64 {
-    let left = AtomicUsize::new(PROCESSES);
+/// Blocks until `processes` of them have.
+pub(super) fn spawn_rate(processes: usize) -> f64 {
+    let left = AtomicUsize::new(processes);
     let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..PROCESSES_IN_FLIGHT {
@@ -152,6 +155,6 @@ fn spawn_rate() -> f64 {
             });
         }
     });
-    let n = u32::try_from(PROCESSES).map_or(f64::NAN, f64::from);
+    let n = u32::try_from(processes).map_or(f64::NAN, f64::from);
     n / started.elapsed().as_secs_f64()
 }

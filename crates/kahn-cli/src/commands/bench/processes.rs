@@ -10,7 +10,7 @@ use kahn_runtime::token::Token;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{PATIENCE, StoreKind, scratch};
+use super::{BenchArgs, PATIENCE, StoreKind, scratch};
 use crate::exit::Failure;
 
 /// How often to look whether a part has come up.
@@ -54,21 +54,17 @@ impl Bench {
     }
 
     /// Starts it all, and waits until the workers are attached.
-    pub(super) async fn start(
-        store: StoreKind,
-        redis_url: Option<&str>,
-        workers: usize,
-        capacity: &str,
-    ) -> Result<Self, Failure> {
+    pub(super) async fn start(args: &BenchArgs, capacity: &str) -> Result<Self, Failure> {
         let mut bench = Self::empty(scratch()?);
-        let url = bench.open_store(store, redis_url).await?;
+        let url = bench.open_store(args.store, args.redis_url.as_deref()).await?;
         let port = free_port()?;
-        bench.start_coordinator(store, &url, port)?;
+        bench.start_coordinator(args.store, &url, port)?;
         let client = bench.connect(port).await?;
-        for at in 0..workers.max(1) {
-            bench.start_worker(at, port, capacity)?;
+        let workers = args.workers.max(1);
+        for at in 0..workers {
+            bench.start_worker(args.worker_program.as_deref(), at, port, capacity)?;
         }
-        wait_for_workers(&client, workers.max(1)).await?;
+        wait_for_workers(&client, workers).await?;
         bench.client = Some(client);
         Ok(bench)
     }
@@ -120,12 +116,24 @@ impl Bench {
         self.spawn(Role::Coordinator, command, "coordinator.log")
     }
 
-    fn start_worker(&mut self, at: usize, port: u16, capacity: &str) -> Result<(), Failure> {
+    fn start_worker(
+        &mut self,
+        program: Option<&Path>,
+        at: usize,
+        port: u16,
+        capacity: &str,
+    ) -> Result<(), Failure> {
         let dir = self.dir.join(format!("worker-{at}"));
         make_dir(&dir)?;
-        let mut command = own_binary()?;
+        let mut command = match program {
+            Some(program) => Command::new(program),
+            None => {
+                let mut command = own_binary()?;
+                command.arg("worker");
+                command
+            }
+        };
         command
-            .arg("worker")
             .env("KAHN_WORKER__COORDINATOR", format!("http://127.0.0.1:{port}"))
             .env("KAHN_WORKER__NAME", format!("worker-{at}"))
             .env("KAHN_WORKER__CAPACITY", capacity)

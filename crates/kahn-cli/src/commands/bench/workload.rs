@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use clap::ValueEnum;
 
+use super::floor::spawn_rate;
+
 /// A shape of DAG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
@@ -17,6 +19,10 @@ pub(crate) enum Workload {
     Sleep,
     /// `/bin/true`, over and over
     Process,
+    /// A function that does nothing, of the worker that `--worker-program` names
+    Function,
+    /// A function of Python that does nothing, in warm interpreters
+    Python,
 }
 
 /// Tasks in one layer.
@@ -26,8 +32,9 @@ const SLEEP_SECONDS: f64 = 0.01;
 const SLEEP_SLOTS: usize = 16;
 
 impl Workload {
-    pub(super) const ALL: [Self; 5] =
-        [Self::FanOut, Self::Chain, Self::Layered, Self::Sleep, Self::Process];
+    /// Those that need nothing but this program.
+    pub(super) const USUAL: [Self; 6] =
+        [Self::FanOut, Self::Chain, Self::Layered, Self::Sleep, Self::Process, Self::Python];
 
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -36,12 +43,14 @@ impl Workload {
             Self::Layered => "layered",
             Self::Sleep => "sleep",
             Self::Process => "process",
+            Self::Function => "function",
+            Self::Python => "python",
         }
     }
 
     pub(super) fn usual_tasks(self) -> usize {
         match self {
-            Self::FanOut | Self::Layered => 10_000,
+            Self::FanOut | Self::Layered | Self::Function | Self::Python => 10_000,
             Self::Chain => 1_000,
             Self::Sleep => 2_000,
             Self::Process => 5_000,
@@ -52,14 +61,21 @@ impl Workload {
     pub(super) fn capacity(self) -> &'static str {
         match self {
             Self::Process | Self::Sleep => "cpu=16,memory=4Gi",
-            Self::FanOut | Self::Chain | Self::Layered => "cpu=2,memory=4Gi",
+            Self::FanOut | Self::Chain | Self::Layered | Self::Function | Self::Python => {
+                "cpu=2,memory=4Gi"
+            }
         }
     }
 
-    /// The time that nothing could beat, where it is known.
+    /// The time that nothing could beat, where it is known; what starting processes takes at the
+    /// least has to be measured beside each round, since it changes from one minute to the next.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub(super) fn ideal_seconds(self, tasks: usize) -> Option<f64> {
-        (self == Self::Sleep).then(|| tasks as f64 * SLEEP_SECONDS / SLEEP_SLOTS as f64)
+        match self {
+            Self::Sleep => Some(tasks as f64 * SLEEP_SECONDS / SLEEP_SLOTS as f64),
+            Self::Process => Some(tasks as f64 / spawn_rate(tasks)),
+            _ => None,
+        }
     }
 
     /// What `task` depends on.
@@ -70,7 +86,7 @@ impl Workload {
             Self::FanOut => vec![0],
             Self::Chain => task.checked_sub(1).into_iter().collect(),
             Self::Layered => layer_before(task),
-            Self::Sleep | Self::Process => Vec::new(),
+            Self::Sleep | Self::Process | Self::Function | Self::Python => Vec::new(),
         }
     }
 
@@ -79,6 +95,8 @@ impl Workload {
             Self::FanOut | Self::Chain | Self::Layered => r#""noop":{}"#,
             Self::Sleep => r#""sleep":"10ms","resources":{"cpu":1}"#,
             Self::Process => r#""exec":["/bin/true"],"resources":{"cpu":1}"#,
+            Self::Function => r#""function":"noop","resources":{"cpu":0.01}"#,
+            Self::Python => r#""python":"builtins:bool","resources":{"cpu":0.1}"#,
         }
     }
 
@@ -124,7 +142,7 @@ mod tests {
     #[test]
     fn every_workload_is_a_dag_file() {
         let none = std::collections::BTreeMap::new();
-        for workload in Workload::ALL {
+        for workload in Workload::value_variants() {
             let (document, _) = workload.document(300);
             assert!(kahn_spec::compile(document.as_bytes(), "bench.json", &none).is_ok());
         }
