@@ -10,6 +10,10 @@ use std::time::Duration;
 use kahn_worker::{Config, FunctionContext, Worker};
 use serde::{Deserialize, Serialize};
 
+/// As in `kahn` itself: a worker allocates a little for each of many thousand attempts a second.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What `count_words` is given.
 #[derive(Deserialize)]
 struct Document {
