@@ -39,8 +39,8 @@ pub(crate) enum Input {
     Message(coordinator_message::Message),
     /// An attempt runs.
     Started(Token),
-    /// An attempt has ended.
-    Finished(Token, Outcome, Usage),
+    /// An attempt has ended; the last says whether its output is still under way.
+    Finished(Token, Outcome, Usage, bool),
     /// Somebody wants the worker to finish what it holds and go.
     Drain,
 }
@@ -148,9 +148,9 @@ impl Driver {
                 }
             }
             Input::Started(token) => self.handle(Event::AttemptStarted { token }),
-            Input::Finished(token, outcome, usage) => {
+            Input::Finished(token, outcome, usage, is_output_late) => {
                 self.attempts.forget(token);
-                self.handle(Event::AttemptFinished { token, outcome, usage });
+                self.handle(Event::AttemptFinished { token, outcome, usage, is_output_late });
             }
             Input::Drain => self.handle(Event::DrainRequested),
         }
@@ -216,7 +216,8 @@ impl Driver {
                 if let Some(report) = self.attempts.start(lease) {
                     let mut more = self.core.handle(now, Event::AttemptStarted { token });
                     let (outcome, usage) = (report.outcome, report.usage);
-                    let event = Event::AttemptFinished { token, outcome, usage };
+                    let is_output_late = false;
+                    let event = Event::AttemptFinished { token, outcome, usage, is_output_late };
                     more.extend(self.core.handle(now, event));
                     return more;
                 }

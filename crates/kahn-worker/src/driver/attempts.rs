@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use super::Input;
 use crate::executor::{self, Assignment, Executor, Report, Stopper};
 use crate::logs::LogDir;
-use crate::shipping::Shipping;
+use crate::shipping::{Shipment, Shipping};
 use crate::wire::Task;
 
-/// How long the end of an attempt waits for the last of its output to be received, so that whoever
-/// sees the end can see all of it.
+/// How long the end of an attempt waits for more of its output to be received. It waits for all of
+/// it while it goes on; where it does not, the report says that the output is late.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(1);
 
 /// What attempts need.
@@ -56,14 +56,17 @@ impl Attempts {
         self.stoppers.insert(token, stopper);
         let assignment = self.describe(&lease);
         let shipped = self.ship(&lease, &assignment);
+        let log = Arc::clone(&assignment.logs);
         tokio::spawn(async move {
-            let report = executor.run(assignment, control).await;
-            if let Some(shipped) = shipped {
-                // Output that takes longer goes on by itself.
-                drop(tokio::time::timeout(LAST_OUTPUT_WAIT, shipped).await);
-            }
+            let Report { outcome, usage } = executor.run(assignment, control).await;
+            // Before anything is told, and whatever still holds the log: nothing follows.
+            log.seal();
+            let is_late = match shipped {
+                Some(shipped) => !shipped.settle(LAST_OUTPUT_WAIT).await,
+                None => false,
+            };
             // Without a driver there is nobody to tell.
-            drop(inbox.send(Input::Finished(token, report.outcome, report.usage)).await);
+            drop(inbox.send(Input::Finished(token, outcome, usage, is_late)).await);
         });
         None
     }
@@ -77,21 +80,16 @@ impl Attempts {
             env: executor::attempt_environment(lease.attempt, name, None),
             resources: Arc::clone(&lease.resources),
             timeouts: lease.payload.timeouts,
-            logs: Arc::new(self.parts.logs.writer(lease.attempt)),
+            logs: Arc::new(self.parts.logs.writer_under(lease.attempt, lease.token)),
         }
     }
 
-    fn ship(
-        &self,
-        lease: &Lease<Task>,
-        assignment: &Assignment,
-    ) -> Option<tokio::task::JoinHandle<()>> {
+    fn ship(&self, lease: &Lease<Task>, assignment: &Assignment) -> Option<Shipment> {
         if lease.payload.work.action.kind() == ActionKind::Builtin {
             return None;
         }
         let reader = assignment.logs.reader(0);
-        let shipping = self.parts.shipping.clone();
-        Some(tokio::spawn(shipping.ship(lease.attempt, lease.token, reader)))
+        Some(self.parts.shipping.ship(lease.attempt, lease.token, reader))
     }
 
     pub(super) fn stop(&mut self, token: Token, reason: StopReason) {
