@@ -15,7 +15,7 @@ const PLAIN: &str = "a\\x1b[2Jred\\u{202e}b\nlast";
 
 fn finished_run(world: &World) -> String {
     let file = world.file("rude.yaml", RUDE);
-    world.object(&["run", &file])["run"].as_str().unwrap().to_owned()
+    world.object(&["run", &file])["run"].as_str().expect("a run").to_owned()
 }
 
 /// What a command prints on a terminal.
@@ -29,10 +29,10 @@ fn on_a_terminal(world: &World, command: &str) -> String {
         .env("KAHN_DATA_DIR", world.path().join("data"))
         .stdin(Stdio::null())
         .output()
-        .unwrap();
+        .expect("script is there");
     assert!(done.status.success(), "{done:?}");
     // A terminal puts a carriage return before each line feed.
-    String::from_utf8(done.stdout).unwrap().replace("\r\n", "\n")
+    String::from_utf8_lossy(&done.stdout).replace("\r\n", "\n")
 }
 
 #[test]

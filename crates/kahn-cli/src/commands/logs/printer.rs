@@ -78,8 +78,9 @@ impl Printer {
                 }
                 Style::Plain => {
                     let mut plain = Plain::default();
-                    let text = plain.take(&line.bytes) + &plain.finish();
-                    out.extend(format!("{} | {text}\n", text::safe(&self.task)).into_bytes());
+                    // With its line feed, before which a carriage return is none of its own.
+                    let text = plain.take(&line.bytes) + &plain.take(b"\n");
+                    out.extend(format!("{} | {text}", text::safe(&self.task)).into_bytes());
                 }
             }
         }
