@@ -267,9 +267,10 @@ impl Cluster {
     }
 
     fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let port = self.health_port;
+        // Health answers before there are tokens, and before runs are served.
         let up = wait_until("the coordinator to be ready", Duration::from_secs(30), || {
-            metric(port, "kahn_runs").is_ok()
+            metric(self.health_port, "kahn_runs").is_ok()
+                && self.kahn(&["list"]).is_ok_and(|answer| answer.code == 0)
         });
         up.with_context(|| self.coordinator.printed())
     }
@@ -280,12 +281,16 @@ impl Cluster {
     ///
     /// When they do not come.
     pub fn wait_for_workers(&self, n: usize) -> anyhow::Result<()> {
-        wait_until(&format!("{n} workers"), Duration::from_secs(30), || {
+        let came = wait_until(&format!("{n} workers"), Duration::from_secs(30), || {
             let workers = self.kahn(&["workers", "--output", "json"]);
             let lines = workers.ok().and_then(|answer| answer.json_lines().ok());
             lines.is_some_and(|lines| {
                 lines.iter().filter(|worker| worker["status"] == "attached").count() >= n
             })
+        });
+        came.with_context(|| {
+            let printed = self.workers.iter().map(|(_, process)| process.printed());
+            format!("{}\n{}", self.coordinator.printed(), printed.collect::<String>())
         })
     }
 }
