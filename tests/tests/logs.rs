@@ -140,14 +140,10 @@ fn output_that_was_lost_with_its_worker_is_said_to_be_cut() -> anyhow::Result<()
 
 #[test]
 fn whoever_sees_the_end_of_a_run_sees_all_that_it_printed() -> anyhow::Result<()> {
-    let mut cluster = one_worker(Store::Embedded)?;
+    let cluster = one_worker(Store::Embedded)?;
     let expected = numbers(1..=300_000);
-    for round in 0..3 {
+    for _ in 0..2 {
         let run = submit(&cluster, "seq 1 300000")?;
-        if round == 2 {
-            // What is late arrives before its reader is told of an end.
-            cluster.kill_coordinator()?;
-        }
         cluster.kahn(&["watch", &run])?.ok()?;
         check_equal(&cluster.kahn(&["logs", &run, "t"])?.ok()?.stdout, &expected)?;
     }
@@ -155,4 +151,25 @@ fn whoever_sees_the_end_of_a_run_sees_all_that_it_printed() -> anyhow::Result<()
     cluster.kahn(&["watch", &run])?.ok()?;
     assert_eq!(cluster.kahn(&["logs", &run, "t", "--follow"])?.ok()?.stdout, "");
     Ok(())
+}
+
+#[test]
+fn output_that_is_late_is_waited_for_by_whoever_reads_a_finished_run() -> anyhow::Result<()> {
+    let mut cluster = one_worker(Store::Embedded)?;
+    let go = cluster.path("go").display().to_string();
+    let script = format!("while [ ! -e {go} ]; do sleep 0.05; done\nseq 1 300000");
+    let run = submit(&cluster, &script)?;
+    wait_until("the task to start", Duration::from_secs(20), || {
+        cluster.history(&run).is_ok_and(|history| history.has("task_started"))
+    })?;
+    // It prints and ends while there is no coordinator: both the result and the output are kept.
+    cluster.coordinator().kill9()?;
+    cluster.write("go", "")?;
+    let spool = cluster.path("w1/results/results.spool");
+    wait_until("the worker to keep the result", Duration::from_secs(30), || {
+        std::fs::metadata(&spool).is_ok_and(|meta| meta.len() > 0)
+    })?;
+    cluster.start_coordinator()?;
+    cluster.kahn(&["watch", &run])?.ok()?;
+    check_equal(&cluster.kahn(&["logs", &run, "t"])?.ok()?.stdout, &numbers(1..=300_000))
 }

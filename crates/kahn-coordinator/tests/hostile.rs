@@ -243,7 +243,7 @@ async fn output_is_taken_under_the_lease_of_its_attempt_alone() {
     assert_eq!(server.logs(run, "a").await, "honest\n");
 
     // Once the attempt is over, its log still belongs to its lease.
-    server.finish(&holding).await;
+    server.finish(&holding, false).await;
     let late = LogPiece { offset: 7, ..piece(lease.clone(), "late\n", true) };
     let forged = forged(Token { serial, ..token });
     let forged = LogPiece { offset: 7, ..piece(forged, "forged\n", true) };
@@ -251,4 +251,21 @@ async fn output_is_taken_under_the_lease_of_its_attempt_alone() {
     assert!(receipts[0].refusal.contains("under another lease"), "{receipts:?}");
     assert!(receipts[1].is_sealed, "{receipts:?}");
     assert_eq!(server.logs(run, "a").await, "honest\nlate\n");
+}
+
+#[tokio::test]
+async fn whoever_reads_a_finished_attempt_waits_for_output_that_is_late() {
+    let server = Server::start().await;
+    let holding = server.lease_of_one_attempt().await;
+    server.finish(&holding, true).await;
+    let reading = server.read_logs(&holding.run, "a").await;
+    for (offset, text, is_sealed) in [(0, "begin ", false), (6, "end", true)] {
+        let (lease, data) = (Some(holding.lease.clone()), text.as_bytes().into());
+        server.ship(vec![LogPiece { lease, offset, data, is_sealed }]).await;
+    }
+    assert_eq!(support::text_of(reading).await, "begin end");
+
+    let silent = server.lease_of_one_attempt().await;
+    server.finish(&silent, false).await;
+    assert_eq!(server.logs(&silent.run, "a").await, "");
 }

@@ -15,7 +15,7 @@ use kahn_runtime::secret::Secret;
 use kahn_runtime::telemetry::Traces;
 use tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 /// Largest DAG file of this server.
 pub(crate) const DOCUMENT_BYTES_MAX: usize = 8 << 20;
@@ -141,20 +141,21 @@ impl Server {
 
     /// What a task has printed so far.
     pub(crate) async fn logs(&self, run: &str, task: &str) -> String {
+        text_of(self.read_logs(run, task).await).await
+    }
+
+    /// Begins to read what a task has printed.
+    pub(crate) async fn read_logs(&self, run: &str, task: &str) -> Streaming<api::LogsResponse> {
         let mut client = RunsClient::new(self.channel().await);
         let (run, task) = (run.to_owned(), task.to_owned());
         let request = api::LogsRequest { run, task, ..api::LogsRequest::default() };
-        let mut pieces = client.logs(self.as_client(request)).await.unwrap().into_inner();
-        let mut text = Vec::new();
-        while let Some(piece) = pieces.message().await.unwrap() {
-            text.extend(piece.data);
-        }
-        String::from_utf8(text).unwrap()
+        client.logs(self.as_client(request)).await.unwrap().into_inner()
     }
 
     /// Reports the end of an attempt, and waits until its run has ended.
-    pub(crate) async fn finish(&self, holding: &Holding) {
-        let kind = Some(report::Kind::Finished(Finished::default()));
+    pub(crate) async fn finish(&self, holding: &Holding, is_output_late: bool) {
+        let finished = Finished { is_output_late, ..Finished::default() };
+        let kind = Some(report::Kind::Finished(finished));
         let report = Report { lease: Some(holding.lease.clone()), kind };
         let reports = worker_message::Message::Reports(Reports { reports: vec![report] });
         holding.say.send(WorkerMessage { message: Some(reports) }).await.unwrap();
@@ -169,6 +170,18 @@ impl Server {
         let answer = self.submit(vec![header(), piece("tasks: {a: {noop: true}}".into())]).await;
         assert!(!answer.unwrap().run.is_empty());
     }
+}
+
+/// All that is sent of an output, to its end.
+pub(crate) async fn text_of(mut pieces: Streaming<api::LogsResponse>) -> String {
+    let mut text = Vec::new();
+    let mut has_ended = false;
+    while let Some(piece) = pieces.message().await.unwrap() {
+        text.extend(piece.data);
+        has_ended |= piece.is_end;
+    }
+    assert!(has_ended, "the stream was broken off");
+    String::from_utf8(text).unwrap()
 }
 
 fn with_token<T>(message: T, header: Secret) -> Request<T> {

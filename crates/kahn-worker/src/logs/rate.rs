@@ -55,7 +55,7 @@ mod tests {
             pace.spend(500).await;
         }
         assert_eq!(began_at.elapsed(), Duration::from_secs(5));
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_secs(60)).await;
         let rested_at = Instant::now();
         pace.spend(1000).await;
         assert_eq!(rested_at.elapsed(), Duration::ZERO);

@@ -123,11 +123,14 @@ async fn an_end_is_late_only_when_nothing_is_received_for_long() {
     let mut pieces = bench.open_stream();
     let waiting = tokio::spawn(shipment.settle(patience));
     for offset in 1..=10 {
-        tokio::time::sleep(Duration::from_millis(900)).await;
+        tokio::time::advance(Duration::from_millis(900)).await;
         while pieces.try_recv().is_ok() {}
         bench.receipt(offset, false, "");
+        // All who are woken by it get their turn.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
     }
-    tokio::task::yield_now().await;
     assert!(!waiting.is_finished(), "it was given up while it went on");
     assert!(!waiting.await.unwrap());
 }
