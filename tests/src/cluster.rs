@@ -161,6 +161,36 @@ impl Cluster {
             .into()
     }
 
+    /// Starts `kahn` as a client of this cluster and leaves it running, with its output in two
+    /// files of the cluster's directory: `NAME.out` and `NAME.err`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start_kahn(&self, name: &str, args: &[&str]) -> anyhow::Result<Process> {
+        let mut command = Command::new(kahn_path());
+        command.args(args).envs(self.client_environment()).env("NO_COLOR", "1");
+        let at = |end: &str| self.dir.path().join(format!("{name}.{end}"));
+        Process::start_split(command, &at("out"), &at("err"))
+    }
+
+    /// A file in the cluster's directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the coordinator again after it was killed.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come back.
+    pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
+        self.coordinator =
+            launch_coordinator(self.dir.path(), self.port, self.health_port, &self.store_url)?;
+        self.wait_until_ready()
+    }
+
     /// Kills the coordinator with SIGKILL and starts it again, as Kubernetes would.
     ///
     /// # Errors
@@ -168,9 +198,7 @@ impl Cluster {
     /// When it does not come back.
     pub fn kill_coordinator(&mut self) -> anyhow::Result<()> {
         self.coordinator.kill9()?;
-        self.coordinator =
-            launch_coordinator(self.dir.path(), self.port, self.health_port, &self.store_url)?;
-        self.wait_until_ready()
+        self.start_coordinator()
     }
 
     /// Kills a worker with SIGKILL; it does not come back.
@@ -180,6 +208,18 @@ impl Cluster {
     /// When there is no such worker.
     pub fn kill_worker(&mut self, name: &str) -> anyhow::Result<()> {
         self.worker(name)?.kill9()
+    }
+
+    /// Starts a worker that was killed again, on its data.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such worker, or it cannot be started.
+    pub fn restart_worker(&mut self, name: &str) -> anyhow::Result<()> {
+        let found = self.workers.iter().position(|(options, _)| options.name == name);
+        let at = found.with_context(|| format!("no worker {name}"))?;
+        let (options, _) = self.workers.remove(at);
+        self.add_worker(options)
     }
 
     /// The process of a worker.
@@ -227,9 +267,10 @@ impl Cluster {
     }
 
     fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let port = self.health_port;
+        // Health answers before there are tokens, and before runs are served.
         let up = wait_until("the coordinator to be ready", Duration::from_secs(30), || {
-            metric(port, "kahn_runs").is_ok()
+            metric(self.health_port, "kahn_runs").is_ok()
+                && self.kahn(&["list"]).is_ok_and(|answer| answer.code == 0)
         });
         up.with_context(|| self.coordinator.printed())
     }
@@ -240,12 +281,16 @@ impl Cluster {
     ///
     /// When they do not come.
     pub fn wait_for_workers(&self, n: usize) -> anyhow::Result<()> {
-        wait_until(&format!("{n} workers"), Duration::from_secs(30), || {
+        let came = wait_until(&format!("{n} workers"), Duration::from_secs(30), || {
             let workers = self.kahn(&["workers", "--output", "json"]);
             let lines = workers.ok().and_then(|answer| answer.json_lines().ok());
             lines.is_some_and(|lines| {
                 lines.iter().filter(|worker| worker["status"] == "attached").count() >= n
             })
+        });
+        came.with_context(|| {
+            let printed = self.workers.iter().map(|(_, process)| process.printed());
+            format!("{}\n{}", self.coordinator.printed(), printed.collect::<String>())
         })
     }
 }

@@ -26,6 +26,18 @@ impl Process {
         Ok(Self { child, log: log.to_owned() })
     }
 
+    /// Starts a program with its standard output and its standard error in files of their own.
+    /// What it has printed is the former.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start_split(mut command: Command, out: &Path, err: &Path) -> anyhow::Result<Self> {
+        let (stdout, stderr) = (File::create(out)?, File::create(err)?);
+        let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn()?;
+        Ok(Self { child, log: out.to_owned() })
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {

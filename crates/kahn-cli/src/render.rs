@@ -1,6 +1,7 @@
 //! How things look, as text and as JSON. Pure: everything gives text or values, nothing prints.
 
 pub(crate) mod event;
+pub(crate) mod plain;
 pub(crate) mod plan;
 pub(crate) mod progress;
 pub(crate) mod run;

@@ -4,6 +4,8 @@
 mod cluster;
 #[path = "commands/files.rs"]
 mod files;
+#[path = "commands/logs.rs"]
+mod logs;
 #[path = "commands/runs.rs"]
 mod runs;
 #[path = "commands/support.rs"]

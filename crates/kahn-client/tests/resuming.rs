@@ -117,8 +117,10 @@ impl Runs for Fickle {
     ) -> Result<Response<Self::LogsStream>, Status> {
         let text = b"0123456789";
         let request = request.into_inner();
-        assert!(self.calls() == 0 || request.attempt == 2, "the attempt must not change");
-        // Begins one byte too early, and breaks after four.
+        let call = self.calls();
+        assert!(call == 0 || request.attempt == 2, "the attempt must not change");
+        // Begins one byte too early, and breaks after four: with a status, or as a coordinator
+        // does that is told to stop.
         let start = usize::try_from(request.offset).unwrap().saturating_sub(1);
         let end = (start + 4).min(text.len());
         let piece = api::LogsResponse {
@@ -126,8 +128,15 @@ impl Runs for Fickle {
             offset: u64::try_from(start).unwrap(),
             data: text[start..end].to_vec().into(),
             is_sealed: end == text.len(),
+            ..api::LogsResponse::default()
         };
-        Ok(Response::new(iter(vec![Ok(piece), Err(Status::unavailable("going away"))])))
+        let mut answers = vec![Ok(piece)];
+        if call.is_multiple_of(2) {
+            answers.push(Err(Status::unavailable("going away")));
+        } else if end == text.len() && request.is_through {
+            answers.push(Ok(api::LogsResponse { is_end: true, ..api::LogsResponse::default() }));
+        }
+        Ok(Response::new(iter(answers)))
     }
 
     async fn list(
@@ -209,14 +218,18 @@ async fn an_event_that_is_never_sent_is_a_bug_and_not_passed_over() {
 
 #[tokio::test]
 async fn logs_over_broken_streams_give_each_byte_once() {
-    let (client, _) = serve(Fickle::default()).await;
-    let mut logs = client.logs(LogQuery { is_following: true, ..LogQuery::new(run(), "a") });
-    let mut text = Vec::new();
-    while let Some(piece) = logs.next().await.unwrap() {
-        assert_eq!(usize::try_from(piece.offset).unwrap(), text.len());
-        text.extend(piece.data);
+    for is_through in [false, true] {
+        let (client, _) = serve(Fickle::default()).await;
+        let query = LogQuery { is_following: true, is_through, ..LogQuery::new(run(), "a") };
+        let mut logs = client.logs(query);
+        let (mut text, mut n_ends) = (Vec::new(), 0);
+        while let Some(piece) = logs.next().await.unwrap() {
+            assert_eq!(usize::try_from(piece.offset).unwrap(), text.len());
+            text.extend(piece.data);
+            n_ends += usize::from(piece.is_sealed);
+        }
+        assert_eq!((text.as_slice(), n_ends), (&b"0123456789"[..], 1));
     }
-    assert_eq!(text, b"0123456789");
 }
 
 #[tokio::test]

@@ -122,6 +122,9 @@ pub struct Limits {
     pub calls_per_connection: usize,
     /// Bytes of output kept of one attempt.
     pub log_bytes: u64,
+    /// Bytes of output kept of all attempts together. When they run out, the output of the oldest
+    /// finished runs goes first.
+    pub total_log_bytes: u64,
     /// Finished runs that are kept; the oldest go first.
     pub finished_runs: usize,
 }
@@ -134,6 +137,7 @@ impl Default for Limits {
             streams_per_connection: 128,
             calls_per_connection: 128,
             log_bytes: 16 << 20,
+            total_log_bytes: 16 << 30,
             finished_runs: 10_000,
         }
     }

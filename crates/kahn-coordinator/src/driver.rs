@@ -200,6 +200,7 @@ impl Driver {
                 let answer = query(&self.core);
                 self.outbox.hold(Effect::Answer(answer));
             }
+            Input::Peek(peek) => peek(&self.core),
             Input::Attach { attachment, outbound } => {
                 self.dispatch.open(attachment.session, outbound);
                 self.handle(now, Event::WorkerAttached(attachment));

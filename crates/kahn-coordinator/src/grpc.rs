@@ -4,6 +4,7 @@ pub(crate) mod auth;
 mod refuse;
 pub(crate) mod runs;
 pub(crate) mod sessions;
+mod shipping;
 mod view;
 pub(crate) mod wire;
 pub(crate) mod workers;

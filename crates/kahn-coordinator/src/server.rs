@@ -34,7 +34,7 @@ use crate::grpc::auth::{AuthLayer, Tokens};
 use crate::grpc::runs::RunService;
 use crate::grpc::sessions::SessionService;
 use crate::grpc::workers::WorkerService;
-use crate::logs::Logs;
+use crate::logs::{Caps, Logs};
 use crate::recovery::{RecoveryError, recover};
 use crate::sessions::Sessions;
 use crate::spans::Spans;
@@ -144,7 +144,11 @@ impl Coordinator {
             spans,
         };
         let driver = tokio::spawn(Driver::new(parts, first).run());
-        let logs = Logs::new(config.data_dir.join("logs"), config.limits.log_bytes);
+        let caps = Caps {
+            attempt_bytes: config.limits.log_bytes,
+            total_bytes: config.limits.total_log_bytes,
+        };
+        let logs = Logs::new(config.data_dir.join("logs"), caps);
         let closing = CancellationToken::new();
         let address = listener.address();
         let run_service = RunService {

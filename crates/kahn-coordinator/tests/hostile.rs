@@ -9,9 +9,10 @@ use std::fmt::Write as _;
 
 use kahn_proto::api::runs_client::RunsClient;
 use kahn_proto::api::{self, submit_request::Part};
+use kahn_proto::storage::Token;
 use kahn_proto::worker::sessions_client::SessionsClient;
 use kahn_proto::worker::{Heartbeat, Hello, Reports, WorkerMessage, worker_message};
-use kahn_proto::worker::{LeaseId, Report};
+use kahn_proto::worker::{LeaseId, LogPiece, Report};
 use support::{Server, header, headers_of, piece};
 use tonic::Code;
 
@@ -202,4 +203,69 @@ async fn headers_over_their_size_are_refused() {
     headers_of(&mut request, 20);
     assert!(client.get(request).await.is_err());
     server.serves_honest_clients().await;
+}
+
+#[tokio::test]
+async fn output_is_taken_under_the_lease_of_its_attempt_alone() {
+    let server = Server::start().await;
+    let holding = server.lease_of_one_attempt().await;
+    let (run, lease) = (&holding.run, &holding.lease);
+    let other = |change: &dyn Fn(&mut LeaseId)| {
+        let mut other = lease.clone();
+        change(&mut other);
+        other
+    };
+    let token = lease.token.unwrap();
+    let (serial, nonce) = (token.serial + 1, token.nonce ^ 1);
+    let forged = |token: Token| other(&|lease| lease.token = Some(token));
+    let piece = |lease, text: &'static str, is_sealed| {
+        let data = text.as_bytes().into();
+        LogPiece { lease: Some(lease), offset: 0, data, is_sealed }
+    };
+    for (lease, what) in [
+        (other(&|lease| lease.run = vec![7; 16].into()), "no such run"),
+        (other(&|lease| lease.task = 9), "no such task"),
+        (other(&|lease| lease.number = 2), "no such attempt"),
+        (other(&|lease| lease.number = 0), "no such attempt"),
+        (forged(Token { serial, ..token }), "another lease is in force"),
+        (forged(Token { nonce, ..token }), "another lease is in force"),
+    ] {
+        // The stream goes on: others may use it.
+        let receipts = server.ship(vec![piece(lease, "forged", true); 2]).await;
+        assert_eq!(receipts.len(), 2);
+        for receipt in receipts {
+            assert!(receipt.refusal.contains(what), "{what}: {receipt:?}");
+            assert_eq!((receipt.offset, receipt.is_sealed), (0, false));
+        }
+    }
+    let honest = piece(lease.clone(), "honest\n", false);
+    assert_eq!(server.ship(vec![honest]).await[0].offset, 7);
+    assert_eq!(server.logs(run, "a").await, "honest\n");
+
+    // Once the attempt is over, its log still belongs to its lease.
+    server.finish(&holding, false).await;
+    let late = LogPiece { offset: 7, ..piece(lease.clone(), "late\n", true) };
+    let forged = forged(Token { serial, ..token });
+    let forged = LogPiece { offset: 7, ..piece(forged, "forged\n", true) };
+    let receipts = server.ship(vec![forged, late]).await;
+    assert!(receipts[0].refusal.contains("under another lease"), "{receipts:?}");
+    assert!(receipts[1].is_sealed, "{receipts:?}");
+    assert_eq!(server.logs(run, "a").await, "honest\nlate\n");
+}
+
+#[tokio::test]
+async fn whoever_reads_a_finished_attempt_waits_for_output_that_is_late() {
+    let server = Server::start().await;
+    let holding = server.lease_of_one_attempt().await;
+    server.finish(&holding, true).await;
+    let reading = server.read_logs(&holding.run, "a").await;
+    for (offset, text, is_sealed) in [(0, "begin ", false), (6, "end", true)] {
+        let (lease, data) = (Some(holding.lease.clone()), text.as_bytes().into());
+        server.ship(vec![LogPiece { lease, offset, data, is_sealed }]).await;
+    }
+    assert_eq!(support::text_of(reading).await, "begin end");
+
+    let silent = server.lease_of_one_attempt().await;
+    server.finish(&silent, false).await;
+    assert_eq!(server.logs(&silent.run, "a").await, "");
 }

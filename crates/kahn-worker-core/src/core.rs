@@ -6,7 +6,7 @@ use std::time::Duration;
 use kahn_model::{CauseKind, Failure, OnDisconnect, Resources, Timestamp, Token, Usage};
 
 use crate::command::Command;
-use crate::event::{Event, HeldAttempt, Inventory, Lease, Outcome, Report, ReportKind, StopReason};
+use crate::event::{Event, HeldAttempt, Inventory, Lease, Report, ReportKind, StopReason};
 use crate::outbound::Outbound;
 use crate::queue::Queue;
 
@@ -125,8 +125,8 @@ impl<P: Clone> WorkerCore<P> {
             Event::Acknowledged { token } => self.on_acknowledged(token),
             Event::DrainRequested => self.on_drain_requested(),
             Event::AttemptStarted { token } => self.on_started(now, token),
-            Event::AttemptFinished { token, outcome, usage } => {
-                self.on_finished(token, outcome, usage);
+            Event::AttemptFinished { token, outcome, usage, is_output_late } => {
+                self.on_finished(token, ReportKind::Finished { outcome, usage, is_output_late });
             }
             Event::DeadlineReached => self.on_deadline(now),
         }
@@ -263,14 +263,13 @@ impl<P: Clone> WorkerCore<P> {
         }
     }
 
-    fn on_finished(&mut self, token: Token, outcome: Outcome, usage: Usage) {
+    fn on_finished(&mut self, token: Token, kind: ReportKind) {
         let Some(held) = self.held.remove(&token) else { return };
         self.fenced.remove(&token);
         match held.phase {
             Phase::Queued => drop(self.queue.remove(&held.lease.resources, token)),
             Phase::Starting | Phase::Started => self.used.subtract(&held.lease.resources),
         }
-        let kind = ReportKind::Finished { outcome, usage };
         self.tell(Report { attempt: held.lease.attempt, token, kind });
         self.start_queued();
         self.leave_if_done();
@@ -300,7 +299,9 @@ impl<P: Clone> WorkerCore<P> {
                 CauseKind::Cancelled
             }
         };
-        self.on_finished(token, Err(Failure::of(cause)), Usage::default());
+        let outcome = Err(Failure::of(cause));
+        let (usage, is_output_late) = (Usage::default(), false);
+        self.on_finished(token, ReportKind::Finished { outcome, usage, is_output_late });
     }
 
     fn on_recall_requested(&mut self, token: Token) {

@@ -89,6 +89,8 @@ pub enum Event<P> {
         outcome: Outcome,
         /// What it used.
         usage: Usage,
+        /// Whether output of it is still to reach the coordinator.
+        is_output_late: bool,
     },
     /// The time that [`crate::WorkerCore::next_deadline`] named has come, or may have.
     DeadlineReached,
@@ -116,6 +118,8 @@ pub enum ReportKind {
         outcome: Outcome,
         /// What it used.
         usage: Usage,
+        /// Whether output of it was still to reach the coordinator when it ended.
+        is_output_late: bool,
     },
     /// It never started, and is given back.
     Returned,

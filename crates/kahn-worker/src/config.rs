@@ -41,6 +41,8 @@ pub struct Config {
     pub grace: Duration,
     /// Bytes of output kept of one attempt.
     pub log_bytes: u64,
+    /// How fast an attempt may print for long, in bytes per second; it waits when it is faster.
+    pub log_rate: u64,
     /// Names of its own environment variables that tasks may see.
     pub environment: Vec<String>,
     /// About functions of the program that the worker is part of.
@@ -71,6 +73,7 @@ impl Default for Config {
             heartbeat_period: Duration::from_secs(1),
             grace: Duration::from_secs(10),
             log_bytes: crate::logs::LOG_BYTES_MAX,
+            log_rate: crate::logs::LOG_RATE,
             environment: crate::executor::ALLOWED.map(str::to_owned).to_vec(),
             functions: FunctionSettings::default(),
             #[cfg(feature = "container")]

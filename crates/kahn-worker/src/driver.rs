@@ -156,10 +156,10 @@ impl Driver {
         }
     }
 
-    fn end(&mut self, Ended { token, report }: Ended) {
+    fn end(&mut self, Ended { token, report, is_output_late }: Ended) {
         self.attempts.forget(token);
         let (outcome, usage) = (report.outcome, report.usage);
-        self.handle(Event::AttemptFinished { token, outcome, usage });
+        self.handle(Event::AttemptFinished { token, outcome, usage, is_output_late });
     }
 
     fn take_message(&mut self, message: coordinator_message::Message) -> Result<(), Unreadable> {
@@ -222,7 +222,8 @@ impl Driver {
                 if let Some(report) = self.attempts.start(&lease) {
                     let mut more = self.core.handle(now, Event::AttemptStarted { token });
                     let (outcome, usage) = (report.outcome, report.usage);
-                    let event = Event::AttemptFinished { token, outcome, usage };
+                    let is_output_late = false;
+                    let event = Event::AttemptFinished { token, outcome, usage, is_output_late };
                     more.extend(self.core.handle(now, event));
                     return more;
                 }

@@ -3,8 +3,11 @@
 //! A file is made with the first byte, so that a silent attempt costs nothing. Standard output
 //! and standard error go to the same file, in the order of their writes. Bytes are kept as they
 //! come: escaping them is the business of whoever shows them. Nothing is synced to disk: a log
-//! may lose its end with the machine, and the attempt is lost with it anyway.
+//! may lose its end with the machine, and the attempt is lost with it anyway. A file that may not
+//! be written is sealed; what an earlier start of the worker left behind is shipped by the next.
 
+mod leftover;
+mod rate;
 mod reader;
 mod writer;
 
@@ -12,19 +15,28 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use kahn_model::{AttemptId, RunId, TaskIx};
+use kahn_model::{AttemptId, RunId, TaskIx, Token};
 
+pub use leftover::Leftover;
 pub use reader::{CHUNK_BYTES_MAX, Chunk, LogReader};
 pub use writer::LogWriter;
 
 /// How much of one attempt's output is kept, in bytes, unless configured otherwise.
 pub const LOG_BYTES_MAX: u64 = 16 << 20;
+/// How fast an attempt may print for long, in bytes per second, unless configured otherwise. To
+/// read so much and drop it takes a few percent of a processor, where a task that prints without
+/// end would have the worker take a whole one.
+pub const LOG_RATE: u64 = 64 << 20;
+
+const NO_LEASE: Token = Token { epoch: 0, serial: 0, nonce: 0 };
 
 /// The directory of the log files of one worker.
 #[derive(Clone, Debug)]
 pub struct LogDir {
     dir: PathBuf,
     cap: u64,
+    /// Bytes in each second.
+    rate: u64,
 }
 
 impl LogDir {
@@ -36,30 +48,25 @@ impl LogDir {
     /// Fails when the directory cannot be made.
     pub fn open(dir: &Path, cap: u64) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        Ok(Self { dir: dir.to_owned(), cap })
+        Ok(Self { dir: dir.to_owned(), cap, rate: LOG_RATE })
     }
 
-    /// Where the output of an attempt goes. Whatever an earlier boot kept of it is replaced with
-    /// the first byte.
+    /// With another rate at which an attempt may print for long, in bytes per second.
+    #[must_use]
+    pub fn with_rate(self, rate: u64) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// Where the output of an attempt goes that no lease is known of.
     #[must_use]
     pub fn writer(&self, attempt: AttemptId) -> LogWriter {
-        LogWriter::new(self.path(attempt), self.cap)
+        self.writer_under(attempt, NO_LEASE)
     }
 
-    /// Reads, from `offset`, what an earlier boot of the worker kept of an attempt. It has an
-    /// end, since nobody writes to it any more.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the size of the file cannot be read; no file is an empty log.
-    pub fn leftover_reader(&self, attempt: AttemptId, offset: u64) -> io::Result<LogReader> {
-        let path = self.path(attempt);
-        let len = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(error),
-        };
-        Ok(LogReader::sealed(path, offset, len))
+    /// Where the output of an attempt goes that is carried out under a lease.
+    #[must_use]
+    pub fn writer_under(&self, attempt: AttemptId, token: Token) -> LogWriter {
+        LogWriter::new(self.path(attempt, token), self.cap, self.rate)
     }
 
     /// The attempts of which there is a log; right after a start, those of earlier boots.
@@ -68,37 +75,77 @@ impl LogDir {
     ///
     /// Fails when the directory cannot be read.
     pub fn attempts(&self) -> io::Result<Vec<AttemptId>> {
-        let mut attempts = Vec::new();
-        for entry in std::fs::read_dir(&self.dir)? {
-            attempts.extend(entry?.file_name().to_str().and_then(parse_file_name));
-        }
+        let mut attempts: Vec<_> =
+            self.entries()?.into_iter().map(|(attempt, _)| attempt).collect();
         attempts.sort_unstable();
         Ok(attempts)
     }
 
-    /// Removes the log of an attempt, if there is one: it was shipped, or nobody wants it.
+    /// What an earlier start of the worker left behind, to be shipped. To be asked before anything
+    /// new is written.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the directory cannot be read.
+    pub fn left_behind(&self) -> io::Result<Vec<Leftover>> {
+        let open = |(attempt, token)| {
+            let path = self.path(attempt, token);
+            match Leftover::open(&path, attempt, token) {
+                Ok(leftover) => Some(leftover),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "output of an earlier start is lost");
+                    None
+                }
+            }
+        };
+        Ok(self.entries()?.into_iter().filter_map(open).collect())
+    }
+
+    fn entries(&self) -> io::Result<Vec<(AttemptId, Token)>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            entries.extend(entry?.file_name().to_str().and_then(parse_file_name));
+        }
+        Ok(entries)
+    }
+
+    /// Removes the log of an attempt that no lease is known of, if there is one.
     ///
     /// # Errors
     ///
     /// Fails when a file is there and cannot be removed.
     pub fn remove(&self, attempt: AttemptId) -> io::Result<()> {
-        match std::fs::remove_file(self.path(attempt)) {
+        self.remove_under(attempt, NO_LEASE)
+    }
+
+    /// Removes the log of an attempt under a lease, if there is one: it was shipped, or nobody
+    /// wants it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a file is there and cannot be removed.
+    pub fn remove_under(&self, attempt: AttemptId, token: Token) -> io::Result<()> {
+        match std::fs::remove_file(self.path(attempt, token)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    fn path(&self, attempt: AttemptId) -> PathBuf {
-        self.dir.join(format!("{}.{}.{}.log", attempt.run, attempt.task.0, attempt.number))
+    fn path(&self, attempt: AttemptId, token: Token) -> PathBuf {
+        let AttemptId { run, task, number } = attempt;
+        let Token { epoch, serial, nonce } = token;
+        self.dir.join(format!("{run}.{}.{number}.{epoch}.{serial}.{nonce}.log", task.0))
     }
 }
 
-fn parse_file_name(name: &str) -> Option<AttemptId> {
+fn parse_file_name(name: &str) -> Option<(AttemptId, Token)> {
     let mut parts = name.strip_suffix(".log")?.split('.');
     let run = parts.next()?.parse::<RunId>().ok()?;
     let task = TaskIx(parts.next()?.parse().ok()?);
     let number = parts.next()?.parse().ok()?;
-    parts.next().is_none().then_some(AttemptId { run, task, number })
+    let mut next = || parts.next()?.parse().ok();
+    let token = Token { epoch: next()?, serial: next()?, nonce: next()? };
+    parts.next().is_none().then_some((AttemptId { run, task, number }, token))
 }
 
 #[cfg(test)]

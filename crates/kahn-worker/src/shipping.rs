@@ -1,148 +1,315 @@
 //! What attempts print goes to the coordinator, on a stream of its own.
 //!
-//! Each attempt has one piece under way at a time and goes on when that is received. Pieces bear
-//! their offsets, so sending one again after a lost connection leaves neither gap nor repeat.
+//! Pieces bear their offsets, and receipts say how far the output was received. So many bytes of
+//! each attempt are sent ahead of their receipts; after a lost connection, or when the coordinator
+//! has lost some, sending goes on where the last receipt was. That leaves neither gap nor repeat.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kahn_model::{AttemptId, Token};
 use kahn_proto::worker::{LogPiece, LogReceipt};
 use kahn_runtime::backoff::Backoff;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::{debug, warn};
 
-use crate::logs::{LogDir, LogReader};
+use crate::logs::{Leftover, LogDir, LogReader};
 use crate::session::Link;
 use crate::wire;
 
 /// Pieces of all attempts that may wait for the stream.
 const PIECES_MAX: usize = 64;
+/// Bytes of one attempt that may be under way.
+const WINDOW_BYTES: u64 = 1 << 20;
 
-/// A piece that waits for its receipt.
-struct Parcel {
-    attempt: AttemptId,
-    token: Token,
-    piece: LogPiece,
-    received: oneshot::Sender<()>,
+/// Where pieces go while there is a stream.
+type Stream = Option<mpsc::Sender<LogPiece>>;
+
+/// How far the output of an attempt was received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Received {
+    offset: u64,
+    is_sealed: bool,
+    /// Why nothing of it is taken; empty when it is.
+    refusal: String,
 }
+
+/// Those who wait for receipts.
+type Waiting = Arc<Mutex<BTreeMap<Token, watch::Sender<Received>>>>;
 
 /// Where attempts bring what they print.
 #[derive(Clone, Debug)]
 pub(crate) struct Shipping {
-    parcels: mpsc::Sender<Parcel>,
+    stream: watch::Receiver<Stream>,
+    /// How many logs are being shipped.
+    n_open: watch::Sender<usize>,
+    waiting: Waiting,
     dir: LogDir,
 }
 
+/// A log on its way.
+#[derive(Debug)]
+pub(crate) struct Shipment {
+    done: JoinHandle<()>,
+    offset: watch::Receiver<u64>,
+}
+
+impl Shipment {
+    /// Waits until all of it was received, or none of it for as long as `patience`; says whether
+    /// all was. It goes on in any case.
+    pub(crate) async fn settle(mut self, patience: Duration) -> bool {
+        loop {
+            tokio::select! {
+                _ = &mut self.done => return true,
+                more = tokio::time::timeout(patience, self.offset.changed()) => match more {
+                    Ok(Ok(())) => {}
+                    // Its end is near.
+                    Ok(Err(_)) => return (&mut self.done).await.is_ok(),
+                    Err(_) => return false,
+                },
+            }
+        }
+    }
+}
+
 impl Shipping {
-    /// Starts the task that keeps the stream open.
-    pub(crate) fn start(link: Link, dir: LogDir) -> Self {
-        let (parcels, waiting) = mpsc::channel(PIECES_MAX);
-        tokio::spawn(keep_open(link, waiting));
-        Self { parcels, dir }
+    /// Starts the task that keeps a stream open for as long as there is something to ship.
+    pub(crate) fn start(link: Link, dir: LogDir) -> (Self, JoinHandle<()>) {
+        let (streams, stream) = watch::channel(None);
+        let (n_open, demand) = watch::channel(0);
+        let waiting = Waiting::default();
+        let keeping = keep_open(link, streams, demand, Arc::clone(&waiting));
+        (Self { stream, n_open, waiting, dir }, tokio::spawn(keeping))
     }
 
     /// Ships a log to its end, and removes it when all of it was received.
-    pub(crate) async fn ship(self, attempt: AttemptId, token: Token, mut reader: LogReader) {
-        loop {
-            let piece = match reader.next().await {
-                Ok(Some(chunk)) => (chunk.offset, chunk.bytes, false),
-                // A silent attempt has no file.
-                Ok(None) if reader.offset() == 0 => return,
-                Ok(None) => (reader.offset(), Bytes::new(), true),
-                Err(error) => {
-                    warn!(run = %attempt.run, task = attempt.task.0, %error, "output cannot be read");
-                    break;
-                }
-            };
-            let is_sealed = piece.2;
-            if !self.deliver(attempt, token, piece).await {
-                return;
+    pub(crate) fn ship(&self, attempt: AttemptId, token: Token, reader: LogReader) -> Shipment {
+        let (progress, offset) = watch::channel(0);
+        let shipping = self.clone();
+        let done = async move {
+            let mut reader = reader;
+            // A silent attempt has no file, and there is nothing to tell.
+            if !reader.is_silent().await {
+                shipping.ship_all(attempt, token, reader, &progress).await;
             }
-            if is_sealed {
-                break;
+        };
+        Shipment { done: tokio::spawn(done), offset }
+    }
+
+    /// Ships what an earlier start of the worker left behind, one log after the other.
+    pub(crate) fn ship_left_behind(&self, left_behind: Vec<Leftover>) {
+        let shipping = self.clone();
+        tokio::spawn(async move {
+            for Leftover { attempt, token, reader } in left_behind {
+                let (progress, _) = watch::channel(0);
+                shipping.clone().ship_all(attempt, token, reader, &progress).await;
+            }
+        });
+    }
+
+    /// Waits until everything is shipped.
+    pub(crate) async fn idle(&self) {
+        // This holds the other end.
+        drop(self.n_open.subscribe().wait_for(|n| *n == 0).await);
+    }
+
+    async fn ship_all(
+        self,
+        attempt: AttemptId,
+        token: Token,
+        reader: LogReader,
+        progress: &watch::Sender<u64>,
+    ) {
+        let receipts = self.register(token);
+        let stream = self.stream.clone();
+        let mut way =
+            OnTheWay { attempt, token, reader, stream, receipts, received: 0, is_end_sent: false };
+        let done = way.send_all(progress).await;
+        self.lock_waiting().remove(&token);
+        self.n_open.send_modify(|n| *n -= 1);
+        match done {
+            Done::Abandoned => return,
+            Done::Received => {
+                debug!(run = %attempt.run, task = attempt.task.0, %token, "output received")
+            }
+            Done::Refused(why) => {
+                warn!(run = %attempt.run, task = attempt.task.0, %token, why, "output is not wanted");
             }
         }
-        if let Err(error) = self.dir.remove(attempt) {
+        if let Err(error) = self.dir.remove_under(attempt, token) {
             warn!(run = %attempt.run, task = attempt.task.0, %error, "shipped output not removed");
         }
     }
 
-    /// Waits until a piece was received; says whether it was, and not the worker that stopped.
-    async fn deliver(
-        &self,
-        attempt: AttemptId,
-        token: Token,
-        (offset, data, is_sealed): (u64, Bytes, bool),
-    ) -> bool {
-        let (received, receipt) = oneshot::channel();
-        let lease = Some(wire::lease_id(attempt, token));
-        let piece = LogPiece { lease, offset, data, is_sealed };
-        let parcel = Parcel { attempt, token, piece, received };
-        self.parcels.send(parcel).await.is_ok() && receipt.await.is_ok()
+    fn register(&self, token: Token) -> watch::Receiver<Received> {
+        let (sender, receipts) = watch::channel(Received::default());
+        self.lock_waiting().insert(token, sender);
+        self.n_open.send_modify(|n| *n += 1);
+        receipts
+    }
+
+    fn lock_waiting(&self) -> std::sync::MutexGuard<'_, BTreeMap<Token, watch::Sender<Received>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn keep_open(link: Link, mut waiting: mpsc::Receiver<Parcel>) {
+/// How the shipping of a log ended.
+enum Done {
+    /// All of it was received.
+    Received,
+    /// Nothing of it is taken.
+    Refused(String),
+    /// The worker stops.
+    Abandoned,
+}
+
+/// A log that is being sent.
+struct OnTheWay {
+    attempt: AttemptId,
+    token: Token,
+    reader: LogReader,
+    stream: watch::Receiver<Stream>,
+    receipts: watch::Receiver<Received>,
+    /// How far it was received.
+    received: u64,
+    is_end_sent: bool,
+}
+
+impl OnTheWay {
+    async fn send_all(&mut self, progress: &watch::Sender<u64>) -> Done {
+        loop {
+            let stream = match self.stream.wait_for(Option::is_some).await {
+                Ok(stream) => stream.clone(),
+                Err(_) => return Done::Abandoned,
+            };
+            let Some(stream) = stream else { continue };
+            // What was under way on the stream before may be lost.
+            self.go_back(self.received);
+            if let Some(done) = self.send_on(&stream, progress).await {
+                return done;
+            }
+        }
+    }
+
+    fn go_back(&mut self, offset: u64) {
+        self.reader.seek(offset);
+        self.is_end_sent = false;
+    }
+
+    /// Sends on one stream; `None` when it has ended.
+    async fn send_on(
+        &mut self,
+        stream: &mpsc::Sender<LogPiece>,
+        progress: &watch::Sender<u64>,
+    ) -> Option<Done> {
+        loop {
+            let n_under_way = self.reader.offset().saturating_sub(self.received);
+            let may_send = !self.is_end_sent && n_under_way < WINDOW_BYTES;
+            tokio::select! {
+                biased;
+                _ = self.stream.changed() => return None,
+                changed = self.receipts.changed() => {
+                    if changed.is_err() {
+                        return Some(Done::Abandoned);
+                    }
+                    if let Some(done) = self.take_receipt() {
+                        return Some(done);
+                    }
+                    progress.send_replace(self.received);
+                }
+                next = self.reader.next(), if may_send => {
+                    let piece = self.piece(next);
+                    self.is_end_sent |= piece.is_sealed;
+                    stream.send(piece).await.ok()?;
+                }
+            }
+        }
+    }
+
+    fn take_receipt(&mut self) -> Option<Done> {
+        let Received { offset, is_sealed, refusal } = self.receipts.borrow_and_update().clone();
+        if !refusal.is_empty() {
+            return Some(Done::Refused(refusal));
+        }
+        if is_sealed {
+            return Some(Done::Received);
+        }
+        if offset < self.received {
+            // It has lost what it had received.
+            self.go_back(offset);
+        } else if self.reader.offset() < offset {
+            // It has more from an earlier start than was sent by this one.
+            self.reader.seek(offset);
+        }
+        self.received = offset;
+        None
+    }
+
+    /// The next piece. A log that cannot be read ends there, and says so.
+    fn piece(&mut self, next: std::io::Result<Option<crate::logs::Chunk>>) -> LogPiece {
+        let AttemptId { run, task, .. } = self.attempt;
+        let (offset, data, is_sealed) = match next {
+            Ok(Some(chunk)) => (chunk.offset, chunk.bytes, false),
+            Ok(None) => (self.reader.offset(), Bytes::new(), true),
+            Err(error) => {
+                warn!(%run, task = task.0, %error, "output cannot be read");
+                let line = format!("\n[kahn] the rest of the output cannot be read: {error}\n");
+                (self.reader.offset(), line.into(), true)
+            }
+        };
+        let lease = Some(wire::lease_id(self.attempt, self.token));
+        LogPiece { lease, offset, data, is_sealed }
+    }
+}
+
+async fn keep_open(
+    link: Link,
+    streams: watch::Sender<Stream>,
+    mut demand: watch::Receiver<usize>,
+    waiting: Waiting,
+) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-    let mut under_way: BTreeMap<AttemptId, Parcel> = BTreeMap::new();
-    loop {
-        if under_way.is_empty() {
-            let Some(parcel) = waiting.recv().await else { return };
-            under_way.insert(parcel.attempt, parcel);
+    // Ends with everybody who could have something to ship.
+    while demand.wait_for(|n| *n > 0).await.is_ok() {
+        if let Err(status) = converse(&link, &streams, &waiting, &mut backoff).await {
+            debug!(reason = status.message(), "output is not taken for now");
         }
-        match converse(&link, &mut waiting, &mut under_way, &mut backoff).await {
-            Ok(()) => return,
-            Err(status) => debug!(reason = status.message(), "output is not taken for now"),
-        }
+        streams.send_replace(None);
         tokio::time::sleep(backoff.next_delay()).await;
     }
 }
 
-/// Runs one stream; ends well only when the worker stops.
+/// Runs one stream to its end.
 async fn converse(
     link: &Link,
-    waiting: &mut mpsc::Receiver<Parcel>,
-    under_way: &mut BTreeMap<AttemptId, Parcel>,
+    streams: &watch::Sender<Stream>,
+    waiting: &Waiting,
     backoff: &mut Backoff,
 ) -> Result<(), Status> {
     let (tx, messages) = mpsc::channel(PIECES_MAX);
-    let gone = |_| Status::unavailable("the stream has ended");
-    for parcel in under_way.values() {
-        // The channel is as large as what can be under way, or the stream drains it below.
-        tx.try_send(parcel.piece.clone()).map_err(|_| Status::unavailable("too much at once"))?;
-    }
     let request = link.request(ReceiverStream::new(messages));
     let mut receipts = link.client().ship_logs(request).await?.into_inner();
-    loop {
-        tokio::select! {
-            receipt = receipts.message() => {
-                let receipt = receipt?.ok_or_else(|| Status::unavailable("the stream has ended"))?;
-                backoff.reset();
-                settle(under_way, receipt);
-            }
-            parcel = waiting.recv(), if under_way.len() < PIECES_MAX => {
-                let Some(parcel) = parcel else { return Ok(()) };
-                let piece = parcel.piece.clone();
-                under_way.insert(parcel.attempt, parcel);
-                tx.send(piece).await.map_err(gone)?;
-            }
-        }
+    streams.send_replace(Some(tx));
+    while let Some(receipt) = receipts.message().await? {
+        backoff.reset();
+        hand_on(waiting, receipt);
+    }
+    Ok(())
+}
+
+fn hand_on(waiting: &Waiting, receipt: LogReceipt) {
+    let Ok((_, token)) = wire::lease_from_wire(receipt.lease) else { return };
+    let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(sender) = waiting.get(&token) {
+        let (offset, is_sealed, refusal) = (receipt.offset, receipt.is_sealed, receipt.refusal);
+        sender.send_replace(Received { offset, is_sealed, refusal });
     }
 }
 
-fn settle(under_way: &mut BTreeMap<AttemptId, Parcel>, receipt: LogReceipt) {
-    let Ok((attempt, _)) = wire::lease_from_wire(receipt.lease) else { return };
-    let is_covered = under_way.get(&attempt).is_some_and(|parcel| {
-        let end = parcel.piece.offset + u64::try_from(parcel.piece.data.len()).unwrap_or(0);
-        receipt.offset >= end && (receipt.is_sealed || !parcel.piece.is_sealed)
-    });
-    if is_covered && let Some(parcel) = under_way.remove(&attempt) {
-        debug!(run = %attempt.run, task = attempt.task.0, token = %parcel.token, "output received");
-        // The attempt's shipper may have stopped with the worker.
-        let _ = parcel.received.send(());
-    }
-}
+#[cfg(test)]
+mod tests;

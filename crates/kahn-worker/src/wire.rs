@@ -125,14 +125,16 @@ pub(crate) fn report_to_wire(report: &Report) -> worker::Report {
     let kind = match &report.kind {
         ReportKind::Started => worker::report::Kind::Started(worker::Started {}),
         ReportKind::Returned => worker::report::Kind::Returned(worker::Returned {}),
-        ReportKind::Finished { outcome, usage } => {
+        ReportKind::Finished { outcome, usage, is_output_late } => {
             let (failure, outputs) = match outcome {
                 Ok(outputs) if outputs.0.is_empty() => (None, None),
                 Ok(outputs) => (None, Some(convert::report::outputs_to_wire(outputs))),
                 Err(failure) => (Some(convert::report::failure_to_wire(failure)), None),
             };
             let usage = Some(convert::report::usage_to_wire(usage));
-            worker::report::Kind::Finished(worker::Finished { failure, outputs, usage })
+            let is_output_late = *is_output_late;
+            let finished = worker::Finished { failure, outputs, usage, is_output_late };
+            worker::report::Kind::Finished(finished)
         }
     };
     worker::Report { lease: Some(lease_id(report.attempt, report.token)), kind: Some(kind) }
@@ -149,7 +151,8 @@ pub(crate) fn report_from_wire(report: worker::Report) -> Result<Report, Unreada
         None => Ok(convert::report::outputs_from_wire(finished.outputs.unwrap_or_default())?),
     };
     let usage = finished.usage.as_ref().map(convert::report::usage_from_wire).unwrap_or_default();
-    Ok(Report { attempt, token, kind: ReportKind::Finished { outcome, usage } })
+    let is_output_late = finished.is_output_late;
+    Ok(Report { attempt, token, kind: ReportKind::Finished { outcome, usage, is_output_late } })
 }
 
 /// Who a worker is, whatever it holds.

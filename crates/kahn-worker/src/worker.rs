@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kahn_model::{ActionKind, BootId, FunctionCall, Labels};
 use kahn_runtime::health::Readiness;
@@ -31,6 +32,9 @@ use crate::wire::Identity;
 
 /// Inputs that may wait for the driver; beyond that whoever sends waits.
 const INBOX_MAX: usize = 8192;
+
+/// How long a worker that has drained waits for its output to be received.
+const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +168,8 @@ pub struct Worker {
     inbox: mpsc::Sender<Input>,
     driver: JoinHandle<()>,
     session: JoinHandle<()>,
+    shipping: Shipping,
+    streaming: JoinHandle<()>,
 }
 
 impl Worker {
@@ -188,6 +194,8 @@ impl Worker {
         let spool =
             Spool::open(&at("results"), Durability::Process).map_err(failed(at("results")))?;
         let logs = LogDir::open(&at("output"), config.log_bytes).map_err(failed(at("output")))?;
+        let logs = logs.with_rate(config.log_rate);
+        let left_in_logs = logs.left_behind().map_err(failed(at("output")))?;
         let labels = labels(&config, &functions);
         let executors = executors(&config, functions, services.environment)?;
         let identity = Identity {
@@ -206,12 +214,14 @@ impl Worker {
         let core = WorkerCore::new(settings, left_behind(&spool));
         let (inbox, inputs) = mpsc::channel(INBOX_MAX);
         let link = Link { channel, token };
-        let shipping = Shipping::start(link.clone(), logs.clone());
-        let parts = AttemptParts { executors, logs, shipping, inbox: inbox.clone() };
+        let (shipping, streaming) = Shipping::start(link.clone(), logs.clone());
+        shipping.ship_left_behind(left_in_logs);
+        let parts =
+            AttemptParts { executors, logs, shipping: shipping.clone(), inbox: inbox.clone() };
         let driver = tokio::spawn(Driver::new(core, identity, inputs, parts, spool).run());
         let session = tokio::spawn(keep_open(link, inbox.clone()));
         services.readiness.set("worker", Ok(()));
-        Ok(Self { inbox, driver, session })
+        Ok(Self { inbox, driver, session, shipping, streaming })
     }
 
     /// Lets it finish what it holds, take nothing new, and end.
@@ -224,6 +234,8 @@ impl Worker {
     pub async fn finished(mut self) {
         // Its end is all that is waited for, however it came about.
         drop((&mut self.driver).await);
+        // What takes longer is shipped by the next start in the same directory.
+        drop(tokio::time::timeout(LAST_OUTPUT_WAIT, self.shipping.idle()).await);
     }
 }
 
@@ -231,6 +243,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.driver.abort();
         self.session.abort();
+        self.streaming.abort();
     }
 }
 

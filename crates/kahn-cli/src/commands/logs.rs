@@ -1,112 +1,204 @@
-//! `kahn logs`: what a task printed.
+//! `kahn logs`: what tasks printed, whether they run or have ended.
+
+mod lines;
+mod printer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clap::Args;
-use kahn_client::{Client, LogPiece, LogQuery};
+use kahn_client::{Client, Error, LogPiece, LogQuery, TaskFilter};
 use kahn_model::RunId;
-use serde_json::json;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::local::Reader;
 use crate::output;
-use crate::render::text;
+use lines::last_lines;
+use printer::{Printer, Style};
+
+/// Tasks that are followed at one time; the others are read when one of these has ended.
+const FOLLOWED_MAX: usize = 100;
+/// Pieces of all tasks that may wait to be printed.
+const PIECES_MAX: usize = 64;
+const TASKS_PER_PAGE: u32 = 5000;
+/// What is asked for first for each line of a tail, and at least.
+const BYTES_PER_LINE: u64 = 128;
+const TAIL_BYTES_MIN: u64 = 8 << 10;
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     /// The run
     run: RunId,
-    /// The task
-    task: String,
-    /// The attempt, from 1 [default: the latest]
-    #[arg(long, value_name = "N")]
+    /// The task [default: all tasks, with each line saying whose it is]
+    task: Option<String>,
+    /// The attempt, from 1 [default: the latest; with --follow, also those that come after it]
+    #[arg(long, value_name = "N", requires = "task", value_parser = clap::value_parser!(u32).range(1..))]
     attempt: Option<u32>,
-    /// Go on until the attempt has ended
+    /// Go on until the task or the run has ended, however often the coordinator goes away
     #[arg(long, short)]
     follow: bool,
-    /// Only so many bytes before the end to begin with
-    #[arg(long, value_name = "BYTES")]
-    tail: Option<u64>,
+    /// Only so many lines before the end to begin with
+    #[arg(long, value_name = "LINES", requires = "task")]
+    tail: Option<u32>,
+    /// Show control characters instead of passing them on, as is always done on a terminal
+    #[arg(long)]
+    plain: bool,
 }
 
 pub(crate) async fn run(args: LogsArgs, context: &Context) -> Result<Exit, Failure> {
     let reader = Reader::of_run(context, args.run).await?;
-    let done = show(&args, context, &reader.client).await;
+    let style = match (context.is_json(), args.plain || output::is_terminal()) {
+        (true, _) => Style::Json,
+        (false, true) => Style::Plain,
+        (false, false) => Style::Raw,
+    };
+    // Where there is no worker nothing more can come.
+    let is_following = args.follow && !reader.is_at_rest();
+    let done = match (&args.task, is_following) {
+        (Some(task), _) => {
+            let printer = Printer::new(task.clone(), style, false);
+            show_task(&args, task, is_following, printer, &reader.client).await
+        }
+        (None, false) => show_run(args.run, style, &reader.client).await,
+        (None, true) => follow_run(args.run, style, &reader.client).await,
+    };
     reader.close().await;
     done.map(|()| Exit::Success)
 }
 
-async fn show(args: &LogsArgs, context: &Context, client: &Client) -> Result<(), Failure> {
-    let query = LogQuery {
-        run: args.run,
-        task: args.task.clone(),
-        attempt: args.attempt,
-        offset: 0,
-        tail_bytes: args.tail,
-        is_following: args.follow,
-    };
+async fn show_task(
+    args: &LogsArgs,
+    task: &str,
+    is_following: bool,
+    mut printer: Printer,
+    client: &Client,
+) -> Result<(), Failure> {
+    let is_through = is_following && args.attempt.is_none();
+    let base = LogQuery { attempt: args.attempt, ..LogQuery::new(args.run, task) };
+    let mut query = LogQuery { is_following, is_through, ..base.clone() };
+    if let Some(n) = args.tail
+        && let Some(tail) = read_tail(client, &base, n).await?
+    {
+        query.attempt = Some(tail.attempt);
+        query.offset = tail.offset + u64::try_from(tail.data.len()).unwrap_or(0);
+        printer.take(&tail)?;
+    }
     let mut logs = client.logs(query);
-    let mut printer = Printer { is_json: context.is_json(), ..Printer::default() };
     while let Some(piece) = logs.next().await? {
-        printer.take(piece)?;
+        printer.take(&piece)?;
     }
     printer.finish()
 }
 
-/// Prints output: as it is to a pipe, and without anything that steers a terminal to one.
-#[derive(Debug, Default)]
-struct Printer {
-    is_json: bool,
-    /// The beginning of a character whose end is still to come.
-    rest: Vec<u8>,
-}
-
-impl Printer {
-    fn take(&mut self, piece: LogPiece) -> Result<(), Failure> {
-        if self.is_json {
-            return output::json(&json!({
-                "attempt": piece.attempt,
-                "offset": piece.offset,
-                "data": String::from_utf8_lossy(&piece.data),
-                "is_sealed": piece.is_sealed,
-            }));
+/// The last lines of what there is; `None` when there is nothing.
+async fn read_tail(client: &Client, base: &LogQuery, n: u32) -> Result<Option<LogPiece>, Failure> {
+    let mut wanted = (u64::from(n) * BYTES_PER_LINE).max(TAIL_BYTES_MIN);
+    let n = usize::try_from(n).unwrap_or(usize::MAX);
+    loop {
+        let mut logs = client.logs(LogQuery { tail_bytes: Some(wanted), ..base.clone() });
+        let mut all: Option<LogPiece> = None;
+        while let Some(piece) = logs.next().await? {
+            match &mut all {
+                None => all = Some(LogPiece { is_sealed: false, missing: None, ..piece }),
+                Some(all) => all.data.extend(piece.data),
+            }
         }
-        if !output::is_terminal() {
-            return output::bytes(&piece.data);
+        let Some(all) = all else { return Ok(None) };
+        if let Some((offset, bytes)) = last_lines(all.offset, &all.data, n) {
+            return Ok(Some(LogPiece { offset, data: bytes.to_vec(), ..all }));
         }
-        self.rest.extend(piece.data);
-        let end = whole_characters(&self.rest);
-        let text: Vec<u8> = self.rest.drain(..end).collect();
-        output::text(&text::safe_lines(&String::from_utf8_lossy(&text)))
-    }
-
-    fn finish(self) -> Result<(), Failure> {
-        output::text(&text::safe_lines(&String::from_utf8_lossy(&self.rest)))
+        wanted = wanted.saturating_mul(8);
     }
 }
 
-/// Where the last character ends that is there as a whole. Bytes that are part of no character are
-/// replaced when they are printed, not waited for.
-fn whole_characters(bytes: &[u8]) -> usize {
-    let tail = bytes.iter().rev().take(3).position(|byte| *byte >= 0xc0);
-    let Some(start) = tail.map(|back| bytes.len() - back - 1) else { return bytes.len() };
-    match std::str::from_utf8(&bytes[start..]) {
-        Err(error) if error.error_len().is_none() => start,
-        Ok(_) | Err(_) => bytes.len(),
+/// All that the latest attempts of all tasks have printed, task by task.
+async fn show_run(run: RunId, style: Style, client: &Client) -> Result<(), Failure> {
+    let mut page: Option<String> = None;
+    loop {
+        let filter = TaskFilter::default();
+        let found = client.list_tasks(run, &filter, TASKS_PER_PAGE, page.as_deref()).await?;
+        for task in found.items.into_iter().filter(|task| task.attempt > 0) {
+            let mut logs = client.logs(LogQuery::new(run, task.name.clone()));
+            let mut printer = Printer::new(task.name, style, true);
+            while let Some(piece) = logs.next().await? {
+                printer.take(&piece)?;
+            }
+            printer.finish()?;
+        }
+        page = found.next;
+        if page.is_none() {
+            return Ok(());
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What a task printed, on its way to be shown.
+type Printed = (String, Result<LogPiece, Error>);
 
-    #[test]
-    fn a_character_cut_in_two_waits_for_its_end() {
-        let text = "aö".as_bytes();
-        assert_eq!(whole_characters(&text[..2]), 1);
-        assert_eq!(whole_characters(text), 3);
-        assert_eq!(whole_characters(b"\xff\xfea"), 3);
-        assert_eq!(whole_characters(b"\xffa\xc3"), 2);
-        assert_eq!(whole_characters(b""), 0);
+/// All that all tasks print until the run has ended.
+async fn follow_run(run: RunId, style: Style, client: &Client) -> Result<(), Failure> {
+    let (tx, mut printed) = mpsc::channel::<Printed>(PIECES_MAX);
+    let watching = tokio::spawn(watch_tasks(client.clone(), run, tx));
+    let mut printers: BTreeMap<String, Printer> = BTreeMap::new();
+    while let Some((task, piece)) = printed.recv().await {
+        let make = || Printer::new(task.clone(), style, true);
+        printers.entry(task.clone()).or_insert_with(make).take(&piece?)?;
+    }
+    for mut printer in printers.into_values() {
+        printer.finish()?;
+    }
+    watching.await.map_err(|error| Failure::refused(error.to_string()))?.map_err(Failure::from)
+}
+
+/// Reads each task from its first lease on.
+async fn watch_tasks(client: Client, run: RunId, tx: mpsc::Sender<Printed>) -> Result<(), Error> {
+    let room = Arc::new(Semaphore::new(FOLLOWED_MAX));
+    let mut readers = JoinSet::new();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut watch = client.watch(run, 0);
+    while let Some(update) = watch.next().await? {
+        for event in update.events {
+            if event.kind == "task_leased" && seen.insert(event.task.clone()) {
+                let (client, room, tx) = (client.clone(), Arc::clone(&room), tx.clone());
+                readers.spawn(read_task(client, run, event.task, room, tx));
+            }
+        }
+        // Those that have ended need no room any more.
+        while readers.try_join_next().is_some() {}
+    }
+    while readers.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn read_task(
+    client: Client,
+    run: RunId,
+    task: String,
+    room: Arc<Semaphore>,
+    tx: mpsc::Sender<Printed>,
+) {
+    // It is never closed.
+    let Ok(_permit) = room.acquire().await else { return };
+    let query = LogQuery {
+        attempt: Some(1),
+        is_following: true,
+        is_through: true,
+        ..LogQuery::new(run, task.clone())
+    };
+    let mut logs = client.logs(query);
+    loop {
+        let printed = match logs.next().await {
+            Ok(Some(piece)) => Ok(piece),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        let is_over = printed.is_err();
+        if tx.send((task.clone(), printed)).await.is_err() || is_over {
+            return;
+        }
     }
 }

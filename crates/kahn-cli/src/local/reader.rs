@@ -33,6 +33,11 @@ impl Reader {
         Ok(Self { client: cluster.client.clone(), opened: Some((cluster, dir)) })
     }
 
+    /// Whether the state was opened without a worker, so that nothing goes on.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.opened.is_some()
+    }
+
     /// Lets go of what was opened.
     pub(crate) async fn close(self) {
         if let Some((cluster, dir)) = self.opened {

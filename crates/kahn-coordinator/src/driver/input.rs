@@ -10,6 +10,9 @@ use crate::sessions::Outbound;
 /// A question to the core; what it gives is to be called once the answer may be known.
 pub(crate) type Query = Box<dyn FnOnce(&Core) -> Box<dyn FnOnce() + Send> + Send>;
 
+/// A look at the core that shows nothing to anybody outside.
+pub(crate) type Peek = Box<dyn FnOnce(&Core) + Send>;
+
 /// What reaches the driver.
 pub(crate) enum Input {
     /// Only time has passed.
@@ -20,6 +23,8 @@ pub(crate) enum Input {
     Request { event: Event, reply: oneshot::Sender<Result<(), Refusal>> },
     /// Somebody asks how things stand.
     Query(Query),
+    /// Somebody asks for what is known, durable or not.
+    Peek(Peek),
     /// A worker opened its stream.
     Attach { attachment: Box<Attachment>, outbound: Outbound },
     /// A worker's stream ended.
@@ -92,6 +97,19 @@ impl Handle {
             Box::new(move || drop(reply.send(value)))
         });
         self.send(Input::Query(query)).await?;
+        answer.await.map_err(|_| RequestError::Stopping)
+    }
+
+    /// Asks the core something, and waits for nothing: for checks, whose answer shows nobody a
+    /// state that is not durable.
+    pub(crate) async fn peek<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        // Whoever asked may have gone away.
+        let peek: Peek = Box::new(move |core| drop(reply.send(question(core))));
+        self.send(Input::Peek(peek)).await?;
         answer.await.map_err(|_| RequestError::Stopping)
     }
 }

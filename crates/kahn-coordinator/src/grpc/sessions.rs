@@ -13,8 +13,9 @@ use kahn_proto::worker::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::{debug, warn};
+use tracing::debug;
 
+use super::shipping::{Receiving, expect_late_output};
 use super::wire;
 use crate::driver::{Handle, Input};
 use crate::logs::Logs;
@@ -46,9 +47,10 @@ impl Sessions for SessionService {
         // before the worker says what it holds: so what it says is no older than this term.
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
-        let handle = self.handle.clone();
+        let (handle, logs) = (self.handle.clone(), self.logs.clone());
         tokio::spawn(async move {
-            if let Err(status) = converse(&handle, session, request.into_inner(), &outbound).await {
+            let inbound = request.into_inner();
+            if let Err(status) = converse(&handle, &logs, session, inbound, &outbound).await {
                 debug!(session = session.0, %status, "worker stream broke");
                 // Nobody may be there to be told.
                 drop(outbound.try_send(Err(status)));
@@ -61,18 +63,9 @@ impl Sessions for SessionService {
         &self,
         request: Request<Streaming<LogPiece>>,
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
-        let mut inbound = request.into_inner();
-        let logs = self.logs.clone();
+        let receiving = Receiving::new(self.handle.clone(), self.logs.clone());
         let (tx, receipts) = mpsc::channel(RECEIPTS_MAX);
-        tokio::spawn(async move {
-            while let Ok(Some(piece)) = inbound.message().await {
-                let receipt = keep(&logs, piece).await;
-                let is_over = receipt.is_err();
-                if tx.send(receipt).await.is_err() || is_over {
-                    return;
-                }
-            }
-        });
+        tokio::spawn(receiving.run(request.into_inner(), tx));
         Ok(Response::new(Box::pin(ReceiverStream::new(receipts))))
     }
 }
@@ -84,6 +77,7 @@ fn stopping(error: crate::driver::RequestError) -> Status {
 /// All that a worker says on one stream.
 async fn converse(
     handle: &Handle,
+    logs: &Logs,
     session: SessionId,
     mut inbound: Streaming<WorkerMessage>,
     outbound: &mpsc::Sender<Result<CoordinatorMessage, Status>>,
@@ -93,6 +87,7 @@ async fn converse(
         return Err(Status::invalid_argument("the first message must be hello"));
     };
     let is_draining = hello.is_draining;
+    expect_late_output(handle, logs, &hello.unacknowledged).await;
     let attachment = wire::attachment(session, hello)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
     debug!(worker = %attachment.worker, session = session.0, "worker attaches");
@@ -101,7 +96,7 @@ async fn converse(
     if is_draining {
         handle.send(Input::Draining { session }).await.map_err(stopping)?;
     }
-    let read = read(handle, session, &mut inbound).await;
+    let read = read(handle, logs, session, &mut inbound).await;
     // Without a driver there is nobody to tell.
     drop(handle.send(Input::Detach { session }).await);
     read
@@ -109,28 +104,17 @@ async fn converse(
 
 async fn read(
     handle: &Handle,
+    logs: &Logs,
     session: SessionId,
     inbound: &mut Streaming<WorkerMessage>,
 ) -> Result<(), Status> {
     while let Some(message) = inbound.message().await? {
+        if let Some(Message::Reports(reports)) = &message.message {
+            expect_late_output(handle, logs, &reports.reports).await;
+        }
         let input = wire::input(session, message)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         handle.send(input).await.map_err(stopping)?;
     }
     Ok(())
-}
-
-async fn keep(logs: &Logs, piece: LogPiece) -> Result<LogReceipt, Status> {
-    let (attempt, token) = wire::lease_from_wire(piece.lease)
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let extent =
-        logs.write(attempt, piece.offset, piece.data, piece.is_sealed).await.map_err(|error| {
-            warn!(run = %attempt.run, task = attempt.task.0, %error, "output not kept");
-            Status::unavailable("output could not be kept")
-        })?;
-    Ok(LogReceipt {
-        lease: Some(wire::lease_id(attempt, token)),
-        offset: extent.len,
-        is_sealed: extent.is_sealed,
-    })
 }

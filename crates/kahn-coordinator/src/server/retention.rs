@@ -1,11 +1,12 @@
-//! Finished runs are kept for a while and then forgotten, the oldest first.
+//! Finished runs are kept for a while and then forgotten, the oldest first. Where logs take too
+//! much room, the output of a finished run goes before the rest of it.
 
 use std::time::Duration;
 
 use kahn_core::Event;
-use kahn_model::RunId;
+use kahn_model::{RunId, Timestamp};
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::driver::Handle;
 use crate::logs::Logs;
@@ -17,19 +18,47 @@ const RUNS_AT_ONCE: usize = 100;
 
 pub(super) fn spawn(handle: Handle, logs: Logs, kept: usize) -> JoinHandle<()> {
     tokio::spawn(async move {
+        logs.count().await;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let Ok(expired) = handle.query(move |core| expired(core, kept)).await else { return };
             for run in expired {
                 forget(&handle, &logs, run).await;
             }
+            if logs.is_tight() {
+                let Ok(oldest) = handle.query(oldest_finished).await else { return };
+                make_room(&logs, oldest).await;
+            }
         }
     })
 }
 
+fn finished(core: &kahn_core::Core) -> Vec<(Timestamp, RunId)> {
+    core.state().runs().filter_map(|run| run.finished_at.map(|at| (at, run.id()))).collect()
+}
+
+fn oldest_finished(core: &kahn_core::Core) -> Vec<RunId> {
+    let mut finished = finished(core);
+    finished.sort_unstable();
+    finished.into_iter().map(|(_, run)| run).collect()
+}
+
+async fn make_room(logs: &Logs, oldest: Vec<RunId>) {
+    for run in oldest {
+        if !logs.is_tight() {
+            return;
+        }
+        match logs.make_room(run).await {
+            Ok(false) => {}
+            Ok(true) => info!(%run, "output of a finished run removed to make room"),
+            Err(error) => warn!(%run, %error, "output of a finished run not removed"),
+        }
+    }
+    warn!("limits.total_log_bytes is nearly used up by runs that have not ended");
+}
+
 fn expired(core: &kahn_core::Core, kept: usize) -> Vec<RunId> {
-    let mut finished: Vec<_> =
-        core.state().runs().filter_map(|run| run.finished_at.map(|at| (at, run.id()))).collect();
+    let mut finished = finished(core);
     let surplus = finished.len().saturating_sub(kept).min(RUNS_AT_ONCE);
     if surplus == 0 {
         return Vec::new();
@@ -40,9 +69,10 @@ fn expired(core: &kahn_core::Core, kept: usize) -> Vec<RunId> {
 
 async fn forget(handle: &Handle, logs: &Logs, run: RunId) {
     debug!(%run, "forgetting a finished run");
-    if handle.request(Event::RunExpired { run }).await.is_ok()
-        && let Err(error) = logs.remove_run(run).await
-    {
+    // Output first: what a crash leaves undone is then found again, since the run is still known.
+    if let Err(error) = logs.forget(run).await {
         warn!(%run, %error, "output of a forgotten run not removed");
     }
+    // A run that cannot be forgotten now is tried again.
+    drop(handle.request(Event::RunExpired { run }).await);
 }

@@ -84,6 +84,7 @@ fn finished(lease: LeaseId, failure: Option<CauseKind>) -> Report {
         }),
         outputs: Some(Outputs { values: outputs.to_vec() }),
         usage: Some(usage),
+        is_output_late: false,
     });
     Report { lease: Some(lease), kind: Some(kind) }
 }

@@ -5,20 +5,29 @@ use std::net::{Ipv4Addr, SocketAddr};
 use kahn_coordinator::{Config, Coordinator, Limits, Listener, Services, StoreConfig};
 use kahn_proto::api::runs_client::RunsClient;
 use kahn_proto::api::{self, submit_request::Part};
-use kahn_proto::worker::WorkerMessage;
+use kahn_proto::storage::Resources;
 use kahn_proto::worker::sessions_client::SessionsClient;
+use kahn_proto::worker::{Finished, Hello, LeaseId, LogPiece, LogReceipt, Report, Reports};
+use kahn_proto::worker::{WorkerMessage, coordinator_message, report, worker_message};
 use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
 use kahn_runtime::secret::Secret;
 use kahn_runtime::telemetry::Traces;
 use tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 /// Largest DAG file of this server.
 pub(crate) const DOCUMENT_BYTES_MAX: usize = 8 << 20;
 /// Streams at one time on one connection of this server.
 pub(crate) const STREAMS_MAX: usize = 16;
+
+/// A lease, held by a worker that is attached for as long as this lives.
+pub(crate) struct Holding {
+    pub run: String,
+    pub lease: LeaseId,
+    say: tokio::sync::mpsc::Sender<WorkerMessage>,
+}
 
 /// A coordinator on a free port.
 pub(crate) struct Server {
@@ -88,11 +97,91 @@ impl Server {
         }
     }
 
+    /// Attaches as a worker, submits a run of one task `a` and takes its lease.
+    pub(crate) async fn lease_of_one_attempt(&self) -> Holding {
+        let mut client = SessionsClient::new(self.channel().await);
+        let hello = Hello {
+            protocol: 1,
+            worker: "w1".into(),
+            boot: 1,
+            capacity: Some(Resources {
+                cpu_milli: 1000,
+                memory_bytes: 1 << 30,
+                ..Resources::default()
+            }),
+            executors: vec!["process".into()],
+            leases_max: 1,
+            ..Hello::default()
+        };
+        let hello = WorkerMessage { message: Some(worker_message::Message::Hello(hello)) };
+        let (say, said) = tokio::sync::mpsc::channel(4);
+        say.send(hello).await.unwrap();
+        let said = tokio_stream::wrappers::ReceiverStream::new(said);
+        let mut heard = client.attach(self.as_worker(said)).await.unwrap().into_inner();
+        let source = "tasks: {a: {run: 'true'}}";
+        let run = self.submit(vec![header(), piece(source.into())]).await.unwrap().run;
+        loop {
+            let message = heard.message().await.unwrap().unwrap();
+            if let Some(coordinator_message::Message::Instructions(mut all)) = message.message
+                && let Some(lease) = all.leases.pop()
+            {
+                tokio::spawn(async move { while let Ok(Some(_)) = heard.message().await {} });
+                return Holding { run, lease: lease.id.unwrap(), say };
+            }
+        }
+    }
+
+    /// Sends output, and gives the receipts.
+    pub(crate) async fn ship(&self, pieces: Vec<LogPiece>) -> Vec<LogReceipt> {
+        let mut client = SessionsClient::new(self.channel().await);
+        let request = self.as_worker(tokio_stream::iter(pieces));
+        let receipts = client.ship_logs(request).await.unwrap().into_inner();
+        receipts.map(Result::unwrap).collect().await
+    }
+
+    /// What a task has printed so far.
+    pub(crate) async fn logs(&self, run: &str, task: &str) -> String {
+        text_of(self.read_logs(run, task).await).await
+    }
+
+    /// Begins to read what a task has printed.
+    pub(crate) async fn read_logs(&self, run: &str, task: &str) -> Streaming<api::LogsResponse> {
+        let mut client = RunsClient::new(self.channel().await);
+        let (run, task) = (run.to_owned(), task.to_owned());
+        let request = api::LogsRequest { run, task, ..api::LogsRequest::default() };
+        client.logs(self.as_client(request)).await.unwrap().into_inner()
+    }
+
+    /// Reports the end of an attempt, and waits until its run has ended.
+    pub(crate) async fn finish(&self, holding: &Holding, is_output_late: bool) {
+        let finished = Finished { is_output_late, ..Finished::default() };
+        let kind = Some(report::Kind::Finished(finished));
+        let report = Report { lease: Some(holding.lease.clone()), kind };
+        let reports = worker_message::Message::Reports(Reports { reports: vec![report] });
+        holding.say.send(WorkerMessage { message: Some(reports) }).await.unwrap();
+        let mut client = RunsClient::new(self.channel().await);
+        let request = api::WatchRequest { run: holding.run.clone(), ..Default::default() };
+        let mut news = client.watch(self.as_client(request)).await.unwrap().into_inner();
+        while news.message().await.unwrap().is_some() {}
+    }
+
     /// Whoever behaves is served.
     pub(crate) async fn serves_honest_clients(&self) {
         let answer = self.submit(vec![header(), piece("tasks: {a: {noop: true}}".into())]).await;
         assert!(!answer.unwrap().run.is_empty());
     }
+}
+
+/// All that is sent of an output, to its end.
+pub(crate) async fn text_of(mut pieces: Streaming<api::LogsResponse>) -> String {
+    let mut text = Vec::new();
+    let mut has_ended = false;
+    while let Some(piece) = pieces.message().await.unwrap() {
+        text.extend(piece.data);
+        has_ended |= piece.is_end;
+    }
+    assert!(has_ended, "the stream was broken off");
+    String::from_utf8(text).unwrap()
 }
 
 fn with_token<T>(message: T, header: Secret) -> Request<T> {

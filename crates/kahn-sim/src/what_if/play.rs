@@ -186,7 +186,9 @@ impl<'a> Table<'a> {
         let Some(started) = self.desks[desk].started.remove(&token) else { return };
         let usage = Usage { elapsed: self.now.since(started), ..Usage::default() };
         let outcome = Ok(Outputs::default());
-        self.tell_worker(desk, worker::Event::AttemptFinished { token, outcome, usage });
+        let is_output_late = false;
+        let end = worker::Event::AttemptFinished { token, outcome, usage, is_output_late };
+        self.tell_worker(desk, end);
     }
 
     /// Lets news travel and fills the room until nothing more follows at this time.
@@ -212,7 +214,7 @@ impl<'a> Table<'a> {
             let kind = match kind {
                 worker::ReportKind::Started => ReportKind::Started,
                 worker::ReportKind::Returned => ReportKind::Returned,
-                worker::ReportKind::Finished { outcome, usage } => {
+                worker::ReportKind::Finished { outcome, usage, .. } => {
                     self.note_ready(attempt.task);
                     ReportKind::Finished { outcome, usage }
                 }

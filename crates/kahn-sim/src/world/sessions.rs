@@ -102,7 +102,7 @@ impl World {
         let kind = match kind {
             kahn_worker_core::ReportKind::Started => ReportKind::Started,
             kahn_worker_core::ReportKind::Returned => ReportKind::Returned,
-            kahn_worker_core::ReportKind::Finished { outcome, usage } => {
+            kahn_worker_core::ReportKind::Finished { outcome, usage, .. } => {
                 ReportKind::Finished { outcome, usage }
             }
         };

@@ -437,7 +437,8 @@ impl World {
         }
         let usage = Usage { elapsed, ..Usage::default() };
         let outcome = execution.outcome;
-        self.feed_worker(ix, Event::AttemptFinished { token, outcome, usage });
+        let is_output_late = false;
+        self.feed_worker(ix, Event::AttemptFinished { token, outcome, usage, is_output_late });
     }
 }
 

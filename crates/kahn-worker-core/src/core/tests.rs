@@ -39,7 +39,8 @@ fn started(commands: &[Command<()>]) -> Vec<u64> {
 
 fn finish(worker: &mut WorkerCore<()>, serial: u64) -> Vec<Command<()>> {
     let outcome = Ok(Outputs::default());
-    let event = Event::AttemptFinished { token: token(serial), outcome, usage: Usage::default() };
+    let (usage, is_output_late) = (Usage::default(), false);
+    let event = Event::AttemptFinished { token: token(serial), outcome, usage, is_output_late };
     worker.handle(Timestamp(1), event)
 }
 

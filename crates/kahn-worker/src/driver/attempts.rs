@@ -71,7 +71,7 @@ impl Attempts {
             env: executor::attempt_environment(lease.attempt, name, None),
             resources: Arc::clone(&lease.resources),
             timeouts: lease.payload.timeouts,
-            logs: Arc::new(self.parts.logs.writer(lease.attempt)),
+            logs: Arc::new(self.parts.logs.writer_under(lease.attempt, lease.token)),
         }
     }
 

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Fuse, FusedFuture as _};
+use futures_util::future::BoxFuture;
 use kahn_model::{AttemptId, Cause, CauseKind, Failure, Token, Usage};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -20,10 +20,10 @@ use tokio::time::Instant;
 use super::Input;
 use crate::executor::{Assignment, Control, Executor, Report};
 use crate::logs::LogWriter;
-use crate::shipping::Shipping;
+use crate::shipping::{Shipment, Shipping};
 
-/// How long the end of an attempt waits for the last of its output to be received, so that whoever
-/// sees the end can see all of it.
+/// How long the end of an attempt waits for more of its output to be received. It waits for all of
+/// it while it goes on; where it does not, the report says that the output is late.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(1);
 /// When first polls have taken this long, the attempts that are left do not wait for one another
 /// any more.
@@ -36,6 +36,8 @@ const SHARE_MIN: usize = 8;
 pub(crate) struct Ended {
     pub token: Token,
     pub report: Report,
+    /// Whether some of what it printed is still under way.
+    pub is_output_late: bool,
 }
 
 /// An attempt that is about to begin.
@@ -68,9 +70,10 @@ async fn begin(launches: Vec<Launch>, inbox: mpsc::Sender<Input>) {
         let report = if began_at.elapsed() < TURN { attempt.poll_once() } else { None };
         match report {
             Some(report) if attempt.log.is_empty() => {
-                ended.push(Ended { token: attempt.token, report });
+                attempt.log.seal();
+                ended.push(Ended { token: attempt.token, report, is_output_late: false });
             }
-            Some(report) => drop(tokio::spawn(attempt.tell(report))),
+            Some(report) => drop(tokio::spawn(attempt.tell(report, None))),
             None => drop(tokio::spawn(attempt.go_on())),
         }
     }
@@ -121,40 +124,35 @@ impl Attempt {
         }
     }
 
-    /// Goes on to the end, and ships on the side what is printed.
+    /// Goes on to the end. From the first byte that it prints, its output is shipped.
     async fn go_on(mut self) {
         self.start.tell();
-        let mut shipped = self.ship();
-        let report = loop {
-            tokio::select! {
-                biased;
-                report = &mut self.running => break report,
-                () = &mut shipped, if !shipped.is_terminated() => {}
-            }
+        let mut reader = self.log.reader(0);
+        let shipment = tokio::select! {
+            biased;
+            report = &mut self.running => return self.tell(report, None).await,
+            is_silent = reader.is_silent() => if is_silent { None } else { self.ship() },
         };
-        self.tell_when(shipped, report).await;
+        let report = (&mut self.running).await;
+        self.tell(report, shipment).await;
     }
 
-    async fn tell(self, report: Report) {
-        let shipped = self.ship();
-        self.tell_when(shipped, report).await;
+    fn ship(&self) -> Option<Shipment> {
+        let shipping = self.shipping.as_ref()?;
+        Some(shipping.ship(self.id, self.token, self.log.reader(0)))
     }
 
-    fn ship(&self) -> Fuse<BoxFuture<'static, ()>> {
-        let shipping = self.shipping.clone();
-        let shipped = shipping.map(|to| to.ship(self.id, self.token, self.log.reader(0)).boxed());
-        shipped.map_or_else(Fuse::terminated, FutureExt::fuse)
-    }
-
-    async fn tell_when(self, mut shipped: Fuse<BoxFuture<'static, ()>>, report: Report) {
-        if !shipped.is_terminated()
-            && tokio::time::timeout(LAST_OUTPUT_WAIT, &mut shipped).await.is_err()
-        {
-            // Output that takes longer goes on by itself.
-            tokio::spawn(shipped);
-        }
+    async fn tell(self, report: Report, shipment: Option<Shipment>) {
+        // Before anything is told, and whatever still holds the log: nothing follows.
+        self.log.seal();
+        let shipment = if self.log.is_empty() { None } else { shipment.or_else(|| self.ship()) };
+        let is_output_late = match shipment {
+            Some(shipment) => !shipment.settle(LAST_OUTPUT_WAIT).await,
+            None => false,
+        };
+        let ended = Ended { token: self.token, report, is_output_late };
         // Without a driver there is nobody to tell.
-        drop(self.inbox.send(Input::Ended(vec![Ended { token: self.token, report }])).await);
+        drop(self.inbox.send(Input::Ended(vec![ended])).await);
     }
 }
 

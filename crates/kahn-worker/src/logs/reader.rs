@@ -60,6 +60,16 @@ impl LogReader {
         self.offset
     }
 
+    /// Goes on at another offset.
+    pub fn seek(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    /// Waits for the first byte or the seal, and says whether there is nothing to read.
+    pub async fn is_silent(&mut self) -> bool {
+        self.wait_for_more().await <= self.offset
+    }
+
     /// Waits for bytes at the offset and gives them; `None` when the log is sealed and has no
     /// more. May be dropped and called again without losing a byte.
     ///

@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::leftover;
+use super::rate::Pace;
 use super::reader::LogReader;
 
 /// How far a log has grown.
@@ -26,6 +28,7 @@ pub struct LogWriter {
     cap: u64,
     progress: watch::Sender<Progress>,
     inner: Mutex<Inner>,
+    pace: Pace,
 }
 
 #[derive(Default)]
@@ -38,9 +41,14 @@ struct Inner {
 }
 
 impl LogWriter {
-    pub(super) fn new(path: PathBuf, cap: u64) -> Self {
+    pub(super) fn new(path: PathBuf, cap: u64, rate: u64) -> Self {
         let (progress, _) = watch::channel(Progress::default());
-        Self { path, cap, progress, inner: Mutex::default() }
+        Self { path, cap, progress, inner: Mutex::default(), pace: Pace::new(rate) }
+    }
+
+    /// Waits for as long as whoever has printed `n_bytes` should wait before it prints more.
+    pub async fn keep_pace(&self, n_bytes: usize) {
+        self.pace.spend(to_u64(n_bytes)).await;
     }
 
     /// Adds to the log what the cap leaves room for, and counts the rest.
@@ -83,7 +91,9 @@ impl LogWriter {
                 self.grow(to_u64(line.len()));
             }
         }
-        inner.file = None;
+        if let Some(file) = inner.file.take() {
+            leftover::mark_sealed(&file, &self.path);
+        }
         self.progress.send_modify(|progress| progress.is_sealed = true);
     }
 

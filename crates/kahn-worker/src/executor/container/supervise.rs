@@ -234,7 +234,11 @@ async fn pump(mut output: AttachContainerResults, logs: &LogWriter, ended: &Canc
     let copying = async {
         while let Some(printed) = output.output.next().await {
             match printed {
-                Ok(printed) => logs.append(&printed.into_bytes()),
+                Ok(printed) => {
+                    let bytes = printed.into_bytes();
+                    logs.append(&bytes);
+                    logs.keep_pace(bytes.len()).await;
+                }
                 Err(error) => {
                     tracing::warn!(?logs, %error, "output of a container is lost");
                     return;

@@ -7,8 +7,8 @@
 //! gives up telling them apart. The price is that bytes are copied once, and that tasks do not
 //! outlive their worker, which they would not anyway.
 //!
-//! A task that prints faster than the disk takes it has to wait, as in any pipe. One that prints
-//! more than the cap does not: the rest is read and dropped.
+//! A task that prints faster than the disk takes it, or than the rate, has to wait, as in any pipe.
+//! What it prints beyond the cap is read and dropped.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
@@ -77,8 +77,12 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
             Found::End => return Ok(()),
             Found::Nothing => {}
             Found::Bytes(bytes) => {
-                let is_filled = read_bytes <= bytes.len();
+                let (n_bytes, is_filled) = (bytes.len(), read_bytes <= bytes.len());
                 keep(log, bytes).await?;
+                tokio::select! {
+                    () = log.keep_pace(n_bytes) => {}
+                    () = ended.cancelled() => {}
+                }
                 if is_filled {
                     read_bytes = (read_bytes * 4).min(READ_BYTES_MAX);
                 } else {

@@ -104,8 +104,9 @@ impl Copier {
             match self.output.pipe.try_read_buf(&mut bytes) {
                 Ok(0) => return std::future::pending().await,
                 Ok(_) => {
-                    let is_filled = bytes.len() == READ_BYTES;
+                    let (n_bytes, is_filled) = (bytes.len(), bytes.len() == READ_BYTES);
                     self.write(bytes);
+                    self.log.keep_pace(n_bytes).await;
                     if !is_filled {
                         tokio::time::sleep(GATHER).await;
                     }

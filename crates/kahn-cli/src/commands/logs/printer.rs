@@ -1,0 +1,137 @@
+//! Output on its way to stdout, and what is to be said about it on stderr.
+
+use kahn_client::LogPiece;
+use serde_json::json;
+
+use super::lines::{Line, Lines};
+use crate::exit::Failure;
+use crate::output;
+use crate::render::plain::Plain;
+use crate::render::text;
+
+/// How output is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// As it is: to a pipe or a file.
+    Raw,
+    /// Without anything that steers a terminal.
+    Plain,
+    /// An object for each line.
+    Json,
+}
+
+/// Prints the output of one task.
+#[derive(Debug)]
+pub(super) struct Printer {
+    task: String,
+    style: Style,
+    /// Whether each line says whose it is.
+    is_prefixed: bool,
+    attempt: Option<u32>,
+    lines: Lines,
+    plain: Plain,
+}
+
+impl Printer {
+    pub(super) fn new(task: String, style: Style, is_prefixed: bool) -> Self {
+        let (lines, plain) = (Lines::default(), Plain::default());
+        Self { task, style, is_prefixed, attempt: None, lines, plain }
+    }
+
+    /// Prints a piece.
+    pub(super) fn take(&mut self, piece: &LogPiece) -> Result<(), Failure> {
+        if self.attempt.is_some_and(|attempt| attempt != piece.attempt) {
+            self.finish()?;
+            self.note(&format!("attempt {}", piece.attempt));
+        }
+        self.attempt = Some(piece.attempt);
+        self.print(piece.offset, &piece.data)?;
+        if piece.is_sealed {
+            self.end(piece)?;
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, offset: u64, data: &[u8]) -> Result<(), Failure> {
+        if self.is_prefixed || self.style == Style::Json {
+            let lines = self.lines.take(offset, data);
+            return self.print_lines(lines);
+        }
+        match self.style {
+            Style::Raw | Style::Json => output::bytes(data),
+            Style::Plain => output::text(&self.plain.take(data)),
+        }
+    }
+
+    fn print_lines(&self, lines: Vec<Line>) -> Result<(), Failure> {
+        let mut out = Vec::new();
+        for line in lines {
+            match self.style {
+                Style::Json => {
+                    out.extend(self.object(&line).to_string().into_bytes());
+                    out.push(b'\n');
+                }
+                Style::Raw => {
+                    out.extend(format!("{} | ", self.task).into_bytes());
+                    out.extend(line.bytes);
+                    out.push(b'\n');
+                }
+                Style::Plain => {
+                    let mut plain = Plain::default();
+                    // With its line feed, before which a carriage return is none of its own.
+                    let text = plain.take(&line.bytes) + &plain.take(b"\n");
+                    out.extend(format!("{} | {text}", text::safe(&self.task)).into_bytes());
+                }
+            }
+        }
+        output::bytes(&out)
+    }
+
+    fn object(&self, line: &Line) -> serde_json::Value {
+        let mut object = json!({
+            "task": self.task,
+            "attempt": self.attempt,
+            "offset": line.offset,
+            "line": String::from_utf8_lossy(&line.bytes),
+        });
+        if line.is_partial {
+            object["is_partial"] = true.into();
+        }
+        object
+    }
+
+    /// Prints what waits for its end, since nothing follows.
+    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+        let rest: Vec<Line> = self.lines.finish().into_iter().collect();
+        self.print_lines(rest)?;
+        output::text(&self.plain.finish())
+    }
+
+    fn end(&mut self, piece: &LogPiece) -> Result<(), Failure> {
+        self.finish()?;
+        if self.style == Style::Json {
+            return output::json(&json!({
+                "task": self.task,
+                "attempt": piece.attempt,
+                "offset": piece.offset,
+                "is_end": true,
+                "missing": piece.missing,
+            }));
+        }
+        if let Some(why) = &piece.missing {
+            self.note(&format!(
+                "the output of attempt {} is cut: {}",
+                piece.attempt,
+                text::safe(why)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Says something between attempts, beside the output.
+    fn note(&self, words: &str) {
+        if self.style != Style::Json {
+            output::note(&format!("--- {}: {words} ---", text::safe(&self.task)));
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One log that is being written. All calls block as file access does.
+//!
+//! Beside the log lies a small file with the token of its lease; it is renamed when the log is
+//! sealed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use kahn_model::{AttemptId, Token};
+
+use super::room::Room;
+use super::{Extent, Piece};
+
+/// What may come on top of the cap of an attempt: the line with which the worker says what it has
+/// dropped.
+const LAST_LINE_BYTES: u64 = 1 << 10;
+
+/// Where a log is.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    dir: PathBuf,
+    pub log: PathBuf,
+    lease: PathBuf,
+    /// Exists once the log is complete.
+    pub sealed: PathBuf,
+}
+
+impl Paths {
+    pub(super) fn new(dir: &Path, attempt: AttemptId) -> Self {
+        let log = dir.join(format!("{}.{}.log", attempt.task.0, attempt.number));
+        let (lease, sealed) = (log.with_extension("lease"), log.with_extension("sealed"));
+        Self { dir: dir.to_owned(), log, lease, sealed }
+    }
+}
+
+/// A log that is being written.
+#[derive(Debug)]
+pub(super) struct Writing {
+    paths: Paths,
+    owner: Option<Token>,
+    file: Option<File>,
+    extent: Extent,
+    /// Whether the line that tells of a cut may be missing its beginning.
+    ends_in_newline: bool,
+    /// What left no room, once something was dropped: nothing is kept after that.
+    cut_by: Option<String>,
+    /// Whether something went wrong, so that only the disk knows how far the log has come.
+    has_failed: bool,
+}
+
+impl Writing {
+    pub(super) fn open(paths: Paths) -> io::Result<Self> {
+        let len = optional(std::fs::metadata(&paths.log))?.map_or(0, |meta| meta.len());
+        let sealed = optional(std::fs::read(&paths.sealed))?;
+        let is_sealed = sealed.is_some();
+        let owner = match sealed {
+            Some(found) => parse_token(&found),
+            None => optional(std::fs::read(&paths.lease))?.and_then(|found| parse_token(&found)),
+        };
+        let extent = Extent { len, is_sealed };
+        Ok(Self {
+            paths,
+            owner,
+            file: None,
+            extent,
+            ends_in_newline: false,
+            cut_by: None,
+            has_failed: false,
+        })
+    }
+
+    pub(super) fn look_again_if_failed(&mut self) -> io::Result<()> {
+        if self.has_failed {
+            *self = Self::open(self.paths.clone())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_failure(&mut self, has_failed: bool) {
+        self.has_failed |= has_failed;
+    }
+
+    /// The lease under which it was begun.
+    pub(super) fn owner(&self) -> Option<Token> {
+        self.owner
+    }
+
+    /// How far it has come.
+    pub(super) fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// Makes the log belong to a lease, unless it belongs to one.
+    pub(super) fn begin(&mut self, token: Token) -> io::Result<()> {
+        if self.owner.is_none() && !self.extent.is_sealed {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.paths.dir)?;
+            let text = format!("{} {} {}\n", token.epoch, token.serial, token.nonce);
+            let mut options = OpenOptions::new();
+            let options = options.create(true).truncate(true).write(true).mode(0o600);
+            options.open(&self.paths.lease)?.write_all(text.as_bytes())?;
+            self.owner = Some(token);
+            self.file()?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self) -> io::Result<&mut File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let mut options = OpenOptions::new();
+                options.create(true).append(true).mode(0o600).open(&self.paths.log)?
+            }
+        };
+        Ok(self.file.insert(file))
+    }
+
+    /// Keeps what is new of a piece, and says how far the output was received.
+    pub(super) fn take(&mut self, piece: &Piece, cap: u64, room: &Room) -> io::Result<Extent> {
+        let end = piece.offset + to_u64(piece.data.len());
+        if self.extent.is_sealed {
+            return Ok(Extent { len: end.max(self.extent.len), is_sealed: true });
+        }
+        if self.cut_by.is_none() {
+            if piece.offset > self.extent.len {
+                return Ok(self.extent);
+            }
+            self.keep(piece, cap, room)?;
+        }
+        let received = end.max(self.extent.len);
+        if piece.is_sealed {
+            self.seal(end)?;
+        }
+        Ok(Extent { len: received, is_sealed: piece.is_sealed })
+    }
+
+    fn keep(&mut self, piece: &Piece, cap: u64, room: &Room) -> io::Result<()> {
+        let n_known = usize::try_from(self.extent.len - piece.offset).unwrap_or(usize::MAX);
+        let fresh = piece.data.get(n_known..).unwrap_or_default();
+        let left_here = (cap + LAST_LINE_BYTES).saturating_sub(self.extent.len);
+        let left = usize::try_from(left_here.min(room.left())).unwrap_or(usize::MAX);
+        let kept = &fresh[..fresh.len().min(left)];
+        self.append(kept)?;
+        room.take(to_u64(kept.len()));
+        if kept.len() < fresh.len() {
+            let total = room.max();
+            self.cut_by = Some(if to_u64(left) == left_here {
+                format!("limits.log_bytes of the coordinator is {cap}")
+            } else {
+                format!("limits.total_log_bytes of the coordinator is {total}, and it is used up")
+            });
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.file()?.write_all(bytes)?;
+        self.extent.len += to_u64(bytes.len());
+        self.ends_in_newline = bytes.last() == Some(&b'\n');
+        Ok(())
+    }
+
+    /// Ends the log; `end` is how much the attempt has printed.
+    fn seal(&mut self, end: u64) -> io::Result<()> {
+        if let Some(why) = self.cut_by.take() {
+            let (kept, start) = (self.extent.len, if self.ends_in_newline { "" } else { "\n" });
+            let dropped = end.saturating_sub(kept);
+            let what = format!("log cut after {kept} bytes, {dropped} bytes dropped");
+            let line = format!("{start}[kahn] {what}: {why}\n");
+            self.append(line.as_bytes())?;
+        }
+        self.file = None;
+        std::fs::rename(&self.paths.lease, &self.paths.sealed)?;
+        self.extent.is_sealed = true;
+        Ok(())
+    }
+}
+
+fn parse_token(text: &[u8]) -> Option<Token> {
+    let mut parts = std::str::from_utf8(text).ok()?.split_whitespace().map(str::parse);
+    let mut next = || parts.next()?.ok();
+    Some(Token { epoch: next()?, serial: next()?, nonce: next()? })
+}
+
+fn optional<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn to_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,65 @@
+//! How fast an attempt may print: whoever prints faster waits, as at any pipe whose reader is slow.
+//! Nothing is dropped for it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What may be printed at once, in time at the rate.
+const BURST: Duration = Duration::from_secs(1);
+
+/// The pace of one attempt.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// Bytes in each second.
+    rate: u64,
+    /// When all that was printed would have been printed at the rate.
+    paid_at: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    pub(super) fn new(rate: u64) -> Self {
+        Self { rate: rate.max(1), paid_at: Mutex::default() }
+    }
+
+    /// Waits until so many bytes are within the rate.
+    pub(super) async fn spend(&self, n_bytes: u64) {
+        let wait = self.wait_after(Instant::now(), n_bytes);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn wait_after(&self, now: Instant, n_bytes: u64) -> Duration {
+        let nanos = u128::from(n_bytes) * 1_000_000_000 / u128::from(self.rate);
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let paid = paid_at.unwrap_or(now).max(now) + cost;
+        *paid_at = Some(paid);
+        (paid - now).saturating_sub(BURST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_free_and_what_comes_after_it_waits() {
+        let pace = Pace::new(1000);
+        let began_at = Instant::now();
+        pace.spend(1000).await;
+        assert_eq!(began_at.elapsed(), Duration::ZERO);
+        for _ in 0..10 {
+            pace.spend(500).await;
+        }
+        assert_eq!(began_at.elapsed(), Duration::from_secs(5));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let rested_at = Instant::now();
+        pace.spend(1000).await;
+        assert_eq!(rested_at.elapsed(), Duration::ZERO);
+        pace.spend(1000).await;
+        assert_eq!(rested_at.elapsed(), Duration::from_secs(1));
+    }
+}

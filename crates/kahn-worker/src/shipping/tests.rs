@@ -1,0 +1,136 @@
+//! What is sent when, with streams and receipts made by hand.
+
+use kahn_model::{RunId, TaskIx};
+
+use super::*;
+use crate::logs::LogWriter;
+
+const TOKEN: Token = Token { epoch: 1, serial: 2, nonce: 3 };
+const BYTES: u64 = 3 << 20;
+
+fn attempt() -> AttemptId {
+    let run = RunId::new(kahn_model::Uuid::from_u128(1));
+    AttemptId { run, task: TaskIx(4), number: 1 }
+}
+
+/// A worker's side of shipping, and the coordinator's side by hand.
+struct Bench {
+    dir: tempfile::TempDir,
+    log: LogWriter,
+    shipping: Shipping,
+    streams: watch::Sender<Stream>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = LogDir::open(dir.path(), 16 << 20).unwrap();
+        let log = logs.writer_under(attempt(), TOKEN);
+        log.append(&vec![b'x'; usize::try_from(BYTES).unwrap()]);
+        log.seal();
+        let (streams, stream) = watch::channel(None);
+        let (n_open, _) = watch::channel(0);
+        let shipping = Shipping { stream, n_open, waiting: Waiting::default(), dir: logs };
+        Self { dir, log, shipping, streams }
+    }
+
+    fn ship(&self) -> Shipment {
+        self.shipping.ship(attempt(), TOKEN, self.log.reader(0))
+    }
+
+    fn open_stream(&self) -> mpsc::Receiver<LogPiece> {
+        let (tx, pieces) = mpsc::channel(PIECES_MAX);
+        self.streams.send_replace(Some(tx));
+        pieces
+    }
+
+    fn receipt(&self, offset: u64, is_sealed: bool, refusal: &str) {
+        let lease = Some(wire::lease_id(attempt(), TOKEN));
+        let refusal = refusal.to_owned();
+        hand_on(&self.shipping.waiting, LogReceipt { lease, offset, is_sealed, refusal });
+    }
+
+    fn has_file(&self) -> bool {
+        std::fs::read_dir(self.dir.path()).unwrap().next().is_some()
+    }
+}
+
+/// Takes pieces until `end` is reached, and checks that they follow each other from `start` on.
+async fn expect_pieces(pieces: &mut mpsc::Receiver<LogPiece>, start: u64, end: u64) {
+    let mut at = start;
+    while at < end {
+        let piece = pieces.recv().await.unwrap();
+        assert_eq!((piece.offset, piece.is_sealed), (at, false));
+        at += u64::try_from(piece.data.len()).unwrap();
+    }
+    assert_eq!(at, end);
+}
+
+#[tokio::test]
+async fn a_window_is_sent_ahead_and_a_lost_stream_goes_on_where_the_last_receipt_was() {
+    let bench = Bench::new();
+    let shipment = bench.ship();
+    let mut pieces = bench.open_stream();
+    expect_pieces(&mut pieces, 0, WINDOW_BYTES).await;
+    tokio::task::yield_now().await;
+    assert!(pieces.try_recv().is_err(), "more than the window is under way");
+    bench.receipt(65_536, false, "");
+    expect_pieces(&mut pieces, WINDOW_BYTES, WINDOW_BYTES + 65_536).await;
+
+    bench.streams.send_replace(None);
+    let mut pieces = bench.open_stream();
+    expect_pieces(&mut pieces, 65_536, WINDOW_BYTES + 65_536).await;
+    drop(shipment);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_lost_output_gets_it_again_and_the_file_goes_with_the_last_receipt() {
+    let bench = Bench::new();
+    let shipment = bench.ship();
+    let mut pieces = bench.open_stream();
+    expect_pieces(&mut pieces, 0, WINDOW_BYTES).await;
+    bench.receipt(WINDOW_BYTES, false, "");
+    expect_pieces(&mut pieces, WINDOW_BYTES, 2 * WINDOW_BYTES).await;
+    bench.receipt(65_536, false, "");
+    expect_pieces(&mut pieces, 65_536, 65_536 + WINDOW_BYTES).await;
+    // It has the rest from elsewhere.
+    bench.receipt(BYTES, false, "");
+    let end = pieces.recv().await.unwrap();
+    assert_eq!((end.offset, end.data.len(), end.is_sealed), (BYTES, 0, true));
+    assert!(bench.has_file());
+    bench.receipt(BYTES, true, "");
+    assert!(shipment.settle(Duration::from_secs(60)).await);
+    assert!(!bench.has_file());
+    bench.shipping.idle().await;
+}
+
+#[tokio::test]
+async fn output_that_is_refused_is_given_up() {
+    let bench = Bench::new();
+    let shipment = bench.ship();
+    let mut pieces = bench.open_stream();
+    pieces.recv().await.unwrap();
+    bench.receipt(0, false, "there is no such run");
+    assert!(shipment.settle(Duration::from_secs(60)).await);
+    assert!(!bench.has_file() && bench.shipping.lock_waiting().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_late_only_when_nothing_is_received_for_long() {
+    let bench = Bench::new();
+    let shipment = bench.ship();
+    let patience = Duration::from_secs(1);
+    let mut pieces = bench.open_stream();
+    let waiting = tokio::spawn(shipment.settle(patience));
+    for offset in 1..=10 {
+        tokio::time::advance(Duration::from_millis(900)).await;
+        while pieces.try_recv().is_ok() {}
+        bench.receipt(offset, false, "");
+        // All who are woken by it get their turn.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(!waiting.is_finished(), "it was given up while it went on");
+    assert!(!waiting.await.unwrap());
+}
