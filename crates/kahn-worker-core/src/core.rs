@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kahn_model::{CauseKind, Failure, OnDisconnect, Resources, Timestamp, Token, Usage};
+use kahn_model::{CauseKind, Failure, OnDisconnect, Resources, Share, Timestamp, Token, Usage};
 
 use crate::command::Command;
 use crate::event::{Event, HeldAttempt, Inventory, Lease, Outcome, Report, ReportKind, StopReason};
 use crate::outbound::Outbound;
+use crate::pressure::{PressureLimits, Sample, Throttle};
 
 /// What an operator may choose about a worker.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct Settings {
     /// How long before the coordinator may give an attempt to another the worker must have
     /// stopped it, where it is to be stopped: covers the difference in speed of two clocks.
     pub fence_margin: Duration,
+    /// The pressure that it bears before it accepts less than its capacity.
+    pub pressure: PressureLimits,
 }
 
 impl Default for Settings {
@@ -27,6 +30,7 @@ impl Default for Settings {
             capacity: Resources::none(),
             heartbeat_period: Duration::from_secs(1),
             fence_margin: Duration::from_secs(2),
+            pressure: PressureLimits::default(),
         }
     }
 }
@@ -72,6 +76,9 @@ pub struct WorkerCore<P> {
     outbound: Outbound,
     link: Link,
     is_draining: bool,
+    throttle: Throttle,
+    /// The share that the coordinator was told of last.
+    told_share: Share,
     lease_ttl: Duration,
     /// When the last heartbeat or inventory was sent that the coordinator is known to have noted.
     contact_at: Timestamp,
@@ -87,6 +94,7 @@ impl<P: Clone> WorkerCore<P> {
     /// A worker that holds nothing, with the reports that an earlier start of it left behind.
     #[must_use]
     pub fn new(settings: Settings, left_behind: Vec<Report>) -> Self {
+        let throttle = Throttle::new(settings.pressure);
         Self {
             settings,
             used: Resources::none(),
@@ -96,6 +104,8 @@ impl<P: Clone> WorkerCore<P> {
             outbound: Outbound::default(),
             link: Link::Down,
             is_draining: false,
+            throttle,
+            told_share: Share::ALL,
             lease_ttl: Duration::from_secs(15),
             contact_at: Timestamp::ZERO,
             greeted_at: Timestamp::ZERO,
@@ -122,6 +132,7 @@ impl<P: Clone> WorkerCore<P> {
             Event::AttemptFinished { token, outcome, usage } => {
                 self.on_finished(token, outcome, usage);
             }
+            Event::Measured(sample) => self.on_measured(now, sample),
             Event::DeadlineReached => self.on_deadline(now),
         }
         std::mem::take(&mut self.commands)
@@ -158,6 +169,12 @@ impl<P: Clone> WorkerCore<P> {
         &self.used
     }
 
+    /// How much of its capacity its attempts may hold together.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.throttle.share()
+    }
+
     /// Final reports that were not acknowledged.
     #[must_use]
     pub fn n_unacknowledged(&self) -> usize {
@@ -182,7 +199,9 @@ impl<P: Clone> WorkerCore<P> {
             held: held.collect(),
             unacknowledged: self.unacknowledged.values().cloned().collect(),
             is_draining: self.is_draining,
+            admission: self.throttle.admission(now),
         };
+        self.told_share = self.share();
         self.commands.push(Command::SendInventory(inventory));
     }
 
@@ -200,7 +219,24 @@ impl<P: Clone> WorkerCore<P> {
         if self.is_draining {
             self.commands.push(Command::SendDraining);
         }
+        self.tell_share(now);
         self.leave_if_done();
+    }
+
+    /// Says what is accepted, if that is not what the coordinator knows.
+    fn tell_share(&mut self, now: Timestamp) {
+        if self.link == Link::Up && self.told_share != self.share() {
+            self.told_share = self.share();
+            self.commands.push(Command::SendAdmission(self.throttle.admission(now)));
+        }
+    }
+
+    fn on_measured(&mut self, now: Timestamp, sample: Sample) {
+        let n_running = self.held.len() - self.queue.len();
+        if self.throttle.take(now, sample, n_running) {
+            self.tell_share(now);
+            self.start_queued();
+        }
     }
 
     fn on_heartbeat_acknowledged(&mut self, number: u64) {
@@ -230,13 +266,14 @@ impl<P: Clone> WorkerCore<P> {
 
     /// Starts what fits, the oldest first, skipping what does not: the coordinator reckons alike.
     fn start_queued(&mut self) {
-        let mut room = self.settings.capacity.clone();
-        room.subtract(&self.used);
+        let share = self.share();
+        let mut room = share.room(&self.settings.capacity, &self.used);
         let mut starting = Vec::new();
         for token in &self.queue {
             let held = &self.held[token];
             if held.lease.resources.fits(&room) {
-                room.subtract(&held.lease.resources);
+                self.used.add(&held.lease.resources);
+                room = share.room(&self.settings.capacity, &self.used);
                 starting.push(*token);
             } else if room.is_none() {
                 break;
@@ -246,7 +283,6 @@ impl<P: Clone> WorkerCore<P> {
             self.queue.remove(&token);
             let held = self.held.get_mut(&token).expect("invariant: queued leases are held");
             held.phase = Phase::Starting;
-            self.used.add(&held.lease.resources);
             self.commands.push(Command::Start(held.lease.clone()));
         }
     }

@@ -3,14 +3,17 @@
 mod attempts;
 mod keeping;
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use kahn_model::{Timestamp, Token, Usage};
+use kahn_proto::convert;
 use kahn_proto::worker::{
     Draining, Heartbeat, Reports, WorkerMessage, coordinator_message, worker_message,
 };
 use kahn_runtime::clock::Clock;
-use kahn_worker_core::{Command, Event, Outcome, WorkerCore};
+use kahn_worker_core::{Command, Event, Outcome, Sample, WorkerCore};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -41,9 +44,14 @@ pub(crate) enum Input {
     Started(Token),
     /// An attempt has ended.
     Finished(Token, Outcome, Usage),
+    /// The pressure on the worker was measured.
+    Measured(Sample),
     /// Somebody wants the worker to finish what it holds and go.
     Drain,
 }
+
+/// The share of its capacity that the worker accepts, between 0 and 1.
+pub(crate) type ShareGauge = Gauge<f64, AtomicU64>;
 
 pub(crate) struct Driver {
     core: WorkerCore<Task>,
@@ -54,6 +62,7 @@ pub(crate) struct Driver {
     assignments: Assignments,
     attempts: Attempts,
     keeping: Keeping,
+    accepts: ShareGauge,
     is_leaving: bool,
 }
 
@@ -64,6 +73,7 @@ impl Driver {
         inbox: mpsc::Receiver<Input>,
         attempts: AttemptParts,
         spool: crate::spool::Spool,
+        accepts: ShareGauge,
     ) -> Self {
         Self {
             core,
@@ -74,6 +84,7 @@ impl Driver {
             assignments: Assignments::default(),
             attempts: Attempts::new(attempts),
             keeping: Keeping::new(spool),
+            accepts,
             is_leaving: false,
         }
     }
@@ -152,6 +163,10 @@ impl Driver {
                 self.attempts.forget(token);
                 self.handle(Event::AttemptFinished { token, outcome, usage });
             }
+            Input::Measured(sample) => {
+                self.handle(Event::Measured(sample));
+                self.accepts.set(f64::from(self.core.share().permille()) / 1000.0);
+            }
             Input::Drain => self.handle(Event::DrainRequested),
         }
     }
@@ -209,6 +224,11 @@ impl Driver {
             }
             Command::SendHeartbeat { number } => {
                 self.send(worker_message::Message::Heartbeat(Heartbeat { number }));
+            }
+            Command::SendAdmission(admission) => {
+                info!(%admission, "accepting another share of the capacity");
+                let message = convert::admission::to_wire(&admission);
+                self.send(worker_message::Message::Admission(message));
             }
             Command::SendDraining => self.send(worker_message::Message::Draining(Draining {})),
             Command::Start(lease) => {
