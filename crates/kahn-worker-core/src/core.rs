@@ -259,9 +259,21 @@ impl<P: Clone> WorkerCore<P> {
             });
             return;
         }
+        let takes_nothing = lease.resources.is_none();
         self.held.insert(token, Held { lease, phase: Phase::Queued, is_stopping: false });
-        self.queue.insert(token);
-        self.start_queued();
+        if takes_nothing {
+            // There is always room for it, whatever waits for some.
+            self.start(token);
+        } else {
+            self.queue.insert(token);
+            self.start_queued();
+        }
+    }
+
+    fn start(&mut self, token: Token) {
+        let held = self.held.get_mut(&token).expect("invariant: what starts is held");
+        held.phase = Phase::Starting;
+        self.commands.push(Command::Start(held.lease.clone()));
     }
 
     /// Starts what fits, the oldest first, skipping what does not: the coordinator reckons alike.
@@ -281,9 +293,7 @@ impl<P: Clone> WorkerCore<P> {
         }
         for token in starting {
             self.queue.remove(&token);
-            let held = self.held.get_mut(&token).expect("invariant: queued leases are held");
-            held.phase = Phase::Starting;
-            self.commands.push(Command::Start(held.lease.clone()));
+            self.start(token);
         }
     }
 

@@ -239,3 +239,13 @@ fn a_share_that_changed_while_cut_off_is_in_the_next_inventory_and_later_ones_ar
     let welcomed = Event::Welcomed { lease_ttl: Duration::from_secs(15) };
     assert_eq!(said(&worker.handle(Timestamp(7_000_000), welcomed)), [250]);
 }
+
+#[test]
+fn what_takes_nothing_starts_at_once_whatever_waits_for_room() {
+    let mut worker = worker(1);
+    worker.handle(Timestamp(0), Event::Leased(lease(1)));
+    measured(&mut worker, 500);
+    assert!(started(&worker.handle(Timestamp(0), Event::Leased(lease(2)))).is_empty());
+    let light = Lease { resources: Arc::default(), ..lease(3) };
+    assert_eq!(started(&worker.handle(Timestamp(0), Event::Leased(light))), [3]);
+}
