@@ -100,11 +100,12 @@ impl Streams {
         self.all.get(&id)
     }
 
-    /// Whether all that a worker has said on a stream was heard.
-    pub(crate) fn is_heard(&self, id: StreamId) -> bool {
+    /// Whether all that was said on a stream was heard. (What a worker accepts it says again only
+    /// when it was welcomed.)
+    pub(crate) fn is_quiet(&self, id: StreamId) -> bool {
         self.all.get(&id).is_some_and(|stream| {
             let is_open = stream.is_open_at_worker && stream.is_open_at_coordinator;
-            is_open && !stream.is_cut && stream.up.queue.is_empty()
+            is_open && !stream.is_cut && stream.up.queue.is_empty() && stream.down.queue.is_empty()
         })
     }
 

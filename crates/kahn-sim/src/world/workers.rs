@@ -145,15 +145,15 @@ impl World {
         for ix in 0..self.workers.len() {
             let worker = &self.workers[ix];
             let coordinator = &self.coordinators[leader];
-            let is_heard = worker.stream.is_some_and(|stream| {
+            let is_quiet = worker.stream.is_some_and(|stream| {
                 let is_taken = coordinator.streams.contains(&stream);
                 let is_latest = coordinator.latest.get(&ix) == Some(&stream);
-                is_taken && is_latest && self.streams.is_heard(stream)
+                is_taken && is_latest && self.streams.is_quiet(stream)
             });
             let known = coordinator.core().and_then(|core| core.state().worker(&worker.id));
             let believed = known.map(|known| known.admission.share);
             let share = worker.core.share();
-            if is_heard && coordinator.inbox.is_empty() && believed != Some(share) {
+            if is_quiet && coordinator.inbox.is_empty() && believed != Some(share) {
                 let id = &worker.id;
                 let message = format!("worker {id} accepts {share}, not {believed:?}");
                 self.oracle.object("I13", message);
