@@ -108,10 +108,10 @@ fn a_worker_under_pressure_gets_what_its_share_has_room_for_and_says_why() -> an
     let mut squeeze = Squeeze::begin(group.path());
     wait_until_accepts(&cluster, "25%", |accepts| accepts["percent"] == 25.0)?;
     let said = accepts(&cluster)?;
-    assert_eq!((&said["pressure"]["kind"], &said["pressure"]["limit_percent"]), (
-        &Value::from("memory"),
-        &Value::from(10.0)
-    ));
+    assert_eq!(
+        (&said["pressure"]["kind"], &said["pressure"]["limit_percent"]),
+        (&Value::from("memory"), &Value::from(10.0))
+    );
     assert!(said["since"].is_string(), "{said}");
     let shown = cluster.kahn(&["workers"])?.ok()?.stdout;
     assert!(shown.contains("25% (memory pressure 100% > 10%) since 2"), "{shown}");
@@ -125,10 +125,8 @@ fn a_worker_under_pressure_gets_what_its_share_has_room_for_and_says_why() -> an
             go.display()
         ),
     )?;
-    let submitted = cluster
-        .kahn(&["submit", &file.display().to_string(), "--output", "json"])?
-        .ok()?
-        .json()?;
+    let submitted =
+        cluster.kahn(&["submit", &file.display().to_string(), "--output", "json"])?.ok()?.json()?;
     let run = submitted["run"].as_str().unwrap_or_default().to_owned();
     wait_until("one task to start", Duration::from_secs(20), || n_started(&cluster, &run) == 1)?;
     let shown = cluster.kahn(&["get", &run, "--tasks", "--output", "json"])?.ok()?.json()?;
