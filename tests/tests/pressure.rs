@@ -58,10 +58,11 @@ impl Squeeze {
         let (file, seen) = (memory_pressure(group), Arc::clone(&is_over));
         let thread = std::thread::spawn(move || {
             let mut total = 0_u64;
+            // As the kernel's counter does.
             while !seen.load(Ordering::Relaxed) {
                 total += 1_000_000;
                 write_total(&file, total);
-                std::thread::sleep(Duration::from_millis(10)); // the kernel's counter goes on
+                std::thread::sleep(Duration::from_millis(10)); // poll
             }
         });
         Self { is_over, thread: Some(thread) }
