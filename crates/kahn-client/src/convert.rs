@@ -9,7 +9,7 @@ use kahn_proto::api;
 use kahn_proto::convert::state;
 
 use crate::error::Error;
-use crate::types::{Blocker, Event, Explanation, Run, Task, Worker};
+use crate::types::{Blocker, Event, Explanation, Pressure, Run, Task, Worker};
 
 pub(crate) fn run_id(text: &str) -> Result<RunId, Error> {
     text.parse().map_err(|_| Error::bug(format!("the coordinator sent the run id `{text}`")))
@@ -104,5 +104,13 @@ pub(crate) fn worker(worker: api::Worker) -> Worker {
         leases: worker.leases,
         leases_ahead: worker.leases_ahead,
         heard_at: time(worker.heard_at),
+        // A coordinator that does not know of shares leaves it out.
+        accepts_permille: if worker.accepts_permille == 0 { 1000 } else { worker.accepts_permille },
+        pressure: worker.pressure.map(|pressure| Pressure {
+            kind: pressure.kind,
+            measured_permille: pressure.measured_permille,
+            limit_permille: pressure.limit_permille,
+        }),
+        throttled_since: time(worker.throttled_since),
     }
 }

@@ -205,4 +205,22 @@ pub struct Worker {
     pub leases_ahead: u32,
     /// When it was last heard, on the coordinator's clock.
     pub heard_at: Option<Timestamp>,
+    /// How much of its capacity it accepts, in thousandths. One that holds nothing accepts
+    /// whatever fits its whole capacity.
+    pub accepts_permille: u32,
+    /// What made it less than all.
+    pub pressure: Option<Pressure>,
+    /// Since when it is less than all, on the coordinator's clock.
+    pub throttled_since: Option<Timestamp>,
+}
+
+/// A pressure on a worker, and the limit that it is beyond. Both in thousandths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pressure {
+    /// `memory`, `available_memory` (which is below its limit), `cpu` or `io`.
+    pub kind: String,
+    /// What was measured.
+    pub measured_permille: u32,
+    /// What would have been borne.
+    pub limit_permille: u32,
 }

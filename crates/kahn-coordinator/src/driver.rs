@@ -220,6 +220,9 @@ impl Driver {
                     self.dispatch.receipt(session, number);
                 }
             }
+            Input::Admission { session, admission } => {
+                self.handle_from(now, session, Event::AdmissionChanged { session, admission });
+            }
             Input::Draining { session } => {
                 self.handle_from(now, session, Event::DrainStarted { session });
             }

@@ -157,6 +157,9 @@ impl World {
                 self.now = self.now + Duration::from_millis(number.min(3_600_000));
                 self.happen(Event::DeadlineReached);
             }
+            Input::Admission { admission, .. } => {
+                self.happen(Event::AdmissionChanged { session, admission });
+            }
             _ => self.happen(Event::DrainStarted { session }),
         }
         Ok(())

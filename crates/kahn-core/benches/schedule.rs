@@ -54,6 +54,7 @@ fn attach(core: &mut Core, n: u64, capacity: &Resources, leases_max: u32) {
         leases_max,
         labels: Labels::new(),
         executors: ActionKind::ALL.to_vec(),
+        admission: kahn_model::Admission::default(),
         held: Vec::new(),
         unacknowledged: Vec::new(),
     };

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use kahn_model::{Resources, TaskState};
 
 use crate::core::Core;
-use crate::state::{GateKey, Holding, LeasePhase, NamespaceIx, Run, RunIx, State, WorkerIx};
+use crate::state::{
+    GateKey, Holding, LeasePhase, NamespaceIx, Run, RunIx, State, Worker, WorkerIx,
+};
 
 impl Core {
     /// Everything in which the state contradicts itself, in words; empty when all is well.
@@ -158,7 +160,26 @@ impl State {
             if !may_exceed && !used.fits(&worker.capacity) {
                 findings.push(format!("worker {} is given more than it has: {used}", worker.id));
             }
+            if self.is_overfilled(worker) {
+                findings.push(format!("worker {} is given more than it accepts", worker.id));
+            }
         }
+    }
+}
+
+impl State {
+    /// Whether leases that have not started are given room beyond what the worker accepts. What
+    /// has started may outlast the share in which it had room, and one that is alone needs none.
+    fn is_overfilled(&self, worker: &Worker) -> bool {
+        let accepted = worker.admission.share.of(&worker.capacity);
+        worker.used().iter().any(|(resource, used)| {
+            let holders = || {
+                let leases = worker.leases.iter().map(|ix| &self.leases[ix.0]);
+                leases.filter(|l| l.holds_resources() && l.resources.get(&resource) > 0)
+            };
+            let is_waited_for = holders().any(|lease| lease.phase == LeasePhase::Placed);
+            used > accepted.get(&resource) && is_waited_for && holders().count() > 1
+        })
     }
 }
 

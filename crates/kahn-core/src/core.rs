@@ -87,6 +87,9 @@ impl Core {
             Event::Heartbeat { session } => self.on_heartbeat(session)?,
             Event::Reported { session, report } => self.on_reported(session, *report)?,
             Event::DrainStarted { session } => self.on_drain_started(session)?,
+            Event::AdmissionChanged { session, admission } => {
+                self.on_admission_changed(session, admission)?;
+            }
             Event::CordonRequested { worker, is_cordoned } => {
                 self.on_cordon_requested(&worker, is_cordoned)?;
             }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kahn_model::{
-    ActionKind, AttemptId, BootId, Failure, Labels, Outputs, Resources, RunId, TaskIx, Token,
-    Usage, Work, WorkerId,
+    ActionKind, Admission, AttemptId, BootId, Failure, Labels, Outputs, Resources, RunId, TaskIx,
+    Token, Usage, Work, WorkerId,
 };
 
 use crate::change::Submission;
@@ -84,6 +84,13 @@ pub enum Event {
         /// The stream on which it said so.
         session: SessionId,
     },
+    /// A worker accepts another share of its capacity.
+    AdmissionChanged {
+        /// The stream on which it said so.
+        session: SessionId,
+        /// What it accepts from now on.
+        admission: Admission,
+    },
     /// Somebody wants a worker to get no new leases, or to get them again.
     CordonRequested {
         /// The worker.
@@ -128,6 +135,8 @@ pub struct Attachment {
     pub labels: Labels,
     /// What it can carry out.
     pub executors: Vec<ActionKind>,
+    /// How much of its capacity it accepts.
+    pub admission: Admission,
     /// The attempts that it holds.
     pub held: Vec<Held>,
     /// Results that were never acknowledged.

@@ -1,10 +1,10 @@
 //! Why a task is where it is, what holds it back, and what would change that.
 
-use kahn_model::{RunId, RunState, TaskIx, TaskState};
+use kahn_model::{RunId, RunState, Share, TaskIx, TaskState};
 
 use crate::apply::rank;
 use crate::core::Core;
-use crate::state::{Flags, Gate, GateKey, LaneIx, Run, Worker};
+use crate::state::{ClassIx, Flags, Gate, GateKey, LaneIx, Run, Worker};
 
 /// Something that a task waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,25 +78,44 @@ impl Core {
         if !self.state.workers.iter().any(|worker| worker.takes_leases()) {
             return plain("no_worker", "no worker takes work", "start or uncordon a worker");
         }
+        if let Some(explanation) = self.under_pressure(lane.class) {
+            return explanation;
+        }
         let ahead = lane.tasks().take(AHEAD_MAX).take_while(|t| *t != task).count();
         let or_more = if ahead == AHEAD_MAX { " or more" } else { "" };
         let message =
             format!("all suitable workers are busy; {ahead}{or_more} of its run go before it");
         let mut out = plain("no_room", &message, "wait, add workers, or raise its priority");
-        let class = self.state.classes.get(lane.class);
-        out.blockers = self
-            .state
-            .workers
-            .iter()
-            .filter(|worker| worker.takes_leases() && class.suits(&worker.shape))
-            .take(BLOCKERS_MAX)
-            .map(|worker| Blocker {
-                kind: "worker",
-                name: worker.id.to_string(),
-                detail: occupation(worker),
-            })
-            .collect();
+        out.blockers = blocking(self.suitable(lane.class));
         out
+    }
+
+    /// The workers that take leases and could ever run a task of the class.
+    fn suitable(&self, class: ClassIx) -> impl Iterator<Item = &Worker> {
+        let class = self.state.classes.get(class);
+        let is_suitable =
+            move |worker: &&Worker| worker.takes_leases() && class.suits(&worker.shape);
+        self.state.workers.iter().filter(is_suitable)
+    }
+
+    /// When a worker would have room for the class, did it accept all of its capacity.
+    fn under_pressure(&self, class_ix: ClassIx) -> Option<Explanation> {
+        let class = self.state.classes.get(class_ix);
+        let is_throttled = |worker: &&Worker| {
+            let has_lease_room = worker.has_lease_room() && !worker.admission.share.is_all();
+            has_lease_room && class.resources.fits(&Share::ALL.room(&worker.capacity, &worker.used))
+        };
+        let throttled = || self.suitable(class_ix).filter(is_throttled);
+        let first = throttled().next()?;
+        let more = match throttled().skip(1).count() {
+            0 => String::new(),
+            n => format!(", and {n} more are under pressure"),
+        };
+        let message = format!("worker {} {}{more}", first.id, pressed(first));
+        let remedy = "wait until the pressure falls, add workers, or ask for less";
+        let mut out = plain("pressure", &message, remedy);
+        out.blockers = blocking(throttled());
+        Some(out)
     }
 
     fn gated(&self, run: &Run, lane: LaneIx, gate: &Gate) -> Explanation {
@@ -154,8 +173,12 @@ impl Core {
             (false, false) if lease.holds_resources() => "starting",
             (false, false) => "queued_on_worker",
         };
-        let message = format!("worker {} ({}) holds it", worker.id, worker.status.as_str());
-        plain(code, &message, "")
+        let holds = format!("worker {} ({}) holds it", worker.id, worker.status.as_str());
+        if code == "queued_on_worker" && !worker.admission.share.is_all() {
+            let message = format!("{holds} and {}", pressed(worker));
+            return plain(code, &message, "wait until the pressure falls, or add workers");
+        }
+        plain(code, &holds, "")
     }
 
     fn backing_off(&self, run: &Run, task: TaskIx) -> Explanation {
@@ -235,11 +258,31 @@ fn plain(code: &'static str, message: &str, remedy: &'static str) -> Explanation
     }
 }
 
+fn blocking<'a>(workers: impl Iterator<Item = &'a Worker>) -> Vec<Blocker> {
+    let blocker = |worker: &Worker| Blocker {
+        kind: "worker",
+        name: worker.id.to_string(),
+        detail: occupation(worker),
+    };
+    workers.take(BLOCKERS_MAX).map(blocker).collect()
+}
+
 fn occupation(worker: &Worker) -> String {
     let room = worker.room();
     let left = if room.is_none() { "nothing".to_owned() } else { room.to_string() };
-    match worker.n_leases() {
+    let mut out = match worker.n_leases() {
         1 => format!("holds 1 lease, has left: {left}"),
         n => format!("holds {n} leases, has left: {left}"),
+    };
+    if !worker.admission.share.is_all() {
+        out.push_str(&format!("; accepts {}", worker.admission));
     }
+    out
+}
+
+/// That a worker accepts less than all, and why.
+fn pressed(worker: &Worker) -> String {
+    let share = worker.admission.share;
+    let why = worker.admission.pressure.map(|pressure| format!(": {pressure}"));
+    format!("accepts {share} of its capacity{}", why.unwrap_or_default())
 }

@@ -77,6 +77,7 @@ stories! {
     tasks_are_placed_in_order_and_where_there_is_room: "placement.txt",
     work_is_given_ahead_and_called_back: "prefetch.txt",
     every_no_is_explained: "explain.txt",
+    workers_under_pressure_get_less: "pressure.txt",
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod ids;
 mod name;
 mod time;
 
+mod admission;
 mod labels;
 mod resources;
 
@@ -26,6 +27,7 @@ pub use action::{
     Action, ActionKind, Body, Container, FunctionCall, HttpRequest, Mount, Polling, Port,
     PullPolicy, PythonCall, Shell, StatusRange, Text, TextRole, Work,
 };
+pub use admission::{Admission, Pressure, PressureKind, Share};
 pub use cause::{Cause, CauseKind, CauseSet, Failure, UnknownCause};
 pub use dag::{
     Condition, Dag, DagBuilder, DagError, DependencyKind, DependencyRef, NewTask, Trigger, When,

@@ -154,6 +154,16 @@ impl Resources {
         out
     }
 
+    /// The smaller amount of the two in every dimension.
+    #[must_use]
+    pub fn min(&self, other: &Self) -> Self {
+        let mut out = self.clone();
+        for (resource, amount) in self.iter() {
+            out.set(&resource, other.get(&resource).min(amount));
+        }
+        out
+    }
+
     /// The dimensions that are not zero, with their amounts, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = (Resource, u64)> + '_ {
         let fixed = FIXED.iter().cloned().zip(self.fixed.iter().copied());

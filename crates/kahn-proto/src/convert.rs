@@ -4,6 +4,7 @@
 //! and names the field that breaks it. Whatever `to_wire` gives, `from_wire` takes back as it was
 //! (spans of time above 584 years, which no rule allows, are cut).
 
+pub mod admission;
 pub mod dag;
 pub mod ids;
 pub mod limits;

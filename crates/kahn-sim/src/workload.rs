@@ -12,6 +12,7 @@ use kahn_model::{
     OnDisconnect, Profile, Resource, Resources, RetryPolicy, RunId, RunPolicy, TaskIx, Timeouts,
     Trigger, Uuid, When, Work,
 };
+use kahn_worker_core::Sample;
 
 use crate::queue::ms;
 
@@ -40,6 +41,14 @@ pub(crate) fn capacity(rng: &mut Rng) -> Resources {
 pub(crate) fn labels(rng: &mut Rng) -> Labels {
     let zone = if rng.bool() { "a" } else { "b" };
     Labels::from([("zone".to_owned(), zone.to_owned())])
+}
+
+/// What a worker measures: mostly calm, so that shares rise as well as fall.
+pub(crate) fn sample(rng: &mut Rng) -> Sample {
+    let memory = if chance(rng, 10) { rng.u32(..1000) } else { 0 };
+    let cpu = if chance(rng, 10) { rng.u32(..9000) } else { 1000 };
+    let io = if chance(rng, 10) { rng.u32(..1000) } else { 0 };
+    Sample { memory: Some(memory), available_memory: None, cpu: Some(cpu), io: Some(io) }
 }
 
 /// A run of a random DAG.

@@ -1,6 +1,6 @@
 //! What the worker's driver must do.
 
-use kahn_model::Token;
+use kahn_model::{Admission, Token};
 
 use crate::event::{Inventory, Lease, Report, StopReason};
 
@@ -16,6 +16,8 @@ pub enum Command<P> {
     },
     /// Says that the worker will finish what it holds and go.
     SendDraining,
+    /// Says how much of its capacity the worker accepts from now on.
+    SendAdmission(Admission),
     /// Hands a lease to its executor.
     Start(Lease<P>),
     /// Tells the executor to stop an attempt.

@@ -1,13 +1,15 @@
 //! The worker's decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use kahn_model::{CauseKind, Failure, OnDisconnect, Resources, Timestamp, Token, Usage};
+use kahn_model::{CauseKind, Failure, OnDisconnect, Resources, Share, Timestamp, Token, Usage};
 
 use crate::command::Command;
 use crate::event::{Event, HeldAttempt, Inventory, Lease, Report, ReportKind, StopReason};
 use crate::outbound::Outbound;
+use crate::pressure::{PressureLimits, Sample, Throttle};
 use crate::queue::Queue;
 
 /// What an operator may choose about a worker.
@@ -22,6 +24,8 @@ pub struct Settings {
     /// How long before the coordinator may give an attempt to another the worker must have
     /// stopped it, where it is to be stopped: covers the difference in speed of two clocks.
     pub fence_margin: Duration,
+    /// The pressure that it bears before it accepts less than its capacity.
+    pub pressure: PressureLimits,
 }
 
 impl Default for Settings {
@@ -31,6 +35,7 @@ impl Default for Settings {
             heartbeat_period: Duration::from_secs(1),
             start_delay: Duration::from_millis(5),
             fence_margin: Duration::from_secs(2),
+            pressure: PressureLimits::default(),
         }
     }
 }
@@ -77,6 +82,9 @@ pub struct WorkerCore<P> {
     outbound: Outbound,
     link: Link,
     is_draining: bool,
+    throttle: Throttle,
+    /// The share that the coordinator was told of last.
+    told_share: Share,
     lease_ttl: Duration,
     /// When the last heartbeat or inventory was sent that the coordinator is known to have noted.
     contact_at: Timestamp,
@@ -92,6 +100,7 @@ impl<P: Clone> WorkerCore<P> {
     /// A worker that holds nothing, with the reports that an earlier start of it left behind.
     #[must_use]
     pub fn new(settings: Settings, left_behind: Vec<Report>) -> Self {
+        let throttle = Throttle::new(settings.pressure);
         Self {
             settings,
             used: Resources::none(),
@@ -102,6 +111,8 @@ impl<P: Clone> WorkerCore<P> {
             outbound: Outbound::default(),
             link: Link::Down,
             is_draining: false,
+            throttle,
+            told_share: Share::ALL,
             lease_ttl: Duration::from_secs(15),
             contact_at: Timestamp::ZERO,
             greeted_at: Timestamp::ZERO,
@@ -128,6 +139,7 @@ impl<P: Clone> WorkerCore<P> {
             Event::AttemptFinished { token, outcome, usage, is_output_late } => {
                 self.on_finished(token, ReportKind::Finished { outcome, usage, is_output_late });
             }
+            Event::Measured(sample) => self.on_measured(now, sample),
             Event::DeadlineReached => self.on_deadline(now),
         }
         self.outbound.ripen(now);
@@ -166,6 +178,12 @@ impl<P: Clone> WorkerCore<P> {
         &self.used
     }
 
+    /// How much of its capacity its attempts may hold together.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.throttle.share()
+    }
+
     /// Final reports that were not acknowledged.
     #[must_use]
     pub fn n_unacknowledged(&self) -> usize {
@@ -190,7 +208,9 @@ impl<P: Clone> WorkerCore<P> {
             held: held.collect(),
             unacknowledged: self.unacknowledged.values().cloned().collect(),
             is_draining: self.is_draining,
+            admission: self.throttle.admission(now),
         };
+        self.told_share = self.share();
         self.commands.push(Command::SendInventory(inventory));
     }
 
@@ -208,7 +228,24 @@ impl<P: Clone> WorkerCore<P> {
         if self.is_draining {
             self.commands.push(Command::SendDraining);
         }
+        self.tell_share(now);
         self.leave_if_done();
+    }
+
+    /// Says what is accepted, if that is not what the coordinator knows.
+    fn tell_share(&mut self, now: Timestamp) {
+        if self.link == Link::Up && self.told_share != self.share() {
+            self.told_share = self.share();
+            self.commands.push(Command::SendAdmission(self.throttle.admission(now)));
+        }
+    }
+
+    fn on_measured(&mut self, now: Timestamp, sample: Sample) {
+        let n_running = self.held.len() - self.queue.len();
+        if self.throttle.take(now, sample, n_running) {
+            self.tell_share(now);
+            self.start_queued();
+        }
     }
 
     fn on_heartbeat_acknowledged(&mut self, number: u64) {
@@ -231,25 +268,34 @@ impl<P: Clone> WorkerCore<P> {
             });
             return;
         }
-        self.queue.insert(&lease.resources, token);
         if lease.on_disconnect == OnDisconnect::Stop {
             self.fenced.insert(token);
         }
+        let resources = Arc::clone(&lease.resources);
         self.held.insert(token, Held { lease, phase: Phase::Queued, is_stopping: false });
-        self.start_queued();
+        if resources.is_none() {
+            // There is always room for it, whatever waits for some.
+            self.start(token);
+        } else {
+            self.queue.insert(&resources, token);
+            self.start_queued();
+        }
+    }
+
+    fn start(&mut self, token: Token) {
+        let held = self.held.get_mut(&token).expect("invariant: what starts is held");
+        held.phase = Phase::Starting;
+        self.used.add(&held.lease.resources);
+        self.commands.push(Command::Start(held.lease.clone()));
     }
 
     /// Starts what fits, the oldest first, skipping what does not.
     fn start_queued(&mut self) {
-        let mut room = self.settings.capacity.clone();
-        room.subtract(&self.used);
-        while let Some(token) = self.queue.first_that_fits(&room) {
-            let held = self.held.get_mut(&token).expect("invariant: queued leases are held");
-            held.phase = Phase::Starting;
-            self.queue.remove(&held.lease.resources, token);
-            room.subtract(&held.lease.resources);
-            self.used.add(&held.lease.resources);
-            self.commands.push(Command::Start(held.lease.clone()));
+        let share = self.share();
+        while let Some(token) =
+            self.queue.take_first_that_fits(&share.room(&self.settings.capacity, &self.used))
+        {
+            self.start(token);
         }
     }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kahn_model::{AttemptId, Failure, OnDisconnect, Outputs, Resources, Token, Usage};
+use kahn_model::{Admission, AttemptId, Failure, OnDisconnect, Outputs, Resources, Token, Usage};
+
+use crate::pressure::Sample;
 
 /// A lease as it arrives. `P` is what the executor needs and nobody else looks at.
 #[derive(Clone, Debug)]
@@ -92,6 +94,8 @@ pub enum Event<P> {
         /// Whether output of it is still to reach the coordinator.
         is_output_late: bool,
     },
+    /// The pressure on the worker was measured.
+    Measured(Sample),
     /// The time that [`crate::WorkerCore::next_deadline`] named has come, or may have.
     DeadlineReached,
 }
@@ -145,4 +149,6 @@ pub struct Inventory {
     pub unacknowledged: Vec<Report>,
     /// Whether it takes nothing new.
     pub is_draining: bool,
+    /// How much of its capacity it accepts.
+    pub admission: Admission,
 }

@@ -7,8 +7,10 @@ mod command;
 mod core;
 mod event;
 mod outbound;
+mod pressure;
 mod queue;
 
 pub use command::Command;
 pub use core::{Settings, WorkerCore};
 pub use event::{Event, HeldAttempt, Inventory, Lease, Outcome, Report, ReportKind, StopReason};
+pub use pressure::{PressureLimits, Sample};

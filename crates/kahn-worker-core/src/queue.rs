@@ -35,10 +35,18 @@ impl Queue {
         was_there
     }
 
-    /// The oldest of those that fit into `room`; the coordinator reckons alike.
-    pub(crate) fn first_that_fits(&self, room: &Resources) -> Option<Token> {
+    /// Takes out the oldest of those that fit into `room`; the coordinator reckons alike.
+    pub(crate) fn take_first_that_fits(&mut self, room: &Resources) -> Option<Token> {
         let fitting = self.lines.iter().filter(|(resources, _)| resources.fits(room));
-        fitting.filter_map(|(_, line)| line.first()).min().copied()
+        let first = fitting.filter_map(|(resources, line)| Some((*line.first()?, resources))).min();
+        let (token, resources) = first.map(|(token, resources)| (token, Arc::clone(resources)))?;
+        self.remove(&resources, token);
+        Some(token)
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.values().map(BTreeSet::len).sum()
     }
 
     /// All that wait, the oldest first.

@@ -11,6 +11,7 @@ use kahn_runtime::secret::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::executor::FunctionSettings;
+use crate::pressure::PressureSettings;
 
 /// What an operator may choose about a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,6 +56,8 @@ pub struct Config {
     pub http: crate::executor::HttpSettings,
     /// About functions of Python.
     pub python: crate::executor::PythonSettings,
+    /// When it accepts less than its capacity.
+    pub pressure: PressureSettings,
     /// Where health and metrics are served.
     pub health: HealthSettings,
 }
@@ -81,6 +84,7 @@ impl Default for Config {
             #[cfg(feature = "http")]
             http: crate::executor::HttpSettings::default(),
             python: crate::executor::PythonSettings::default(),
+            pressure: PressureSettings::default(),
             health: HealthSettings::on_loopback(7402),
         }
     }
@@ -100,6 +104,14 @@ pub enum InvalidConfig {
     Coordinator {
         /// What was given.
         url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The pressure to be borne makes no sense.
+    #[error("worker.pressure.{field}: {reason}")]
+    Pressure {
+        /// Which value.
+        field: &'static str,
         /// What is wrong with it.
         reason: String,
     },

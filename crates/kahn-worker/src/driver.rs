@@ -4,14 +4,17 @@ mod attempts;
 mod keeping;
 mod launch;
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use kahn_model::{Timestamp, Token};
+use kahn_proto::convert;
 use kahn_proto::worker::{
     Draining, Heartbeat, Reports, WorkerMessage, coordinator_message, worker_message,
 };
 use kahn_runtime::clock::Clock;
-use kahn_worker_core::{Command, Event, WorkerCore};
+use kahn_worker_core::{Command, Event, Sample, WorkerCore};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -43,9 +46,14 @@ pub(crate) enum Input {
     Started(Token),
     /// Attempts have ended.
     Ended(Vec<Ended>),
+    /// The pressure on the worker was measured.
+    Measured(Sample),
     /// Somebody wants the worker to finish what it holds and go.
     Drain,
 }
+
+/// The share of its capacity that the worker accepts, between 0 and 1.
+pub(crate) type ShareGauge = Gauge<f64, AtomicU64>;
 
 pub(crate) struct Driver {
     core: WorkerCore<Task>,
@@ -56,6 +64,7 @@ pub(crate) struct Driver {
     assignments: Assignments,
     attempts: Attempts,
     keeping: Keeping,
+    accepts: ShareGauge,
     is_leaving: bool,
 }
 
@@ -66,6 +75,7 @@ impl Driver {
         inbox: mpsc::Receiver<Input>,
         attempts: AttemptParts,
         spool: crate::spool::Spool,
+        accepts: ShareGauge,
     ) -> Self {
         Self {
             core,
@@ -76,6 +86,7 @@ impl Driver {
             assignments: Assignments::default(),
             attempts: Attempts::new(attempts),
             keeping: Keeping::new(spool),
+            accepts,
             is_leaving: false,
         }
     }
@@ -152,6 +163,10 @@ impl Driver {
             }
             Input::Started(token) => self.handle(Event::AttemptStarted { token }),
             Input::Ended(ended) => ended.into_iter().for_each(|ended| self.end(ended)),
+            Input::Measured(sample) => {
+                self.handle(Event::Measured(sample));
+                self.accepts.set(f64::from(self.core.share().permille()) / 1000.0);
+            }
             Input::Drain => self.handle(Event::DrainRequested),
         }
     }
@@ -215,6 +230,11 @@ impl Driver {
             }
             Command::SendHeartbeat { number } => {
                 self.send(worker_message::Message::Heartbeat(Heartbeat { number }));
+            }
+            Command::SendAdmission(admission) => {
+                info!(%admission, "accepting another share of the capacity");
+                let message = convert::admission::to_wire(&admission);
+                self.send(worker_message::Message::Admission(message));
             }
             Command::SendDraining => self.send(worker_message::Message::Draining(Draining {})),
             Command::Start(lease) => {

@@ -10,6 +10,7 @@ pub mod spool;
 
 mod config;
 mod driver;
+mod pressure;
 mod session;
 mod shipping;
 mod standalone;
@@ -18,5 +19,6 @@ mod worker;
 
 pub use config::{Config, InvalidConfig};
 pub use executor::FunctionContext;
+pub use pressure::{PressureMode, PressureSettings};
 pub use standalone::RunError;
 pub use worker::{Services, StartError, Worker, WorkerBuilder};

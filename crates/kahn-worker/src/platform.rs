@@ -2,6 +2,7 @@
 //!
 //! Linux gives everything. Elsewhere only process groups are known: a daemon that leaves its
 //! group outlives its attempt, and peak memory is what the system reports at the end.
+//! Nor is anything known of pressure there.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -15,8 +16,8 @@ use portable as system;
 
 pub use system::shield_memory;
 pub(crate) use system::{
-    Adopted, ExitWatch, adopt_orphans, all_pids, facts, make_fifo, memory_now, memory_peak,
-    n_out_of_memory_kills, tree_memory_peak, variable,
+    Adopted, ExitWatch, PressureSource, adopt_orphans, all_pids, facts, make_fifo, memory_now,
+    memory_peak, n_out_of_memory_kills, tree_memory_peak, variable,
 };
 
 use std::ffi::OsString;

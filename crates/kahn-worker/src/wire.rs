@@ -184,5 +184,6 @@ pub(crate) fn hello(identity: &Identity, inventory: &Inventory) -> worker::Hello
         unacknowledged: inventory.unacknowledged.iter().map(report_to_wire).collect(),
         is_draining: inventory.is_draining,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        admission: Some(convert::admission::to_wire(&inventory.admission)),
     }
 }

@@ -19,12 +19,13 @@ use tonic::transport::Channel;
 use tracing::warn;
 
 use crate::config::{Config, InvalidConfig};
-use crate::driver::{AttemptParts, Driver, Input, left_behind};
+use crate::driver::{AttemptParts, Driver, Input, ShareGauge, left_behind};
 use crate::executor::{
     BuiltinExecutor, Executor, FunctionContext, FunctionExecutor, Functions, OpenError,
     ProcessExecutor, ProcessSettings, PythonExecutor, allowed_environment,
 };
 use crate::logs::LogDir;
+use crate::pressure::watch;
 use crate::session::{Link, keep_open};
 use crate::shipping::Shipping;
 use crate::spool::{Durability, Spool};
@@ -170,6 +171,7 @@ pub struct Worker {
     session: JoinHandle<()>,
     shipping: Shipping,
     streaming: JoinHandle<()>,
+    pressure: Option<JoinHandle<()>>,
 }
 
 impl Worker {
@@ -209,6 +211,7 @@ impl Worker {
         let settings = Settings {
             capacity: identity.capacity.clone(),
             heartbeat_period: config.heartbeat_period,
+            pressure: config.pressure.limits()?,
             ..Settings::default()
         };
         let core = WorkerCore::new(settings, left_behind(&spool));
@@ -218,10 +221,15 @@ impl Worker {
         shipping.ship_left_behind(left_in_logs);
         let parts =
             AttemptParts { executors, logs, shipping: shipping.clone(), inbox: inbox.clone() };
-        let driver = tokio::spawn(Driver::new(core, identity, inputs, parts, spool).run());
+        let help = "The share of its capacity that the worker accepts, from 0 to 1";
+        let accepts = services.metrics.register("worker_accepts", help, ShareGauge::default());
+        accepts.set(1.0);
+        let driver = Driver::new(core, identity, inputs, parts, spool, accepts);
+        let driver = tokio::spawn(driver.run());
+        let pressure = watch(&config.pressure, inbox.clone());
         let session = tokio::spawn(keep_open(link, inbox.clone()));
         services.readiness.set("worker", Ok(()));
-        Ok(Self { inbox, driver, session, shipping, streaming })
+        Ok(Self { inbox, driver, session, shipping, streaming, pressure })
     }
 
     /// Lets it finish what it holds, take nothing new, and end.
@@ -244,6 +252,9 @@ impl Drop for Worker {
         self.driver.abort();
         self.session.abort();
         self.streaming.abort();
+        if let Some(pressure) = &self.pressure {
+            pressure.abort();
+        }
     }
 }
 

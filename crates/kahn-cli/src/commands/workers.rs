@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::render::run;
+use crate::render::worker;
 
 /// Arguments of `workers`.
 #[derive(Debug, Args)]
@@ -42,8 +42,8 @@ pub(crate) async fn run(args: WorkersArgs, context: &Context) -> Result<Exit, Fa
         Action::Drain(WorkerName { worker }) => vec![client.drain(&worker).await?],
     };
     match context.is_json() {
-        true => output::json_lines(workers.iter().map(run::worker_json))?,
-        false => output::text(&run::workers(&workers))?,
+        true => output::json_lines(workers.iter().map(worker::worker_json))?,
+        false => output::text(&worker::workers(&workers))?,
     }
     Ok(Exit::Success)
 }

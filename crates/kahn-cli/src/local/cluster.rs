@@ -12,7 +12,7 @@ use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
 use kahn_runtime::secret::Secret;
 use kahn_runtime::telemetry::Traces;
-use kahn_worker::Worker;
+use kahn_worker::{PressureSettings, Worker};
 
 use crate::exit::Failure;
 
@@ -97,11 +97,13 @@ impl Cluster {
         Ok(Self { coordinator, connector, worker: None, client })
     }
 
-    /// Adds the worker, which keeps what it needs in `dir`.
+    /// Adds the worker, which keeps what it needs in `dir`. It bears any pressure of processors and
+    /// disks: what it did not take, no other would, and nothing is killed for it.
     pub(crate) fn add_worker(&mut self, dir: &Path, with: WorkerSettings) -> Result<(), Failure> {
         let config = kahn_worker::Config {
             name: Some(WORKER_NAME.to_owned()),
             data_dir: dir.join("worker"),
+            pressure: PressureSettings { cpu: 0, io: 0, ..with.config.pressure },
             ..with.config
         };
         let services = kahn_worker::Services {

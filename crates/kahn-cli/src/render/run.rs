@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kahn_client::{Explanation, Run, Task, Worker};
+use kahn_client::{Explanation, Run, Task};
 use kahn_model::{TaskState, Timestamp};
 use kahn_runtime::clock;
 use serde::Serialize;
@@ -205,46 +205,6 @@ pub(crate) fn explanation(task: &str, why: &Explanation) -> String {
         out.push_str(&format!("{}: {}\n", text::bold("advice"), text::safe(&why.remedy)));
     }
     out
-}
-
-/// A worker as JSON; the fields are stable.
-pub(crate) fn worker_json(worker: &Worker) -> Value {
-    json!({
-        "worker": worker.name,
-        "status": worker.status,
-        "is_cordoned": worker.is_cordoned,
-        "is_draining": worker.is_draining,
-        "capacity": worker.capacity,
-        "used": worker.used,
-        "labels": worker.labels,
-        "executors": worker.executors,
-        "leases": worker.leases,
-        "leases_ahead": worker.leases_ahead,
-        "heard_at": time(worker.heard_at),
-    })
-}
-
-/// Workers as a table.
-pub(crate) fn workers(workers: &[Worker]) -> String {
-    let rows = workers.iter().map(|worker| {
-        let mut status = text::safe(&worker.status);
-        for (is_so, word) in [(worker.is_cordoned, "cordoned"), (worker.is_draining, "draining")] {
-            if is_so {
-                status.push_str(&format!(", {word}"));
-            }
-        }
-        let leases = format!("{} ({} ahead)", worker.leases, worker.leases_ahead);
-        let labels: Vec<String> = worker.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        [
-            text::safe(&worker.name),
-            status,
-            text::safe(&worker.capacity),
-            text::safe(&worker.used),
-            leases,
-            text::safe(&labels.join(" ")),
-        ]
-    });
-    table(["WORKER", "STATUS", "CAPACITY", "USED", "LEASES", "LABELS"], rows.collect())
 }
 
 #[cfg(test)]

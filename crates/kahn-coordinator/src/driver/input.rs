@@ -1,7 +1,7 @@
 //! What reaches the driver, and the handle by which others reach it.
 
 use kahn_core::{Attachment, Core, Event, Refusal, SessionId, WorkerReport};
-use kahn_model::Partition;
+use kahn_model::{Admission, Partition};
 use kahn_store::AppendEvent;
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,6 +33,8 @@ pub(crate) enum Input {
     Reports { session: SessionId, reports: Vec<WorkerReport> },
     /// A worker lives.
     Heartbeat { session: SessionId, number: u64 },
+    /// A worker accepts another share of its capacity.
+    Admission { session: SessionId, admission: Admission },
     /// A worker will go.
     Draining { session: SessionId },
     /// The log of a partition has something to say.

@@ -184,6 +184,13 @@ pub(super) fn worker(worker: &Worker) -> api::Worker {
         leases: small(worker.n_leases()),
         leases_ahead: small(worker.n_ahead()),
         heard_at: worker.heard_at.0,
+        accepts_permille: worker.admission.share.permille(),
+        pressure: worker.admission.pressure.map(|pressure| api::Pressure {
+            kind: pressure.kind.as_str().to_owned(),
+            measured_permille: pressure.measured,
+            limit_permille: pressure.limit,
+        }),
+        throttled_since: worker.throttled_since.map_or(0, |since| since.0),
     }
 }
 

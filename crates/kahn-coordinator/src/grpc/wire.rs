@@ -1,7 +1,7 @@
 //! Between the messages of workers and the inputs of the driver.
 
 use kahn_core::{Attachment, Held, ReportKind, SessionId, WorkerReport};
-use kahn_model::{ActionKind, AttemptId, BootId, RunId, TaskIx, Token, limits};
+use kahn_model::{ActionKind, Admission, AttemptId, BootId, RunId, TaskIx, Token, limits};
 use kahn_proto::convert::{self, ConvertError};
 use kahn_proto::worker::{self, worker_message::Message};
 
@@ -99,6 +99,7 @@ pub(crate) fn attachment(
         leases_max: hello.leases_max,
         labels: hello.labels.into_iter().collect(),
         executors: executors.collect(),
+        admission: admission(hello.admission)?,
         held: held.collect::<Result<_, Unreadable>>()?,
         unacknowledged: hello
             .unacknowledged
@@ -106,6 +107,11 @@ pub(crate) fn attachment(
             .map(report)
             .collect::<Result<_, Unreadable>>()?,
     })
+}
+
+/// What a worker accepts; all when it does not say.
+fn admission(said: Option<worker::Admission>) -> Result<Admission, Unreadable> {
+    Ok(said.map(convert::admission::from_wire).transpose()?.unwrap_or_default())
 }
 
 /// What a message means on a stream that has begun.
@@ -120,6 +126,9 @@ pub(crate) fn input(
         }
         Some(Message::Heartbeat(heartbeat)) => {
             Input::Heartbeat { session, number: heartbeat.number }
+        }
+        Some(Message::Admission(said)) => {
+            Input::Admission { session, admission: admission(Some(said))? }
         }
         Some(Message::Draining(_)) => Input::Draining { session },
         Some(Message::Hello(_)) | None => return Err(Unreadable::OutOfTurn),

@@ -4,8 +4,8 @@ use kahn_proto::storage::{
     CauseKind, Failure, NamedAmount, NamedValue, Outputs, Resources, Token, Usage,
 };
 use kahn_proto::worker::{
-    Draining, Finished, Heartbeat, Held, Hello, LeaseId, Report, Reports, Returned, Started,
-    WorkerMessage, report, worker_message,
+    Admission, Draining, Finished, Heartbeat, Held, Hello, LeaseId, Pressure, PressureKind, Report,
+    Reports, Returned, Started, WorkerMessage, report, worker_message,
 };
 use prost::Message as _;
 
@@ -49,7 +49,15 @@ fn hello_with(boot: u64, held: Vec<Held>, unacknowledged: Vec<Report>) -> Worker
         unacknowledged,
         is_draining: false,
         version: "1".into(),
+        admission: None,
     }))
+}
+
+fn accepts(share_permille: u32, measured_permille: u32, age_micros: u64) -> WorkerMessage {
+    let kind = PressureKind::Memory.into();
+    let pressure = Some(Pressure { kind, measured_permille, limit_permille: 100 });
+    let admission = Admission { share_permille, pressure, age_micros };
+    message(worker_message::Message::Admission(admission))
 }
 
 fn hello(boot: u64, held: Vec<Held>) -> WorkerMessage {
@@ -128,6 +136,9 @@ pub(crate) fn much_goes_wrong() -> Vec<WorkerMessage> {
         heartbeat(3_600_000),
         reports(vec![finished(lease(1, 3, 6), None), finished(lease(2, 3, 7), None)]),
         heartbeat(60_000),
+        accepts(300, 230, 1_000),
+        heartbeat(10),
+        accepts(1000, 0, 0),
     ]
 }
 

@@ -126,8 +126,8 @@ impl State {
             let lease = &mut self.leases[lease_ix.0];
             if lease.resources.fits(&room) {
                 lease.phase = LeasePhase::Placed;
-                room.subtract(&lease.resources);
                 worker.used.add(&lease.resources);
+                room = worker.admission.share.room(&worker.capacity, &worker.used);
                 placed.push((*token, *lease_ix));
             } else if worker.is_ahead_uniform {
                 break;
@@ -215,7 +215,8 @@ impl State {
         }
     }
 
-    /// Computes anew which leases of a worker have room, after it came with a capacity.
+    /// Computes anew which leases of a worker have room, after it came with a capacity or accepts
+    /// another share of it. What has room no longer waits, and its clock stands still.
     pub(crate) fn settle_room(&mut self, ix: WorkerIx) {
         let worker = &mut self.workers[ix.index()];
         worker.used = kahn_model::Resources::none();
@@ -232,6 +233,11 @@ impl State {
         }
         self.pool.mark(ix);
         self.promote(ix);
+        let waiting: Vec<_> =
+            self.workers[ix.index()].ahead.iter().map(|(_, lease)| *lease).collect();
+        for lease_ix in waiting {
+            self.watch_no_more(lease_ix);
+        }
     }
 
     /// Marks a lease as started. Its resources count even where there is no room for them: then

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kahn_model::{CauseKind, Failure, RunId, Usage, WorkerId};
+use kahn_model::{Admission, CauseKind, Failure, RunId, Usage, WorkerId};
 
 use crate::change::Change;
 use crate::command::{Command, StopReason};
@@ -58,6 +58,7 @@ impl Core {
         worker.executors = attachment.executors.into_iter().collect();
         worker.capacity = attachment.capacity;
         worker.labels = attachment.labels;
+        worker.note_admission(now, attachment.admission);
         worker.shape = Arc::new(Shape {
             capacity: worker.capacity.clone(),
             labels: worker.labels.clone(),
@@ -156,6 +157,18 @@ impl Core {
         let ix = self.hear_from(session)?;
         self.state.workers[ix.index()].is_draining = true;
         self.state.pool.mark(ix);
+        Ok(())
+    }
+
+    pub(crate) fn on_admission_changed(
+        &mut self,
+        session: SessionId,
+        admission: Admission,
+    ) -> Result<(), Refusal> {
+        let ix = self.hear_from(session)?;
+        let now = self.state.now;
+        self.state.workers[ix.index()].note_admission(now, admission);
+        self.state.settle_room(ix);
         Ok(())
     }
 

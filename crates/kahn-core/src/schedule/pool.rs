@@ -185,8 +185,7 @@ impl State {
         let before = self.pool.remove(ix);
         if worker.takes_leases() && worker.has_lease_room() {
             let room = self.open_room(ix);
-            let mut taken = worker.capacity.clone();
-            taken.subtract(&room);
+            let taken = worker.taken(&room);
             let may_have_ahead = worker.n_ahead() < self.settings.ahead_max(worker);
             let place = Place {
                 group: self.pool.group_of(&worker.shape),

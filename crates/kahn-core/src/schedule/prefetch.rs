@@ -61,8 +61,12 @@ impl Core {
 impl Settings {
     /// How many leases a worker may hold ahead: as many as it will get through in the span, by
     /// the pace of its recent attempts. None while the pace is not known: what waits behind a long
-    /// attempt waits longer than anywhere else.
+    /// attempt waits longer than anywhere else; and none for a worker under pressure, which may
+    /// come to accept even less.
     pub(super) fn ahead_max(&self, worker: &Worker) -> usize {
+        if !worker.admission.share.is_all() {
+            return 0;
+        }
         let n_placed = worker.n_leases() - worker.n_ahead();
         let max = usize::try_from(self.prefetch_max).unwrap_or(usize::MAX);
         let Some(pace) = worker.pace else { return 0 };

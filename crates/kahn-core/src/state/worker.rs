@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kahn_model::{ActionKind, BootId, Labels, Resources, Timestamp, WorkerId};
+use kahn_model::{ActionKind, Admission, BootId, Labels, Resources, Timestamp, WorkerId};
 
 use super::lease::LeaseIx;
 use crate::event::SessionId;
@@ -69,6 +69,11 @@ pub struct Worker {
     pub executors: BTreeSet<ActionKind>,
     /// Most leases that it holds at one time.
     pub leases_max: u32,
+    /// How much of its capacity it accepts, as it said last; all when it says nothing. Its age is
+    /// that of the moment when it was said.
+    pub admission: Admission,
+    /// Since when it accepts less than all.
+    pub throttled_since: Option<Timestamp>,
     /// When it was last heard from.
     pub heard_at: Timestamp,
     pub(crate) session: Option<SessionId>,
@@ -107,6 +112,8 @@ impl Worker {
             labels: Labels::new(),
             executors: BTreeSet::new(),
             leases_max: 0,
+            admission: Admission::default(),
+            throttled_since: None,
             heard_at: Timestamp::ZERO,
             session: None,
             latest_session: SessionId::default(),
@@ -132,12 +139,17 @@ impl Worker {
         usize::try_from(self.leases_max).is_ok_and(|max| self.n_leases() < max)
     }
 
-    /// What it has left.
+    /// What it has left, of what it accepts.
     #[must_use]
     pub fn room(&self) -> Resources {
-        let mut room = self.capacity.clone();
-        room.subtract(&self.used);
-        room
+        self.admission.share.room(&self.capacity, &self.used)
+    }
+
+    /// Takes note of what it accepts, which it said now.
+    pub(crate) fn note_admission(&mut self, now: Timestamp, admission: Admission) {
+        self.admission = admission;
+        let since = Timestamp(now.0.saturating_sub(micros(admission.age)));
+        self.throttled_since = (!admission.share.is_all()).then_some(since);
     }
 
     /// What its attempts hold.
@@ -158,6 +170,18 @@ impl Worker {
         self.ahead.len()
     }
 
+    /// How much of what it has is not open to new attempts that want some of it: in use, or not
+    /// accepted. One that holds nothing may still be given something, but rather the others are.
+    pub(crate) fn taken(&self, open: &Resources) -> Resources {
+        let mut taken = self.capacity.clone();
+        if self.admission.share.is_all() {
+            taken.subtract(open);
+        } else {
+            taken.subtract(&open.min(&self.admission.share.of(&self.capacity)));
+        }
+        taken
+    }
+
     /// Learns from one more attempt: an eighth of the average is new.
     pub(crate) fn learn_pace(&mut self, elapsed: Duration) {
         self.pace = Some(match self.pace {
@@ -165,4 +189,8 @@ impl Worker {
             Some(pace) => pace / 8 * 7 + elapsed / 8,
         });
     }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_model::{
-    ActionKind, AttemptId, BootId, Cause, Dag, Failure, Labels, Namespace, Outputs, Resources,
-    RunId, TaskIx, TaskState, Timestamp, Token, Usage, Uuid, WorkerId,
+    ActionKind, Admission, AttemptId, BootId, Cause, Dag, Failure, Labels, Namespace, Outputs,
+    Resources, RunId, TaskIx, TaskState, Timestamp, Token, Usage, Uuid, WorkerId,
 };
 
 use super::dag::resources;
@@ -54,6 +54,8 @@ pub struct FakeWorker {
     pub executors: Vec<ActionKind>,
     /// Most leases that it holds at one time.
     pub leases_max: u32,
+    /// How much of its capacity it accepts.
+    pub admission: Admission,
     /// The attempts that it holds.
     pub held: BTreeMap<AttemptId, Holding>,
     /// Results that were never acknowledged.
@@ -261,6 +263,7 @@ impl World {
             labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             executors: ActionKind::ALL.to_vec(),
             leases_max,
+            admission: Admission::default(),
             held: BTreeMap::new(),
             unacknowledged: Vec::new(),
             is_silent: false,
@@ -489,6 +492,7 @@ impl FakeWorker {
             leases_max: self.leases_max,
             labels: self.labels.clone(),
             executors: self.executors.clone(),
+            admission: self.admission,
             held,
             unacknowledged: self.unacknowledged.clone(),
         }

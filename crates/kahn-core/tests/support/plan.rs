@@ -8,8 +8,8 @@ use std::time::Duration;
 use kahn_core::testing::{World, dag, exit_code, submission};
 use kahn_core::{Event, ReportKind, RetryScope, Settings, Spreading, WorkerReport};
 use kahn_model::{
-    AttemptId, Cause, CauseKind, Dag, DependencyKind, Failure, Outputs, RunId, TaskIx, Trigger,
-    Uuid, Value, When,
+    AttemptId, Cause, CauseKind, Dag, DependencyKind, Failure, Outputs, RunId, Share, TaskIx,
+    Trigger, Uuid, Value, When,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -80,6 +80,8 @@ pub(crate) enum Act {
     Deafen(usize),
     Silence(usize),
     Cordon(usize, bool),
+    /// A worker accepts so many thousandths of its capacity, and says so if it is attached.
+    Accept(usize, u32),
     Drain(usize),
     DrainOwn(usize),
     Cancel(usize),
@@ -180,6 +182,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => n().prop_map(Act::Deafen),
         1 => n().prop_map(Act::Silence),
         1 => (n(), any::<bool>()).prop_map(|(w, on)| Act::Cordon(w, on)),
+        6 => (n(), 1..1500u32).prop_map(|(w, share)| Act::Accept(w, share.min(1000))),
         1 => n().prop_map(Act::Drain),
         1 => n().prop_map(Act::DrainOwn),
         2 => n().prop_map(Act::Cancel),
@@ -342,6 +345,12 @@ impl Play {
             Act::Detach(worker) => {
                 let session = self.worker(*worker).session.take()?;
                 Some(Event::WorkerDetached { session })
+            }
+            Act::Accept(worker, permille) => {
+                let fake = self.worker(*worker);
+                fake.admission.share = Share::from_permille(*permille).unwrap();
+                let admission = fake.admission;
+                fake.session.map(|session| Event::AdmissionChanged { session, admission })
             }
             Act::Cordon(worker, is_cordoned) => Some(Event::CordonRequested {
                 worker: self.worker(*worker).id.clone(),

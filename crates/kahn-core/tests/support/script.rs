@@ -8,8 +8,8 @@ use std::time::Duration;
 use kahn_core::testing::{DagScript, World, dag, exit_code};
 use kahn_core::{Event, RetryScope, Settings, Spreading};
 use kahn_model::{
-    ActionKind, AttemptId, Cause, CauseKind, Dag, DependencyKind, Failure, Outputs, RunId, TaskIx,
-    Trigger, Uuid, Value, When,
+    ActionKind, Admission, AttemptId, Cause, CauseKind, Dag, DependencyKind, Failure, Outputs,
+    Pressure, PressureKind, RunId, Share, TaskIx, Trigger, Uuid, Value, When,
 };
 
 /// The world of one scenario.
@@ -121,6 +121,7 @@ impl Script {
                 });
             }
             ["repeat", worker] => self.repeat(worker),
+            ["accepts", worker, share, rest @ ..] => self.accepts(worker, share, rest),
             ["wait", time] => self.world.wait(span(time)),
             ["takeover", time] => self.world.take_over(span(time)),
             ["explain", task] => self.explain(task),
@@ -154,6 +155,23 @@ impl Script {
                 self.world.reattach(name);
             }
         }
+    }
+
+    /// `accepts w1 60%`, and why if that is known: `memory=230/100`.
+    fn accepts(&mut self, name: &str, share: &str, why: &[&str]) {
+        let pressure = why.first().map(|word| {
+            let (kind, figures) = word.split_once('=').expect("kind=measured/limit");
+            let (measured, limit) = figures.split_once('/').expect("measured/limit");
+            let kind = find(&PressureKind::ALL, kind);
+            Pressure { kind, measured: number(measured), limit: number(limit) }
+        });
+        let percent: u32 = number(share.trim_end_matches('%'));
+        let share = Share::from_permille(percent * 10).expect("a share");
+        let worker = self.world.worker_mut(name);
+        worker.admission = Admission { share, pressure, age: Duration::ZERO };
+        let Some(session) = worker.session else { return };
+        let admission = worker.admission;
+        self.step(Event::AdmissionChanged { session, admission });
     }
 
     fn submit(&mut self, dag: &str, namespace: &str) {
@@ -298,14 +316,13 @@ impl Script {
     fn show_workers(&mut self) {
         for worker in self.world.core.state().workers() {
             let (n, ahead) = (worker.n_leases(), worker.n_ahead());
-            writeln!(
-                self.out,
-                "  {} {}: {n} leases, {ahead} ahead, uses {}",
-                worker.id,
-                worker.status.as_str(),
-                worker.used()
-            )
-            .unwrap();
+            let (id, status, used) = (&worker.id, worker.status.as_str(), worker.used());
+            write!(self.out, "  {id} {status}: {n} leases, {ahead} ahead, uses {used}").unwrap();
+            if let Some(since) = worker.throttled_since {
+                let seconds = Duration::from_micros(since.0 - 1_000_000_000).as_secs_f64();
+                write!(self.out, "; accepts {} since {seconds}s", worker.admission).unwrap();
+            }
+            self.out.push('\n');
         }
     }
 

@@ -11,8 +11,8 @@ use kahn_core::{
     WorkerReport,
 };
 use kahn_model::{
-    ActionKind, BootId, Dag, Name, Namespace, OnDisconnect, Outputs, RunId, TaskIx, Timestamp,
-    Token, Usage, Uuid, WorkerId,
+    ActionKind, Admission, BootId, Dag, Name, Namespace, OnDisconnect, Outputs, RunId, TaskIx,
+    Timestamp, Token, Usage, Uuid, WorkerId,
 };
 use kahn_worker_core as worker;
 use kahn_worker_core::WorkerCore;
@@ -133,6 +133,7 @@ impl<'a> Table<'a> {
             leases_max: u32::MAX,
             labels: shape.labels.clone(),
             executors: ActionKind::ALL.to_vec(),
+            admission: Admission::default(),
             held: Vec::new(),
             unacknowledged: Vec::new(),
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kahn_core::{Grant, StopReason};
-use kahn_model::{BootId, Timestamp, Token};
+use kahn_model::{Admission, BootId, Timestamp, Token};
 use kahn_worker_core::{Inventory, Report};
 
 use super::{Happening, World};
@@ -30,6 +30,7 @@ pub(crate) enum Up {
     Hello(BootId, Box<Inventory>),
     Reports(Vec<Report>),
     Heartbeat(u64),
+    Admission(Admission),
     Draining,
     End,
 }
@@ -97,6 +98,15 @@ pub(crate) struct Streams {
 impl Streams {
     pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
         self.all.get(&id)
+    }
+
+    /// Whether all that was said on a stream was heard. (What a worker accepts it says again only
+    /// when it was welcomed.)
+    pub(crate) fn is_quiet(&self, id: StreamId) -> bool {
+        self.all.get(&id).is_some_and(|stream| {
+            let is_open = stream.is_open_at_worker && stream.is_open_at_coordinator;
+            is_open && !stream.is_cut && stream.up.queue.is_empty() && stream.down.queue.is_empty()
+        })
     }
 
     /// Streams that at least one end believes in.

@@ -45,6 +45,10 @@ impl World {
                 }
             }
             Up::Heartbeat(number) => self.receive(ix, Input::Heartbeat(session, number)),
+            Up::Admission(admission) => {
+                let event = Event::AdmissionChanged { session, admission };
+                self.receive(ix, Input::Event(event));
+            }
             Up::Draining => self.receive(ix, Input::Event(Event::DrainStarted { session })),
             Up::End => self.broken_at_coordinator(id),
         }
@@ -92,6 +96,7 @@ impl World {
             leases_max: process.leases_max,
             labels: process.labels.clone(),
             executors: ActionKind::ALL.to_vec(),
+            admission: inventory.admission,
             held,
             unacknowledged,
         }

@@ -123,6 +123,42 @@ impl World {
         worker.timer_at = None;
         worker.is_flush_planned = false;
         self.queue.plan(self.now, Happening::WorkerConnect { worker: ix, boot });
+        if self.has_pressure {
+            self.queue.plan(self.now, Happening::WorkerMeasures { worker: ix, boot });
+        }
+    }
+
+    /// Measures the pressure on a worker, which comes and goes as it likes. Once all faults have
+    /// ended, shares stay what they are: however small, everything must end.
+    pub(super) fn on_worker_measures(&mut self, ix: usize, boot: BootId) {
+        if !self.is_boot(ix, boot) || self.now > self.faults.heal_at {
+            return;
+        }
+        let sample = workload::sample(&mut self.rng);
+        self.feed_worker(ix, Event::Measured(sample));
+        let at = self.now + span(&mut self.rng, 20, 400);
+        self.queue.plan(at, Happening::WorkerMeasures { worker: ix, boot });
+    }
+
+    /// What the workers accept is what the coordinator has heard that they accept.
+    pub(super) fn check_shares(&mut self, leader: usize) {
+        for ix in 0..self.workers.len() {
+            let worker = &self.workers[ix];
+            let coordinator = &self.coordinators[leader];
+            let is_quiet = worker.stream.is_some_and(|stream| {
+                let is_taken = coordinator.streams.contains(&stream);
+                let is_latest = coordinator.latest.get(&ix) == Some(&stream);
+                is_taken && is_latest && self.streams.is_quiet(stream)
+            });
+            let known = coordinator.core().and_then(|core| core.state().worker(&worker.id));
+            let believed = known.map(|known| known.admission.share);
+            let share = worker.core.share();
+            if is_quiet && coordinator.inbox.is_empty() && believed != Some(share) {
+                let id = &worker.id;
+                let message = format!("worker {id} accepts {share}, not {believed:?}");
+                self.oracle.object("I13", message);
+            }
+        }
     }
 
     /// The process is gone, and all that ran under it. The spool stays.
@@ -301,6 +337,7 @@ impl World {
                 self.say(stream, Up::Hello(boot, Box::new(inventory)));
             }
             Command::SendHeartbeat { number } => self.say(stream, Up::Heartbeat(number)),
+            Command::SendAdmission(admission) => self.say(stream, Up::Admission(admission)),
             Command::SendDraining => self.say(stream, Up::Draining),
             Command::Start(lease) => self.prepare(ix, lease),
             Command::Stop { token, reason } => self.stop(ix, token, reason),

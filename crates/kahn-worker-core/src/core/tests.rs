@@ -204,3 +204,74 @@ fn an_attempt_that_waits_when_its_worker_is_cut_off_is_tried_again_and_not_cance
     };
     assert_eq!(*outcome, Err(Failure::of(CauseKind::Preempted)));
 }
+
+fn measured(worker: &mut WorkerCore<()>, memory: u32) -> Vec<Command<()>> {
+    let sample = Sample { memory: Some(memory), ..Sample::default() };
+    worker.handle(Timestamp(5_000_000), Event::Measured(sample))
+}
+
+fn said(commands: &[Command<()>]) -> Vec<u32> {
+    let share = |command: &Command<()>| match command {
+        Command::SendAdmission(admission) => Some(admission.share.permille()),
+        _ => None,
+    };
+    commands.iter().filter_map(share).collect()
+}
+
+#[test]
+fn a_worker_under_pressure_says_so_and_starts_only_what_its_share_has_room_for() {
+    let mut worker = worker(4);
+    worker.handle(Timestamp(0), Event::Leased(lease(1)));
+    assert_eq!(said(&measured(&mut worker, 500)), [500]);
+    assert_eq!(started(&worker.handle(Timestamp(0), Event::Leased(lease(2)))), [2]);
+    assert!(started(&worker.handle(Timestamp(0), Event::Leased(lease(3)))).is_empty());
+    assert_eq!(started(&finish(&mut worker, 1)), [3]);
+}
+
+#[test]
+fn what_waits_at_a_worker_starts_when_the_pressure_is_gone() {
+    let mut worker = worker(2);
+    worker.handle(Timestamp(0), Event::Leased(lease(1)));
+    measured(&mut worker, 500);
+    assert!(started(&worker.handle(Timestamp(0), Event::Leased(lease(2)))).is_empty());
+    let later: Vec<_> = (0..60).flat_map(|_| measured(&mut worker, 0)).collect();
+    assert_eq!(started(&later), [2]);
+    assert_eq!(said(&later), [600, 700, 800, 900, 1000]);
+}
+
+#[test]
+fn a_worker_that_runs_nothing_starts_one_attempt_however_small_its_share() {
+    let mut worker = worker(2);
+    for _ in 0..9 {
+        measured(&mut worker, 1000);
+    }
+    let large = Lease { resources: Arc::new(Resources::cpu_milli(2000)), ..lease(1) };
+    assert_eq!(started(&worker.handle(Timestamp(0), Event::Leased(large))), [1]);
+    assert!(started(&worker.handle(Timestamp(0), Event::Leased(lease(2)))).is_empty());
+    assert!(started(&worker.handle(Timestamp(0), Event::Leased(lease(3)))).is_empty());
+    assert_eq!(started(&finish(&mut worker, 1)), [2], "and then the next one");
+}
+
+#[test]
+fn a_share_that_changed_while_cut_off_is_in_the_next_inventory_and_later_ones_are_said() {
+    let mut worker = worker(2);
+    worker.handle(Timestamp(1), Event::Disconnected);
+    assert!(said(&measured(&mut worker, 500)).is_empty());
+    let commands = worker.handle(Timestamp(6_000_000), Event::Connected);
+    let [Command::SendInventory(inventory)] = commands.as_slice() else { panic!("{commands:?}") };
+    assert_eq!(inventory.admission.share.permille(), 500);
+    assert_eq!(inventory.admission.age, Duration::from_secs(1));
+    assert!(said(&measured(&mut worker, 500)).is_empty(), "nothing is said before the welcome");
+    let welcomed = Event::Welcomed { lease_ttl: Duration::from_secs(15) };
+    assert_eq!(said(&worker.handle(Timestamp(7_000_000), welcomed)), [250]);
+}
+
+#[test]
+fn what_takes_nothing_starts_at_once_whatever_waits_for_room() {
+    let mut worker = worker(1);
+    worker.handle(Timestamp(0), Event::Leased(lease(1)));
+    measured(&mut worker, 500);
+    assert!(started(&worker.handle(Timestamp(0), Event::Leased(lease(2)))).is_empty());
+    let light = Lease { resources: Arc::default(), ..lease(3) };
+    assert_eq!(started(&worker.handle(Timestamp(0), Event::Leased(light))), [3]);
+}

@@ -1,5 +1,7 @@
 //! Linux: orphans come to the worker, `/proc` tells whose they are, and a pidfd tells of the end.
 
+mod pressure;
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
@@ -14,6 +16,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::{Facts, Variable};
+
+pub(crate) use pressure::PressureSource;
 
 /// Makes this process the new parent of every orphan among its descendants.
 ///

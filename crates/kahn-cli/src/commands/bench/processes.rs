@@ -137,6 +137,8 @@ impl Bench {
             .env("KAHN_WORKER__COORDINATOR", format!("http://127.0.0.1:{port}"))
             .env("KAHN_WORKER__NAME", format!("worker-{at}"))
             .env("KAHN_WORKER__CAPACITY", capacity)
+            // The point is to keep the machine as busy as it can be.
+            .env("KAHN_WORKER__PRESSURE__MODE", "off")
             .env("KAHN_WORKER__DATA_DIR", &dir)
             .env("KAHN_WORKER__TOKEN_FILE", self.dir.join("coordinator/worker.token"))
             .env("KAHN_WORKER__HEALTH__LISTEN", "127.0.0.1:0");
