@@ -12,6 +12,7 @@ mod resources;
 
 mod action;
 mod cause;
+mod exception;
 mod policy;
 mod profile;
 mod report;
@@ -30,6 +31,7 @@ pub use cause::{Cause, CauseKind, CauseSet, Failure, UnknownCause};
 pub use dag::{
     Condition, Dag, DagBuilder, DagError, DependencyKind, DependencyRef, NewTask, Trigger, When,
 };
+pub use exception::{ExceptionPattern, InvalidExceptionPattern};
 pub use ids::{AttemptId, BootId, Namespace, Partition, RunId, TaskIx, Token, WorkerId};
 pub use labels::{LabelRule, Labels, Selector};
 pub use levels::{Levels, critical_path, levels};

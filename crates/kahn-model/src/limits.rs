@@ -28,6 +28,10 @@ pub const ATTEMPTS_MAX: u32 = 1000;
 pub const SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Longest message that explains a failure, in bytes; longer ones are cut.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 10;
+/// Longest name of the type of an exception, in bytes; longer ones are cut.
+pub const EXCEPTION_BYTES_MAX: usize = 256;
+/// Most patterns of exceptions in one retry policy.
+pub const EXCEPTIONS_MAX: usize = 32;
 /// Most named concurrency keys of one task.
 pub const CONCURRENCY_KEYS_MAX: usize = 16;
 /// Most label rules of one task.

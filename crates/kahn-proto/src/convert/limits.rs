@@ -42,6 +42,7 @@ fn check_profile(profile: &Profile) -> Result<(), ConvertError> {
         return Err(ConvertError::out_of_range("retry.max_attempts", found, limit));
     }
     spans("retry.backoff", [retry.backoff.initial, retry.backoff.max])?;
+    at_most("retry.on", profile.retry_exceptions.len(), limits::EXCEPTIONS_MAX)?;
     let timeouts = &profile.timeouts;
     let clocks = [timeouts.queue, timeouts.start, timeouts.run, timeouts.grace];
     spans("timeouts", clocks.into_iter().flatten())?;

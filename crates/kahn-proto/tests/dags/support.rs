@@ -139,15 +139,17 @@ pub(crate) fn profile() -> impl Strategy<Value = Profile> {
         cool_down,
     });
     let on_disconnect = select(vec![OnDisconnect::Keep, OnDisconnect::Stop]);
-    let rules = (retry(), timeouts, any::<i32>());
+    let exceptions = vec("[a-zA-Z_]{1,5}(\\.[A-Z]{1,3}|\\.\\*)?", 0..3);
+    let rules = (retry(), timeouts, any::<i32>(), exceptions);
     let shared = (vec(key, 0..3), option::of(circuit), on_disconnect);
     (resources(), selector(), rules, shared).prop_map(|(resources, selector, rules, shared)| {
-        let (retry, timeouts, priority) = rules;
+        let (retry, timeouts, priority, exceptions) = rules;
         let (concurrency, circuit, on_disconnect) = shared;
         Profile {
             resources,
             selector,
             retry,
+            retry_exceptions: exceptions.iter().map(|text| text.parse().unwrap()).collect(),
             timeouts,
             priority,
             concurrency,

@@ -137,8 +137,15 @@ fn read<I: DeserializeOwned>(input: Value) -> Result<I, Failure> {
         .map_err(|error| exception(&format!("the input does not fit the function: {error}")))
 }
 
+/// The type of an error, as retry policies name it. A text is no type that says anything.
+fn error_type<E>() -> &'static str {
+    let name = std::any::type_name::<E>();
+    let name = name.split('<').next().unwrap_or(name).trim_start_matches('&');
+    if matches!(name, "str" | "alloc::string::String") { "" } else { name }
+}
+
 fn write<O: Serialize, E: Display>(ended: Result<O, E>) -> Result<String, Failure> {
-    let output = ended.map_err(|error| exception(&error.to_string()))?;
+    let output = ended.map_err(|error| exception(&error.to_string()).raised(error_type::<E>()))?;
     serde_json::to_string(&output)
         .map_err(|error| exception(&format!("the output is not JSON: {error}")))
 }
