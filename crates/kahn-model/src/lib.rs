@@ -25,7 +25,7 @@ pub mod limits;
 
 pub use action::{
     Action, ActionKind, Body, Container, FunctionCall, HttpRequest, Mount, Polling, Port,
-    PullPolicy, PythonCall, Shell, StatusRange, Text, TextRole, Work,
+    PullPolicy, PythonCall, SecretTarget, SecretUse, Shell, StatusRange, Text, TextRole, Work,
 };
 pub use cause::{Cause, CauseKind, CauseSet, Failure, UnknownCause};
 pub use dag::{

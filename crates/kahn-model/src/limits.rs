@@ -18,6 +18,10 @@ pub const ACTION_BYTES_MAX: usize = 128 << 10;
 pub const ENV_MAX: usize = 512;
 /// Longest value of an environment variable, in bytes.
 pub const ENV_VALUE_BYTES_MAX: usize = 32 << 10;
+/// Most secrets of one task.
+pub const SECRETS_MAX: usize = 32;
+/// Longest text before a secret, in bytes.
+pub const SECRET_PREFIX_BYTES_MAX: usize = 256;
 /// Most parameters of one run.
 pub const PARAMS_MAX: usize = 512;
 /// Longest inline outputs of one task, all values together, in bytes.

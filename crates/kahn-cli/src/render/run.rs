@@ -142,7 +142,7 @@ pub(crate) fn details(run: &Run) -> String {
         add("reason", text::safe(&run.reason));
     }
     if !run.labels.is_empty() {
-        let labels: Vec<String> = run.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let labels: Vec<String> = run.labels.iter().map(label).collect();
         add("labels", text::safe(&labels.join(" ")));
     }
     out
@@ -226,6 +226,11 @@ pub(crate) fn worker_json(worker: &Worker) -> Value {
     })
 }
 
+/// A label; one that has no value, such as `function/resize`, is its name alone.
+fn label((name, value): (&String, &String)) -> String {
+    if value.is_empty() { name.clone() } else { format!("{name}={value}") }
+}
+
 /// Workers as a table.
 pub(crate) fn workers(workers: &[Worker]) -> String {
     let rows = workers.iter().map(|worker| {
@@ -236,7 +241,7 @@ pub(crate) fn workers(workers: &[Worker]) -> String {
             }
         }
         let leases = format!("{} ({} ahead)", worker.leases, worker.leases_ahead);
-        let labels: Vec<String> = worker.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let labels: Vec<String> = worker.labels.iter().map(label).collect();
         [
             text::safe(&worker.name),
             status,
@@ -294,6 +299,12 @@ pub(crate) mod tests {
             outputs: BTreeMap::new(),
             dependencies: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_label_without_a_value_is_its_name() {
+        let shown = |value: &str| label((&"secret/token".to_owned(), &value.to_owned()));
+        assert_eq!((shown(""), shown("x")), ("secret/token".into(), "secret/token=x".into()));
     }
 
     #[test]

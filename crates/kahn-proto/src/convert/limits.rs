@@ -78,7 +78,10 @@ fn check_work(work: &Work) -> Result<(), ConvertError> {
     at_most("work.action", n_bytes, limits::ACTION_BYTES_MAX)?;
     at_most("work.env", work.env.len(), limits::ENV_MAX)?;
     let longest = work.env.iter().map(|(_, value)| final_bytes(value)).max().unwrap_or(0);
-    at_most("work.env.value", longest, limits::ENV_VALUE_BYTES_MAX)
+    at_most("work.env.value", longest, limits::ENV_VALUE_BYTES_MAX)?;
+    at_most("work.secrets", work.secrets.len(), limits::SECRETS_MAX)?;
+    let longest = work.secrets.iter().map(|secret| secret.prefix.len()).max().unwrap_or(0);
+    at_most("work.secret.prefix", longest, limits::SECRET_PREFIX_BYTES_MAX)
 }
 
 /// The bytes of a text that stays as it is. One with expressions is measured when it is rendered:

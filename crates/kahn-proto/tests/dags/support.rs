@@ -6,8 +6,8 @@ use kahn_model::{
     Action, Backoff, BackoffKind, Body, CauseKind, CauseSet, Circuit, ConcurrencyKey, Condition,
     Container, Dag, DagBuilder, DependencyKind, FailurePolicy, FunctionCall, HttpRequest,
     LabelRule, Mount, Multiplier, Name, NewTask, OnDisconnect, Polling, Port, Profile, PullPolicy,
-    PythonCall, Resource, Resources, RetryPolicy, RunPolicy, Selector, Shell, StatusRange, TaskIx,
-    Text, Timeouts, Trigger, When, Work,
+    PythonCall, Resource, Resources, RetryPolicy, RunPolicy, SecretTarget, SecretUse, Selector,
+    Shell, StatusRange, TaskIx, Text, Timeouts, Trigger, When, Work,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -88,10 +88,18 @@ pub(crate) fn work() -> impl Strategy<Value = Work> {
         1 => request().prop_map(|request| Action::Http(Box::new(request))),
     ];
     let env = vec((".{0,4}".prop_map(String::into_boxed_str), text()), 0..3);
-    (action, env, option::of(text())).prop_map(|(action, env, working_dir)| Work {
-        action,
-        env,
-        working_dir,
+    let parts = (action, env, option::of(text()), vec(secret(), 0..3));
+    parts.prop_map(|(action, env, working_dir, secrets)| Work { action, env, working_dir, secrets })
+}
+
+fn secret() -> impl Strategy<Value = SecretUse> {
+    (0..3, ".{0,4}", ".{0,4}", name()).prop_map(|(which, at, prefix, secret)| {
+        let target = match which {
+            0 => SecretTarget::Variable(at.into()),
+            1 => SecretTarget::File(at.into()),
+            _ => SecretTarget::Header(at.into()),
+        };
+        SecretUse { target, prefix: prefix.into(), secret }
     })
 }
 
