@@ -20,6 +20,10 @@ pub const ENV_MAX: usize = 512;
 pub const ENV_VALUE_BYTES_MAX: usize = 32 << 10;
 /// Most secrets of one task.
 pub const SECRETS_MAX: usize = 32;
+/// Shortest secret, in bytes: a shorter one could not be masked without masking what is none.
+pub const SECRET_BYTES_MIN: usize = 8;
+/// Longest secret, in bytes.
+pub const SECRET_BYTES_MAX: usize = 16 << 10;
 /// Longest text before a secret, in bytes.
 pub const SECRET_PREFIX_BYTES_MAX: usize = 256;
 /// Most parameters of one run.

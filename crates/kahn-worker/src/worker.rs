@@ -24,6 +24,7 @@ use crate::executor::{
     ProcessExecutor, ProcessSettings, PythonExecutor, allowed_environment,
 };
 use crate::logs::LogDir;
+use crate::secrets::Secrets;
 use crate::session::{Link, keep_open};
 use crate::shipping::Shipping;
 use crate::spool::{Durability, Spool};
@@ -188,8 +189,13 @@ impl Worker {
         let spool =
             Spool::open(&at("results"), Durability::Process).map_err(failed(at("results")))?;
         let logs = LogDir::open(&at("output"), config.log_bytes).map_err(failed(at("output")))?;
-        let labels = labels(&config, &functions);
-        let executors = executors(&config, functions, services.environment)?;
+        let mut labels = labels(&config, &functions);
+        let environment = services.environment;
+        let executors = executors(&config, functions, environment.clone())?;
+        // After the executors, which see to it that no other worker has the directory.
+        let (dir, data_dir) = (config.secrets_dir.as_deref(), &config.data_dir);
+        let secrets = Secrets::open(&config.secrets, &environment, dir, data_dir)?;
+        labels.extend(secrets.labels().map(|label| (label, String::new())));
         let identity = Identity {
             worker: config.worker_id()?,
             boot: boot()?,
@@ -207,7 +213,8 @@ impl Worker {
         let (inbox, inputs) = mpsc::channel(INBOX_MAX);
         let link = Link { channel, token };
         let shipping = Shipping::start(link.clone(), logs.clone());
-        let parts = AttemptParts { executors, logs, shipping, inbox: inbox.clone() };
+        let secrets = Arc::new(secrets);
+        let parts = AttemptParts { executors, secrets, logs, shipping, inbox: inbox.clone() };
         let driver = tokio::spawn(Driver::new(core, identity, inputs, parts, spool).run());
         let session = tokio::spawn(keep_open(link, inbox.clone()));
         services.readiness.set("worker", Ok(()));

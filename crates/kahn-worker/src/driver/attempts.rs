@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::Input;
 use crate::executor::{self, Assignment, Executor, Report, Stopper};
 use crate::logs::LogDir;
+use crate::secrets::{GivenSecrets, Secrets};
 use crate::shipping::Shipping;
 use crate::wire::Task;
 
@@ -21,6 +22,7 @@ const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(1);
 /// What attempts need.
 pub(crate) struct Parts {
     pub executors: BTreeMap<ActionKind, Arc<dyn Executor>>,
+    pub secrets: Arc<Secrets>,
     pub logs: LogDir,
     pub shipping: Shipping,
     pub inbox: mpsc::Sender<Input>,
@@ -56,8 +58,9 @@ impl Attempts {
         self.stoppers.insert(token, stopper);
         let assignment = self.describe(&lease);
         let shipped = self.ship(&lease, &assignment);
+        let secrets = Arc::clone(&self.parts.secrets);
         tokio::spawn(async move {
-            let report = executor.run(assignment, control).await;
+            let report = secrets.carry_out(executor, assignment, control).await;
             if let Some(shipped) = shipped {
                 // Output that takes longer goes on by itself.
                 drop(tokio::time::timeout(LAST_OUTPUT_WAIT, shipped).await);
@@ -75,6 +78,7 @@ impl Attempts {
             task_name: name.to_string(),
             work: (*lease.payload.work).clone(),
             env: executor::attempt_environment(lease.attempt, name, None),
+            secrets: GivenSecrets::none(),
             resources: Arc::clone(&lease.resources),
             timeouts: lease.payload.timeouts,
             logs: Arc::new(self.parts.logs.writer(lease.attempt)),

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::context::FunctionContext;
 use super::exception;
+use super::mute::{Muted, muted};
 use super::pool::BlockingPool;
 
 /// A call under way; it gives JSON.
@@ -37,20 +38,23 @@ impl Function {
 
     /// Calls it. A panic is a failure.
     pub(super) fn call(&self, context: FunctionContext, input: Value, pool: &BlockingPool) -> Call {
+        let is_muted = context.has_secrets();
         match self {
             Self::Async(function) => {
                 let function = Arc::clone(function);
                 let call = async move { function(context, input).await };
-                Box::pin(AssertUnwindSafe(call).catch_unwind().map(|ended| match ended {
+                let call = AssertUnwindSafe(call).catch_unwind().map(|ended| match ended {
                     Ok(outcome) => outcome,
                     Err(panic) => Err(Panicked(panic).into()),
-                }))
+                });
+                if is_muted { Box::pin(Muted(Box::pin(call))) } else { Box::pin(call) }
             }
             Self::Blocking(function) => {
                 let (function, (reply, answer)) = (Arc::clone(function), oneshot::channel());
                 pool.submit(Box::new(move || {
                     let call = AssertUnwindSafe(|| function(context, input));
-                    let outcome = catch_unwind(call).unwrap_or_else(|p| Err(Panicked(p).into()));
+                    let ended = muted(is_muted, || catch_unwind(call));
+                    let outcome = ended.unwrap_or_else(|panic| Err(Panicked(panic).into()));
                     // Whoever waited for it may have gone.
                     drop(reply.send(outcome));
                 }));

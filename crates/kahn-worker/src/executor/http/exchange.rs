@@ -194,7 +194,7 @@ fn redirected(from: Prepared, status: StatusCode, mut to: Url) -> Result<Prepare
     } else {
         let mut kept = HeaderMap::new();
         for (name, value) in &next.headers {
-            if FOR_ALL_ORIGINS.contains(name) {
+            if FOR_ALL_ORIGINS.contains(name) && !value.is_sensitive() {
                 kept.append(name, value.clone());
             }
         }
@@ -242,6 +242,7 @@ mod tests {
     use kahn_model::{Body, HttpRequest, StatusRange, Text};
 
     use super::*;
+    use crate::secrets::GivenSecrets;
 
     fn request(method: &str, url: &str) -> Prepared {
         let headers = [("Authorization", "a"), ("X-Own", "b"), ("Accept", "c")];
@@ -254,7 +255,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             polling: None,
         };
-        Prepared::new(&asked, &[]).unwrap()
+        Prepared::new(&asked, &[], &GivenSecrets::none()).unwrap()
     }
 
     fn after(method: &str, status: StatusCode, to: &str) -> Prepared {

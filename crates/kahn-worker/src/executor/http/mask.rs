@@ -32,7 +32,7 @@ pub(super) struct Header<'a>(pub(super) &'a HeaderName, pub(super) &'a HeaderVal
 impl fmt::Display for Header<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(name, value) = self;
-        if is_secret(name) {
+        if is_secret(name) || value.is_sensitive() {
             return write!(f, "{name}: {MASK}");
         }
         let text = String::from_utf8_lossy(value.as_bytes());
