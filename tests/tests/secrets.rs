@@ -59,6 +59,27 @@ def look(how):
     return {"hash": hashlib.sha256(token.encode()).hexdigest()}
 "#;
 
+/// An image that holds one static program, which tells what it was given, and a number of each.
+const IMAGE: &str = "kahn-e2e-canary";
+const PROGRAM: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+static unsigned digest(const char *text) {
+    unsigned sum = 0;
+    while (*text) sum = sum * 31 + (unsigned char) *text++;
+    return sum;
+}
+int main(void) {
+    char text[4096] = "";
+    FILE *file = fopen(getenv("FILE"), "r");
+    if (!file) return 9;
+    fread(text, 1, sizeof text - 1, file);
+    printf("token %s %u\n", getenv("TOKEN"), digest(getenv("TOKEN")));
+    printf("file %s %u\n", text, digest(text));
+    return 0;
+}
+"#;
+
 const SCRIPT: &str = r#"
       printf %s "$TOKEN" | sha256sum
       sha256sum < "$FILE"
@@ -77,6 +98,27 @@ fn sha256(text: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).chars().take(64).collect())
 }
 
+fn digest(text: &str) -> u32 {
+    text.bytes().fold(0, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
+}
+
+/// The socket of the container engine that the tests may use.
+fn engine() -> Option<String> {
+    let socket = std::env::var_os("KAHN_TEST_ENGINE")?.into_string().ok()?;
+    (!socket.is_empty()).then_some(socket)
+}
+
+fn build_image(engine: &str, dir: &Path) -> anyhow::Result<()> {
+    std::fs::write(dir.join("tell.c"), PROGRAM)?;
+    let script = format!(
+        "gcc -static -o tell tell.c && tar c tell | \
+         docker -H unix://{engine} import -c 'ENTRYPOINT [\"/tell\"]' - {IMAGE}"
+    );
+    let done = Command::new("sh").args(["-c", &script]).current_dir(dir).output()?;
+    anyhow::ensure!(done.status.success(), "{done:?}");
+    Ok(())
+}
+
 fn serve(dir: &Path) -> anyhow::Result<(Process, u16)> {
     let port = free_port()?;
     std::fs::write(dir.join("server.py"), SERVER)?;
@@ -89,7 +131,11 @@ fn serve(dir: &Path) -> anyhow::Result<(Process, u16)> {
     Ok((server, port))
 }
 
-fn dag(port: u16, dir: &str) -> String {
+fn dag(port: u16, dir: &str, has_engine: bool) -> String {
+    let container = match has_engine {
+        true => format!("container: {{ image: {IMAGE}, pull: never }}"),
+        false => "noop: true".to_owned(),
+    };
     format!(
         r#"name: canaries
 env: {{ CONTROL: {CONTROL} }}
@@ -114,7 +160,8 @@ tasks:
   function: {{ function: {{ name: unlock, input: cellar }}, env: {{ KEY: {{ secret: canary_env }} }} }}
   errs: {{ function: {{ name: unlock, input: attic }}, env: {{ KEY: {{ secret: canary_env }} }} }}
   panics: {{ function: {{ name: unlock, input: wall }}, env: {{ KEY: {{ secret: canary_env }} }} }}
-  http: &http
+  container: {{ {container} }}
+  http:
     http:
       url: "http://127.0.0.1:{port}/hash"
       headers: {{ Authorization: {{ secret: canary_env, prefix: "Bearer " }} }}
@@ -170,6 +217,7 @@ fn a_canary_reaches_its_tasks_and_is_found_nowhere_else() -> anyhow::Result<()> 
     std::fs::write(dir.path().join("two"), format!("{}\n", CANARIES[1].1))?;
     std::fs::write(dir.path().join("three"), CANARIES[2].1)?;
     let path = |name: &str| dir.path().join(name).display().to_string();
+    let engine = engine();
     let environment = [
         ("KAHN_LOG", "debug".to_owned()),
         ("CANARY", CANARIES[0].1.to_owned()),
@@ -179,18 +227,28 @@ fn a_canary_reaches_its_tasks_and_is_found_nowhere_else() -> anyhow::Result<()> 
         ("KAHN_WORKER__HTTP__ALLOW", "127.0.0.1".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value));
+    let mut environment = environment.to_vec();
+    match &engine {
+        Some(socket) => {
+            build_image(socket, dir.path())?;
+            environment.push(("KAHN_WORKER__CONTAINER__ENGINE".into(), socket.clone()));
+            environment.push(("KAHN_WORKER__CONTAINER__NETWORK".into(), "none".into()));
+        }
+        None => eprintln!("NOT RUN: the container task, since there is no engine"),
+    }
     let worker = |name: &str, program| WorkerOptions {
         name: name.into(),
         capacity: "cpu=8 memory=1Gi".into(),
         label: ("zone".into(), "eu".into()),
-        environment: environment.to_vec(),
+        environment: environment.clone(),
         program,
     };
     let workers = vec![worker("plain", None), worker("own", Some(example_worker_path()))];
     let options = ClusterOptions { store: Store::RedisEverysec, workers };
     let debug = [("KAHN_LOG".to_owned(), "debug".to_owned())];
     let cluster = Cluster::start_with(&options, &debug)?;
-    let file = cluster.write("canaries.yaml", &dag(port, &dir.path().display().to_string()))?;
+    let file = cluster
+        .write("canaries.yaml", &dag(port, &dir.path().display().to_string(), engine.is_some()))?;
     let file = file.display().to_string();
     let submitted = cluster.kahn(&["submit", &file, "--output", "json"])?.ok()?.json()?;
     let run = submitted["run"].as_str().context("a run")?.to_owned();
@@ -206,7 +264,7 @@ fn a_canary_reaches_its_tasks_and_is_found_nowhere_else() -> anyhow::Result<()> 
         on_command_lines.extend(needles.iter().filter(|needle| lines.contains(*needle)).cloned());
         let all = tasks().unwrap_or_default();
         let is_live = |task: &&Value| !["succeeded", "failed"].iter().any(|s| task["state"] == *s);
-        all.len() == 13 && all.iter().filter(is_live).count() == 1
+        all.len() == 14 && all.iter().filter(is_live).count() == 1
     })?;
     assert_eq!(on_command_lines, BTreeSet::new());
     std::fs::write(dir.path().join("release"), "")?;
@@ -228,6 +286,10 @@ fn a_canary_reaches_its_tasks_and_is_found_nowhere_else() -> anyhow::Result<()> 
         *sha256(&format!("Bearer {}", CANARIES[0].1))?
     );
     assert_eq!(task("function")?["outputs"]["result"], true);
+    if engine.is_some() {
+        let [one, two, _] = CANARIES.map(|(_, canary)| digest(canary));
+        assert_eq!(log("container")?, format!("token *** {one}\nfile *** {two}\n"));
+    }
     for (name, cause, words) in [
         ("exits", "exit_code", ""),
         ("output", "policy", "`leak` holds a secret"),

@@ -145,3 +145,6 @@ fn unreadable(name: &Name, reason: &str) -> Failure {
 fn cannot_start(message: &str) -> Failure {
     Failure::new(Cause::of(CauseKind::Image), message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -239,23 +239,7 @@ impl<'a> Shared<'a> {
             .flatten()
             .flat_map(|entries| &entries.0)
         {
-            let value = match &value.value {
-                RawValue::Text(text) => {
-                    let rendered = exprs.text_at(group, instance, text, value.span, sink);
-                    // What is rendered already may be much longer than what the file holds.
-                    if let Some(rendered) = &rendered
-                        && text.len() <= limits::ENV_VALUE_BYTES_MAX
-                        && !rendered.is_dynamic()
-                    {
-                        check_value(name, rendered.as_str().len(), name.span, sink);
-                    }
-                    rendered.map(Given::Text)
-                }
-                RawValue::Secret(raw) => {
-                    secret::secret(Place::Variable, name, raw, value.span, sink).map(Given::Secret)
-                }
-            };
-            let Some(value) = value else {
+            let Some(value) = given(group, instance, (name, value), exprs, sink) else {
                 is_good = false;
                 continue;
             };
@@ -270,12 +254,7 @@ impl<'a> Shared<'a> {
         let what = format!("too many environment variables of task `{}`", group.name);
         super::exceeds(all.len(), limits::ENV_MAX, &what, group.span, sink);
         let is_request = kind == Some(ActionKind::Http);
-        for (name, value) in own.filter(|_| is_request).iter().flat_map(|own| &own.0) {
-            if let RawValue::Secret(_) = value.value {
-                secret::refuse_variable(group, name, value.span, sink);
-                is_good = false;
-            }
-        }
+        is_good &= !is_request || secret::check_request(group, own, sink);
         let mut texts = Vec::with_capacity(all.len());
         for (name, value) in all {
             match value {
@@ -287,6 +266,29 @@ impl<'a> Shared<'a> {
         }
         is_good.then_some(texts)
     }
+}
+
+/// One variable as it is written.
+fn given(
+    group: &Group<'_>,
+    instance: &Instance,
+    (name, value): (&Spanned<Box<str>>, &Spanned<RawValue>),
+    exprs: &mut Exprs<'_>,
+    sink: &mut Sink,
+) -> Option<Given> {
+    let text = match &value.value {
+        RawValue::Text(text) => text,
+        RawValue::Secret(raw) => {
+            let secret = secret::secret(Place::Variable, name, raw, value.span, sink);
+            return secret.map(Given::Secret);
+        }
+    };
+    let rendered = exprs.text_at(group, instance, text, value.span, sink)?;
+    // What is rendered already may be much longer than what the file holds.
+    if text.len() <= limits::ENV_VALUE_BYTES_MAX && !rendered.is_dynamic() {
+        check_value(name, rendered.as_str().len(), name.span, sink);
+    }
+    Some(Given::Text(rendered))
 }
 
 fn exported(prefix: &str, values: &Map<String, Value>) -> Vars {

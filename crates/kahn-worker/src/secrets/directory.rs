@@ -9,10 +9,13 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// How often a directory is made that vanishes meanwhile.
+const N_TRIES: u32 = 100;
 /// Where files are in memory.
 const MEMORY: &str = "/dev/shm";
 
-/// The directory of all such files of one worker. It is closed to others, and removed with this.
+/// The directory of all such files of one worker. It is closed to others, and there while any of
+/// them is.
 #[derive(Debug)]
 pub(super) struct Directory {
     /// Those that will do, the best first.
@@ -38,7 +41,17 @@ impl Directory {
     pub(super) fn make(&self, is_open: bool) -> io::Result<Files> {
         let mut failed = io::Error::from(io::ErrorKind::NotFound);
         for root in &self.candidates {
-            match self.make_in(root, is_open) {
+            let mut made = self.make_in(root, is_open);
+            for _ in 0..N_TRIES {
+                match made {
+                    // Another attempt was the last to go, and took the directory along.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        made = self.make_in(root, is_open);
+                    }
+                    _ => break,
+                }
+            }
+            match made {
                 Ok(files) => return Ok(files),
                 Err(error) => {
                     let root = root.display();
@@ -105,6 +118,8 @@ impl Drop for Files {
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             tracing::warn!(dir = %self.dir.display(), %error, "files with secrets stay behind");
         }
+        // Unless others are there: a worker that is killed later leaves nothing behind.
+        drop(self.dir.parent().map(fs::remove_dir));
     }
 }
 
@@ -143,11 +158,29 @@ mod tests {
         for dir in [path.parent().unwrap(), path.parent().unwrap().parent().unwrap()] {
             assert_eq!(fs::metadata(dir).unwrap().mode() & 0o777, 0o700);
         }
+        let other = directory.make(false).unwrap();
         drop(files);
-        assert!(!path.parent().unwrap().exists());
-        let root = path.parent().unwrap().parent().unwrap().to_owned();
-        drop(directory);
+        let root = path.parent().unwrap().parent().unwrap();
+        assert!(!path.parent().unwrap().exists() && root.exists());
+        drop(other);
         assert!(!root.exists());
+        assert!(directory.make(false).is_ok());
+    }
+
+    #[test]
+    fn attempts_that_come_and_go_do_not_get_in_each_others_way() {
+        let data = tempfile::tempdir().unwrap();
+        let directory = Directory::new(None, data.path());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let files = directory.make(false).unwrap();
+                        files.write("TOKEN", "value").unwrap();
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -35,6 +35,16 @@ impl GivenSecrets {
         Self::default()
     }
 
+    /// Headers alone, for tests of those who send them.
+    #[cfg(test)]
+    pub(crate) fn of_headers(headers: &[(&str, &str)]) -> Self {
+        let mask = Mask::new(headers.iter().map(|(_, value)| *value));
+        let own = |(name, value): &(&str, &str)| ((*name).into(), Secret::new(*value));
+        let headers = headers.iter().map(own).collect();
+        let files = Mutex::new(None);
+        Self(Some(Arc::new(Inner { variables: Vec::new(), headers, files, mask })))
+    }
+
     /// Gives each use what it asks for. Blocks while files are written.
     pub(super) fn new(
         uses: &[SecretUse],

@@ -5,7 +5,7 @@ use kahn_model::{Name, SecretTarget, SecretUse, limits};
 use super::super::groups::Group;
 use crate::diagnostic::{Code, Diagnostic, Sink};
 use crate::expr::template;
-use crate::raw::{RawSecret, RawSecretForm};
+use crate::raw::{RawEnv, RawSecret, RawSecretForm, RawValue};
 use crate::span::Span;
 
 /// What a secret is given to.
@@ -77,12 +77,22 @@ pub(super) fn check_count(group: &Group<'_>, secrets: &[SecretUse], sink: &mut S
     super::super::exceeds(secrets.len(), limits::SECRETS_MAX, &what, group.span, sink);
 }
 
-/// A request has no environment: what is asked of its own would be lost.
-pub(super) fn refuse_variable(group: &Group<'_>, name: &str, span: Span, sink: &mut Sink) {
-    let message = format!("`http` of task `{}` has no environment for a secret", group.name);
-    let help = format!(
-        "give it to a header: `http: {{ headers: {{ Authorization: {{ secret: …, prefix: \
-         \"Bearer \" }} }} }}` instead of `env: {{ {name}: … }}`"
-    );
-    sink.push(Diagnostic::error(Code::Conflict, message).at(span.or(group.span)).help(help));
+/// Whether the environment of a request names no secret: it would be lost. Reports those it names.
+pub(super) fn check_request(group: &Group<'_>, env: Option<&RawEnv>, sink: &mut Sink) -> bool {
+    let mut is_good = true;
+    for (name, value) in env.iter().flat_map(|env| &env.0) {
+        if let RawValue::Secret(_) = value.value {
+            let message =
+                format!("`http` of task `{}` has no environment for a secret", group.name);
+            let help = format!(
+                "give it to a header: `http: {{ headers: {{ Authorization: {{ secret: …, prefix: \
+                 \"Bearer \" }} }} }}` instead of `env: {{ {}: … }}`",
+                name.value
+            );
+            let span = value.span.or(group.span);
+            sink.push(Diagnostic::error(Code::Conflict, message).at(span).help(help));
+            is_good = false;
+        }
+    }
+    is_good
 }

@@ -277,6 +277,32 @@ mod tests {
     }
 
     #[test]
+    fn no_header_with_a_secret_goes_to_another_origin() {
+        let mut from = request("GET", "https://a.example/");
+        let secrets = [("Accept", "secret-value"), ("X-Plain-Name", "secret-value")];
+        let asked = HttpRequest {
+            method: "GET".into(),
+            url: Text::new("https://a.example/"),
+            headers: Vec::new(),
+            body: Body::Empty,
+            expect: vec![StatusRange::SUCCESS],
+            timeout: Duration::from_secs(1),
+            polling: None,
+        };
+        let secret = Prepared::new(&asked, &[], &GivenSecrets::of_headers(&secrets)).unwrap();
+        assert_eq!(
+            (secret.headers.len(), &secret.headers["accept"]),
+            (2, &"secret-value".parse().unwrap())
+        );
+        from.headers = secret.headers;
+        let same =
+            redirected(from.clone(), StatusCode::FOUND, "https://a.example/y".parse().unwrap());
+        assert_eq!(same.unwrap().headers.len(), 2);
+        let other = redirected(from, StatusCode::FOUND, "https://b.example/".parse().unwrap());
+        assert!(other.unwrap().headers.is_empty());
+    }
+
+    #[test]
     fn a_body_goes_along_only_where_the_status_says_so() {
         for (method, status, expected) in [
             ("POST", StatusCode::MOVED_PERMANENTLY, (Method::GET, "")),
