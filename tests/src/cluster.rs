@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::binary::{Answer, kahn, kahn_path};
 use crate::history::History;
-use crate::http::metric;
+use crate::http::{metric, metrics};
 use crate::port::free_port;
 use crate::process::Process;
 use crate::redis::RedisServer;
@@ -61,6 +61,7 @@ pub struct Cluster {
     port: u16,
     health_port: u16,
     store_url: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Cluster {
@@ -70,6 +71,18 @@ impl Cluster {
     ///
     /// When something does not come up.
     pub fn start(options: &ClusterOptions) -> anyhow::Result<Self> {
+        Self::start_with(options, &[])
+    }
+
+    /// The same, with this in the environment of the coordinator.
+    ///
+    /// # Errors
+    ///
+    /// When something does not come up.
+    pub fn start_with(
+        options: &ClusterOptions,
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let redis = match options.store {
             Store::Embedded => None,
@@ -78,9 +91,12 @@ impl Cluster {
         };
         let store_url = redis.as_ref().map_or_else(|| "embedded".to_owned(), RedisServer::url);
         let (port, health_port) = (free_port()?, free_port()?);
-        let coordinator = launch_coordinator(dir.path(), port, health_port, &store_url)?;
+        let environment = environment.to_vec();
+        let coordinator =
+            launch_coordinator(dir.path(), port, health_port, &store_url, &environment)?;
+        let workers = Vec::new();
         let mut cluster =
-            Self { dir, redis, coordinator, workers: Vec::new(), port, health_port, store_url };
+            Self { dir, redis, coordinator, workers, port, health_port, store_url, environment };
         cluster.wait_until_ready()?;
         for worker in &options.workers {
             cluster.add_worker(worker.clone())?;
@@ -188,8 +204,13 @@ impl Cluster {
     ///
     /// When it does not come back.
     pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
-        self.coordinator =
-            launch_coordinator(self.dir.path(), self.port, self.health_port, &self.store_url)?;
+        self.coordinator = launch_coordinator(
+            self.dir.path(),
+            self.port,
+            self.health_port,
+            &self.store_url,
+            &self.environment,
+        )?;
         self.wait_until_ready()
     }
 
@@ -248,6 +269,21 @@ impl Cluster {
         metric(self.health_port, name)
     }
 
+    /// All metrics of the coordinator.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn metrics(&self) -> anyhow::Result<String> {
+        metrics(self.health_port)
+    }
+
+    /// The directory that holds all that the cluster keeps.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Everything that happened in a run.
     ///
     /// # Errors
@@ -302,11 +338,13 @@ fn launch_coordinator(
     port: u16,
     health_port: u16,
     store_url: &str,
+    environment: &[(String, String)],
 ) -> anyhow::Result<Process> {
     let data_dir = dir.join("coordinator");
     let mut command = Command::new(kahn_path());
     command
         .arg("coordinator")
+        .envs(environment.iter().cloned())
         .env("KAHN_COORDINATOR__LISTEN", format!("127.0.0.1:{port}"))
         .env("KAHN_COORDINATOR__HEALTH__LISTEN", format!("127.0.0.1:{health_port}"))
         .env("KAHN_COORDINATOR__DATA_DIR", data_dir)

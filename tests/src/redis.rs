@@ -38,6 +38,20 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Has it write a dump of all it holds beside its append-only file, readable as it is.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub fn dump(&self) -> anyhow::Result<()> {
+        for command in [&["config", "set", "rdbcompression", "no"][..], &["save"]] {
+            let mut asked = Command::new("redis-cli");
+            let output = asked.args(["-p", &self.port.to_string()]).args(command).output()?;
+            anyhow::ensure!(output.stdout.starts_with(b"OK"), "{command:?}: {output:?}");
+        }
+        Ok(())
+    }
+
     /// Ends it with SIGKILL.
     ///
     /// # Errors

@@ -57,6 +57,7 @@ pub(crate) fn task(task: api::Task) -> Result<Task, Error> {
         cause: task.cause,
         cause_code: task.cause_code,
         message: task.message,
+        exception: task.exception,
         outputs: task.outputs.into_iter().collect(),
         dependencies: task.dependencies,
     })

@@ -74,6 +74,8 @@ pub struct Task {
     pub cause_code: i32,
     /// What a person should know beside the cause.
     pub message: String,
+    /// The type of the exception that its latest attempt raised; empty when there was none.
+    pub exception: String,
     /// What it gave: JSON texts by name.
     pub outputs: BTreeMap<String, String>,
     /// What it depends on; filled only when it was asked for by name, alone.

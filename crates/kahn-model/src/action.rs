@@ -3,15 +3,20 @@
 mod call;
 mod container;
 mod http;
+mod secret;
 mod text;
 mod texts;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
+
+use crate::LabelRule;
 
 pub use call::{FunctionCall, PythonCall};
 pub use container::{Container, Mount, Port, PullPolicy};
 pub use http::{Body, HttpRequest, Polling, StatusRange};
+pub use secret::{SecretTarget, SecretUse};
 pub use text::{Text, TextRole};
 
 /// The shell that reads a script.
@@ -137,13 +142,23 @@ pub struct Work {
     pub env: Vec<(Box<str>, Text)>,
     /// Where to do it; the worker's scratch directory of the attempt when not given.
     pub working_dir: Option<Text>,
+    /// Secrets, which its worker adds. Where one has the name of a variable in `env`, it wins.
+    pub secrets: Vec<SecretUse>,
 }
 
 impl Work {
     /// Work with no surroundings.
     #[must_use]
     pub fn new(action: Action) -> Self {
-        Self { action, env: Vec::new(), working_dir: None }
+        Self { action, env: Vec::new(), working_dir: None, secrets: Vec::new() }
+    }
+
+    /// What its secrets ask of a worker: one rule for each.
+    #[must_use]
+    pub fn secret_rules(&self) -> Vec<LabelRule> {
+        let secrets: BTreeSet<&str> = self.secrets.iter().map(|one| one.secret.as_str()).collect();
+        let rule = |name| LabelRule::Exists { key: SecretUse::label_of(name) };
+        secrets.into_iter().map(rule).collect()
     }
 
     /// Whether any part holds an expression, and so must be rendered before it is carried out.

@@ -202,24 +202,38 @@ pub struct Failure {
     pub cause: Cause,
     /// What a person should know beside the cause; may be empty.
     pub message: Box<str>,
+    /// The type of the exception that was raised, with its modules; empty when there was none.
+    pub exception: Box<str>,
 }
 
 impl Failure {
     /// A failure with its message, cut to [`limits::MESSAGE_BYTES_MAX`].
     #[must_use]
     pub fn new(cause: Cause, message: &str) -> Self {
-        let mut end = message.len().min(limits::MESSAGE_BYTES_MAX);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        Self { cause, message: message[..end].into() }
+        let message = cut(message, limits::MESSAGE_BYTES_MAX).into();
+        Self { cause, message, exception: "".into() }
+    }
+
+    /// The same failure, of an exception of this type.
+    #[must_use]
+    pub fn raised(self, exception: &str) -> Self {
+        Self { exception: cut(exception, limits::EXCEPTION_BYTES_MAX).into(), ..self }
     }
 
     /// A failure that its cause explains.
     #[must_use]
     pub fn of(kind: CauseKind) -> Self {
-        Self { cause: Cause::of(kind), message: "".into() }
+        Self::new(Cause::of(kind), "")
     }
+}
+
+/// As much of a text as has `max` bytes or fewer.
+fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 impl fmt::Display for Failure {

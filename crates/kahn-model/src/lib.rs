@@ -13,6 +13,7 @@ mod resources;
 
 mod action;
 mod cause;
+mod exception;
 mod policy;
 mod profile;
 mod report;
@@ -25,13 +26,14 @@ pub mod limits;
 
 pub use action::{
     Action, ActionKind, Body, Container, FunctionCall, HttpRequest, Mount, Polling, Port,
-    PullPolicy, PythonCall, Shell, StatusRange, Text, TextRole, Work,
+    PullPolicy, PythonCall, SecretTarget, SecretUse, Shell, StatusRange, Text, TextRole, Work,
 };
 pub use admission::{Admission, Pressure, PressureKind, Share};
 pub use cause::{Cause, CauseKind, CauseSet, Failure, UnknownCause};
 pub use dag::{
     Condition, Dag, DagBuilder, DagError, DependencyKind, DependencyRef, NewTask, Trigger, When,
 };
+pub use exception::{ExceptionPattern, InvalidExceptionPattern};
 pub use ids::{AttemptId, BootId, Namespace, Partition, RunId, TaskIx, Token, WorkerId};
 pub use labels::{LabelRule, Labels, Selector};
 pub use levels::{Levels, critical_path, levels};

@@ -18,6 +18,14 @@ pub const ACTION_BYTES_MAX: usize = 128 << 10;
 pub const ENV_MAX: usize = 512;
 /// Longest value of an environment variable, in bytes.
 pub const ENV_VALUE_BYTES_MAX: usize = 32 << 10;
+/// Most secrets of one task.
+pub const SECRETS_MAX: usize = 32;
+/// Shortest secret, in bytes: a shorter one could not be masked without masking what is none.
+pub const SECRET_BYTES_MIN: usize = 8;
+/// Longest secret, in bytes.
+pub const SECRET_BYTES_MAX: usize = 16 << 10;
+/// Longest text before a secret, in bytes.
+pub const SECRET_PREFIX_BYTES_MAX: usize = 256;
 /// Most parameters of one run.
 pub const PARAMS_MAX: usize = 512;
 /// Longest inline outputs of one task, all values together, in bytes.
@@ -28,6 +36,10 @@ pub const ATTEMPTS_MAX: u32 = 1000;
 pub const SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Longest message that explains a failure, in bytes; longer ones are cut.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 10;
+/// Longest name of the type of an exception, in bytes; longer ones are cut.
+pub const EXCEPTION_BYTES_MAX: usize = 256;
+/// Most patterns of exceptions in one retry policy.
+pub const EXCEPTIONS_MAX: usize = 32;
 /// Most named concurrency keys of one task.
 pub const CONCURRENCY_KEYS_MAX: usize = 16;
 /// Most label rules of one task.

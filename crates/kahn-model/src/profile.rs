@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::cause::CauseSet;
+use crate::cause::{CauseKind, CauseSet, Failure};
+use crate::exception::ExceptionPattern;
 use crate::labels::Selector;
 use crate::name::Name;
 use crate::resources::Resources;
@@ -188,6 +189,8 @@ pub struct Profile {
     pub selector: Selector,
     /// When to try again.
     pub retry: RetryPolicy,
+    /// Exceptions that are retried, too, where `retry` does not hold for all of them.
+    pub retry_exceptions: Vec<ExceptionPattern>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// Goes before tasks of a lower priority in the same run.
@@ -198,6 +201,17 @@ pub struct Profile {
     pub circuit: Option<Circuit>,
     /// What to do when the worker is cut off.
     pub on_disconnect: OnDisconnect,
+}
+
+impl Profile {
+    /// Whether an attempt that failed so may be followed by another, if any are left.
+    #[must_use]
+    pub fn retries(&self, failure: &Failure) -> bool {
+        let kind = failure.cause.kind;
+        self.retry.on.contains(kind)
+            || kind == CauseKind::Exception
+                && self.retry_exceptions.iter().any(|one| one.matches(&failure.exception))
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Text that must not be shown.
 //!
 //! A [`Secret`] has no `Display`, its `Debug` and `Serialize` give a mask, and the only way to the
-//! text is [`Secret::expose`], which is easy to search for. It does not wipe memory.
+//! text is [`Secret::expose`], which is easy to search for. Its memory is wiped when it is dropped.
 
 use std::fmt;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroize as _;
 
 /// What is shown instead of a secret.
 pub const MASK: &str = "********";
@@ -32,6 +33,12 @@ impl Secret {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -152,7 +152,8 @@ fn add_tasks(
                 None => None,
             };
             let Some(work) = work else { continue };
-            let (name, profile) = (instance.into_owned().name, profile.clone());
+            let (name, mut profile) = (instance.into_owned().name, profile.clone());
+            profile.selector.required.extend(work.secret_rules());
             builder.task(NewTask { name, work, profile, trigger, condition, estimate })?;
         }
     }

@@ -16,7 +16,7 @@ pub(crate) use task::{
     RawBackoff, RawBackoffKind, RawCauses, RawCircuit, RawConcurrency, RawContainer, RawDefaults,
     RawFunction, RawHttp, RawLabelOp, RawLabelRule, RawLabelSet, RawLabels, RawMatrix, RawMount,
     RawNeed, RawNeedKind, RawNeedSpec, RawOnDisconnect, RawPort, RawPull, RawPython, RawRetry,
-    RawShell, RawTask, RawTimeouts, RawTrigger, RawWhen, Short,
+    RawSecret, RawSecretForm, RawShell, RawTask, RawTimeouts, RawTrigger, RawValue, RawWhen, Short,
 };
 
 use crate::lenient::Scalar;
@@ -26,7 +26,7 @@ use record::record;
 /// A text with its place.
 pub(crate) type Word = Spanned<String>;
 /// Environment variables in the order written.
-pub(crate) type RawEnv = Entries<Spanned<Scalar>>;
+pub(crate) type RawEnv = Entries<Spanned<RawValue>>;
 
 record! {
     /// A DAG file for Kahn: tasks, what they need, and how they are to be run.

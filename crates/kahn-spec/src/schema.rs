@@ -22,7 +22,7 @@ mod tests {
     use crate::raw::{
         RawBackoff, RawCircuit, RawContainer, RawDefaults, RawFile, RawFunction, RawHttp,
         RawLabelRule, RawLabels, RawMount, RawNeedSpec, RawParamSpec, RawPolicy, RawPort,
-        RawPython, RawRetry, RawTask, RawTimeouts,
+        RawPython, RawRetry, RawSecret, RawTask, RawTimeouts,
     };
 
     const NOT_YET: [&str; 4] = ["service", "dag", "approve", "foreach"];
@@ -48,6 +48,7 @@ mod tests {
             ("RawMount", RawMount::FIELDS),
             ("RawPort", RawPort::FIELDS),
             ("RawHttp", RawHttp::FIELDS),
+            ("RawSecret", RawSecret::FIELDS),
         ] {
             let properties = &schema["$defs"][name]["properties"];
             for field in fields.iter().filter(|field| !NOT_YET.contains(field)) {

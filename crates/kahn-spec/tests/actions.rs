@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kahn_model::{
-    Action, Body, CauseKind, LabelRule, Outputs, PullPolicy, StatusRange, TaskState, Value,
+    Action, Body, Cause, CauseKind, Failure, LabelRule, Outputs, PullPolicy, StatusRange,
+    TaskState, Value,
 };
 use kahn_spec::{Scope, TaskView, compile, render_work};
 
@@ -134,4 +135,31 @@ fn new_causes_can_be_retried_by_name() {
     let on = dag.profile(dag.task_by_name("t").unwrap()).retry.on;
     assert!(on.contains(CauseKind::HttpStatus) && on.contains(CauseKind::Unreachable));
     assert!(!on.contains(CauseKind::ExitCode));
+}
+
+#[test]
+fn exceptions_can_be_retried_by_name() {
+    let profile = |on: &str| {
+        let source =
+            format!("tasks: {{t: {{python: \"m:f\", retry: {{max_attempts: 2, on: {on}}}}}}}");
+        let compiled = compile(source.as_bytes(), "dag.yaml", &BTreeMap::new());
+        let dag = compiled.map_err(|found| found.render())?.dag;
+        Ok::<_, String>((**dag.profile(dag.task_by_name("t").unwrap())).clone())
+    };
+    let raised = |name: &str| Failure::new(Cause::of(CauseKind::Exception), "").raised(name);
+    let some =
+        profile("[exit_code, \"exception:TimeoutError\", \"exception:requests.*\"]").unwrap();
+    assert!(some.retries(&raised("TimeoutError")) && some.retries(&raised("requests.a.B")));
+    assert!(!some.retries(&raised("ValueError")) && !some.retries(&raised("")));
+    assert!(some.retries(&Failure::new(Cause::exit_code(1), "")));
+    assert!(profile("exception").unwrap().retries(&raised("ValueError")));
+    for (on, expected) in [
+        ("\"exception:*\"", "does not name exceptions"),
+        ("\"exception:a b\"", "`requests.exceptions.*`"),
+        ("exeption", "did you mean `exception`?"),
+        ("wrong_thing_entirely", "`exception:NAME` for one type"),
+    ] {
+        let found = profile(on).unwrap_err();
+        assert!(found.contains(expected), "{on}: {found}");
+    }
 }

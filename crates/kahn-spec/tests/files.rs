@@ -578,7 +578,7 @@ error[invalid_value]: unknown cause `timeout`
 7 |     retry: {max_attempts: 0, on: [timeout]}
   |                                   ^^^^^^^
   |
-  = help: causes are exit_code, signal, out_of_memory, queue_timeout, start_timeout, run_timeout, worker_lost, preempted, image, infeasible, dependency, cancelled, policy, condition, expression, deadline, circuit_open, exception, panic, http_status, unreachable
+  = help: causes are exit_code, signal, out_of_memory, queue_timeout, start_timeout, run_timeout, worker_lost, preempted, image, infeasible, dependency, cancelled, policy, condition, expression, deadline, circuit_open, exception, panic, http_status, unreachable, and `exception:NAME` for one type of exception
 ",
     ),
 ];

@@ -16,6 +16,7 @@ use kahn_worker::executor::{
     allowed_environment, attempt_environment, control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir};
+use kahn_worker::secrets::GivenSecrets;
 
 /// The allocator of the binary that people run.
 #[global_allocator]
@@ -141,6 +142,7 @@ fn assignment(number: u32, work: &Work, logs: &LogDir) -> Assignment {
         task_name: "task".to_owned(),
         work: work.clone(),
         env: attempt_environment(attempt, "task", None),
+        secrets: GivenSecrets::none(),
         resources: Arc::default(),
         timeouts: Timeouts::default(),
         logs: Arc::new(logs.writer(attempt)),

@@ -20,6 +20,7 @@ use kahn_worker::executor::{
     attempt_environment, control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir};
+use kahn_worker::secrets::GivenSecrets;
 
 /// The allocator of the binary that people run.
 #[global_allocator]
@@ -141,6 +142,7 @@ fn assignment(number: u32, logs: &LogDir) -> Assignment {
         task_name: "true".to_owned(),
         work: Work::new(Action::Exec { argv: vec![Text::new("/bin/true")] }),
         env: attempt_environment(attempt, "true", None),
+        secrets: GivenSecrets::none(),
         resources: Arc::default(),
         timeouts: Timeouts::default(),
         logs: Arc::new(logs.writer(attempt)),

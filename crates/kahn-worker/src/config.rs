@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::executor::FunctionSettings;
 use crate::pressure::PressureSettings;
+use crate::secrets::SecretSource;
 
 /// What an operator may choose about a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,6 +47,12 @@ pub struct Config {
     pub log_rate: u64,
     /// Names of its own environment variables that tasks may see.
     pub environment: Vec<String>,
+    /// What tasks may ask for by name as a secret, and where it is. There is none unless listed.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Where files with secrets are while their attempt runs, closed to other users; in memory
+    /// (`/dev/shm`) where there is such a place, and else in the data directory, when not given.
+    /// Whatever is there is removed.
+    pub secrets_dir: Option<PathBuf>,
     /// About functions of the program that the worker is part of.
     pub functions: FunctionSettings,
     /// About containers.
@@ -78,6 +85,8 @@ impl Default for Config {
             log_bytes: crate::logs::LOG_BYTES_MAX,
             log_rate: crate::logs::LOG_RATE,
             environment: crate::executor::ALLOWED.map(str::to_owned).to_vec(),
+            secrets: BTreeMap::new(),
+            secrets_dir: None,
             functions: FunctionSettings::default(),
             #[cfg(feature = "container")]
             container: crate::executor::ContainerSettings::default(),
@@ -99,6 +108,14 @@ pub enum InvalidConfig {
     /// The capacity is not a list of amounts.
     #[error("worker.capacity: {0}")]
     Capacity(#[from] InvalidResources),
+    /// A secret cannot be what is said of it.
+    #[error("worker.secrets.{name}: {reason}")]
+    Secret {
+        /// The secret.
+        name: String,
+        /// What is wrong; nothing of the secret.
+        reason: String,
+    },
     /// The coordinator cannot be there.
     #[error("worker.coordinator: `{url}` is not an address: {reason}")]
     Coordinator {

@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use kahn_model::{ActionKind, AttemptId, Failure, Outputs, Resources, Timeouts, Usage, Work};
 
 use crate::logs::LogWriter;
+use crate::secrets::GivenSecrets;
 
 pub use builtin::BuiltinExecutor;
 #[cfg(feature = "container")]
@@ -68,6 +69,8 @@ pub struct Assignment {
     /// Variables that tell the task who it is, from [`attempt_environment`]. They win over those
     /// of the work.
     pub env: Vec<(String, String)>,
+    /// What it is given of what is secret. It wins over the work, and `env` over it.
+    pub secrets: GivenSecrets,
     /// What it may use of the machine.
     pub resources: Arc<Resources>,
     /// How long it may run, and how long it may take to stop. The other two are not the
@@ -75,6 +78,16 @@ pub struct Assignment {
     pub timeouts: Timeouts,
     /// Where what the task prints goes.
     pub logs: Arc<LogWriter>,
+}
+
+impl Assignment {
+    /// All environment variables of the task but those of the worker; of two of one name, the
+    /// later one counts.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let of_work = self.work.env.iter().map(|(name, value)| (&**name, value.as_str()));
+        let of_attempt = self.env.iter().map(|(name, value)| (&**name, &**value));
+        of_work.chain(self.secrets.variables()).chain(of_attempt)
+    }
 }
 
 /// How an attempt ended.

@@ -6,6 +6,7 @@
 pub mod executor;
 pub mod logs;
 pub mod platform;
+pub mod secrets;
 pub mod spool;
 
 mod config;

@@ -26,6 +26,7 @@ use crate::executor::{
 };
 use crate::logs::LogDir;
 use crate::pressure::watch;
+use crate::secrets::Secrets;
 use crate::session::{Link, keep_open};
 use crate::shipping::Shipping;
 use crate::spool::{Durability, Spool};
@@ -198,8 +199,13 @@ impl Worker {
         let logs = LogDir::open(&at("output"), config.log_bytes).map_err(failed(at("output")))?;
         let logs = logs.with_rate(config.log_rate);
         let left_in_logs = logs.left_behind().map_err(failed(at("output")))?;
-        let labels = labels(&config, &functions);
-        let executors = executors(&config, functions, services.environment)?;
+        let mut labels = labels(&config, &functions);
+        let environment = services.environment;
+        let executors = executors(&config, functions, environment.clone())?;
+        // After the executors, which see to it that no other worker has the directory.
+        let (dir, data_dir) = (config.secrets_dir.as_deref(), &config.data_dir);
+        let secrets = Secrets::open(&config.secrets, &environment, dir, data_dir)?;
+        labels.extend(secrets.labels().map(|label| (label, String::new())));
         let identity = Identity {
             worker: config.worker_id()?,
             boot: boot()?,
@@ -219,8 +225,13 @@ impl Worker {
         let link = Link { channel, token };
         let (shipping, streaming) = Shipping::start(link.clone(), logs.clone());
         shipping.ship_left_behind(left_in_logs);
-        let parts =
-            AttemptParts { executors, logs, shipping: shipping.clone(), inbox: inbox.clone() };
+        let parts = AttemptParts {
+            executors,
+            secrets: Arc::new(secrets),
+            logs,
+            shipping: shipping.clone(),
+            inbox: inbox.clone(),
+        };
         let help = "The share of its capacity that the worker accepts, from 0 to 1";
         let accepts = services.metrics.register("worker_accepts", help, ShareGauge::default());
         accepts.set(1.0);

@@ -56,6 +56,20 @@ async fn an_error_a_panic_and_a_wrong_input_are_causes_and_the_worker_goes_on() 
 }
 
 #[tokio::test]
+async fn an_error_is_named_by_its_type() {
+    let rig = Rig::new(functions(|all| {
+        all.add("typed".into(), async |_: FunctionContext, text: String| text.parse::<u8>());
+        all.add("text".into(), async |_: FunctionContext, (): ()| Err::<(), _>("no luck"));
+    }));
+    for (name, input, expected) in
+        [("typed", "\"x\"", "core::num::error::ParseIntError"), ("text", "null", "")]
+    {
+        let failure = rig.call(name, input).await.outcome.unwrap_err();
+        assert_eq!(&*failure.exception, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_function_that_is_called_off_is_told_and_then_dropped() {
     let (entered, told) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let signals = (Arc::clone(&entered), Arc::clone(&told));

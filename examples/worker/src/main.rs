@@ -35,6 +35,17 @@ fn count_words(context: FunctionContext, document: Document) -> Result<Words, St
     Ok(Words { total: words.len(), longest: (*longest).to_owned() })
 }
 
+/// Uses a secret, which the task gives it as the variable KEY. Whatever it says of it is masked.
+fn unlock(context: FunctionContext, door: String) -> Result<bool, String> {
+    let key = context.variable("KEY").ok_or("the task gives no KEY")?;
+    context.log(format!("tries {key} at the {door}"));
+    match door.as_str() {
+        "wall" => panic!("{key} broke"),
+        "attic" => Err(format!("{key} does not fit the attic")),
+        _ => Ok(key.ends_with("=")),
+    }
+}
+
 /// Waits, and gives up when the attempt is called off.
 async fn countdown(context: FunctionContext, from: u64) -> Result<(), String> {
     for left in (1..=from).rev() {
@@ -51,6 +62,7 @@ async fn countdown(context: FunctionContext, from: u64) -> Result<(), String> {
 async fn main() -> Result<(), Box<dyn Error>> {
     Worker::builder(Config::load()?)
         .blocking_function("count_words", count_words)
+        .blocking_function("unlock", unlock)
         .function("countdown", countdown)
         .function("join", async |_context: FunctionContext, parts: BTreeMap<String, String>| {
             Ok::<_, String>(parts.into_values().collect::<Vec<_>>().join(" "))

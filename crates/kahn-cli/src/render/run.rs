@@ -84,6 +84,7 @@ pub(crate) struct TaskJson<'a> {
     cause: Option<&'a str>,
     cause_code: Option<i32>,
     message: Option<&'a str>,
+    exception: Option<&'a str>,
     outputs: Map<String, Value>,
 }
 
@@ -103,6 +104,7 @@ impl<'a> TaskJson<'a> {
             cause: word(&task.cause),
             cause_code: cause_code(&task.cause, task.cause_code),
             message: word(&task.message),
+            exception: word(&task.exception),
             outputs: task.outputs.iter().map(|(k, v)| (k.clone(), value(v))).collect(),
         }
     }
@@ -140,8 +142,7 @@ pub(crate) fn details(run: &Run) -> String {
         add("reason", text::safe(&run.reason));
     }
     if !run.labels.is_empty() {
-        let labels: Vec<String> = run.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        add("labels", text::safe(&labels.join(" ")));
+        add("labels", text::labels(&run.labels));
     }
     out
 }
@@ -248,6 +249,7 @@ pub(crate) mod tests {
             cause: String::new(),
             cause_code: 0,
             message: String::new(),
+            exception: String::new(),
             outputs: BTreeMap::new(),
             dependencies: Vec::new(),
         }
@@ -269,9 +271,11 @@ pub(crate) mod tests {
     #[test]
     fn a_task_shows_its_outputs_as_json() {
         let outputs = [("rows".to_owned(), "42".to_owned())].into();
-        let task = Task { outputs, ..task("a", TaskState::Succeeded, 0, 1_000_000) };
+        let exception = "app.Broken".to_owned();
+        let task = Task { outputs, exception, ..task("a", TaskState::Succeeded, 0, 1_000_000) };
         let value = serde_json::to_value(TaskJson::of(&task)).unwrap();
         assert_eq!(value["outputs"]["rows"], 42);
+        assert_eq!(value["exception"], "app.Broken");
         assert_eq!((&value["seconds"], &value["cause"]), (&json!(1.0), &Value::Null));
     }
 

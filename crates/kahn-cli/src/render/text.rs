@@ -142,6 +142,15 @@ pub(crate) fn task_state(state: TaskState) -> String {
     styled(style, state.as_str())
 }
 
+/// Labels in one line; one that has no value, such as `function/resize`, is its name alone.
+pub(crate) fn labels(labels: &BTreeMap<String, String>) -> String {
+    let label = |(name, value): (&String, &String)| match value.as_str() {
+        "" => name.clone(),
+        value => format!("{name}={value}"),
+    };
+    safe(&labels.iter().map(label).collect::<Vec<_>>().join(" "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,5 +203,11 @@ mod tests {
     #[test]
     fn times_are_shown_to_the_second() {
         assert_eq!(time(Timestamp(1_767_225_600_999_999)), "2026-01-01 00:00:00Z");
+    }
+
+    #[test]
+    fn a_label_without_a_value_is_its_name() {
+        let given = [("secret/token", ""), ("zone", "eu")].map(|(k, v)| (k.into(), v.into()));
+        assert_eq!(labels(&BTreeMap::from(given)), "secret/token zone=eu");
     }
 }

@@ -51,11 +51,6 @@ pub(crate) fn workers(workers: &[Worker]) -> String {
                 status.push_str(&format!(", {word}"));
             }
         }
-        let label = |(key, value): (&String, &String)| match value.as_str() {
-            "" => key.clone(),
-            value => format!("{key}={value}"),
-        };
-        let labels: Vec<String> = worker.labels.iter().map(label).collect();
         [
             text::safe(&worker.name),
             status,
@@ -63,7 +58,7 @@ pub(crate) fn workers(workers: &[Worker]) -> String {
             amounts(&worker.used),
             accepts(worker),
             format!("{} ({} ahead)", worker.leases, worker.leases_ahead),
-            text::safe(&labels.join(" ")),
+            text::labels(&worker.labels),
         ]
     });
     let head = ["WORKER", "STATUS", "CAPACITY", "USED", "ACCEPTS", "LEASES", "LABELS"];

@@ -166,6 +166,7 @@ pub(super) fn task(run: &Run, task: TaskIx, times: &Times, with_dependencies: bo
         message: failure.map(|failure| failure.message.to_string()).unwrap_or_default(),
         outputs,
         dependencies,
+        exception: failure.map(|failure| failure.exception.to_string()).unwrap_or_default(),
     }
 }
 

@@ -89,6 +89,7 @@ fn finished(lease: LeaseId, failure: Option<CauseKind>) -> Report {
             cause: cause.into(),
             code: 3,
             message: "it broke".into(),
+            exception: "app.Broken".into(),
         }),
         outputs: Some(Outputs { values: outputs.to_vec() }),
         usage: Some(usage),
@@ -187,6 +188,7 @@ pub(crate) fn extremes() -> Vec<WorkerMessage> {
                     cause: CauseKind::OutOfMemory.into(),
                     code: i32::MIN,
                     message: "\u{0}ä".repeat(4096),
+                    exception: "\u{0}ä".repeat(4096),
                 });
             }
             out.push(reports(vec![started(lease(1, 1, serial)), report]));

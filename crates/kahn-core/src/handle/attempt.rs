@@ -88,7 +88,8 @@ fn follow_up(run: &Run, lease: &Lease, outcome: &Result<Outputs, Failure>) -> Th
         return Then::Cancel;
     }
     let Err(failure) = outcome else { return Then::End };
-    let retry = &run.dag.profile(lease.task).retry;
+    let profile = run.dag.profile(lease.task);
+    let retry = &profile.retry;
     let kind = failure.cause.kind;
     if kind.is_infrastructure() {
         let crashes = u32::from(cell.crashes) + 1;
@@ -96,7 +97,7 @@ fn follow_up(run: &Run, lease: &Lease, outcome: &Result<Outputs, Failure>) -> Th
         return if is_poison { Then::End } else { Then::Retry { after: Duration::ZERO } };
     }
     let tries = u32::from(cell.tries) + 1;
-    if tries >= retry.max_attempts || !retry.on.contains(kind) {
+    if tries >= retry.max_attempts || !profile.retries(failure) {
         return Then::End;
     }
     let seed = run.id().seed() ^ u64::from(lease.task.0);

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use kahn_model::LabelRule;
+
 use crate::core::Core;
 use crate::state::{Class, ClassIx, Timer};
 
@@ -58,6 +60,10 @@ fn reason(class: &Class, shape: &crate::state::Shape) -> String {
     }
     let unmet = class.selector.required.iter().find(|rule| !rule.matches(&shape.labels));
     match unmet {
+        Some(LabelRule::Exists { key }) => match key.split_once('/') {
+            Some((what @ ("function" | "secret"), name)) => format!("has no {what} `{name}`"),
+            _ => format!("does not have the label {key}"),
+        },
         Some(rule) => format!("does not have the label {rule}"),
         None => "does not suit".to_owned(),
     }

@@ -151,6 +151,27 @@ impl DagScript {
         self
     }
 
+    /// The task is tried again only after exceptions of this type.
+    ///
+    /// # Panics
+    ///
+    /// When `pattern` names no exceptions.
+    #[must_use]
+    pub fn retried_on_exception(mut self, pattern: &str) -> Self {
+        let profile = &mut self.last().profile;
+        profile.retry.on = CauseSet::EMPTY;
+        profile.retry_exceptions.push(pattern.parse().expect("a pattern"));
+        self
+    }
+
+    /// The task asks for a worker that has this label, whatever its value.
+    #[must_use]
+    pub fn having(mut self, label: &str) -> Self {
+        let rule = LabelRule::Exists { key: label.into() };
+        self.last().profile.selector.required.push(rule);
+        self
+    }
+
     /// The task asks for more memory, in thousandths, after it ran out.
     #[must_use]
     pub fn memory_factor(mut self, thousandths: u32) -> Self {

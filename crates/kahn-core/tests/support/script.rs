@@ -351,6 +351,9 @@ fn read_outcome(text: &str) -> Result<Outputs, Failure> {
         ("ok", _) => Ok(Outputs::default()),
         ("exit", code) => Err(exit_code(number(code))),
         ("signal", number) => Err(Failure::new(Cause::signal(self::number(number)), "")),
+        ("raised", exception) => {
+            Err(Failure::new(Cause::of(CauseKind::Exception), "").raised(exception))
+        }
         ("oom", _) => Err(Failure::of(CauseKind::OutOfMemory)),
         ("timeout", _) => Err(Failure::of(CauseKind::RunTimeout)),
         ("cancelled", _) => Err(Failure::of(CauseKind::Cancelled)),
@@ -390,6 +393,8 @@ fn read_task(mut script: DagScript, line: &str) -> DagScript {
             "on" => script.on(parts[0], parts[1]),
             "prefers" => script.preferring(parts[0], parts[1]),
             "crash_limit" => script.crash_limit(number(value)),
+            "retries" => script.retried_on_exception(value),
+            "has" => script.having(value),
             "memory_factor" => script.memory_factor(number(value)),
             _ => {
                 resources.push(word);

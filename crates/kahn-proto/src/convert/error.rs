@@ -1,6 +1,6 @@
 //! What can be wrong with a message.
 
-use kahn_model::{DagError, InvalidName};
+use kahn_model::{DagError, InvalidExceptionPattern, InvalidName};
 
 /// Why a message has no meaning in the model. Each names the field at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,9 @@ pub enum ConvertError {
         /// What the parser says.
         reason: String,
     },
+    /// What should name exceptions does not.
+    #[error("profile.retry_exceptions: {0}")]
+    Exceptions(#[from] InvalidExceptionPattern),
     /// The tasks and dependencies do not make a DAG.
     #[error("{0}")]
     Dag(#[from] DagError),

@@ -42,6 +42,7 @@ fn check_profile(profile: &Profile) -> Result<(), ConvertError> {
         return Err(ConvertError::out_of_range("retry.max_attempts", found, limit));
     }
     spans("retry.backoff", [retry.backoff.initial, retry.backoff.max])?;
+    at_most("retry.on", profile.retry_exceptions.len(), limits::EXCEPTIONS_MAX)?;
     let timeouts = &profile.timeouts;
     let clocks = [timeouts.queue, timeouts.start, timeouts.run, timeouts.grace];
     spans("timeouts", clocks.into_iter().flatten())?;
@@ -77,7 +78,10 @@ fn check_work(work: &Work) -> Result<(), ConvertError> {
     at_most("work.action", n_bytes, limits::ACTION_BYTES_MAX)?;
     at_most("work.env", work.env.len(), limits::ENV_MAX)?;
     let longest = work.env.iter().map(|(_, value)| final_bytes(value)).max().unwrap_or(0);
-    at_most("work.env.value", longest, limits::ENV_VALUE_BYTES_MAX)
+    at_most("work.env.value", longest, limits::ENV_VALUE_BYTES_MAX)?;
+    at_most("work.secrets", work.secrets.len(), limits::SECRETS_MAX)?;
+    let longest = work.secrets.iter().map(|secret| secret.prefix.len()).max().unwrap_or(0);
+    at_most("work.secret.prefix", longest, limits::SECRET_PREFIX_BYTES_MAX)
 }
 
 /// The bytes of a text that stays as it is. One with expressions is measured when it is rendered:

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kahn_model::{
-    Backoff, BackoffKind, CauseSet, Circuit, ConcurrencyKey, Multiplier, OnDisconnect, Profile,
-    RetryPolicy, Timeouts,
+    Backoff, BackoffKind, CauseSet, Circuit, ConcurrencyKey, InvalidExceptionPattern, Multiplier,
+    OnDisconnect, Profile, RetryPolicy, Timeouts,
 };
 
 use super::{ConvertError, ids, resources, selector, span};
@@ -26,6 +26,7 @@ pub fn to_wire(profile: &Profile) -> wire::Profile {
         concurrency: profile.concurrency.iter().map(key).collect(),
         circuit: profile.circuit.as_ref().map(circuit_to_wire),
         on_disconnect: on_disconnect_to_wire(profile.on_disconnect).into(),
+        retry_exceptions: profile.retry_exceptions.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -80,7 +81,7 @@ fn circuit_to_wire(circuit: &Circuit) -> wire::Circuit {
 ///
 /// # Errors
 ///
-/// When there is no retry policy, an enum is not known here, or a name is not valid.
+/// When there is no retry policy, an enum is not known here, or a name or a pattern is not valid.
 pub fn from_wire(profile: wire::Profile) -> Result<Profile, ConvertError> {
     let retry = profile.retry.ok_or(ConvertError::Missing { field: "profile.retry" })?;
     let concurrency = profile.concurrency.iter().map(concurrency_from_wire);
@@ -93,6 +94,11 @@ pub fn from_wire(profile: wire::Profile) -> Result<Profile, ConvertError> {
         concurrency: concurrency.collect::<Result<_, _>>()?,
         circuit: profile.circuit.as_ref().map(circuit_from_wire).transpose()?,
         on_disconnect: on_disconnect_from_wire(profile.on_disconnect)?,
+        retry_exceptions: profile
+            .retry_exceptions
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, InvalidExceptionPattern>>()?,
     })
 }
 

@@ -16,6 +16,7 @@ pub fn failure_to_wire(failure: &Failure) -> wire::Failure {
         cause: state::cause_number(failure.cause.kind).into(),
         code: failure.cause.code,
         message: failure.message.to_string(),
+        exception: failure.exception.to_string(),
     }
 }
 
@@ -26,7 +27,8 @@ pub fn failure_to_wire(failure: &Failure) -> wire::Failure {
 /// When the cause is unspecified or not known here.
 pub fn failure_from_wire(failure: &wire::Failure) -> Result<Failure, ConvertError> {
     let kind = state::cause("failure.cause", failure.cause)?;
-    Ok(Failure::new(Cause { kind, code: failure.code }, &failure.message))
+    let cause = Cause { kind, code: failure.code };
+    Ok(Failure::new(cause, &failure.message).raised(&failure.exception))
 }
 
 /// The message for a set of named values.

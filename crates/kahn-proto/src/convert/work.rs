@@ -2,6 +2,7 @@
 
 mod container;
 mod http;
+mod secret;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub fn to_wire(work: &Work) -> wire::Work {
         action: Some(action_to_wire(&work.action)),
         env: work.env.iter().map(env).collect(),
         working_dir: work.working_dir.as_ref().map(|dir| dir.as_str().to_owned()),
+        secrets: work.secrets.iter().map(secret::to_wire).collect(),
     }
 }
 
@@ -63,7 +65,7 @@ fn owned(text: &Text) -> String {
 ///
 /// # Errors
 ///
-/// When there is no action, or one that is not known here.
+/// When there is no action, or one that is not known here, or a secret has no name or place.
 pub fn from_wire(work: wire::Work) -> Result<Work, ConvertError> {
     let action = work.action.ok_or(ConvertError::Missing { field: "work.action" })?;
     let env = |var: wire::EnvVar| (var.name.into_boxed_str(), Text::new(var.value));
@@ -71,6 +73,7 @@ pub fn from_wire(work: wire::Work) -> Result<Work, ConvertError> {
         action: action_from_wire(action)?,
         env: work.env.into_iter().map(env).collect(),
         working_dir: work.working_dir.map(Text::new),
+        secrets: work.secrets.into_iter().map(secret::from_wire).collect::<Result<_, _>>()?,
     })
 }
 

@@ -6,8 +6,8 @@ use kahn_model::{
     Action, Backoff, BackoffKind, Body, CauseKind, CauseSet, Circuit, ConcurrencyKey, Condition,
     Container, Dag, DagBuilder, DependencyKind, FailurePolicy, FunctionCall, HttpRequest,
     LabelRule, Mount, Multiplier, Name, NewTask, OnDisconnect, Polling, Port, Profile, PullPolicy,
-    PythonCall, Resource, Resources, RetryPolicy, RunPolicy, Selector, Shell, StatusRange, TaskIx,
-    Text, Timeouts, Trigger, When, Work,
+    PythonCall, Resource, Resources, RetryPolicy, RunPolicy, SecretTarget, SecretUse, Selector,
+    Shell, StatusRange, TaskIx, Text, Timeouts, Trigger, When, Work,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -88,10 +88,18 @@ pub(crate) fn work() -> impl Strategy<Value = Work> {
         1 => request().prop_map(|request| Action::Http(Box::new(request))),
     ];
     let env = vec((".{0,4}".prop_map(String::into_boxed_str), text()), 0..3);
-    (action, env, option::of(text())).prop_map(|(action, env, working_dir)| Work {
-        action,
-        env,
-        working_dir,
+    let parts = (action, env, option::of(text()), vec(secret(), 0..3));
+    parts.prop_map(|(action, env, working_dir, secrets)| Work { action, env, working_dir, secrets })
+}
+
+fn secret() -> impl Strategy<Value = SecretUse> {
+    (0..3, ".{0,4}", ".{0,4}", name()).prop_map(|(which, at, prefix, secret)| {
+        let target = match which {
+            0 => SecretTarget::Variable(at.into()),
+            1 => SecretTarget::File(at.into()),
+            _ => SecretTarget::Header(at.into()),
+        };
+        SecretUse { target, prefix: prefix.into(), secret }
     })
 }
 
@@ -139,15 +147,17 @@ pub(crate) fn profile() -> impl Strategy<Value = Profile> {
         cool_down,
     });
     let on_disconnect = select(vec![OnDisconnect::Keep, OnDisconnect::Stop]);
-    let rules = (retry(), timeouts, any::<i32>());
+    let exceptions = vec("[a-zA-Z_]{1,5}(\\.[A-Z]{1,3}|\\.\\*)?", 0..3);
+    let rules = (retry(), timeouts, any::<i32>(), exceptions);
     let shared = (vec(key, 0..3), option::of(circuit), on_disconnect);
     (resources(), selector(), rules, shared).prop_map(|(resources, selector, rules, shared)| {
-        let (retry, timeouts, priority) = rules;
+        let (retry, timeouts, priority, exceptions) = rules;
         let (concurrency, circuit, on_disconnect) = shared;
         Profile {
             resources,
             selector,
             retry,
+            retry_exceptions: exceptions.iter().map(|text| text.parse().unwrap()).collect(),
             timeouts,
             priority,
             concurrency,

@@ -76,18 +76,30 @@ impl<'a> Exprs<'a> {
         text: &Spanned<Scalar>,
         sink: &mut Sink,
     ) -> Option<Text> {
+        self.text_at(group, instance, &text.value, text.span, sink)
+    }
+
+    /// The same for a text that stands at `span`.
+    pub(super) fn text_at(
+        &mut self,
+        group: &Group<'_>,
+        instance: &Instance,
+        text: &Scalar,
+        span: Span,
+        sink: &mut Sink,
+    ) -> Option<Text> {
         if text.contains('\0') {
             let message = format!("a text of task `{}` holds a NUL character", group.name);
-            sink.push(Diagnostic::error(Code::InvalidValue, message).at(text.span));
+            sink.push(Diagnostic::error(Code::InvalidValue, message).at(span));
             return None;
         }
         if !text.contains(template::OPEN) {
-            return Some(Text::new(text.value.0.clone()));
+            return Some(Text::new(text.0.clone()));
         }
         let segments = match template::segments(text) {
             Ok(segments) => segments,
             Err(error) => {
-                sink.push(self.diagnostic(&error, "", text.span));
+                sink.push(self.diagnostic(&error, "", span));
                 return None;
             }
         };
@@ -102,13 +114,13 @@ impl<'a> Exprs<'a> {
                     plain.push_str(literal);
                 }
                 Segment::Expression(source) => {
-                    match self.segment(group, instance, source, text.span, sink) {
+                    match self.segment(group, instance, source, span, sink) {
                         Some(Rendered::Known(value)) => {
                             n_plain += value.len();
                             plain.push_str(&value);
                         }
                         Some(Rendered::Bound(bound)) => {
-                            is_good &= self.flush(&mut plain, &mut out, text.span, sink);
+                            is_good &= self.flush(&mut plain, &mut out, span, sink);
                             out.push_str(&format!("{} {bound} }}}}", template::OPEN));
                         }
                         None => is_good = false,
@@ -118,11 +130,11 @@ impl<'a> Exprs<'a> {
             // A few bytes of the file may stand for many.
             let what = "too many bytes in a text with its expressions rendered";
             let max = limits::ACTION_BYTES_MAX;
-            if super::exceeds(n_plain, max, what, text.span, sink) {
+            if super::exceeds(n_plain, max, what, span, sink) {
                 return None;
             }
         }
-        is_good &= self.flush(&mut plain, &mut out, text.span, sink);
+        is_good &= self.flush(&mut plain, &mut out, span, sink);
         is_good.then(|| Text::new(out))
     }
 

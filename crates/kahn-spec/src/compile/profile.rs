@@ -93,10 +93,12 @@ fn merged(
     let on_disconnect =
         raw.and_then(|t| t.on_disconnect).or(defaults.and_then(|d| d.on_disconnect));
     let priority = raw.and_then(|t| t.priority).or(defaults.and_then(|d| d.priority));
+    let (retry, retry_exceptions) = limits::retry(layers_retry, sink);
     Profile {
         resources: resources(defaults, group, computes, sink),
         selector: selector::selector(labels, sink),
-        retry: limits::retry(layers_retry, sink),
+        retry,
+        retry_exceptions,
         timeouts: limits::timeouts(layers_timeouts, sink),
         priority: priority.unwrap_or(0),
         concurrency: limits::concurrency(concurrency, sink),

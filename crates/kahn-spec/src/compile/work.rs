@@ -3,10 +3,11 @@
 mod call;
 mod container;
 mod http;
+mod secret;
 
 use std::collections::BTreeMap;
 
-use kahn_model::{Action, FunctionCall, Shell, Text, Work, limits};
+use kahn_model::{Action, ActionKind, FunctionCall, SecretUse, Shell, Text, Work, limits};
 use serde_json::{Map, Value};
 
 use super::exprs::Exprs;
@@ -15,8 +16,11 @@ use super::params::{as_text, is_variable_name};
 use crate::diagnostic::{Code, Diagnostic, Sink};
 use crate::expr::template;
 use crate::lenient::Scalar;
-use crate::raw::{RawContainer, RawEnv, RawFile, RawFunction, RawHttp, RawPython, RawShell, Short};
+use crate::raw::{
+    RawContainer, RawEnv, RawFile, RawFunction, RawHttp, RawPython, RawShell, RawValue, Short,
+};
 use crate::span::{Span, Spanned};
+use secret::Place;
 
 /// The action of a task, texts not yet rendered.
 pub(super) enum RawAction<'a> {
@@ -119,6 +123,12 @@ pub(super) struct Shared<'a> {
 
 type Vars = Vec<(Box<str>, Text)>;
 
+/// The value of an environment variable.
+enum Given {
+    Text(Text),
+    Secret(SecretUse),
+}
+
 impl<'a> Shared<'a> {
     pub(super) fn new(file: &'a RawFile, params: &Map<String, Value>, sink: &mut Sink) -> Self {
         check_env(file.env.as_deref(), sink);
@@ -135,6 +145,7 @@ impl<'a> Shared<'a> {
         exprs: &mut Exprs<'_>,
         sink: &mut Sink,
     ) -> Option<Work> {
+        let mut secrets = Vec::new();
         let action = match action {
             RawAction::Builtin(action) => return Some(Work::new(action.clone())),
             RawAction::Run(script) => self.script(group, script, sink),
@@ -142,14 +153,16 @@ impl<'a> Shared<'a> {
             RawAction::Function(call) => call::function(group, instance, call, exprs, sink),
             RawAction::Python(call) => call::python(group, instance, call, exprs, sink),
             RawAction::Container(raw) => container::container(group, instance, raw, exprs, sink),
-            RawAction::Http(raw) => http::request(group, instance, raw, exprs, sink),
+            RawAction::Http(raw) => http::request(group, instance, raw, &mut secrets, exprs, sink),
         };
         if let Some(action) = &action {
             let known = action.texts().into_iter().filter(|(_, text)| !text.is_dynamic());
             let n_bytes = known.map(|(_, text)| text.as_str().len()).sum();
             check_size(group, n_bytes, group.span, sink);
         }
-        let env = self.env(group, instance, exprs, sink);
+        let kind = action.as_ref().map(Action::kind);
+        let env = self.env(group, instance, kind, &mut secrets, exprs, sink);
+        secret::check_count(group, &secrets, sink);
         let default =
             self.file.defaults.as_ref().and_then(|defaults| defaults.working_dir.as_ref());
         let working_dir = group.raw.working_dir.as_ref().or(default);
@@ -157,7 +170,7 @@ impl<'a> Shared<'a> {
             Some(text) => Some(exprs.text(group, instance, text, sink)?),
             None => None,
         };
-        Some(Work { action: action?, env: env?, working_dir })
+        Some(Work { action: action?, env: env?, working_dir, secrets })
     }
 
     fn script(
@@ -181,6 +194,9 @@ impl<'a> Shared<'a> {
             let help = "a value is never spliced into shell text: set it under `env:` and use it \
                         as `\"$NAME\"`; parameters are there as `\"$PARAM_name\"`, matrix values \
                         as `\"$MATRIX_name\"`";
+            let secret = "a secret is set with `env: { NAME: { secret: name } }`, and used as \
+                          `\"$NAME\"`";
+            let help = if text.contains("secrets.") { secret } else { help };
             sink.push(Diagnostic::error(Code::Injection, message).at(script.span).help(help));
             return None;
         }
@@ -192,11 +208,14 @@ impl<'a> Shared<'a> {
         Some(Action::Run { script: text.into(), shell })
     }
 
-    /// Parameters, matrix values, then the file, the defaults and the task; later ones win.
+    /// Parameters, matrix values, then the file, the defaults and the task; later ones win. What
+    /// is a secret goes to `secrets`.
     fn env(
         &self,
         group: &Group<'_>,
         instance: &Instance,
+        kind: Option<ActionKind>,
+        secrets: &mut Vec<SecretUse>,
         exprs: &mut Exprs<'_>,
         sink: &mut Sink,
     ) -> Option<Vars> {
@@ -208,8 +227,9 @@ impl<'a> Shared<'a> {
             }
         }
         check_env(own, sink);
-        let mut all = self.params.clone();
-        all.extend(exported("MATRIX_", &instance.values));
+        let exported = self.params.clone().into_iter().chain(exported("MATRIX_", &instance.values));
+        let mut all: Vec<(Box<str>, Given)> =
+            exported.map(|(name, text)| (name, Given::Text(text))).collect();
         let mut positions: BTreeMap<Box<str>, usize> =
             all.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
         let defaults = self.file.defaults.as_ref().and_then(|defaults| defaults.env.as_deref());
@@ -219,15 +239,10 @@ impl<'a> Shared<'a> {
             .flatten()
             .flat_map(|entries| &entries.0)
         {
-            let n_written = value.len();
-            let Some(value) = exprs.text(group, instance, value, sink) else {
+            let Some(value) = given(group, instance, (name, value), exprs, sink) else {
                 is_good = false;
                 continue;
             };
-            // What is rendered already may be much longer than what the file holds.
-            if n_written <= limits::ENV_VALUE_BYTES_MAX && !value.is_dynamic() {
-                check_value(name, value.as_str().len(), name.span, sink);
-            }
             match positions.get(&name.value) {
                 Some(at) => all[*at].1 = value,
                 None => {
@@ -238,8 +253,42 @@ impl<'a> Shared<'a> {
         }
         let what = format!("too many environment variables of task `{}`", group.name);
         super::exceeds(all.len(), limits::ENV_MAX, &what, group.span, sink);
-        is_good.then_some(all)
+        let is_request = kind == Some(ActionKind::Http);
+        is_good &= !is_request || secret::check_request(group, own, sink);
+        let mut texts = Vec::with_capacity(all.len());
+        for (name, value) in all {
+            match value {
+                Given::Text(text) => texts.push((name, text)),
+                // What all tasks are given, requests have no use for.
+                Given::Secret(_) if is_request => {}
+                Given::Secret(secret) => secrets.push(secret),
+            }
+        }
+        is_good.then_some(texts)
     }
+}
+
+/// One variable as it is written.
+fn given(
+    group: &Group<'_>,
+    instance: &Instance,
+    (name, value): (&Spanned<Box<str>>, &Spanned<RawValue>),
+    exprs: &mut Exprs<'_>,
+    sink: &mut Sink,
+) -> Option<Given> {
+    let text = match &value.value {
+        RawValue::Text(text) => text,
+        RawValue::Secret(raw) => {
+            let secret = secret::secret(Place::Variable, name, raw, value.span, sink);
+            return secret.map(Given::Secret);
+        }
+    };
+    let rendered = exprs.text_at(group, instance, text, value.span, sink)?;
+    // What is rendered already may be much longer than what the file holds.
+    if text.len() <= limits::ENV_VALUE_BYTES_MAX && !rendered.is_dynamic() {
+        check_value(name, rendered.as_str().len(), name.span, sink);
+    }
+    Some(Given::Text(rendered))
 }
 
 fn exported(prefix: &str, values: &Map<String, Value>) -> Vars {
@@ -259,7 +308,9 @@ fn check_env(env: Option<&RawEnv>, sink: &mut Sink) {
             let help = "names that start with `KAHN_` are reserved";
             sink.push(Diagnostic::error(Code::InvalidName, message).at(name.span).help(help));
         }
-        check_value(name, value.len(), value.span, sink);
+        if let RawValue::Text(text) = &value.value {
+            check_value(name, text.len(), value.span, sink);
+        }
     }
 }
 

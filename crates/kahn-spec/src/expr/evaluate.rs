@@ -194,7 +194,7 @@ impl Engine {
         if action.n_bytes() > limits::ACTION_BYTES_MAX {
             return Err(ExprError::ResultTooLarge);
         }
-        Ok(Work { action, env: env?, working_dir })
+        Ok(Work { action, env: env?, working_dir, secrets: work.secrets.clone() })
     }
 }
 

@@ -62,6 +62,12 @@ const FUNCTIONS: [&str; 29] = [
     "map",
 ];
 
+/// What people who know other tools write.
+const SECRETS: &str = "secrets";
+const SECRETS_REFUSED: &str = "secrets are not known in expressions, so that none is ever spliced \
+    into a text; name one under `env:` as `TOKEN: { secret: name }` and use `$TOKEN`, or under \
+    `headers:` of `http` as `Authorization: { secret: name, prefix: \"Bearer \" }`";
+
 /// What is looked at of one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskReference {
@@ -162,6 +168,9 @@ impl Finder {
     pub(super) fn finish(self) -> Result<References, ExprError> {
         let is_known =
             |name: &String| self.variables.contains(name) || TYPES.contains(&name.as_str());
+        if self.names.contains(SECRETS) && !is_known(&SECRETS.to_owned()) {
+            return Err(ExprError::Refused(SECRETS_REFUSED.to_owned()));
+        }
         if let Some(unknown) = self.names.iter().find(|name| !is_known(name)) {
             return Err(ExprError::UnknownName {
                 name: unknown.clone(),

@@ -4,6 +4,7 @@ mod actions;
 mod labels;
 mod limits;
 mod needs;
+mod secret;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,6 +25,7 @@ pub(crate) use limits::{
     RawBackoff, RawBackoffKind, RawCauses, RawCircuit, RawConcurrency, RawRetry, RawTimeouts,
 };
 pub(crate) use needs::{RawNeed, RawNeedKind, RawNeedSpec, RawTrigger, RawWhen};
+pub(crate) use secret::{RawSecret, RawSecretForm, RawValue};
 
 /// An action that this version knows of and does not do yet.
 #[derive(Debug, Default)]
@@ -95,7 +97,7 @@ record! {
         matrix: Box<Spanned<RawMatrix>>,
         /// The names of the outputs that the task gives.
         outputs: Box<Vec<Word>>,
-        /// Environment variables; expressions are allowed in the values.
+        /// Environment variables: texts, in which expressions are allowed, or `{ secret: name }`.
         env: Box<RawEnv>,
         /// When to try again.
         retry: Box<RawRetry>,

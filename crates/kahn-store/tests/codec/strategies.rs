@@ -46,8 +46,11 @@ fn time() -> impl Strategy<Value = Timestamp> {
 }
 
 fn failure() -> impl Strategy<Value = Failure> {
-    (select(CauseKind::ALL.to_vec()), any::<i32>(), ".{0,10}")
-        .prop_map(|(kind, code, message)| Failure::new(Cause { kind, code }, &message))
+    (select(CauseKind::ALL.to_vec()), any::<i32>(), ".{0,10}", ".{0,5}").prop_map(
+        |(kind, code, message, exception)| {
+            Failure::new(Cause { kind, code }, &message).raised(&exception)
+        },
+    )
 }
 
 fn values() -> impl Strategy<Value = BTreeMap<Box<str>, Value>> {

@@ -11,12 +11,14 @@ use super::Input;
 use super::launch::{self, Launch, Start};
 use crate::executor::{self, Assignment, Executor, Report, Stopper};
 use crate::logs::LogDir;
+use crate::secrets::{GivenSecrets, Secrets};
 use crate::shipping::Shipping;
 use crate::wire::Task;
 
 /// What attempts need.
 pub(crate) struct Parts {
     pub executors: BTreeMap<ActionKind, Arc<dyn Executor>>,
+    pub secrets: Arc<Secrets>,
     pub logs: LogDir,
     pub shipping: Shipping,
     pub inbox: mpsc::Sender<Input>,
@@ -50,8 +52,10 @@ impl Attempts {
         let (stopper, control) = executor::control(move || begun.begin());
         self.stoppers.insert(token, stopper);
         let assignment = self.describe(lease);
+        let secrets = Arc::clone(&self.parts.secrets);
         let shipping = (kind != ActionKind::Builtin).then(|| self.parts.shipping.clone());
-        self.launches.push(Launch { executor, assignment, control, start, shipping, token });
+        let launch = Launch { executor, secrets, assignment, control, start, shipping, token };
+        self.launches.push(launch);
         None
     }
 
@@ -69,6 +73,7 @@ impl Attempts {
             task_name: name.to_string(),
             work: (*lease.payload.work).clone(),
             env: executor::attempt_environment(lease.attempt, name, None),
+            secrets: GivenSecrets::none(),
             resources: Arc::clone(&lease.resources),
             timeouts: lease.payload.timeouts,
             logs: Arc::new(self.parts.logs.writer_under(lease.attempt, lease.token)),

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::Input;
 use crate::executor::{Assignment, Control, Executor, Report};
 use crate::logs::LogWriter;
+use crate::secrets::Secrets;
 use crate::shipping::{Shipment, Shipping};
 
 /// How long the end of an attempt waits for more of its output to be received. It waits for all of
@@ -43,6 +44,7 @@ pub(crate) struct Ended {
 /// An attempt that is about to begin.
 pub(super) struct Launch {
     pub executor: Arc<dyn Executor>,
+    pub secrets: Arc<Secrets>,
     pub assignment: Assignment,
     pub control: Control,
     pub start: Arc<Start>,
@@ -96,11 +98,11 @@ struct Attempt {
 
 impl Launch {
     fn attempt(self, inbox: &mpsc::Sender<Input>) -> Attempt {
-        let Self { executor, assignment, control, start, shipping, token } = self;
+        let Self { executor, secrets, assignment, control, start, shipping, token } = self;
         let (id, log) = (assignment.attempt, Arc::clone(&assignment.logs));
         let running = async move {
-            let running = AssertUnwindSafe(executor.run(assignment, control)).catch_unwind();
-            running.await.unwrap_or_else(|_| broken(id))
+            let running = AssertUnwindSafe(secrets.carry_out(executor, assignment, control));
+            running.catch_unwind().await.unwrap_or_else(|_| broken(id))
         };
         let running = running.boxed();
         Attempt { id, token, running, start, log, shipping, inbox: inbox.clone() }

@@ -61,6 +61,7 @@ mod tests {
             task_name: "task".to_owned(),
             work: Work::new(action),
             env: Vec::new(),
+            secrets: crate::secrets::GivenSecrets::none(),
             resources: std::sync::Arc::default(),
             timeouts: Timeouts::default(),
             logs: LogDir::open(dir.path(), LOG_BYTES_MAX).unwrap().writer(attempt).into(),

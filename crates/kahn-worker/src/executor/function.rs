@@ -5,6 +5,7 @@
 //! their own. A function that panics costs its attempt and nothing else.
 
 mod context;
+mod mute;
 mod pool;
 mod registry;
 
@@ -60,6 +61,7 @@ impl FunctionExecutor {
         settings: &FunctionSettings,
         grace: Duration,
     ) -> std::io::Result<Self> {
+        mute::install();
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let pool = BlockingPool::start(settings.threads.unwrap_or_else(processors))?;
         let slots = Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS));

@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Assignment, Control, Executor, Report};
+use crate::secrets::GivenSecrets;
 use exchange::{Detail, Wire};
 use guard::Guard;
 pub use guard::{Allowed, NotAllowed};
@@ -144,10 +145,10 @@ impl Executor for HttpExecutor {
     }
 
     async fn run(&self, assignment: Assignment, mut control: Control) -> Report {
-        let Assignment { attempt, task_name, work, env, timeouts, logs, .. } = assignment;
+        let Assignment { attempt, task_name, work, env, secrets, timeouts, logs, .. } = assignment;
         let mut transcript = Transcript::new(logs);
         let started_at = Instant::now();
-        let outcome = match prepare(&work.action, &env, &control) {
+        let outcome = match prepare(&work.action, &env, &secrets, &control) {
             Err(failure) => Err(failure),
             Ok((asked, request)) => {
                 control.started();
@@ -162,7 +163,7 @@ impl Executor for HttpExecutor {
         };
         if let Err(failure) = &outcome {
             if failure.cause.kind == CauseKind::Policy {
-                let (run, reason) = (attempt.run, &failure.message);
+                let (run, reason) = (attempt.run, secrets.masked(&failure.message));
                 tracing::warn!(%run, task = task_name, %reason, "request is refused");
             }
             transcript.remark(failure);
@@ -175,6 +176,7 @@ impl Executor for HttpExecutor {
 fn prepare<'a>(
     action: &'a Action,
     env: &[(String, String)],
+    secrets: &GivenSecrets,
     control: &Control,
 ) -> Result<(&'a HttpRequest, Prepared), Failure> {
     if let Some(reason) = control.stop_reason() {
@@ -184,7 +186,7 @@ fn prepare<'a>(
         let message = "this executor carries out `http` only";
         return Err(Failure::new(Cause::of(CauseKind::Infeasible), message));
     };
-    Ok((asked, Prepared::new(asked, env)?))
+    Ok((asked, Prepared::new(asked, env, secrets)?))
 }
 
 fn stopped(reason: CauseKind, timeouts: &Timeouts) -> Failure {

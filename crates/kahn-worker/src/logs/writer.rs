@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::leftover;
 use super::rate::Pace;
 use super::reader::LogReader;
+use crate::secrets::{Mask, MaskStream};
 
 /// How far a log has grown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,8 @@ struct Inner {
     n_dropped: u64,
     ends_in_newline: bool,
     error: Option<io::Error>,
+    /// What comes before the file, for an attempt that was given secrets.
+    mask: Option<MaskStream>,
 }
 
 impl LogWriter {
@@ -57,6 +60,17 @@ impl LogWriter {
     /// disk under its log. The last line of the log tells what is missing.
     pub fn append(&self, bytes: &[u8]) {
         let mut inner = self.lock();
+        let masked = inner.mask.as_mut().map(|mask| mask.push(bytes));
+        self.keep(&mut inner, masked.as_deref().unwrap_or(bytes));
+    }
+
+    /// Masks what is appended from now on. What may begin a secret is held back, at the longest
+    /// until the log is sealed.
+    pub fn mask(&self, mask: Mask) {
+        self.lock().mask = Some(mask.stream());
+    }
+
+    fn keep(&self, inner: &mut Inner, bytes: &[u8]) {
         let len = self.len();
         let room = usize::try_from(self.cap.saturating_sub(len)).unwrap_or(usize::MAX);
         let (kept, dropped) = bytes.split_at(bytes.len().min(room));
@@ -83,6 +97,9 @@ impl LogWriter {
         let mut inner = self.lock();
         if self.is_sealed() {
             return;
+        }
+        if let Some(rest) = inner.mask.take().map(|mut mask| mask.finish()) {
+            self.keep(&mut inner, &rest);
         }
         if inner.n_dropped > 0 {
             let line = inner.last_line(self.cap);

@@ -20,6 +20,7 @@ use kahn_worker::executor::{
     attempt_environment, control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir, LogReader};
+use kahn_worker::secrets::GivenSecrets;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
@@ -187,6 +188,7 @@ impl Worker {
             task_name: "task".to_owned(),
             work: Work::new(Action::Container(Box::new(container))),
             env: attempt_environment(attempt, "task", None),
+            secrets: GivenSecrets::none(),
             resources: Arc::default(),
             timeouts: Timeouts::default(),
             logs: Arc::new(self.logs.writer(attempt)),

@@ -19,6 +19,7 @@ use kahn_worker::executor::{
     allowed_environment, attempt_environment, control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir, LogReader};
+use kahn_worker::secrets::GivenSecrets;
 use tokio::task::JoinHandle;
 
 /// The value of secrets in the worker's environment.
@@ -115,6 +116,7 @@ impl Worker {
             task_name: "task".to_owned(),
             work: Work::new(action),
             env: attempt_environment(attempt, "task", None),
+            secrets: GivenSecrets::none(),
             resources: Arc::default(),
             timeouts: Timeouts::default(),
             logs: Arc::new(self.logs.writer(attempt)),

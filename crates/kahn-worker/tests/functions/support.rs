@@ -11,6 +11,7 @@ use kahn_worker::executor::{
     control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir};
+use kahn_worker::secrets::GivenSecrets;
 
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -37,6 +38,7 @@ impl Rig {
             task_name: "task".to_owned(),
             work,
             env: vec![("KAHN_TASK".into(), "task".into())],
+            secrets: GivenSecrets::none(),
             resources: Arc::default(),
             timeouts: Timeouts::default(),
             logs: Arc::new(LogDir::open(self.dir.path(), LOG_BYTES_MAX).unwrap().writer(attempt)),

@@ -21,6 +21,7 @@ use kahn_worker::executor::{
     control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir, LogReader};
+use kahn_worker::secrets::GivenSecrets;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// What the server was sent.
@@ -183,6 +184,7 @@ impl Worker {
             task_name: "task".to_owned(),
             work: Work::new(Action::Http(Box::new(request))),
             env: attempt_environment(attempt, "task", None),
+            secrets: GivenSecrets::none(),
             resources: Arc::default(),
             timeouts: Timeouts { run: run_timeout, ..Timeouts::default() },
             logs: self.logs.writer(attempt).into(),

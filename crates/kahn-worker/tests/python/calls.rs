@@ -22,6 +22,11 @@ def fail(x): raise ValueError("bad " + x)
 def fail_deep(x):
     if x: return fail_deep(x - 1)
     raise KeyError("é" * 5000)
+class Broken(Exception): pass
+class Outer:
+    class Inner(Broken): pass
+def raise_own(x): raise (Outer.Inner if x else Broken)("why")
+def raise_late(x): raise TimeoutError("late")
 def leave(x): sys.exit(x)
 
 def say(x):
@@ -75,6 +80,22 @@ async fn a_result_that_cannot_be_kept_is_refused() {
         assert!(failure.message.contains(words), "{failure}");
     }
     assert_eq!(worker.call("long", "2").await.result(), "\"xx\"");
+}
+
+#[tokio::test]
+async fn an_exception_is_named_by_its_type() {
+    let worker = Worker::new(SOURCE);
+    for (function, input, name) in [
+        ("raise_late", "0", "TimeoutError"),
+        ("raise_own", "0", "functions.Broken"),
+        ("raise_own", "1", "functions.Outer.Inner"),
+        ("json:loads", "\"{\"", "json.decoder.JSONDecodeError"),
+        ("long", "50000000", ""),
+    ] {
+        let failure = worker.call(function, input).await.failure();
+        assert_eq!((failure.cause.kind, &*failure.exception), (CauseKind::Exception, name));
+        assert!(!failure.message.contains('\0'), "{failure}");
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use kahn_worker::executor::{
     Stopper, allowed_environment, attempt_environment, control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir, LogReader};
+use kahn_worker::secrets::GivenSecrets;
 use tokio::task::JoinHandle;
 
 pub(crate) struct Worker {
@@ -91,6 +92,7 @@ impl Worker {
             task_name: "task".to_owned(),
             work,
             env: attempt_environment(attempt, "task", None),
+            secrets: GivenSecrets::none(),
             resources: Arc::default(),
             timeouts: Timeouts::default(),
             logs: Arc::new(self.logs.writer(attempt)),

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kahn_model::{
-    Backoff, BackoffKind, CauseKind, CauseSet, Circuit, ConcurrencyKey, Multiplier, Name,
-    RetryPolicy, Timeouts, limits,
+    Backoff, BackoffKind, CauseKind, CauseSet, Circuit, ConcurrencyKey, ExceptionPattern,
+    InvalidExceptionPattern, Multiplier, Name, RetryPolicy, Timeouts, limits,
 };
 
 use crate::diagnostic::{Code, Diagnostic, Sink};
@@ -26,8 +26,12 @@ fn refuse(code: Code, message: impl Into<String>, span: Span, sink: &mut Sink) {
 }
 
 /// Later layers go before earlier ones.
-pub(super) fn retry(layers: [Option<&RawRetry>; 2], sink: &mut Sink) -> RetryPolicy {
+pub(super) fn retry(
+    layers: [Option<&RawRetry>; 2],
+    sink: &mut Sink,
+) -> (RetryPolicy, Vec<ExceptionPattern>) {
     let mut out = RetryPolicy::default();
+    let mut exceptions = Vec::new();
     for raw in layers.into_iter().flatten() {
         if let Some(n) = &raw.max_attempts {
             if (1..=limits::ATTEMPTS_MAX).contains(&n.value) {
@@ -45,7 +49,7 @@ pub(super) fn retry(layers: [Option<&RawRetry>; 2], sink: &mut Sink) -> RetryPol
             backoff(&mut out.backoff, raw);
         }
         if let Some(on) = &raw.on {
-            out.on = causes(on, sink);
+            (out.on, exceptions) = causes(on, sink);
         }
         if let Some(factor) = &raw.memory_multiplier {
             out.memory = multiplier(factor, sink);
@@ -55,7 +59,7 @@ pub(super) fn retry(layers: [Option<&RawRetry>; 2], sink: &mut Sink) -> RetryPol
         }
         out.crash_limit = raw.crash_limit.unwrap_or(out.crash_limit);
     }
-    out
+    (out, exceptions)
 }
 
 fn backoff(out: &mut Backoff, raw: &RawBackoff) {
@@ -70,9 +74,23 @@ fn backoff(out: &mut Backoff, raw: &RawBackoff) {
     out.jitter = raw.jitter.unwrap_or(out.jitter);
 }
 
-fn causes(raw: &RawCauses, sink: &mut Sink) -> CauseSet {
+/// What goes before the name of an exception.
+const EXCEPTION: &str = "exception:";
+
+fn causes(raw: &RawCauses, sink: &mut Sink) -> (CauseSet, Vec<ExceptionPattern>) {
     let mut out = CauseSet::EMPTY;
+    let mut exceptions = Vec::new();
     for word in &raw.0 {
+        if let Some(pattern) = word.strip_prefix(EXCEPTION) {
+            match pattern.trim().parse() {
+                Ok(pattern) => exceptions.push(pattern),
+                Err(error) => {
+                    let message = InvalidExceptionPattern::to_string(&error);
+                    refuse(Code::InvalidValue, message, word.span, sink);
+                }
+            }
+            continue;
+        }
         match word.parse::<CauseKind>() {
             Ok(cause) => out = out.with(cause),
             Err(error) => {
@@ -80,14 +98,21 @@ fn causes(raw: &RawCauses, sink: &mut Sink) -> CauseSet {
                 let near = suggest::nearest(word, known.clone());
                 let help = match near {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("causes are {}", known.collect::<Vec<_>>().join(", ")),
+                    None => format!(
+                        "causes are {}, and `exception:NAME` for one type of exception",
+                        known.collect::<Vec<_>>().join(", ")
+                    ),
                 };
                 let diagnostic = Diagnostic::error(Code::InvalidValue, error.to_string());
                 sink.push(diagnostic.at(word.span).help(help));
             }
         }
     }
-    out
+    if let Some(word) = raw.0.first() {
+        let what = "too many exceptions in `retry.on`";
+        super::super::exceeds(exceptions.len(), limits::EXCEPTIONS_MAX, what, word.span, sink);
+    }
+    (out, exceptions)
 }
 
 fn multiplier(factor: &Spanned<f64>, sink: &mut Sink) -> Multiplier {

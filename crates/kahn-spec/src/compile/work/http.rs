@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use kahn_model::{Action, Body, HttpRequest, Polling, StatusRange, Text};
+use kahn_model::{Action, Body, HttpRequest, Polling, SecretUse, StatusRange, Text};
 
 use super::super::exprs::Exprs;
 use super::super::groups::{Group, Instance};
+use super::secret::{self, Place};
 use crate::diagnostic::{Code, Diagnostic, Sink};
 use crate::expr::template;
 use crate::lenient::Scalar;
-use crate::raw::RawHttp;
+use crate::raw::{RawHttp, RawValue};
 use crate::span::{Span, Spanned};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,6 +23,7 @@ pub(super) fn request(
     group: &Group<'_>,
     instance: &Instance,
     raw: &Spanned<RawHttp>,
+    secrets: &mut Vec<SecretUse>,
     exprs: &mut Exprs<'_>,
     sink: &mut Sink,
 ) -> Option<Action> {
@@ -34,7 +36,7 @@ pub(super) fn request(
     };
     check_url(url, sink);
     let method = method(raw.method.as_ref(), sink);
-    let headers = headers(group, instance, raw, exprs, sink);
+    let headers = headers(group, instance, raw, secrets, exprs, sink);
     let body = body(group, instance, raw, exprs, sink);
     let expect = expect(raw, sink);
     let polling = polling(group, instance, raw, exprs, sink);
@@ -77,6 +79,7 @@ fn headers(
     group: &Group<'_>,
     instance: &Instance,
     raw: &RawHttp,
+    secrets: &mut Vec<SecretUse>,
     exprs: &mut Exprs<'_>,
     sink: &mut Sink,
 ) -> Option<Vec<(Box<str>, Text)>> {
@@ -91,7 +94,16 @@ fn headers(
             wrong(message, name.span, "use letters, digits and `-`", sink);
             out = None;
         }
-        let text = exprs.text(group, instance, value, sink);
+        let text = match &value.value {
+            RawValue::Text(text) => exprs.text_at(group, instance, text, value.span, sink),
+            RawValue::Secret(raw) => {
+                match secret::secret(Place::Header, name, raw, value.span, sink) {
+                    Some(secret) => secrets.push(secret),
+                    None => out = None,
+                }
+                continue;
+            }
+        };
         match (&mut out, text) {
             (Some(all), Some(text)) => all.push((name.value.clone(), text)),
             _ => out = None,

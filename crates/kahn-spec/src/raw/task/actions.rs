@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::lenient::Scalar;
 use crate::raw::record::record;
-use crate::raw::{Entries, OneOrMany, RawLength, Word};
+use crate::raw::{Entries, OneOrMany, RawLength, RawValue, Word};
 use crate::span::Spanned;
 
 /// A name alone, or a map that says more.
@@ -146,8 +146,8 @@ record! {
         url: Spanned<Scalar>,
         /// The method; `GET` when not given.
         method: Spanned<Scalar>,
-        /// Headers.
-        headers: Entries<Spanned<Scalar>>,
+        /// Headers: texts, or `{ secret: name, prefix: "Bearer " }`.
+        headers: Entries<Spanned<RawValue>>,
         /// JSON to send; expressions are allowed in texts, and a text that is one expression
         /// becomes its value.
         json: Spanned<serde_json::Value>,

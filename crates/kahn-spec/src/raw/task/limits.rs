@@ -58,10 +58,11 @@ impl JsonSchema for RawCauses {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let names: Vec<&str> =
             kahn_model::CauseKind::ALL.iter().map(|cause| cause.as_str()).collect();
-        json_schema!({ "anyOf": [
+        let one = json_schema!({ "anyOf": [
             { "enum": names },
-            { "type": "array", "items": { "enum": names } },
-        ] })
+            { "type": "string", "pattern": "^exception:", "description": "one type of exception" },
+        ] });
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
     }
 }
 
@@ -72,7 +73,8 @@ record! {
         max_attempts: Spanned<u32>,
         /// The wait between attempts.
         backoff: RawBackoff,
-        /// Only after these causes; after everything that another try may mend when not given.
+        /// Only after these causes, such as `exit_code` or `exception:TimeoutError`; after
+        /// everything that another try may mend when not given.
         on: RawCauses,
         /// Memory grows by this factor after each attempt that ran out of it.
         memory_multiplier: Spanned<f64>,

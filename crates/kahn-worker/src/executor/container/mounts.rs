@@ -6,6 +6,7 @@ use bollard::models::{Mount as EngineMount, MountBindOptions, MountType};
 use kahn_model::{Failure, Mount};
 
 use super::{cannot_start, refused};
+use crate::secrets::CONTAINER_DIR;
 
 /// Where the outputs are in a container.
 pub(super) const KAHN_DIR: &str = "/kahn";
@@ -13,7 +14,8 @@ pub(super) const KAHN_DIR: &str = "/kahn";
 /// The mount as the engine is told of it, when `allowed` holds its source.
 pub(super) fn mount(mount: &Mount, allowed: &[PathBuf]) -> Result<EngineMount, Failure> {
     let target = Path::new(&*mount.target);
-    if target.parent().is_none() || !target.is_absolute() || target.starts_with(KAHN_DIR) {
+    let is_ours = [KAHN_DIR, CONTAINER_DIR].iter().any(|dir| target.starts_with(dir));
+    if target.parent().is_none() || !target.is_absolute() || is_ours {
         let target = &mount.target;
         return Err(cannot_start(&format!("nothing can be mounted at `{target}`")));
     }
@@ -40,6 +42,17 @@ pub(super) fn outputs(dir: &Path) -> Result<EngineMount, Failure> {
         source: Some(text(dir)?),
         typ: Some(MountType::BIND),
         read_only: Some(false),
+        ..EngineMount::default()
+    })
+}
+
+/// The mount of the directory with the files that hold secrets.
+pub(super) fn secrets(dir: &Path) -> Result<EngineMount, Failure> {
+    Ok(EngineMount {
+        target: Some(CONTAINER_DIR.to_owned()),
+        source: Some(text(dir)?),
+        typ: Some(MountType::BIND),
+        read_only: Some(true),
         ..EngineMount::default()
     })
 }

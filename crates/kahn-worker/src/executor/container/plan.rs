@@ -64,7 +64,7 @@ pub(super) fn body(
             ..HealthConfig::default()
         }),
         host_config: Some(HostConfig {
-            mounts: Some(all_mounts(container, settings, output_dir)?),
+            mounts: Some(all_mounts(assignment, container, settings, output_dir)?),
             port_bindings: Some(port_bindings),
             ..confined(settings, container, &assignment.resources, around.n_cpus)
         }),
@@ -133,9 +133,7 @@ fn check_user(text: &str, allow_root: bool) -> Result<String, Failure> {
 
 /// The variables that the image's are replaced with; later sources win.
 fn environment(assignment: &Assignment) -> Result<Vec<String>, Failure> {
-    let of_work = assignment.work.env.iter().map(|(name, value)| (&**name, value.as_str()));
-    let of_attempt = assignment.env.iter().map(|(name, value)| (&**name, &**value));
-    let mut variables: BTreeMap<&str, &str> = of_work.chain(of_attempt).collect();
+    let mut variables: BTreeMap<&str, &str> = assignment.variables().collect();
     let output_file = format!("{KAHN_DIR}/{OUTPUT_FILE}");
     variables.insert(OUTPUT_VARIABLE, &output_file);
     let render = |(name, value): (&str, &str)| {
@@ -149,12 +147,14 @@ fn environment(assignment: &Assignment) -> Result<Vec<String>, Failure> {
 }
 
 fn all_mounts(
+    assignment: &Assignment,
     container: &Container,
     settings: &ContainerSettings,
     output_dir: &Path,
 ) -> Result<Vec<bollard::models::Mount>, Failure> {
     let asked = container.mounts.iter().map(|mount| mounts::mount(mount, &settings.mounts));
-    asked.chain([mounts::outputs(output_dir)]).collect()
+    let secrets = assignment.secrets.with_files(mounts::secrets);
+    asked.chain([mounts::outputs(output_dir)]).chain(secrets).collect()
 }
 
 type Bindings = HashMap<String, Option<Vec<PortBinding>>>;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::executor::Assignment;
 use crate::logs::LogWriter;
+use crate::secrets::GivenSecrets;
 
 /// What a function is told of its attempt, and how it speaks. Clones are the same attempt.
 #[derive(Clone, Debug)]
@@ -15,6 +16,7 @@ pub struct FunctionContext {
     attempt: AttemptId,
     task: Arc<str>,
     env: Arc<[(String, String)]>,
+    secrets: GivenSecrets,
     logs: Arc<LogWriter>,
     cancellation: CancellationToken,
 }
@@ -27,9 +29,15 @@ impl FunctionContext {
             attempt: assignment.attempt,
             task: assignment.task_name.as_str().into(),
             env: given.chain(assignment.env.iter().cloned()).collect(),
+            secrets: assignment.secrets.clone(),
             logs: Arc::clone(&assignment.logs),
             cancellation: CancellationToken::new(),
         }
+    }
+
+    /// Whether what it says may hold a secret.
+    pub(super) fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
     }
 
     /// The run, the task and the number of the attempt, which starts at 1.
@@ -50,11 +58,14 @@ impl FunctionContext {
         format!("{}.{}", self.attempt.run, self.attempt.task.0)
     }
 
-    /// An environment variable of the task, `KAHN_…` included.
+    /// An environment variable of the task, `KAHN_…` and secrets included.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
-        // Later ones win.
-        self.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        let of_env = || self.env.iter().rev().find(|(known, _)| known == name);
+        // As everywhere, what tells the task who it is cannot be replaced.
+        let secret = self.secrets.variables().find(|(known, _)| *known == name);
+        let secret = secret.filter(|_| !name.starts_with("KAHN_")).map(|(_, value)| value);
+        secret.or_else(|| of_env().map(|(_, value)| value.as_str()))
     }
 
     /// Adds a line to the log of the attempt.

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::context::FunctionContext;
 use super::exception;
+use super::mute::{Muted, muted};
 use super::pool::BlockingPool;
 
 /// A call under way; it gives JSON.
@@ -37,20 +38,23 @@ impl Function {
 
     /// Calls it. A panic is a failure.
     pub(super) fn call(&self, context: FunctionContext, input: Value, pool: &BlockingPool) -> Call {
+        let is_muted = context.has_secrets();
         match self {
             Self::Async(function) => {
                 let function = Arc::clone(function);
                 let call = async move { function(context, input).await };
-                Box::pin(AssertUnwindSafe(call).catch_unwind().map(|ended| match ended {
+                let call = AssertUnwindSafe(call).catch_unwind().map(|ended| match ended {
                     Ok(outcome) => outcome,
                     Err(panic) => Err(Panicked(panic).into()),
-                }))
+                });
+                if is_muted { Box::pin(Muted(Box::pin(call))) } else { Box::pin(call) }
             }
             Self::Blocking(function) => {
                 let (function, (reply, answer)) = (Arc::clone(function), oneshot::channel());
                 pool.submit(Box::new(move || {
                     let call = AssertUnwindSafe(|| function(context, input));
-                    let outcome = catch_unwind(call).unwrap_or_else(|p| Err(Panicked(p).into()));
+                    let ended = muted(is_muted, || catch_unwind(call));
+                    let outcome = ended.unwrap_or_else(|panic| Err(Panicked(panic).into()));
                     // Whoever waited for it may have gone.
                     drop(reply.send(outcome));
                 }));
@@ -137,8 +141,15 @@ fn read<I: DeserializeOwned>(input: Value) -> Result<I, Failure> {
         .map_err(|error| exception(&format!("the input does not fit the function: {error}")))
 }
 
+/// The type of an error, as retry policies name it. A text is no type that says anything.
+fn error_type<E>() -> &'static str {
+    let name = std::any::type_name::<E>();
+    let name = name.split('<').next().unwrap_or(name).trim_start_matches('&');
+    if matches!(name, "str" | "alloc::string::String") { "" } else { name }
+}
+
 fn write<O: Serialize, E: Display>(ended: Result<O, E>) -> Result<String, Failure> {
-    let output = ended.map_err(|error| exception(&error.to_string()))?;
+    let output = ended.map_err(|error| exception(&error.to_string()).raised(error_type::<E>()))?;
     serde_json::to_string(&output)
         .map_err(|error| exception(&format!("the output is not JSON: {error}")))
 }

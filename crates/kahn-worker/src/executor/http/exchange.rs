@@ -194,7 +194,7 @@ fn redirected(from: Prepared, status: StatusCode, mut to: Url) -> Result<Prepare
     } else {
         let mut kept = HeaderMap::new();
         for (name, value) in &next.headers {
-            if FOR_ALL_ORIGINS.contains(name) {
+            if FOR_ALL_ORIGINS.contains(name) && !value.is_sensitive() {
                 kept.append(name, value.clone());
             }
         }
@@ -242,6 +242,7 @@ mod tests {
     use kahn_model::{Body, HttpRequest, StatusRange, Text};
 
     use super::*;
+    use crate::secrets::GivenSecrets;
 
     fn request(method: &str, url: &str) -> Prepared {
         let headers = [("Authorization", "a"), ("X-Own", "b"), ("Accept", "c")];
@@ -254,7 +255,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             polling: None,
         };
-        Prepared::new(&asked, &[]).unwrap()
+        Prepared::new(&asked, &[], &GivenSecrets::none()).unwrap()
     }
 
     fn after(method: &str, status: StatusCode, to: &str) -> Prepared {
@@ -273,6 +274,32 @@ mod tests {
             let names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
             assert_eq!(names, ["accept", "content-type"], "{other}");
         }
+    }
+
+    #[test]
+    fn no_header_with_a_secret_goes_to_another_origin() {
+        let mut from = request("GET", "https://a.example/");
+        let secrets = [("Accept", "secret-value"), ("X-Plain-Name", "secret-value")];
+        let asked = HttpRequest {
+            method: "GET".into(),
+            url: Text::new("https://a.example/"),
+            headers: Vec::new(),
+            body: Body::Empty,
+            expect: vec![StatusRange::SUCCESS],
+            timeout: Duration::from_secs(1),
+            polling: None,
+        };
+        let secret = Prepared::new(&asked, &[], &GivenSecrets::of_headers(&secrets)).unwrap();
+        assert_eq!(
+            (secret.headers.len(), &secret.headers["accept"]),
+            (2, &"secret-value".parse().unwrap())
+        );
+        from.headers = secret.headers;
+        let same =
+            redirected(from.clone(), StatusCode::FOUND, "https://a.example/y".parse().unwrap());
+        assert_eq!(same.unwrap().headers.len(), 2);
+        let other = redirected(from, StatusCode::FOUND, "https://b.example/".parse().unwrap());
+        assert!(other.unwrap().headers.is_empty());
     }
 
     #[test]

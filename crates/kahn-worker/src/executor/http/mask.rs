@@ -32,7 +32,7 @@ pub(super) struct Header<'a>(pub(super) &'a HeaderName, pub(super) &'a HeaderVal
 impl fmt::Display for Header<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(name, value) = self;
-        if is_secret(name) {
+        if is_secret(name) || value.is_sensitive() {
             return write!(f, "{name}: {MASK}");
         }
         let text = String::from_utf8_lossy(value.as_bytes());
@@ -117,6 +117,9 @@ mod tests {
             assert_eq!(shown(name, "canary"), format!("{}: ***", name.to_lowercase()));
         }
         assert_eq!(shown("Accept", "a/b"), "accept: a/b");
+        let mut secret = HeaderValue::from_static("canary");
+        secret.set_sensitive(true);
+        assert_eq!(Header(&"X-Plain".parse().unwrap(), &secret).to_string(), "x-plain: ***");
         assert_eq!(shown("Location", "https://a:b@c/d?e"), "location: https://***@c/d?***");
         assert_eq!(shown("Location", "/d?e#f"), "location: /d?***");
         assert_eq!(shown("Location", "//a:b@c/d"), "location: ***");

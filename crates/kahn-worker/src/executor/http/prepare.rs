@@ -9,6 +9,7 @@ use reqwest::header::{
 use reqwest::{Method, Url};
 
 use super::mask::is_secret;
+use crate::secrets::GivenSecrets;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -42,12 +43,21 @@ impl Prepared {
     /// The request with the headers that `env` gives: `traceparent` and `Idempotency-Key`, unless
     /// the task sets them. The latter is the same for all attempts of a task and goes with all
     /// methods but GET and HEAD.
-    pub(super) fn new(asked: &HttpRequest, env: &[(String, String)]) -> Result<Self, Failure> {
+    pub(super) fn new(
+        asked: &HttpRequest,
+        env: &[(String, String)],
+        secrets: &GivenSecrets,
+    ) -> Result<Self, Failure> {
         let method = method(&asked.method)?;
         let mut headers = HeaderMap::new();
         for (name, value) in &asked.headers {
             let (name, value) = header(name, value.as_str())?;
             headers.append(name, value);
+        }
+        for (name, value) in secrets.headers() {
+            let (name, mut value) = header(name, value)?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
         }
         let (body, content_type) = match &asked.body {
             Body::Empty => ("", None),
@@ -159,7 +169,9 @@ mod tests {
     #[test]
     fn key_and_trace_are_sent_unless_the_task_sets_them() {
         let sent = |method, headers: &[(&str, &str)]| {
-            let headers = Prepared::new(&asked(method, headers), &env()).unwrap().headers;
+            let headers = Prepared::new(&asked(method, headers), &env(), &GivenSecrets::none())
+                .unwrap()
+                .headers;
             ["idempotency-key", "traceparent", "content-type"]
                 .map(|name| headers.get(name).map(|value| value.to_str().unwrap().to_owned()))
         };
@@ -174,7 +186,7 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_is_refused_by_name() {
         let refused = |asked: &HttpRequest| {
-            let failure = Prepared::new(asked, &[]).unwrap_err();
+            let failure = Prepared::new(asked, &[], &GivenSecrets::none()).unwrap_err();
             assert_eq!(failure.cause.kind, CauseKind::Infeasible);
             failure.message
         };
@@ -190,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_expected_codes_are_told() {
-        let prepared = Prepared::new(&asked("GET", &[]), &[]).unwrap();
+        let prepared = Prepared::new(&asked("GET", &[]), &[], &GivenSecrets::none()).unwrap();
         assert!(prepared.expects(204) && prepared.expects(404) && !prepared.expects(302));
         assert_eq!(prepared.expected(), "200-299, 404");
     }

@@ -22,8 +22,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(in crate::executor) const SCRATCH_VARIABLE: &str = "KAHN_SCRATCH";
 pub(super) const OUTPUT_VARIABLE: &str = "KAHN_OUTPUT";
 
-/// What to start, where and with what.
-#[derive(Debug)]
+/// What to start, where and with what. Secrets may be in it, so that it cannot be shown.
 pub(super) struct Plan<'a> {
     argv: Vec<&'a OsStr>,
     /// Of two variables of one name, the later one counts.
@@ -33,7 +32,7 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Plans an attempt whose scratch directory is `scratch_dir`; later sources of variables win
-    /// over earlier ones: the worker, the work, what tells the task who it is.
+    /// over earlier ones: the worker, the work, its secrets, what tells the task who it is.
     pub(super) fn new(
         assignment: &'a Assignment,
         inherited: &'a [(OsString, OsString)],
@@ -43,9 +42,7 @@ impl<'a> Plan<'a> {
         let work = &assignment.work;
         let argv = argv(&work.action)?;
         let of_worker = inherited.iter().map(|(name, value)| (&**name, &**value));
-        let of_work = work.env.iter().map(|(name, value)| (&**name, value.as_str()));
-        let of_attempt = assignment.env.iter().map(|(name, value)| (&**name, &**value));
-        let texts = of_work.chain(of_attempt);
+        let texts = assignment.variables();
         let mut env: Vec<(&OsStr, &OsStr)> =
             of_worker.chain(texts.map(|(name, value)| (name.as_ref(), value.as_ref()))).collect();
         env.push((SCRATCH_VARIABLE.as_ref(), scratch_dir.as_os_str()));

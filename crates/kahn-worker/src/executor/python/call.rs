@@ -181,7 +181,10 @@ fn outcome(reply: &Reply) -> Result<Outputs, Failure> {
     let text = &*reply.text;
     match reply.kind {
         Kind::Result => outputs_of_result(text).map_err(|error| exception(&error.to_string())),
-        Kind::Exception => Err(exception(text)),
+        Kind::Exception => {
+            let (raised, words) = text.split_once('\0').unwrap_or(("", text));
+            Err(exception(words).raised(raised))
+        }
         Kind::Exit => Err(Failure::new(Cause::exit_code(text.parse().unwrap_or(1)), "")),
         Kind::BadDirectory => {
             Err(cannot_start(&format!("working directory cannot be entered: {text}")))

@@ -35,7 +35,7 @@ pub(super) enum Kind {
     Pong,
     /// The function returned; the text is JSON.
     Result,
-    /// The function raised; the text says what and where.
+    /// The function raised; the text is the type, NUL, and what and where.
     Exception,
     /// The function asked for an exit with the code in the text, which is not zero.
     Exit,

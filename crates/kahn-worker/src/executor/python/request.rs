@@ -7,6 +7,7 @@ use kahn_model::{Failure, PythonCall, Text};
 
 use super::super::Assignment;
 use super::cannot_start;
+use crate::secrets::GivenSecrets;
 
 /// Variables that an interpreter reads at its start: to set them later has no effect.
 const START_PREFIXES: [&str; 2] = ["PYTHON", "LD_"];
@@ -29,6 +30,8 @@ pub(super) struct Request {
     function: Box<str>,
     variables: BTreeMap<Box<str>, Box<str>>,
     input: Box<str>,
+    /// Set for the call alone, whatever they are called: an interpreter outlives its calls.
+    secrets: GivenSecrets,
 }
 
 impl Request {
@@ -46,11 +49,14 @@ impl Request {
         // Of two variables of one name, the later one counts.
         let mut variables = BTreeMap::<Box<str>, Box<str>>::new();
         for (name, value) in of_work.chain(of_attempt) {
-            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                let message = format!("environment variable {name:?} has a bad name or holds NUL");
-                return Err(cannot_start(&message));
-            }
+            check_variable(name, value)?;
             variables.insert(name.into(), value.into());
+        }
+        for (name, value) in assignment.secrets.variables() {
+            check_variable(name, value)?;
+            if !assignment.env.iter().any(|(known, _)| known == name) {
+                variables.remove(name);
+            }
         }
         let is_for_start = |name: &str| START_PREFIXES.iter().any(|start| name.starts_with(start));
         let start_env = variables.iter().filter(|(name, _)| is_for_start(name));
@@ -68,7 +74,8 @@ impl Request {
         }
         let input = Text::as_str(&call.input);
         let input = if input.trim().is_empty() { "null" } else { input.trim() }.into();
-        Ok(Self { key, function: Box::clone(&call.function), variables, input })
+        let secrets = assignment.secrets.clone();
+        Ok(Self { key, function: Box::clone(&call.function), variables, input, secrets })
     }
 
     /// The frame, with `directory` to work in.
@@ -77,8 +84,10 @@ impl Request {
             .to_str()
             .ok_or_else(|| cannot_start("path of the working directory is not valid UTF-8"))?;
         let mut head = format!("{}\0{directory}", self.function);
-        for (name, value) in &self.variables {
-            head.extend(["\0", &**name, "=", &**value]);
+        // Of two variables of one name, the later one counts.
+        let variables = self.variables.iter().map(|(name, value)| (&**name, &**value));
+        for (name, value) in self.secrets.variables().chain(variables) {
+            head.extend(["\0", name, "=", value]);
         }
         let too_long = |_| cannot_start("call has more than 4 GiB");
         let n_head = u32::try_from(head.len()).map_err(too_long)?;
@@ -87,4 +96,12 @@ impl Request {
             [&n_all.to_le_bytes(), &n_head.to_le_bytes(), head.as_bytes(), self.input.as_bytes()];
         Ok(parts.concat())
     }
+}
+
+fn check_variable(name: &str, value: &str) -> Result<(), Failure> {
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        let message = format!("environment variable {name:?} has a bad name or holds NUL");
+        return Err(cannot_start(&message));
+    }
+    Ok(())
 }

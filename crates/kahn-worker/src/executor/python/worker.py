@@ -7,7 +7,8 @@
 #   request: u32 length, u32 length of the head, head, input; a length of 0 asks for a sign of life
 #   head:    function, working directory, then name=value for each variable; NUL in between
 #   reply:   u32 length, u8 kind, u8 spent, u64 processor time in microseconds, text
-#   kinds:   H hello, P sign of life, R result, E exception, X exit code, D bad directory
+#   kinds:   H hello, P sign of life, R result, E exception (its type, NUL, words; no type when
+#            the call itself is at fault), X exit code, D bad directory
 
 import importlib
 import json
@@ -23,6 +24,7 @@ if sys.version_info < (3, 8):
 LIFELINE, DIRECTORY, RESULT_MAX, MESSAGE_MAX = sys.argv[1:5]
 RESULT_MAX, MESSAGE_MAX = int(RESULT_MAX), int(MESSAGE_MAX)
 TYPE_AND_TEXT_MAX = 1000
+TYPE_MAX = 1000
 EXIT_CODE_OF_TERM = 128 + signal.SIGTERM
 
 PID = os.getpid()
@@ -168,6 +170,16 @@ def explain(error):
     return (head + text).decode("utf-8", "ignore").encode()
 
 
+def type_name(error):
+    """Gives the type of an exception as an import names it; built-in ones have no module."""
+    try:
+        module, name = type(error).__module__, type(error).__qualname__
+        name = name if module in (None, "builtins") else f"{module}.{name}"
+    except Exception:
+        name = "<no name>"
+    return name.encode("utf-8", "backslashreplace").replace(b"\0", b"")[:TYPE_MAX]
+
+
 def exit_code(error):
     code = error.code
     if code is None:
@@ -200,9 +212,9 @@ def carry_out(path, variables, text):
         code = exit_code(error)
         return (b"X", str(code).encode()) if code else (b"R", b"null")
     except BaseException as error:
-        return b"E", explain(error)
+        return b"E", type_name(error) + b"\0" + explain(error)
     if len(payload) > RESULT_MAX:
-        return b"E", f"result has {len(payload)} bytes as JSON, which is too many".encode()
+        return b"E", f"\0result has {len(payload)} bytes as JSON, which is too many".encode()
     return b"R", payload
 
 

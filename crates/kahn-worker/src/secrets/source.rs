@@ -1,0 +1,166 @@
+//! Where a secret comes from: a variable or a file of the worker.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use kahn_model::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+use kahn_runtime::secret::Secret;
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// Where the value of a secret is: one entry of the section `[worker.secrets]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// In this variable of the worker's own environment.
+    Env(String),
+    /// In this file, which is read for each attempt. A line break at its end is no part of the
+    /// secret.
+    File(PathBuf),
+}
+
+/// The value of a secret.
+pub(super) type Value = Secret;
+
+/// A source that is known to be one.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The environment of a process does not change, so that this is it.
+    Value(Secret),
+    File(PathBuf),
+}
+
+impl Source {
+    /// The source; one that cannot ever give anything is an error.
+    pub(super) fn open(
+        name: &str,
+        source: &SecretSource,
+        environment: &[(OsString, OsString)],
+    ) -> Result<Self, String> {
+        match source {
+            SecretSource::Env(variable) => {
+                let found = environment.iter().find(|(name, _)| name == variable.as_str());
+                let Some((_, value)) = found else {
+                    return Err(format!("the environment has no variable `{variable}`"));
+                };
+                let text = value.to_str().ok_or("it is not UTF-8")?;
+                check(text)?;
+                Ok(Self::Value(Secret::new(text)))
+            }
+            SecretSource::File(path) => {
+                look(name, path);
+                Ok(Self::File(path.clone()))
+            }
+        }
+    }
+
+    /// The value as it is now. The error holds no part of it, and does not say where it would be.
+    pub(super) fn read(&self) -> Result<Value, String> {
+        match self {
+            Self::Value(value) => Ok(value.clone()),
+            Self::File(path) => read(path),
+        }
+    }
+}
+
+/// Says at the start what an operator would want to know.
+fn look(name: &str, path: &Path) {
+    match std::fs::metadata(path) {
+        Ok(found) if found.mode() & 0o004 != 0 => {
+            let path = path.display();
+            tracing::warn!(secret = name, %path, "every user of this machine may read the file");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(secret = name, %path, %error, "the secret is not there yet");
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Secret, String> {
+    // Opening a pipe must not wait for a writer.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).expect("invariant: flags are an int");
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|error| error.to_string())?;
+    if !file.metadata().map_err(|error| error.to_string())?.is_file() {
+        return Err("it is not in a regular file".to_owned());
+    }
+    // With all the room it may need, so that no part is left where it was before it grew.
+    let max = SECRET_BYTES_MAX + 3;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(max + 1));
+    let max = u64::try_from(max).unwrap_or(u64::MAX);
+    file.take(max).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8")?;
+    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    check(text)?;
+    Ok(Secret::new(text))
+}
+
+fn check(text: &str) -> Result<(), String> {
+    if text.len() < SECRET_BYTES_MIN {
+        return Err(format!(
+            "it is shorter than the {SECRET_BYTES_MIN} bytes that are needed to mask it"
+        ));
+    }
+    if text.len() > SECRET_BYTES_MAX {
+        return Err(format!("it has more than {SECRET_BYTES_MAX} bytes"));
+    }
+    if text.contains('\0') {
+        return Err("it holds a NUL character".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_anew_each_time_without_its_last_line_break() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let source = Source::open("s", &SecretSource::File(path.clone()), &[]).unwrap();
+        assert!(source.read().unwrap_err().contains("No such file"));
+        for (content, expected) in [
+            ("first one\n", "first one"),
+            ("second\none\r\n", "second\none"),
+            ("12345678", "12345678"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(source.read().unwrap().expose(), expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_masked_or_handed_on_is_refused_and_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        for (content, expected) in [
+            (b"short12\n".to_vec(), "shorter than the 8 bytes"),
+            (vec![b'x'; SECRET_BYTES_MAX + 1], "more than"),
+            (vec![b'x'; 10 * SECRET_BYTES_MAX], "more than"),
+            (b"12345678\0".to_vec(), "NUL"),
+            (b"12345678\xff".to_vec(), "UTF-8"),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            let refused = read(&path).unwrap_err();
+            assert!(refused.contains(expected), "{refused}");
+            assert!(!refused.contains("short12") && !refused.contains("12345678"));
+        }
+        assert!(read(dir.path()).unwrap_err().contains("regular file"));
+    }
+
+    #[test]
+    fn a_variable_that_is_not_there_is_an_error_at_the_start() {
+        let environment = [("A".into(), "value of a".into()), ("B".into(), "short".into())];
+        let open = |name: &str| Source::open("s", &SecretSource::Env(name.into()), &environment);
+        assert_eq!(open("A").unwrap().read().unwrap().expose(), "value of a");
+        assert!(open("B").unwrap_err().contains("8 bytes"));
+        assert!(open("C").unwrap_err().contains("`C`"));
+    }
+}
