@@ -184,5 +184,6 @@ fn retry(rng: &mut Rng) -> RetryPolicy {
         memory: Multiplier(2000),
         timeout: Multiplier(1500),
         crash_limit: rng.u32(2..=5),
+        memory_max: None,
     }
 }

@@ -374,6 +374,7 @@ fn read_task(mut script: DagScript, line: &str) -> DagScript {
             "prefers" => script.preferring(parts[0], parts[1]),
             "crash_limit" => script.crash_limit(number(value)),
             "memory_factor" => script.memory_factor(number(value)),
+            "memory_max" => script.memory_max(number(value)),
             _ => {
                 resources.push(word);
                 script

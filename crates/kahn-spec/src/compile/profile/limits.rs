@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kahn_model::{
-    Backoff, BackoffKind, CauseKind, CauseSet, Circuit, ConcurrencyKey, Multiplier, Name,
+    Backoff, BackoffKind, CauseKind, CauseSet, Circuit, ConcurrencyKey, Multiplier, Name, Resource,
     RetryPolicy, Timeouts, limits,
 };
 
@@ -54,6 +54,14 @@ pub(super) fn retry(layers: [Option<&RawRetry>; 2], sink: &mut Sink) -> RetryPol
             out.timeout = multiplier(factor, sink);
         }
         out.crash_limit = raw.crash_limit.unwrap_or(out.crash_limit);
+        if let Some(amount) = &raw.memory_max {
+            match Resource::Memory.parse_amount(amount) {
+                Ok(bytes) => out.memory_max = Some(bytes),
+                Err(error) => {
+                    refuse(Code::InvalidValue, error.to_string(), amount.span, sink);
+                }
+            }
+        }
     }
     out
 }
