@@ -8,3 +8,4 @@ pub(crate) mod summary;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod throttle;
+pub(crate) mod usage;

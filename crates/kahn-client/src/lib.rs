@@ -41,6 +41,6 @@ pub use error::{Error, Reason, Refusal};
 pub use logs::{LogPiece, LogQuery, Logs};
 pub use submit::{DOCUMENT_PIECE_BYTES, Submission, Submitted};
 pub use types::{
-    Blocker, Event, Explanation, Page, RetryScope, Run, RunFilter, Task, TaskFilter, Worker,
+    Blocker, Event, Explanation, Page, RetryScope, Run, RunFilter, Task, TaskFilter, Usage, Worker,
 };
 pub use watch::{Update, Watch};

@@ -14,6 +14,11 @@ pub struct Usage {
     pub cpu: Duration,
     /// Largest resident memory of any one process of the attempt, in bytes.
     pub memory_peak: u64,
+    /// Bytes read from storage, by the processes that were waited for; what was in memory already
+    /// does not count.
+    pub read_bytes: u64,
+    /// Bytes written that are or will be on storage, likewise.
+    pub written_bytes: u64,
 }
 
 /// A value that a task gave: JSON.

@@ -43,6 +43,8 @@ pub struct Config {
     pub log_bytes: u64,
     /// Names of its own environment variables that tasks may see.
     pub environment: Vec<String>,
+    /// What holds attempts to what they asked for.
+    pub limits: crate::executor::LimitSettings,
     /// About functions of the program that the worker is part of.
     pub functions: FunctionSettings,
     /// About containers.
@@ -72,6 +74,7 @@ impl Default for Config {
             grace: Duration::from_secs(10),
             log_bytes: crate::logs::LOG_BYTES_MAX,
             environment: crate::executor::ALLOWED.map(str::to_owned).to_vec(),
+            limits: crate::executor::LimitSettings::default(),
             functions: FunctionSettings::default(),
             #[cfg(feature = "container")]
             container: crate::executor::ContainerSettings::default(),
@@ -145,6 +148,15 @@ impl Config {
             resources.set(&Resource::Memory, memory_bytes()?);
         }
         Ok(resources)
+    }
+
+    /// The memory that its attempts may have together, where that was chosen and is less than the
+    /// machine has.
+    #[must_use]
+    pub fn memory_bound(&self) -> Option<u64> {
+        let capacity: Resources = self.capacity.as_ref()?.parse().ok()?;
+        let chosen = Some(capacity.get(&Resource::Memory)).filter(|bytes| *bytes > 0)?;
+        memory_bytes().is_ok_and(|machine| chosen < machine).then_some(chosen)
     }
 }
 

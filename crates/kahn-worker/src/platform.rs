@@ -1,7 +1,8 @@
 //! What differs between operating systems, in one place.
 //!
 //! Linux gives everything. Elsewhere only process groups are known: a daemon that leaves its
-//! group outlives its attempt, and peak memory is what the system reports at the end.
+//! group outlives its attempt, peak memory is what the system reports at the end, and nothing
+//! holds an attempt to what it asked for.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -15,8 +16,9 @@ use portable as system;
 
 pub use system::shield_memory;
 pub(crate) use system::{
-    Adopted, ExitWatch, adopt_orphans, all_pids, facts, make_fifo, memory_now, memory_peak,
-    n_out_of_memory_kills, tree_memory_peak, variable,
+    Adopted, Cgroups, ExitWatch, Group, Inside, adopt_orphans, all_pids, clear_stale, facts,
+    hold_process, io_bytes, make_fifo, memory_now, memory_peak, n_out_of_memory_kills, probe,
+    tree_memory_peak, variable,
 };
 
 use std::ffi::OsString;
@@ -43,4 +45,40 @@ pub(crate) enum Variable {
     Hidden,
     /// The process is about to start its program, and will show later.
     NotYet,
+}
+
+/// What an attempt can be held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Controller {
+    /// Memory.
+    Memory,
+    /// Processes and threads.
+    Pids,
+    /// Processors.
+    Cpu,
+}
+
+impl Controller {
+    /// All there are.
+    pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Pids, Self::Cpu];
+}
+
+/// How much of the processors an attempt gets, in thousandths of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// This much where processors are short, and more where they are idle.
+    Weight(u64),
+    /// This much and no more.
+    Quota(u64),
+}
+
+/// What a group is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Memory, in bytes.
+    pub(crate) memory: Option<u64>,
+    /// Processes and threads.
+    pub(crate) pids: u64,
+    /// Processors.
+    pub(crate) share: Share,
 }

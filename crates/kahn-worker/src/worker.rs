@@ -15,13 +15,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::{Config, InvalidConfig};
 use crate::driver::{AttemptParts, Driver, Input, left_behind};
 use crate::executor::{
-    BuiltinExecutor, Executor, FunctionContext, FunctionExecutor, Functions, OpenError,
-    ProcessExecutor, ProcessSettings, PythonExecutor, allowed_environment,
+    BuiltinExecutor, Executor, FunctionContext, FunctionExecutor, Functions, LimitStatement,
+    Limits, OpenError, ProcessExecutor, ProcessSettings, PythonExecutor, allowed_environment,
 };
 use crate::logs::LogDir;
 use crate::session::{Link, keep_open};
@@ -188,12 +188,17 @@ impl Worker {
         let spool =
             Spool::open(&at("results"), Durability::Process).map_err(failed(at("results")))?;
         let logs = LogDir::open(&at("output"), config.log_bytes).map_err(failed(at("output")))?;
-        let labels = labels(&config, &functions);
-        let executors = executors(&config, functions, services.environment)?;
+        let worker = config.worker_id()?;
+        let (capacity, bound) = (config.resources()?, config.memory_bound());
+        let record = at("groups");
+        let limits = Limits::open(config.limits, &worker, &capacity, bound, &record);
+        info!(limits = %limits.statement(), "what attempts are held to");
+        let labels = labels(&config, &functions, &limits);
+        let executors = executors(&config, functions, services.environment, &limits)?;
         let identity = Identity {
-            worker: config.worker_id()?,
+            worker,
             boot: boot()?,
-            capacity: config.resources()?,
+            capacity,
             labels,
             executors: executors.keys().copied().collect(),
             leases_max: config.leases_max,
@@ -235,8 +240,9 @@ impl Drop for Worker {
 }
 
 /// What it says of itself; a function asks for a worker that has it by a label.
-fn labels(config: &Config, functions: &Functions) -> Labels {
+fn labels(config: &Config, functions: &Functions, limits: &Limits) -> Labels {
     let mut labels = config.labels.clone();
+    labels.insert(LimitStatement::LABEL.to_owned(), limits.statement().label().to_owned());
     labels.extend(functions.names().map(|name| (FunctionCall::label_of(name), String::new())));
     labels
 }
@@ -245,11 +251,13 @@ fn executors(
     config: &Config,
     functions: Functions,
     environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    limits: &Arc<Limits>,
 ) -> Result<BTreeMap<ActionKind, Arc<dyn Executor>>, StartError> {
     let in_dir = |name| ProcessSettings {
         scratch_dir: config.data_dir.join(name),
         env: allowed_environment(&config.environment, environment.iter().cloned()),
         grace: config.grace,
+        limits: Arc::clone(limits),
     };
     let process = ProcessExecutor::open(in_dir("scratch"))?;
     let mut all: Vec<Arc<dyn Executor>> = vec![Arc::new(process), Arc::new(BuiltinExecutor)];

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kahn_model::{
-    Action, AttemptId, CauseKind, Failure, PythonCall, RunId, TaskIx, Text, Timeouts, Work,
+    Action, AttemptId, CauseKind, Failure, PythonCall, Resources, RunId, TaskIx, Text, Timeouts,
+    Work,
 };
 use kahn_worker::executor::{
-    ALLOWED, Assignment, Executor as _, ProcessSettings, PythonExecutor, PythonSettings, Report,
-    Stopper, allowed_environment, attempt_environment, control,
+    ALLOWED, Assignment, Executor as _, LimitSettings, Limits, ProcessSettings, PythonExecutor,
+    PythonSettings, Report, Stopper, allowed_environment, attempt_environment, control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir, LogReader};
 use tokio::task::JoinHandle;
@@ -54,6 +55,13 @@ impl Worker {
             scratch_dir: dir.path().join("scratch"),
             env: allowed_environment(&ALLOWED, std::env::vars_os()),
             grace: Duration::from_secs(10),
+            limits: Limits::open(
+                LimitSettings::default(),
+                &"test".parse().unwrap(),
+                &Resources::cpu_milli(2000),
+                None,
+                &dir.path().join("groups"),
+            ),
         };
         Self {
             logs: LogDir::open(&dir.path().join("logs"), LOG_BYTES_MAX).unwrap(),

@@ -83,10 +83,30 @@ impl<'a> Plan<'a> {
     ///
     /// Nothing may be asked of it that keeps std from `posix_spawn`, such as a user id, a hook
     /// before exec, or a program to be searched for.
-    pub(super) fn command(&self, stdout: Stdio, stderr: Stdio) -> Result<Command, Failure> {
-        let mut command = Command::new(self.resolve()?);
+    ///
+    /// With an `entrance`, the process goes into a control group before it becomes the program.
+    pub(super) fn command(
+        &self,
+        stdout: Stdio,
+        stderr: Stdio,
+        entrance: Option<&Path>,
+    ) -> Result<Command, Failure> {
+        let program = self.resolve()?;
+        let mut command = match entrance {
+            None => {
+                let mut command = Command::new(program);
+                command.arg0(self.argv[0]);
+                command
+            }
+            Some(entrance) => {
+                // The shell finds the same program where it is told what the task would be.
+                let has_path = self.env.iter().any(|(name, _)| *name == "PATH");
+                let is_plain = has_path && !self.argv[0].as_encoded_bytes().starts_with(b"-");
+                let program = if is_plain { self.argv[0] } else { program.as_os_str() };
+                entering(entrance, program)
+            }
+        };
         command
-            .arg0(self.argv[0])
             .args(&self.argv[1..])
             .env_clear()
             .envs(self.env.iter().copied())
@@ -147,6 +167,15 @@ impl<'a> Plan<'a> {
         };
         cannot_start(&message)
     }
+}
+
+/// A shell that enters a control group and becomes `program`. What it is given are arguments, and
+/// never text of the script.
+pub(in crate::executor) fn entering(entrance: &Path, program: &OsStr) -> Command {
+    const SCRIPT: &str = r#"echo 0 > "$1" || exit 126; shift; exec "$@""#;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", SCRIPT, "kahn"]).arg(entrance).arg(program);
+    command
 }
 
 fn argv(action: &Action) -> Result<Vec<&OsStr>, Failure> {
