@@ -21,7 +21,9 @@ pub(crate) use system::{
     tree_memory_peak, variable,
 };
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Pid;
 
@@ -81,4 +83,35 @@ pub(crate) struct Held {
     pub(crate) pids: u64,
     /// Processors.
     pub(crate) share: Share,
+}
+
+/// A shell that enters a control group and becomes `program`. What it is given are arguments, and
+/// never text of the script.
+pub(crate) fn entering(entrance: &Path, program: &OsStr) -> Command {
+    const SCRIPT: &str = r#"echo 0 > "$1" || exit 126; shift; exec "$@""#;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", SCRIPT, "kahn"]).arg(entrance).arg(program);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_enters_a_group_gets_its_arguments_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let entrance = dir.path().join("a 'group' $(x)");
+        let mut command = entering(&entrance, "printf".as_ref());
+        let output = command.args(["%s|", "$HOME", "a b", "`c`", ""]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "$HOME|a b|`c`||");
+        assert_eq!(std::fs::read_to_string(&entrance).unwrap(), "0\n");
+    }
+
+    #[test]
+    fn what_cannot_enter_its_group_does_not_run() {
+        let entrance = Path::new("/proc/no/such/group");
+        let output = entering(entrance, "echo".as_ref()).arg("ran").output().unwrap();
+        assert_eq!((output.status.code(), output.stdout), (Some(126), Vec::new()));
+    }
 }

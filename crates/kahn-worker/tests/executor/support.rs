@@ -72,6 +72,11 @@ impl Worker {
         self.limits.statement().is_whole()
     }
 
+    /// Whether it lets the worker use control groups for memory.
+    pub(crate) fn has_memory_groups(&self) -> bool {
+        self.limits.statement().label().starts_with("cgroup")
+    }
+
     /// The next boot of the same worker.
     pub(crate) fn reopened(self) -> Self {
         let Self { dir, executor, .. } = self;

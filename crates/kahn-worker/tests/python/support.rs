@@ -23,6 +23,7 @@ pub(crate) struct Worker {
     logs: LogDir,
     executor: PythonExecutor,
     n_attempts: AtomicU32,
+    has_memory_groups: bool,
 }
 
 pub(crate) struct Ended {
@@ -51,24 +52,32 @@ impl Worker {
         let code = dir.path().join("code");
         std::fs::create_dir_all(&code).unwrap();
         std::fs::write(code.join("functions.py"), source).unwrap();
+        let limits = Limits::open(
+            LimitSettings::default(),
+            &"test".parse().unwrap(),
+            &Resources::cpu_milli(2000),
+            None,
+            &dir.path().join("groups"),
+        );
+        let has_memory_groups = limits.statement().label().starts_with("cgroup");
         let surroundings = ProcessSettings {
             scratch_dir: dir.path().join("scratch"),
             env: allowed_environment(&ALLOWED, std::env::vars_os()),
             grace: Duration::from_secs(10),
-            limits: Limits::open(
-                LimitSettings::default(),
-                &"test".parse().unwrap(),
-                &Resources::cpu_milli(2000),
-                None,
-                &dir.path().join("groups"),
-            ),
+            limits,
         };
         Self {
             logs: LogDir::open(&dir.path().join("logs"), LOG_BYTES_MAX).unwrap(),
             executor: PythonExecutor::open(settings, surroundings).unwrap().unwrap(),
             n_attempts: AtomicU32::new(0),
+            has_memory_groups,
             dir,
         }
+    }
+
+    /// Whether this machine lets the worker use control groups for memory.
+    pub(crate) fn has_memory_groups(&self) -> bool {
+        self.has_memory_groups
     }
 
     pub(crate) fn code(&self) -> String {

@@ -14,6 +14,7 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::{Assignment, gave_up};
+use crate::platform::entering;
 
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -167,15 +168,6 @@ impl<'a> Plan<'a> {
         };
         cannot_start(&message)
     }
-}
-
-/// A shell that enters a control group and becomes `program`. What it is given are arguments, and
-/// never text of the script.
-pub(in crate::executor) fn entering(entrance: &Path, program: &OsStr) -> Command {
-    const SCRIPT: &str = r#"echo 0 > "$1" || exit 126; shift; exec "$@""#;
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", SCRIPT, "kahn"]).arg(entrance).arg(program);
-    command
 }
 
 fn argv(action: &Action) -> Result<Vec<&OsStr>, Failure> {

@@ -89,7 +89,9 @@ pub(super) async fn carry_out(
         End::Replied(reply) => {
             usage.cpu = reply.cpu.saturating_sub(interpreter.cpu);
             interpreter.cpu = reply.cpu;
-            after_reply(checked_out, reply, copier).await
+            let outcome = after_reply(checked_out, reply, copier).await;
+            // A process that the function started was killed, and the function failed for it.
+            outcome.map_err(|failure| out_of_memory.unwrap_or(failure))
         }
         end => {
             let cpu_before = interpreter.cpu;

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::limits::{Hold, Limits};
-use super::super::process::command::{SCRATCH_VARIABLE, entering};
+use super::super::process::command::SCRATCH_VARIABLE;
 use super::super::process::scratch::Scratch;
 use super::super::process::trees::Trees;
 use super::super::process::{OpenError, ProcessSettings};
@@ -25,7 +25,7 @@ use super::interpreter::{Interpreter, Life, Place};
 use super::output::Output;
 use super::request::Key;
 use super::{PythonSettings, cannot_start, gave_up};
-use crate::platform::{self, ExitWatch};
+use crate::platform::{self, ExitWatch, entering};
 
 /// What an interpreter runs.
 const SOURCE: &str = include_str!("worker.py");

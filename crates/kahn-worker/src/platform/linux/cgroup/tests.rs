@@ -65,3 +65,50 @@ fn memory_kills_are_counted_from_the_file_of_each_version() {
     assert_eq!(group(Version::V1).n_memory_kills(), 3);
     assert_eq!(group(Version::V2).n_memory_kills(), 7);
 }
+
+/// A group of version 2 that this process may make, without controllers.
+fn real_group_2() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let dir = Path::new(mount.split(' ').nth(1)?).join(own).join(sweep::name("test-v2", 0));
+    fs::create_dir(&dir).ok().map(|()| dir)
+}
+
+#[test]
+fn a_process_enters_a_group_of_version_2_and_dies_with_all_that_is_in_it() {
+    let Some(dir) = real_group_2() else {
+        eprintln!("NOT RUN: no control group of version 2 may be made here");
+        return;
+    };
+    let part = Part {
+        controller: Controller::Pids,
+        version: Version::V2,
+        dir: dir.clone(),
+        tasks: None,
+        current: None,
+    };
+    let mut group = Group { parts: vec![part], parent: Arc::new(Parent::none()), held: None };
+    assert!(group.is_empty());
+    let entrance = group.entrance().unwrap();
+    let mut command = crate::platform::entering(&entrance, "/bin/sh".as_ref());
+    let script = "setsid env -i /bin/sh -c '/usr/bin/setsid /bin/sleep 1000 & exit'; echo \"$1\"; sleep 1000";
+    command.args(["-c", script, "name", "a $(b) 'c'"]).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    let mut output = io::BufReader::new(child.stdout.take().unwrap());
+    io::BufRead::read_line(&mut output, &mut line).unwrap();
+    assert_eq!(line, "a $(b) 'c'\n");
+    // The shell, what it runs, and the daemon.
+    assert!(!group.is_empty() && processes(&dir).len() >= 2);
+    let of_child = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    assert!(of_child.contains("kahn-test-v2"), "{of_child}");
+    while !group.is_empty() {
+        group.kill();
+        std::thread::sleep(std::time::Duration::from_millis(1)); // poll
+    }
+    assert!(!child.wait().unwrap().success());
+    drop(group);
+    assert!(!dir.exists());
+}
