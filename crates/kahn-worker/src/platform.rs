@@ -17,12 +17,12 @@ use portable as system;
 pub use system::shield_memory;
 pub(crate) use system::{
     Adopted, Cgroups, ExitWatch, Group, Inside, adopt_orphans, all_pids, clear_stale, facts,
-    hold_process, io_bytes, make_fifo, memory_now, memory_peak, n_out_of_memory_kills, probe,
-    tree_memory_peak, variable,
+    io_bytes, make_fifo, memory_now, memory_peak, n_out_of_memory_kills, probe, tree_memory_peak,
+    variable,
 };
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Pid;
@@ -85,13 +85,43 @@ pub(crate) struct Held {
     pub(crate) share: Share,
 }
 
-/// A shell that enters a control group and becomes `program`. What it is given are arguments, and
-/// never text of the script.
-pub(crate) fn entering(entrance: &Path, program: &OsStr) -> Command {
-    const SCRIPT: &str = r#"echo 0 > "$1" || exit 126; shift; exec "$@""#;
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", SCRIPT, "kahn"]).arg(entrance).arg(program);
-    command
+/// What a process goes through before it becomes its program, where the thread that starts it
+/// cannot do it for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// The file into which it writes 0 to enter a control group.
+    pub(crate) entrance: Option<PathBuf>,
+    /// The address space that it, and each process that it starts, may have, in bytes.
+    pub(crate) address_space: Option<u64>,
+    /// The processes that its user may have.
+    pub(crate) pids: Option<u64>,
+}
+
+impl Gate {
+    /// Whether there is nothing to go through.
+    pub(crate) fn is_open(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// A shell that goes through it and becomes `program`. What it is given are arguments, and
+    /// never text of the script. It ends with code 126 where it cannot go through.
+    pub(crate) fn command(&self, program: &OsStr) -> Command {
+        // Shells do not agree on how the limit of processes is called.
+        const SCRIPT: &str = r#"[ -z "$1" ] || echo 0 > "$1" || exit 126
+[ -z "$2" ] || ulimit -v "$2" || exit 126
+[ -z "$3" ] || ulimit -u "$3" 2>/dev/null || ulimit -p "$3" || exit 126
+shift 3
+exec "$@""#;
+        let text = |number: Option<u64>| number.map_or_else(String::new, |n| n.to_string());
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", SCRIPT, "kahn"])
+            .arg(self.entrance.as_deref().unwrap_or(Path::new("")))
+            .arg(text(self.address_space.map(|bytes| bytes.div_ceil(1024))))
+            .arg(text(self.pids))
+            .arg(program);
+        command
+    }
 }
 
 #[cfg(test)]
@@ -99,19 +129,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_enters_a_group_gets_its_arguments_as_they_are() {
+    fn what_goes_through_a_gate_gets_its_arguments_as_they_are() {
         let dir = tempfile::tempdir().unwrap();
         let entrance = dir.path().join("a 'group' $(x)");
-        let mut command = entering(&entrance, "printf".as_ref());
+        let gate = Gate { entrance: Some(entrance.clone()), ..Gate::default() };
+        let mut command = gate.command("printf".as_ref());
         let output = command.args(["%s|", "$HOME", "a b", "`c`", ""]).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "$HOME|a b|`c`||");
         assert_eq!(std::fs::read_to_string(&entrance).unwrap(), "0\n");
     }
 
     #[test]
-    fn what_cannot_enter_its_group_does_not_run() {
-        let entrance = Path::new("/proc/no/such/group");
-        let output = entering(entrance, "echo".as_ref()).arg("ran").output().unwrap();
+    fn limits_hold_for_what_has_gone_through() {
+        let gate = Gate { address_space: Some(1 << 30), pids: Some(9999), ..Gate::default() };
+        let script = "ulimit -v; ulimit -u 2>/dev/null || ulimit -p";
+        let output = gate.command("sh".as_ref()).args(["-c", script]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "1048576\n9999\n");
+    }
+
+    #[test]
+    fn what_cannot_go_through_does_not_run() {
+        let gate = Gate { entrance: Some("/proc/no/such/group".into()), ..Gate::default() };
+        let output = gate.command("echo".as_ref()).arg("ran").output().unwrap();
         assert_eq!((output.status.code(), output.stdout), (Some(126), Vec::new()));
     }
 }

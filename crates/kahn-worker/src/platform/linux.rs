@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::process::Child;
 use std::str;
 
-use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -159,21 +159,6 @@ pub(crate) fn io_bytes(pid: Pid) -> Option<(u64, u64)> {
     };
     let cancelled = count("cancelled_write_bytes:").unwrap_or(0);
     Some((count("read_bytes:")?, count("write_bytes:")?.saturating_sub(cancelled)))
-}
-
-/// Holds a process that has just started, and what it will start, to an amount of address space,
-/// each for itself, and its user to a number of processes. What is not given stays as it is.
-///
-/// # Errors
-///
-/// Fails when the process is gone, or has become another user's.
-pub(crate) fn hold_process(pid: Pid, memory: Option<u64>, pids: Option<u64>) -> io::Result<()> {
-    for (resource, max) in [(Resource::As, memory), (Resource::Nproc, pids)] {
-        if max.is_some() {
-            rustix::process::prlimit(Some(pid), resource, Rlimit { current: max, maximum: max })?;
-        }
-    }
-    Ok(())
 }
 
 /// How many processes the system has killed for want of memory since it started, in whatever

@@ -106,15 +106,6 @@ pub(crate) fn io_bytes(_pid: Pid) -> Option<(u64, u64)> {
     None
 }
 
-/// Cannot be done.
-///
-/// # Errors
-///
-/// Always.
-pub(crate) fn hold_process(_pid: Pid, _memory: Option<u64>, _pids: Option<u64>) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
 fn no_groups() -> String {
     "this system has no control groups".to_owned()
 }

@@ -1,17 +1,14 @@
 //! The hold on one attempt, from before its first process to after its last.
 
 use std::io;
-use std::path::PathBuf;
-use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_model::{Cause, CauseKind, Failure, Resource, Resources};
 use rustix::io::Errno;
-use rustix::process::Pid;
 
 use super::{LimitMode, Limits};
-use crate::platform::{self, Controller, Group, Held, Inside};
+use crate::platform::{self, Controller, Gate, Group, Held, Inside};
 
 /// How long to wait before looking again whether what was killed is dead.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -63,28 +60,21 @@ impl Hold {
         self.group.as_ref().map(|group| group.enter(with_memory)).transpose()
     }
 
-    /// The file into which a process writes 0 to go where the calling thread cannot take it.
-    pub(in crate::executor) fn entrance(&self) -> Option<PathBuf> {
-        self.group.as_ref()?.entrance()
-    }
-
-    /// Holds a process that has just started to what no group holds it to.
-    pub(in crate::executor) fn started(&self, child: &Child) {
+    /// What a process of the attempt goes through by itself, where the calling thread cannot take
+    /// it along.
+    pub(in crate::executor) fn gate(&self) -> Gate {
         let settings = &self.limits.settings;
-        if settings.mode == LimitMode::Off {
-            return;
-        }
-        let is_grouped = |controller| {
-            self.limits.cgroups.as_ref().is_some_and(|c| c.version(controller).is_some())
+        let cgroups = self.limits.cgroups.as_ref();
+        // Of a group nothing is known where there is none, so each process is held for itself.
+        let is_alone = |controller| {
+            settings.mode != LimitMode::Off
+                && cfg!(target_os = "linux")
+                && cgroups.is_none_or(|cgroups| cgroups.version(controller).is_none())
         };
-        let memory = self.wanted.memory.filter(|_| !is_grouped(Controller::Memory));
-        let pids = settings.pids.filter(|_| !is_grouped(Controller::Pids));
-        if memory.is_none() && pids.is_none() {
-            return;
-        }
-        let pids = pids.map(|_| self.wanted.pids);
-        if let Err(error) = platform::hold_process(Pid::from_child(child), memory, pids) {
-            tracing::debug!(%error, "process is not held to its limits");
+        Gate {
+            entrance: self.group.as_ref().and_then(Group::entrance),
+            address_space: self.wanted.memory.filter(|_| is_alone(Controller::Memory)),
+            pids: settings.pids.filter(|_| is_alone(Controller::Pids)).map(|_| self.wanted.pids),
         }
     }
 

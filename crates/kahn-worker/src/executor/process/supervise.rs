@@ -88,7 +88,7 @@ impl Host {
         let stderr = stdout.try_clone().map_err(no_pipe)?;
         let hold = self.settings.limits.take(&assignment.resources)?;
         let (stdout, stderr) = (Stdio::from(stdout), Stdio::from(stderr));
-        let mut command = plan.command(stdout, stderr, hold.entrance().as_deref())?;
+        let mut command = plan.command(stdout, stderr, &hold.gate())?;
         let mut tree = self.trees.enter(dir.clone());
         let inside = hold
             .enter()
@@ -108,7 +108,6 @@ impl Host {
             }
         };
         drop(inside);
-        hold.started(&child);
         tree.set_leader(Pid::from_child(&child));
         Ok(Started { child, pipe, tree, hold })
     }

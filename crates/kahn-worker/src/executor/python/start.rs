@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::limits::{Hold, Limits};
-use super::super::process::command::SCRATCH_VARIABLE;
+use super::super::process::command::{SCRATCH_VARIABLE, check_program};
 use super::super::process::scratch::Scratch;
 use super::super::process::trees::Trees;
 use super::super::process::{OpenError, ProcessSettings};
@@ -25,7 +25,7 @@ use super::interpreter::{Interpreter, Life, Place};
 use super::output::Output;
 use super::request::Key;
 use super::{PythonSettings, cannot_start, gave_up};
-use crate::platform::{self, ExitWatch, entering};
+use crate::platform::{self, ExitWatch, Gate};
 
 /// What an interpreter runs.
 const SOURCE: &str = include_str!("worker.py");
@@ -84,7 +84,7 @@ impl Host {
         let (output, stdout) = Output::pair().map_err(|error| no("pipe", &error))?;
         let stderr = stdout.try_clone().map_err(|error| no("pipe", &error))?;
         let hold = self.limits.take_changeable()?;
-        let mut command = self.command(key, &place.dir(), hold.entrance().as_deref())?;
+        let mut command = self.command(key, &place.dir(), &hold.gate())?;
         command.stdin(stdin).stdout(stdout).stderr(stderr);
 
         let mut tree = self.trees.enter(place.dir());
@@ -133,12 +133,7 @@ impl Host {
         Err(cannot_start(message.trim_end()))
     }
 
-    fn command(
-        &self,
-        key: &Key,
-        scratch_dir: &Path,
-        entrance: Option<&Path>,
-    ) -> Result<Command, Failure> {
+    fn command(&self, key: &Key, scratch_dir: &Path, gate: &Gate) -> Result<Command, Failure> {
         let program = match &key.interpreter {
             None => find_program(&self.settings.interpreter, &self.env),
             Some(name) if name.contains('/') => {
@@ -152,9 +147,12 @@ impl Host {
             program.ok_or_else(|| cannot_start(&format!("interpreter `{name}` not found")))?;
         let directory = key.working_dir.as_ref().map(|dir| scratch_dir.join(&**dir));
         let start_env = key.start_env.iter().map(|(name, value)| (&**name, &**value));
-        let mut command = match entrance {
-            None => Command::new(program),
-            Some(entrance) => entering(entrance, program.as_os_str()),
+        let mut command = match gate.is_open() {
+            true => Command::new(program),
+            false => {
+                check_program(scratch_dir, &program).map_err(|error| not_started(name, &error))?;
+                gate.command(program.as_os_str())
+            }
         };
         command
             .args(["-u", "-c", SOURCE])
@@ -180,13 +178,7 @@ impl Host {
         let (sender, spawned) = oneshot::channel();
         let gone = |_| gave_up("worker does not start interpreters any more");
         self.starts.send((command, hold, sender)).await.map_err(|_| gone(()))?;
-        spawned.await.map_err(|_| gone(()))?.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => cannot_start(&format!("interpreter `{name}` not found")),
-            io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => {
-                gave_up(&format!("worker cannot start `{name}`: {error}"))
-            }
-            _ => cannot_start(&format!("cannot start interpreter `{name}`: {error}")),
-        })
+        spawned.await.map_err(|_| gone(()))?.map_err(|error| not_started(name, &error))
     }
 }
 
@@ -221,6 +213,16 @@ fn thread_that_starts() -> io::Result<mpsc::Sender<Start>> {
         }
     })?;
     Ok(starts)
+}
+
+fn not_started(name: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::NotFound => cannot_start(&format!("interpreter `{name}` not found")),
+        io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => {
+            gave_up(&format!("worker cannot start `{name}`: {error}"))
+        }
+        _ => cannot_start(&format!("cannot start interpreter `{name}`: {error}")),
+    }
 }
 
 fn no(what: &str, error: &io::Error) -> Failure {

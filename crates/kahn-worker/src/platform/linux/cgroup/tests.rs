@@ -91,8 +91,8 @@ fn a_process_enters_a_group_of_version_2_and_dies_with_all_that_is_in_it() {
     };
     let mut group = Group { parts: vec![part], parent: Arc::new(Parent::none()), held: None };
     assert!(group.is_empty());
-    let entrance = group.entrance().unwrap();
-    let mut command = crate::platform::entering(&entrance, "/bin/sh".as_ref());
+    let gate = crate::platform::Gate { entrance: group.entrance(), ..Default::default() };
+    let mut command = gate.command("/bin/sh".as_ref());
     let script = "setsid env -i /bin/sh -c '/usr/bin/setsid /bin/sleep 1000 & exit'; echo \"$1\"; sleep 1000";
     command.args(["-c", script, "name", "a $(b) 'c'"]).stdout(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
