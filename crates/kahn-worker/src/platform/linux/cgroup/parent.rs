@@ -36,13 +36,21 @@ impl Parent {
     ) -> (Self, Vec<(Controller, String)>) {
         static N_MADE: AtomicU64 = AtomicU64::new(0);
         let name = sweep::name(worker, N_MADE.fetch_add(1, Ordering::Relaxed));
-        let (mut places, mut refused) = (Vec::new(), Vec::new());
+        let (mut places, mut refused) = (Vec::<(_, ParentPlace)>::new(), Vec::new());
+        let mut tried = BTreeSet::new();
         for (controller, place) in detect::places() {
-            let made = place.and_then(|place| make(controller, &place, &name));
+            let made = place.and_then(|place| {
+                tried.insert(base(&place.dir).join(&name));
+                make(controller, &place, &name)
+            });
             match made {
                 Ok(place) => places.push((controller, place)),
                 Err(why) => refused.push((controller, why)),
             }
+        }
+        // One group may serve many controllers, so it is given up only now.
+        for dir in tried.iter().filter(|dir| places.iter().all(|(_, place)| place.dir != **dir)) {
+            let _ = fs::remove_dir(dir);
         }
         let mut parent = Self { places, is_memory_bounded: false };
         parent.is_memory_bounded = memory.is_some_and(|memory| parent.bound_memory(memory));
@@ -131,16 +139,7 @@ fn make(controller: Controller, place: &Place, name: &str) -> Result<ParentPlace
         }
         Version::V2 => hand_down(controller, place, base, &dir).map(|()| None),
     };
-    match made {
-        Ok(home) => Ok(ParentPlace { version: place.version, dir, home }),
-        Err(why) => {
-            // In version 2 another controller may use it.
-            if place.version == Version::V1 {
-                let _ = fs::remove_dir(&dir);
-            }
-            Err(why)
-        }
-    }
+    made.map(|home| ParentPlace { version: place.version, dir, home })
 }
 
 fn clear_old(base: &Path) {
