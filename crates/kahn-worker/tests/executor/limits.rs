@@ -24,6 +24,7 @@ fn assert_out_of_memory(worker: &Worker, ended: &Ended) {
     if worker.has_memory_groups() {
         assert_eq!(failure.cause.kind, CauseKind::OutOfMemory, "{failure}");
         assert_eq!(&*failure.message, "killed at 64Mi");
+        assert!(ended.report.usage.memory_peak >= 64 << 20);
     } else {
         // The program was refused memory, and says so itself.
         assert_eq!(failure.cause.kind, CauseKind::ExitCode, "{failure}");

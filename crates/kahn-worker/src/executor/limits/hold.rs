@@ -115,6 +115,13 @@ impl Hold {
         }))
     }
 
+    /// Memory that the attempt had at least, if it ran out of it, in bytes: no look at single
+    /// processes shows what they had together in that moment.
+    pub(in crate::executor) fn memory_reached(&self) -> u64 {
+        let has_run_out = self.count_memory_kills() > self.n_memory_kills;
+        self.wanted.memory.filter(|_| has_run_out).unwrap_or(0)
+    }
+
     /// Begins to count anew.
     pub(in crate::executor) fn forget_kills(&mut self) {
         self.n_memory_kills = self.count_memory_kills();

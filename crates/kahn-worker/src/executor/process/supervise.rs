@@ -144,10 +144,11 @@ impl Run<'_> {
             result
         };
         let (result, ()) = tokio::join!(supervising, pumping);
-        let (status, stopped, usage) = match result {
+        let (status, stopped, mut usage) = match result {
             Ok(result) => result,
             Err(error) => return not_run(gave_up(&format!("worker lost the process: {error}"))),
         };
+        usage.memory_peak = usage.memory_peak.max(hold.memory_reached());
         let outcome = match stopped {
             Some(stopped) => Err(stopped_failure(&stopped, timeouts.run)),
             None => {

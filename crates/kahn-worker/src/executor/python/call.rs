@@ -84,7 +84,9 @@ pub(super) async fn carry_out(
     };
     let io = platform::io_bytes(Pid::from_child(&interpreter.life().child));
     (usage.read_bytes, usage.written_bytes) = interpreter.count_io(io);
-    let out_of_memory = interpreter.life().hold.ran_out_of_memory();
+    let hold = &interpreter.life().hold;
+    let out_of_memory = hold.ran_out_of_memory();
+    usage.memory_peak = usage.memory_peak.max(hold.memory_reached());
     let outcome = match end {
         End::Replied(reply) => {
             usage.cpu = reply.cpu.saturating_sub(interpreter.cpu);
