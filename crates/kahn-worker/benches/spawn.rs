@@ -49,7 +49,8 @@ fn main() {
     let limits = Limits::open(
         LimitSettings::default(),
         &"bench".parse().expect("a name"),
-        &Resources::cpu_milli(2000),
+        // Room for all in flight, as their weight among what else the machine runs goes by it.
+        &Resources::cpu_milli(u64::from(N_IN_FLIGHT) * 1000),
         None,
         &dir.path().join("groups"),
     );
