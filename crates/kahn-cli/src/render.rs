@@ -9,4 +9,5 @@ pub(crate) mod summary;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod throttle;
+pub(crate) mod usage;
 pub(crate) mod worker;

@@ -9,7 +9,7 @@ use kahn_proto::api;
 use kahn_proto::convert::state;
 
 use crate::error::Error;
-use crate::types::{Blocker, Event, Explanation, Pressure, Run, Task, Worker};
+use crate::types::{Blocker, Event, Explanation, Pressure, Run, Task, Usage, Worker};
 
 pub(crate) fn run_id(text: &str) -> Result<RunId, Error> {
     text.parse().map_err(|_| Error::bug(format!("the coordinator sent the run id `{text}`")))
@@ -60,6 +60,7 @@ pub(crate) fn task(task: api::Task) -> Result<Task, Error> {
         exception: task.exception,
         outputs: task.outputs.into_iter().collect(),
         dependencies: task.dependencies,
+        usage: task.usage.map(usage),
     })
 }
 
@@ -74,6 +75,16 @@ pub(crate) fn event(run: RunId, event: api::Event) -> Event {
         worker: event.worker,
         cause: event.cause,
         cause_code: event.cause_code,
+        usage: event.usage.map(usage),
+    }
+}
+
+fn usage(usage: api::Usage) -> Usage {
+    Usage {
+        cpu: Duration::from_micros(usage.cpu_micros),
+        memory_peak: usage.memory_peak,
+        read_bytes: usage.read_bytes,
+        written_bytes: usage.written_bytes,
     }
 }
 

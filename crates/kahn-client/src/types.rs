@@ -80,6 +80,21 @@ pub struct Task {
     pub outputs: BTreeMap<String, String>,
     /// What it depends on; filled only when it was asked for by name, alone.
     pub dependencies: Vec<String>,
+    /// What its latest attempt used, where that has ended and it is known.
+    pub usage: Option<Usage>,
+}
+
+/// What an attempt used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time of its whole process tree.
+    pub cpu: Duration,
+    /// Largest resident memory of any one process, in bytes.
+    pub memory_peak: u64,
+    /// Bytes read from storage; what was in memory already does not count.
+    pub read_bytes: u64,
+    /// Bytes written that are or will be on storage.
+    pub written_bytes: u64,
 }
 
 impl Task {
@@ -111,6 +126,8 @@ pub struct Event {
     pub cause: String,
     /// The exit code or the signal.
     pub cause_code: i32,
+    /// What the attempt used, where this is its end and that is known.
+    pub usage: Option<Usage>,
 }
 
 /// Which runs to list.

@@ -1,6 +1,6 @@
 //! What happened in a run, as it is shown: one small record each.
 
-use kahn_model::{Cause, CauseKind, TaskIx, Timestamp};
+use kahn_model::{Cause, CauseKind, TaskIx, Timestamp, Usage};
 
 /// What kind of thing happened. The words are those of `kahn events` and are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,5 +121,35 @@ impl Record {
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
         self.cause.map(|kind| Cause { kind, code: self.code })
+    }
+}
+
+/// What an attempt used, beside the record of its end. Only where it used anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Position of the record in the history, from 0.
+    pub record: u32,
+    /// Processor time, in microseconds.
+    pub cpu_micros: u64,
+    /// Largest resident memory of any one process, in bytes.
+    pub memory_peak: u64,
+    /// Bytes read from storage.
+    pub read_bytes: u64,
+    /// Bytes written that are or will be on storage.
+    pub written_bytes: u64,
+}
+
+impl Spent {
+    /// What `usage` says, unless that is nothing: for what runs in no process of its own, nothing
+    /// is known.
+    pub(crate) fn of(record: usize, usage: Usage) -> Option<Self> {
+        let nothing = Usage { elapsed: usage.elapsed, ..Usage::default() };
+        (usage != nothing).then(|| Self {
+            record: u32::try_from(record).unwrap_or(u32::MAX),
+            cpu_micros: u64::try_from(usage.cpu.as_micros()).unwrap_or(u64::MAX),
+            memory_peak: usage.memory_peak,
+            read_bytes: usage.read_bytes,
+            written_bytes: usage.written_bytes,
+        })
     }
 }

@@ -9,7 +9,7 @@ use kahn_model::{
 };
 
 use crate::change::Submission;
-use crate::history::Record;
+use crate::history::{Record, Spent};
 use crate::state::{Breaker, Cell, Flags, Lease, LeaseIx, LeasePhase, Overruns, Run, RunIx, State};
 
 /// Where one task stands.
@@ -69,6 +69,8 @@ pub struct RunSnapshot {
     pub cells: Vec<CellSnapshot>,
     /// What happened.
     pub history: Vec<Record>,
+    /// What attempts used, by ascending positions in the history.
+    pub spent: Vec<Spent>,
     /// The workers that the history names.
     pub workers: Vec<WorkerId>,
     /// What tasks gave.
@@ -151,6 +153,7 @@ impl State {
             n_failures: run.n_failures,
             cells: run.cells.iter().map(picture).collect(),
             history: run.history.clone(),
+            spent: run.spent.clone(),
             workers: run.workers.clone(),
             outputs: run.outputs.clone(),
             failures: run.failures.clone(),
@@ -276,6 +279,7 @@ fn rebuild(snapshot: RunSnapshot, namespace: crate::state::NamespaceIx) -> Run {
         n_held: 0,
         counts,
         history: snapshot.history,
+        spent: snapshot.spent,
         worker_positions,
         workers: snapshot.workers,
         namespace,

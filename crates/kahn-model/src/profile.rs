@@ -121,6 +121,18 @@ pub struct RetryPolicy {
     /// Attempts lost with their workers before the task is given up. They do not count as
     /// attempts in the sense of `max_attempts`.
     pub crash_limit: u32,
+    /// Memory asked for does not grow beyond this, in bytes. What a task asks for at first may be
+    /// more.
+    pub memory_max: Option<u64>,
+}
+
+impl RetryPolicy {
+    /// Memory to ask for after `times` attempts ran out of it, when `first` was asked for at first.
+    #[must_use]
+    pub fn memory_after(&self, first: u64, times: u32) -> u64 {
+        let grown = self.memory.apply(first, times);
+        self.memory_max.map_or(grown, |max| grown.min(max.max(first)))
+    }
 }
 
 impl Default for RetryPolicy {
@@ -132,6 +144,7 @@ impl Default for RetryPolicy {
             memory: Multiplier::ONE,
             timeout: Multiplier::ONE,
             crash_limit: 5,
+            memory_max: None,
         }
     }
 }
@@ -235,6 +248,18 @@ mod tests {
             assert_eq!(delay, backoff.delay(1, seed));
         }
         assert_ne!(backoff.delay(1, 1), backoff.delay(1, 2));
+    }
+
+    #[test]
+    fn memory_grows_up_to_its_cap_and_never_shrinks() {
+        let retry = RetryPolicy {
+            memory: Multiplier(2000),
+            memory_max: Some(300),
+            ..RetryPolicy::default()
+        };
+        let asked: Vec<u64> = (0..4).map(|times| retry.memory_after(100, times)).collect();
+        assert_eq!(asked, [100, 200, 300, 300]);
+        assert_eq!(retry.memory_after(400, 2), 400);
     }
 
     #[test]

@@ -12,8 +12,14 @@ pub struct Usage {
     pub elapsed: Duration,
     /// Processor time of the whole process tree.
     pub cpu: Duration,
-    /// Largest resident memory of any one process of the attempt, in bytes.
+    /// Largest resident memory of any one process of the attempt, in bytes; of an attempt that ran
+    /// out of memory, what it was held to.
     pub memory_peak: u64,
+    /// Bytes read from storage, by the processes that were waited for; what was in memory already
+    /// does not count.
+    pub read_bytes: u64,
+    /// Bytes written that are or will be on storage, likewise.
+    pub written_bytes: u64,
 }
 
 /// A value that a task gave: JSON.

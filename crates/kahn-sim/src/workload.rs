@@ -193,5 +193,6 @@ fn retry(rng: &mut Rng) -> RetryPolicy {
         memory: Multiplier(2000),
         timeout: Multiplier(1500),
         crash_limit: rng.u32(2..=5),
+        memory_max: None,
     }
 }

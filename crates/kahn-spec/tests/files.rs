@@ -75,7 +75,8 @@ tasks:
 fn every_field_reaches_the_dag() {
     let source = FULL.replace(
         "on: [timeout_stub] }\n    timeout: 1h30m\n",
-        "on: [run_timeout, signal], memory_multiplier: 1.5, timeout_multiplier: 2, crash_limit: 9 }
+        "on: [run_timeout, signal], memory_multiplier: 1.5, timeout_multiplier: 2,
+               crash_limit: 9, memory_max: 2Gi }
     timeout: 1h30m
     timeouts: { start: 10 }
     circuit: { key: api, failures: 3, cool_down: 30s }
@@ -123,6 +124,7 @@ fn every_field_reaches_the_dag() {
     let retry = &profile.retry;
     assert_eq!((retry.max_attempts, retry.memory.0, retry.timeout.0), (3, 1500, 2000));
     assert_eq!((retry.crash_limit, retry.backoff.jitter), (9, false));
+    assert_eq!(retry.memory_max, Some(2 << 30));
     assert_eq!(retry.backoff.initial, Duration::from_secs(2));
     assert!(retry.on.contains(CauseKind::Signal) && !retry.on.contains(CauseKind::ExitCode));
     assert_eq!(profile.timeouts.run, Some(Duration::from_secs(5400)));

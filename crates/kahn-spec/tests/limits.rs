@@ -98,6 +98,7 @@ fn attempts_spans_keys_and_rules_have_a_most() {
     }
     check("policy: {timeout: 9999999999d}\ntasks: {a: {run: x}}", Code::InvalidValue, "366 days");
     check(&task("retry: {memory_multiplier: 101}"), Code::InvalidValue, "between 1 and 100");
+    check(&task("retry: {memory_max: 5Q}"), Code::InvalidValue, "not an amount of memory");
     let keys = entries(17, |at| format!("k{at}"));
     check(&task(&format!("concurrency: [{keys}]")), Code::Limit, "17; at most 16");
     let rules = entries(65, |at| format!("l{at}: x"));

@@ -64,6 +64,7 @@ fn finished(task: TaskIx, _: &WorkerId) -> Change {
             elapsed: Duration::from_micros(12_345),
             cpu: Duration::from_micros(2_345),
             memory_peak: 12 << 20,
+            ..Usage::default()
         },
         then: Then::End,
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use kahn_model::{Action, AttemptId, PythonCall, RunId, TaskIx, Text, Timeouts, Work};
 use kahn_worker::executor::{
-    ALLOWED, Assignment, Executor as _, ProcessSettings, PythonExecutor, PythonSettings,
+    ALLOWED, Assignment, Executor as _, Limits, ProcessSettings, PythonExecutor, PythonSettings,
     allowed_environment, attempt_environment, control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir};
@@ -45,6 +45,7 @@ fn main() {
         scratch_dir: dir.path().join("scratch"),
         env: allowed_environment(&ALLOWED, std::env::vars_os()),
         grace: Duration::from_secs(10),
+        limits: Limits::none(),
     };
     let executor = PythonExecutor::open(settings, surroundings).expect("an executor");
     let executor = executor.expect("python3");

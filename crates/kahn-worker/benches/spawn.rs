@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use kahn_model::{Action, AttemptId, RunId, TaskIx, Text, Timeouts, Work};
+use kahn_model::{Action, AttemptId, Resource, Resources, RunId, TaskIx, Text, Timeouts, Work};
 use kahn_worker::executor::{
-    ALLOWED, Assignment, Executor as _, ProcessExecutor, ProcessSettings, allowed_environment,
-    attempt_environment, control,
+    ALLOWED, Assignment, Executor as _, LimitSettings, Limits, ProcessExecutor, ProcessSettings,
+    allowed_environment, attempt_environment, control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir};
 use kahn_worker::secrets::GivenSecrets;
@@ -38,25 +38,53 @@ fn main() {
         .build()
         .expect("a runtime");
     let env = allowed_environment(&ALLOWED, std::env::vars_os());
-    let executor = ProcessExecutor::open(ProcessSettings {
-        scratch_dir: dir.path().join("scratch"),
-        env: env.clone(),
-        grace: Duration::from_secs(10),
-    })
-    .expect("an executor");
+    let executor = |name: &str, limits| {
+        let settings = ProcessSettings {
+            scratch_dir: dir.path().join(name),
+            env: env.clone(),
+            grace: Duration::from_secs(10),
+            limits,
+        };
+        ProcessExecutor::open(settings).expect("an executor")
+    };
+    let limits = Limits::open(
+        LimitSettings::default(),
+        &"bench".parse().expect("a name"),
+        // Room for all in flight, as their weight among what else the machine runs goes by it.
+        &Resources::cpu_milli(u64::from(N_IN_FLIGHT) * 1000),
+        None,
+        &dir.path().join("groups"),
+    );
+    println!("{}\n", limits.statement());
+    // The same with nothing held, with what every task asks for, and with memory besides.
+    let kinds = [
+        ("nothing held", executor("free", Limits::none()), Resources::none()),
+        ("cpu held", executor("cpu", Arc::clone(&limits)), Resources::cpu_milli(1000)),
+        (
+            "cpu, memory held",
+            executor("memory", limits),
+            Resources::cpu_milli(1000).with(&Resource::Memory, 64 << 20),
+        ),
+    ];
     let logs = LogDir::open(&dir.path().join("logs"), LOG_BYTES_MAX).expect("a log directory");
 
-    let (mut floor, mut ours) = (Vec::new(), Vec::new());
+    let (mut floor, mut ours) = (Vec::new(), [const { Vec::new() }; 3]);
     for _ in 0..N_ROUNDS {
         floor.push(measure(|| bare(&env)));
-        ours.push(measure(|| runtime.block_on(with_executor(&executor, &logs))));
+        for ((_, executor, resources), costs) in kinds.iter().zip(&mut ours) {
+            let round = with_executor(executor, resources, &logs);
+            costs.push(measure(|| runtime.block_on(round)));
+        }
     }
-    let (floor, ours) = (Cost::median(&floor), Cost::median(&ours));
-    println!("                      per second   CPU each, us");
+    let floor = Cost::median(&floor);
+    println!("                      per second   CPU each, us      ratio   by CPU");
     println!("bare spawn            {:>10.0}   {:>12.0}", floor.rate, floor.cpu_micros);
-    println!("process executor      {:>10.0}   {:>12.0}", ours.rate, ours.cpu_micros);
-    let (by_rate, by_cpu) = (ours.rate / floor.rate, floor.cpu_micros / ours.cpu_micros);
-    println!("ratio                 {by_rate:>10.2}   {by_cpu:>12.2}");
+    for ((name, ..), costs) in kinds.iter().zip(&ours) {
+        let cost = Cost::median(costs);
+        let (by_rate, by_cpu) = (cost.rate / floor.rate, floor.cpu_micros / cost.cpu_micros);
+        let (rate, cpu) = (cost.rate, cost.cpu_micros);
+        println!("{name:<20}  {rate:>10.0}   {cpu:>12.0}   {by_rate:>8.2} {by_cpu:>8.2}");
+    }
 }
 
 /// What a round cost, for each process in it.
@@ -110,12 +138,13 @@ fn bare(env: &[(OsString, OsString)]) {
     });
 }
 
-async fn with_executor(executor: &ProcessExecutor, logs: &LogDir) {
+async fn with_executor(executor: &ProcessExecutor, resources: &Resources, logs: &LogDir) {
+    let resources = Arc::new(resources.clone());
     let n_started = Arc::new(AtomicU32::new(0));
     let lanes: Vec<_> = (0..N_IN_FLIGHT)
         .map(|_| {
             let (executor, logs) = (executor.clone(), logs.clone());
-            let n_started = Arc::clone(&n_started);
+            let (n_started, resources) = (Arc::clone(&n_started), Arc::clone(&resources));
             tokio::spawn(async move {
                 loop {
                     let number = n_started.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +152,7 @@ async fn with_executor(executor: &ProcessExecutor, logs: &LogDir) {
                         break;
                     }
                     let (_stopper, control) = control(|| ());
-                    let report = executor.run(assignment(number, &logs), control).await;
+                    let report = executor.run(assignment(number, &resources, &logs), control).await;
                     assert!(report.outcome.is_ok());
                 }
             })
@@ -134,7 +163,7 @@ async fn with_executor(executor: &ProcessExecutor, logs: &LogDir) {
     }
 }
 
-fn assignment(number: u32, logs: &LogDir) -> Assignment {
+fn assignment(number: u32, resources: &Arc<Resources>, logs: &LogDir) -> Assignment {
     let run = RunId::from_slice(&[1; 16]).expect("16 bytes");
     let attempt = AttemptId { run, task: TaskIx(number), number: 1 };
     Assignment {
@@ -143,7 +172,7 @@ fn assignment(number: u32, logs: &LogDir) -> Assignment {
         work: Work::new(Action::Exec { argv: vec![Text::new("/bin/true")] }),
         env: attempt_environment(attempt, "true", None),
         secrets: GivenSecrets::none(),
-        resources: Arc::default(),
+        resources: Arc::clone(resources),
         timeouts: Timeouts::default(),
         logs: Arc::new(logs.writer(attempt)),
     }

@@ -53,6 +53,8 @@ pub struct Config {
     /// (`/dev/shm`) where there is such a place, and else in the data directory, when not given.
     /// Whatever is there is removed.
     pub secrets_dir: Option<PathBuf>,
+    /// What holds attempts to what they asked for.
+    pub limits: crate::executor::LimitSettings,
     /// About functions of the program that the worker is part of.
     pub functions: FunctionSettings,
     /// About containers.
@@ -87,6 +89,7 @@ impl Default for Config {
             environment: crate::executor::ALLOWED.map(str::to_owned).to_vec(),
             secrets: BTreeMap::new(),
             secrets_dir: None,
+            limits: crate::executor::LimitSettings::default(),
             functions: FunctionSettings::default(),
             #[cfg(feature = "container")]
             container: crate::executor::ContainerSettings::default(),
@@ -177,6 +180,15 @@ impl Config {
             resources.set(&Resource::Memory, memory_bytes()?);
         }
         Ok(resources)
+    }
+
+    /// The memory that its attempts may have together, where that was chosen and is less than the
+    /// machine has.
+    #[must_use]
+    pub fn memory_bound(&self) -> Option<u64> {
+        let capacity: Resources = self.capacity.as_ref()?.parse().ok()?;
+        let chosen = Some(capacity.get(&Resource::Memory)).filter(|bytes| *bytes > 0)?;
+        memory_bytes().is_ok_and(|machine| chosen < machine).then_some(chosen)
     }
 }
 

@@ -13,6 +13,7 @@ mod environment;
 mod function;
 #[cfg(feature = "http")]
 mod http;
+mod limits;
 mod outputs;
 mod process;
 mod python;
@@ -35,6 +36,7 @@ pub use function::{
 };
 #[cfg(feature = "http")]
 pub use http::{Allowed, HttpExecutor, HttpOpenError, HttpSettings, NotAllowed};
+pub use limits::{CpuLimit, LimitMode, LimitSettings, LimitStatement, Limits};
 pub use process::{OpenError, ProcessExecutor, ProcessSettings};
 pub use python::{PythonExecutor, PythonSettings};
 

@@ -1,8 +1,8 @@
 //! What differs between operating systems, in one place.
 //!
 //! Linux gives everything. Elsewhere only process groups are known: a daemon that leaves its
-//! group outlives its attempt, and peak memory is what the system reports at the end.
-//! Nor is anything known of pressure there.
+//! group outlives its attempt, peak memory is what the system reports at the end, nothing holds an
+//! attempt to what it asked for, and nothing is known of pressure.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -16,11 +16,14 @@ use portable as system;
 
 pub use system::shield_memory;
 pub(crate) use system::{
-    Adopted, ExitWatch, PressureSource, adopt_orphans, all_pids, facts, make_fifo, memory_now,
-    memory_peak, n_out_of_memory_kills, tree_memory_peak, variable,
+    Adopted, Cgroups, ExitWatch, Group, Inside, PressureSource, adopt_orphans, all_pids,
+    clear_stale, facts, io_bytes, make_fifo, memory_now, memory_peak, n_out_of_memory_kills, probe,
+    tree_memory_peak, variable,
 };
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::Pid;
 
@@ -44,4 +47,110 @@ pub(crate) enum Variable {
     Hidden,
     /// The process is about to start its program, and will show later.
     NotYet,
+}
+
+/// What an attempt can be held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Controller {
+    /// Memory.
+    Memory,
+    /// Processes and threads.
+    Pids,
+    /// Processors.
+    Cpu,
+}
+
+impl Controller {
+    /// All there are.
+    pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Pids, Self::Cpu];
+}
+
+/// How much of the processors an attempt gets, in thousandths of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// This much where processors are short, and more where they are idle.
+    Weight(u64),
+    /// This much and no more.
+    Quota(u64),
+}
+
+/// What a group is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Memory, in bytes.
+    pub(crate) memory: Option<u64>,
+    /// Processes and threads.
+    pub(crate) pids: u64,
+    /// Processors.
+    pub(crate) share: Share,
+}
+
+/// What a process goes through before it becomes its program, where the thread that starts it
+/// cannot do it for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// The file into which it writes 0 to enter a control group.
+    pub(crate) entrance: Option<PathBuf>,
+    /// The address space that it, and each process that it starts, may have, in bytes.
+    pub(crate) address_space: Option<u64>,
+    /// The processes that its user may have.
+    pub(crate) pids: Option<u64>,
+}
+
+impl Gate {
+    /// Whether there is nothing to go through.
+    pub(crate) fn is_open(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// A shell that goes through it and becomes `program`. What it is given are arguments, and
+    /// never text of the script. It ends with code 126 where it cannot go through.
+    pub(crate) fn command(&self, program: &OsStr) -> Command {
+        // Shells do not agree on how the limit of processes is called.
+        const SCRIPT: &str = r#"[ -z "$1" ] || echo 0 > "$1" || exit 126
+[ -z "$2" ] || ulimit -v "$2" || exit 126
+[ -z "$3" ] || ulimit -u "$3" 2>/dev/null || ulimit -p "$3" || exit 126
+shift 3
+exec "$@""#;
+        let text = |number: Option<u64>| number.map_or_else(String::new, |n| n.to_string());
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", SCRIPT, "kahn"])
+            .arg(self.entrance.as_deref().unwrap_or(Path::new("")))
+            .arg(text(self.address_space.map(|bytes| bytes.div_ceil(1024))))
+            .arg(text(self.pids))
+            .arg(program);
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_through_a_gate_gets_its_arguments_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let entrance = dir.path().join("a 'group' $(x)");
+        let gate = Gate { entrance: Some(entrance.clone()), ..Gate::default() };
+        let mut command = gate.command("printf".as_ref());
+        let output = command.args(["%s|", "$HOME", "a b", "`c`", ""]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "$HOME|a b|`c`||");
+        assert_eq!(std::fs::read_to_string(&entrance).unwrap(), "0\n");
+    }
+
+    #[test]
+    fn limits_hold_for_what_has_gone_through() {
+        let gate = Gate { address_space: Some(1 << 30), pids: Some(9999), ..Gate::default() };
+        let script = "ulimit -v; ulimit -u 2>/dev/null || ulimit -p";
+        let output = gate.command("sh".as_ref()).args(["-c", script]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "1048576\n9999\n");
+    }
+
+    #[test]
+    fn what_cannot_go_through_does_not_run() {
+        let gate = Gate { entrance: Some("/proc/no/such/group".into()), ..Gate::default() };
+        let output = gate.command("echo".as_ref()).arg("ran").output().unwrap();
+        assert_eq!((output.status.code(), output.stdout), (Some(126), Vec::new()));
+    }
 }

@@ -16,13 +16,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::{Config, InvalidConfig};
 use crate::driver::{AttemptParts, Driver, Input, ShareGauge, left_behind};
 use crate::executor::{
-    BuiltinExecutor, Executor, FunctionContext, FunctionExecutor, Functions, OpenError,
-    ProcessExecutor, ProcessSettings, PythonExecutor, allowed_environment,
+    BuiltinExecutor, Executor, FunctionContext, FunctionExecutor, Functions, LimitStatement,
+    Limits, OpenError, ProcessExecutor, ProcessSettings, PythonExecutor, allowed_environment,
 };
 use crate::logs::LogDir;
 use crate::pressure::watch;
@@ -199,17 +199,21 @@ impl Worker {
         let logs = LogDir::open(&at("output"), config.log_bytes).map_err(failed(at("output")))?;
         let logs = logs.with_rate(config.log_rate);
         let left_in_logs = logs.left_behind().map_err(failed(at("output")))?;
-        let mut labels = labels(&config, &functions);
+        let worker = config.worker_id()?;
+        let (capacity, bound) = (config.resources()?, config.memory_bound());
+        let limits = Limits::open(config.limits, &worker, &capacity, bound, &at("groups"));
+        info!(limits = %limits.statement(), "what attempts are held to");
+        let mut labels = labels(&config, &functions, &limits);
         let environment = services.environment;
-        let executors = executors(&config, functions, environment.clone())?;
+        let executors = executors(&config, functions, environment.clone(), &limits)?;
         // After the executors, which see to it that no other worker has the directory.
         let (dir, data_dir) = (config.secrets_dir.as_deref(), &config.data_dir);
         let secrets = Secrets::open(&config.secrets, &environment, dir, data_dir)?;
         labels.extend(secrets.labels().map(|label| (label, String::new())));
         let identity = Identity {
-            worker: config.worker_id()?,
+            worker,
             boot: boot()?,
-            capacity: config.resources()?,
+            capacity,
             labels,
             executors: executors.keys().copied().collect(),
             leases_max: config.leases_max,
@@ -270,8 +274,9 @@ impl Drop for Worker {
 }
 
 /// What it says of itself; a function asks for a worker that has it by a label.
-fn labels(config: &Config, functions: &Functions) -> Labels {
+fn labels(config: &Config, functions: &Functions, limits: &Limits) -> Labels {
     let mut labels = config.labels.clone();
+    labels.insert(LimitStatement::LABEL.to_owned(), limits.statement().label().to_owned());
     labels.extend(functions.names().map(|name| (FunctionCall::label_of(name), String::new())));
     labels
 }
@@ -280,11 +285,13 @@ fn executors(
     config: &Config,
     functions: Functions,
     environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    limits: &Arc<Limits>,
 ) -> Result<BTreeMap<ActionKind, Arc<dyn Executor>>, StartError> {
     let in_dir = |name| ProcessSettings {
         scratch_dir: config.data_dir.join(name),
         env: allowed_environment(&config.environment, environment.iter().cloned()),
         grace: config.grace,
+        limits: Arc::clone(limits),
     };
     let process = ProcessExecutor::open(in_dir("scratch"))?;
     let mut all: Vec<Arc<dyn Executor>> = vec![Arc::new(process), Arc::new(BuiltinExecutor)];

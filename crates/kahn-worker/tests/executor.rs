@@ -1,5 +1,7 @@
 //! The executors, with real processes.
 
+#[path = "executor/limits.rs"]
+mod limits;
 #[path = "executor/processes.rs"]
 mod processes;
 #[path = "executor/support.rs"]

@@ -10,9 +10,11 @@ use kahn_runtime::clock::Clock;
 use kahn_runtime::secret::mask_url_password;
 use kahn_runtime::token::{Token, TokenError};
 use kahn_store::{ClusterId, ClusterMeta, RedisConfig, RedisStore};
+use kahn_worker::executor::{LimitMode, LimitStatement};
 use serde::Serialize;
 
 use super::coordinator::{self, CoordinatorArgs};
+use super::worker::{self, WorkerArgs};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -82,6 +84,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
     };
     let data_dir = context.data_dir();
     checks.push(check_data_dir(&data_dir));
+    checks.push(check_limits(context));
     let (client_token, _) = context.token_file();
     checks.push(check_token("client token", &client_token));
     checks.push(check_token("worker token", &data_dir.join("worker.token")));
@@ -126,6 +129,30 @@ fn check_data_dir(dir: &Path) -> Check {
         0 => check(Status::Ok, format!("{shown} can be written")),
         _ => check(Status::Warning, format!("{shown} is open to others"))
             .advise(format!("close it with: chmod 700 {shown}")),
+    }
+}
+
+/// By what a worker on this machine would hold attempts to what they asked for.
+fn check_limits(context: &Context) -> Check {
+    let config = match worker::load(&WorkerArgs::default(), context) {
+        Ok(config) => config,
+        Err(Failure::Said { message, .. }) => return Check::new("limits", Status::Failed, message),
+        Err(_) => return Check::new("limits", Status::Failed, "the configuration cannot be read"),
+    };
+    let limits = config.limits;
+    let statement = LimitStatement::foresee(limits);
+    match limits.mode {
+        LimitMode::Off => Check::new("limits", Status::Warning, statement.to_string())
+            .advise("hold them with worker.limits.mode = \"auto\""),
+        LimitMode::Auto if !statement.is_whole() => {
+            Check::new("limits", Status::Warning, statement.to_string()).advise(
+                "let workers have a control group of their own: Delegate=yes with systemd, \
+                 or run them as root",
+            )
+        }
+        LimitMode::Auto | LimitMode::Rlimit => {
+            Check::new("limits", Status::Ok, statement.to_string())
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use kahn_runtime::clock;
 use serde::Serialize;
 
 use super::text;
+use super::usage::{self, UsageJson};
 
 /// An event as JSON; the fields are stable, and null where they do not apply.
 #[derive(Debug, Serialize)]
@@ -18,6 +19,9 @@ pub(crate) struct EventJson<'a> {
     worker: Option<&'a str>,
     cause: Option<&'a str>,
     cause_code: Option<i32>,
+    /// Only where an attempt has ended of which it is known.
+    #[serde(flatten)]
+    usage: Option<UsageJson>,
 }
 
 /// The word, unless there is none.
@@ -43,6 +47,7 @@ impl<'a> EventJson<'a> {
             worker: word(&event.worker),
             cause: word(&event.cause),
             cause_code: cause_code(&event.cause, event.cause_code),
+            usage: event.usage.map(|usage| UsageJson::of(Some(usage))),
         }
     }
 }
@@ -62,6 +67,9 @@ pub(crate) fn line(event: &Event) -> String {
     }
     if !event.cause.is_empty() {
         out.push_str(&format!(": {}", text::cause(&event.cause, event.cause_code)));
+    }
+    if let Some(usage) = &event.usage {
+        out.push_str(&format!(" ({})", usage::words(usage)));
     }
     out.truncate(out.trim_end().len());
     out
@@ -85,6 +93,7 @@ pub(crate) mod tests {
             worker: String::new(),
             cause: String::new(),
             cause_code: 0,
+            usage: None,
         }
     }
 
@@ -108,6 +117,15 @@ pub(crate) mod tests {
              \"run\":\"00000000-0000-0000-0000-000000000001\",\"task\":null,\"attempt\":null,\
              \"worker\":null,\"cause\":null,\"cause_code\":null}"
         );
+    }
+
+    #[test]
+    fn the_end_of_an_attempt_tells_what_it_used() {
+        let usage = kahn_client::Usage { memory_peak: 64 << 20, ..Default::default() };
+        let ended = Event { usage: Some(usage), ..event(1, 0, "task_retried", "a") };
+        assert!(line(&ended).ends_with("a (cpu 0ms, memory 64Mi, read 0, wrote 0)"));
+        let value = serde_json::to_value(EventJson::of(&ended)).unwrap();
+        assert_eq!(value["memory_peak_bytes"], 64 << 20);
     }
 
     #[test]

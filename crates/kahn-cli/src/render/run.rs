@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::event::{cause_code, word};
 use super::table::table;
 use super::text;
+use super::usage::{self, UsageJson};
 
 /// Seconds to the microsecond, as all spans of time are given in JSON.
 pub(crate) fn seconds(span: Duration) -> f64 {
@@ -86,6 +87,8 @@ pub(crate) struct TaskJson<'a> {
     message: Option<&'a str>,
     exception: Option<&'a str>,
     outputs: Map<String, Value>,
+    #[serde(flatten)]
+    usage: UsageJson,
 }
 
 impl<'a> TaskJson<'a> {
@@ -106,6 +109,7 @@ impl<'a> TaskJson<'a> {
             message: word(&task.message),
             exception: word(&task.exception),
             outputs: task.outputs.iter().map(|(k, v)| (k.clone(), value(v))).collect(),
+            usage: UsageJson::of(task.usage),
         }
     }
 }
@@ -147,8 +151,9 @@ pub(crate) fn details(run: &Run) -> String {
     out
 }
 
-/// Tasks as a table.
+/// Tasks as a table, with what they used where that is known of any.
 pub(crate) fn tasks(tasks: &[Task]) -> String {
+    let with_usage = tasks.iter().any(|task| task.usage.is_some());
     let rows = tasks.iter().map(|task| {
         let why = match (task.cause.as_str(), task.message.as_str()) {
             ("", message) => text::safe(message),
@@ -166,7 +171,16 @@ pub(crate) fn tasks(tasks: &[Task]) -> String {
             why,
         ]
     });
-    table(["TASK", "STATE", "ATTEMPT", "WORKER", "TOOK", "WHY"], rows.collect())
+    if !with_usage {
+        return table(["TASK", "STATE", "ATTEMPT", "WORKER", "TOOK", "WHY"], rows.collect());
+    }
+    let rows = rows.zip(tasks).map(|([name, state, attempt, worker, took, why], task)| {
+        let [cpu, memory, io] = task.usage.as_ref().map(usage::cells).unwrap_or_default();
+        [name, state, attempt, worker, took, cpu, memory, io, why]
+    });
+    let head =
+        ["TASK", "STATE", "ATTEMPT", "WORKER", "TOOK", "CPU", "MEMORY", "READ/WRITTEN", "WHY"];
+    table(head, rows.collect())
 }
 
 /// An explanation as JSON; the fields are stable.
@@ -252,6 +266,7 @@ pub(crate) mod tests {
             exception: String::new(),
             outputs: BTreeMap::new(),
             dependencies: Vec::new(),
+            usage: None,
         }
     }
 
@@ -304,6 +319,31 @@ pub(crate) mod tests {
             tasks(&[failed]),
             "TASK  STATE   ATTEMPT  WORKER  TOOK   WHY\n\
              load  failed  1        w-1     350ms  exit code 3: see log\n"
+        );
+    }
+
+    #[test]
+    fn what_tasks_used_is_shown_where_it_is_known() {
+        let usage = Some(kahn_client::Usage {
+            cpu: Duration::from_millis(1200),
+            memory_peak: 64 << 20,
+            read_bytes: 0,
+            written_bytes: 3 << 20,
+        });
+        let known = Task { usage, ..task("a", TaskState::Succeeded, 0, 350_000) };
+        let value = serde_json::to_value(TaskJson::of(&known)).unwrap();
+        assert_eq!(value["memory_peak_bytes"], 64 << 20);
+        assert_eq!(
+            (&value["cpu_seconds"], &value["written_bytes"]),
+            (&json!(1.2), &json!(3 << 20))
+        );
+        let unknown = task("b", TaskState::Succeeded, 0, 350_000);
+        assert!(serde_json::to_value(TaskJson::of(&unknown)).unwrap()["cpu_seconds"].is_null());
+        assert_eq!(
+            tasks(&[known, unknown]),
+            "TASK  STATE      ATTEMPT  WORKER  TOOK   CPU   MEMORY  READ/WRITTEN  WHY\n\
+             a     succeeded  1        w-1     350ms  1.2s  64Mi    0/3.0Mi\n\
+             b     succeeded  1        w-1     350ms\n"
         );
     }
 

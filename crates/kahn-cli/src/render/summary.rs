@@ -5,13 +5,14 @@ mod bound;
 
 use std::time::Duration;
 
-use kahn_client::{Run, Task};
+use kahn_client::{Run, Task, Usage};
 use kahn_model::{Dag, Resources, TaskState, Timestamp};
 use serde_json::{Value, json};
 
 use super::event::{cause_code, word};
 use super::run::{count_words, seconds};
 use super::text;
+use super::usage::{self, UsageJson};
 use bound::Observed;
 pub(crate) use bound::area;
 
@@ -42,6 +43,9 @@ pub(crate) struct Summary {
     pub area: Option<Duration>,
     /// The tasks that took longest.
     pub slowest: Vec<(String, Duration)>,
+    /// What the latest attempts of all tasks used together, where it is known of any; the memory
+    /// is that of the largest.
+    pub used: Option<Usage>,
     /// The tasks that failed, the first ones of many.
     pub failed: Vec<FailedTask>,
 }
@@ -53,6 +57,7 @@ pub(crate) struct Collector<'a> {
     first_start: Option<Timestamp>,
     last_end: Option<Timestamp>,
     slowest: Vec<(String, Duration)>,
+    used: Option<Usage>,
     failed: Vec<FailedTask>,
 }
 
@@ -64,6 +69,7 @@ impl<'a> Collector<'a> {
             first_start: None,
             last_end: None,
             slowest: Vec::new(),
+            used: None,
             failed: Vec::new(),
         }
     }
@@ -77,6 +83,13 @@ impl<'a> Collector<'a> {
             self.first_start = Some(self.first_start.map_or(start, |first| first.min(start)));
             self.last_end = Some(self.last_end.map_or(end, |last| last.max(end)));
             self.note_slow(&task.name, end.since(start));
+        }
+        if let Some(usage) = &task.usage {
+            let used = self.used.get_or_insert_default();
+            used.cpu += usage.cpu;
+            used.memory_peak = used.memory_peak.max(usage.memory_peak);
+            used.read_bytes = used.read_bytes.saturating_add(usage.read_bytes);
+            used.written_bytes = used.written_bytes.saturating_add(usage.written_bytes);
         }
         if task.state == TaskState::Failed && self.failed.len() < FAILED_MAX {
             self.failed.push(FailedTask { task, log_tail: Vec::new() });
@@ -103,6 +116,7 @@ impl<'a> Collector<'a> {
             critical_path: self.observed.as_ref().map(Observed::critical_path),
             area: self.observed.as_ref().map(|observed| observed.area(capacity)),
             slowest: self.slowest,
+            used: self.used,
             failed: self.failed,
         }
     }
@@ -133,6 +147,7 @@ impl Summary {
             "area_seconds": self.area.map(seconds),
             "tasks": count_words(&self.run.tasks),
             "slowest": slowest,
+            "used": self.used.map(|used| UsageJson::of(Some(used))),
             "failed": failed,
         })
     }
@@ -163,6 +178,9 @@ impl Summary {
                 .map(|(task, took)| format!("{} {}", text::safe(task), text::span(*took)))
                 .collect();
             out.push_str(&format!("  slowest     {}\n", slowest.join(", ")));
+        }
+        if let Some(used) = &self.used {
+            out.push_str(&format!("  used        {}\n", usage::words(used)));
         }
         out.push_str(&self.failed_text());
         out
@@ -237,8 +255,14 @@ mod tests {
         let dag = dag();
         let mut collector = Collector::new(Some(&dag));
         collector.take(task("a", TaskState::Succeeded, 0, 1_000_000));
-        collector.take(task("b", TaskState::Succeeded, 0, 500_000));
+        let usage = |millis, memory_peak| {
+            let cpu = Duration::from_millis(millis);
+            Some(Usage { cpu, memory_peak, read_bytes: 0, written_bytes: 5 })
+        };
+        collector
+            .take(Task { usage: usage(100, 2048), ..task("b", TaskState::Succeeded, 0, 500_000) });
         collector.take(Task {
+            usage: usage(150, 1024),
             cause: "exit_code".into(),
             cause_code: 3,
             ..task("c", TaskState::Failed, 1_250_000, 2_250_000)
@@ -257,6 +281,7 @@ mod tests {
              \x20 makespan    2.2s\n\
              \x20 lower bound 2.5s (critical path 2.0s, area 2.5s)\n\
              \x20 slowest     a 1.0s, c 1.0s, b 500ms\n\
+             \x20 used        cpu 250ms, memory 2.0Ki, read 0, wrote 10\n\
              \x20 failed      c: exit code 3 (attempt 1 on w-1)\n\
              \x20   | about to ?fail\n"
         );
@@ -281,6 +306,7 @@ mod tests {
                     { "task": "c", "seconds": 1.0 },
                     { "task": "b", "seconds": 0.5 },
                 ],
+                "used": { "cpu_seconds": 0.25, "memory_peak_bytes": 2048, "read_bytes": 0, "written_bytes": 10 },
                 "failed": [{
                     "task": "c",
                     "attempt": 1,

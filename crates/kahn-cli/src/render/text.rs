@@ -45,6 +45,24 @@ pub(crate) fn span(span: Duration) -> String {
     }
 }
 
+/// An amount of bytes in at most six characters or so: `512`, `1.5Ki`, `64Mi`, `2.2Gi`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["Ki", "Mi", "Gi", "Ti", "Pi"];
+    let mut size = 1u64;
+    let mut unit = "";
+    for next in UNITS {
+        if bytes / size < 1024 {
+            break;
+        }
+        (size, unit) = (size * 1024, next);
+    }
+    let (whole, tenth) = (bytes / size, bytes % size * 10 / size);
+    match (unit, whole) {
+        ("", _) | (_, 10..) => format!("{whole}{unit}"),
+        _ => format!("{whole}.{tenth}{unit}"),
+    }
+}
+
 /// A point in time as people read it, to the second, in UTC.
 pub(crate) fn time(at: Timestamp) -> String {
     let text = clock::format_micros(at.0);
@@ -175,6 +193,20 @@ mod tests {
             (90_000_000_000, "1d 01h"),
         ] {
             assert_eq!(span(Duration::from_micros(micros)), text);
+        }
+    }
+
+    #[test]
+    fn amounts_of_bytes_are_short() {
+        for (amount, text) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1536, "1.5Ki"),
+            (64 << 20, "64Mi"),
+            ((2 << 30) + (300 << 20), "2.2Gi"),
+            (u64::MAX, "16383Pi"),
+        ] {
+            assert_eq!(bytes(amount), text);
         }
     }
 

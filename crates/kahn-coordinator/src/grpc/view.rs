@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use kahn_core::{Explanation, Record, RecordKind, Run, Worker};
+use kahn_core::{Explanation, Record, RecordKind, Run, Spent, Worker};
 use kahn_model::{RunState, TaskIx, TaskState, Timestamp};
 use kahn_proto::api;
 
@@ -75,16 +75,16 @@ fn count(n: usize) -> u64 {
 /// Events of a run with sequence numbers above `after`, at most `max`.
 pub(super) fn events(run: &Run, after: u64, max: usize) -> Vec<api::Event> {
     let skip = usize::try_from(after).unwrap_or(usize::MAX);
-    (after + 1..)
+    (skip..)
         .zip(run.history.iter().skip(skip).take(max))
-        .map(|(seq, record)| event(run, seq, record))
+        .map(|(position, record)| event(run, position, record))
         .collect()
 }
 
-fn event(run: &Run, seq: u64, record: &Record) -> api::Event {
+fn event(run: &Run, position: usize, record: &Record) -> api::Event {
     let worker = usize::from(record.worker).checked_sub(1).and_then(|at| run.workers.get(at));
     api::Event {
-        seq,
+        seq: count(position) + 1,
         time: record.at.0,
         r#type: record.kind.as_str().to_owned(),
         task: record.task().map(|t| run.dag.task_name(t).to_owned()).unwrap_or_default(),
@@ -92,6 +92,16 @@ fn event(run: &Run, seq: u64, record: &Record) -> api::Event {
         worker: worker.map(ToString::to_string).unwrap_or_default(),
         cause: record.cause.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         cause_code: record.code,
+        usage: run.spent_at(position).map(usage),
+    }
+}
+
+fn usage(spent: &Spent) -> api::Usage {
+    api::Usage {
+        cpu_micros: spent.cpu_micros,
+        memory_peak: spent.memory_peak,
+        read_bytes: spent.read_bytes,
+        written_bytes: spent.written_bytes,
     }
 }
 
@@ -106,12 +116,14 @@ struct TaskTimes {
     finished: Timestamp,
     worker: u16,
     cause: Option<kahn_model::Cause>,
+    /// Position of the record of its end, plus one.
+    ended: u32,
 }
 
 impl Times {
     pub(super) fn of(run: &Run) -> Self {
         let mut times = vec![TaskTimes::default(); run.dag.n_tasks()];
-        for record in &run.history {
+        for (number, record) in (1..).zip(&run.history) {
             let Some(task) = record.task() else { continue };
             let entry = &mut times[task.index()];
             match record.kind {
@@ -129,6 +141,7 @@ impl Times {
                 _ => {
                     entry.finished = record.at;
                     entry.cause = record.cause();
+                    entry.ended = number;
                 }
             }
         }
@@ -167,7 +180,13 @@ pub(super) fn task(run: &Run, task: TaskIx, times: &Times, with_dependencies: bo
         outputs,
         dependencies,
         exception: failure.map(|failure| failure.exception.to_string()).unwrap_or_default(),
+        usage: spent_until(run, at.ended).map(usage),
     }
+}
+
+/// What the attempt used whose end is the record with this number, from 1.
+fn spent_until(run: &Run, number: u32) -> Option<&Spent> {
+    run.spent_at(usize::try_from(number).ok()?.checked_sub(1)?)
 }
 
 /// A worker as it is shown.

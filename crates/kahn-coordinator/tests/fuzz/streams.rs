@@ -83,7 +83,13 @@ fn returned(lease: LeaseId) -> Report {
 fn finished(lease: LeaseId, failure: Option<CauseKind>) -> Report {
     let outputs = [("n", "3"), ("s", "\"text\""), ("l", "[1, {\"a\": null}]")]
         .map(|(name, json)| NamedValue { name: name.into(), json: json.into() });
-    let usage = Usage { elapsed_nanos: 1_500_000, cpu_nanos: 9, memory_peak: 1 << 20 };
+    let usage = Usage {
+        elapsed_nanos: 1_500_000,
+        cpu_nanos: 9,
+        memory_peak: 1 << 20,
+        read_bytes: 1,
+        written_bytes: 2,
+    };
     let kind = report::Kind::Finished(Finished {
         failure: failure.map(|cause| Failure {
             cause: cause.into(),
@@ -183,6 +189,8 @@ pub(crate) fn extremes() -> Vec<WorkerMessage> {
                     elapsed_nanos: u64_max,
                     cpu_nanos: u64_max,
                     memory_peak: u64_max,
+                    read_bytes: u64_max,
+                    written_bytes: u64_max,
                 });
                 finished.failure = Some(Failure {
                     cause: CauseKind::OutOfMemory.into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kahn_model::{CauseKind, Failure, FailurePolicy, Outputs, TaskIx, TaskState, Timestamp, Usage};
 
 use crate::change::Then;
-use crate::history::RecordKind;
+use crate::history::{RecordKind, Spent};
 use crate::state::{Flags, Gate, Lease, LeasePhase, RunIx, State, Timer};
 
 impl State {
@@ -55,6 +55,9 @@ impl State {
         }
         self.note_breaker(ix, &lease, outcome);
         self.count_attempt(ix, task, outcome);
+        // The next record is that of the end of this attempt.
+        let run = &mut self.runs[ix.0];
+        run.spent.extend(Spent::of(run.history.len(), usage));
         match (then, outcome) {
             (Then::Cancel, _) => {
                 self.settle(ix, task, TaskState::Cancelled, RecordKind::TaskCancelled, None);

@@ -29,6 +29,7 @@ impl State {
             n_held: 0,
             counts,
             history: Vec::new(),
+            spent: Vec::new(),
             workers: Vec::new(),
             namespace,
             cells: dag.tasks().map(|task| fresh_cell(&dag, task, 0)).collect(),

@@ -81,7 +81,7 @@ impl State {
         let profile = self.runs[ix.0].dag.profile(task);
         let mut resources: Resources = profile.resources.clone();
         let memory = resources.get(&Resource::Memory);
-        resources.set(&Resource::Memory, profile.retry.memory.apply(memory, grown));
+        resources.set(&Resource::Memory, profile.retry.memory_after(memory, grown));
         Class {
             resources: Arc::new(resources),
             selector: profile.selector.clone(),

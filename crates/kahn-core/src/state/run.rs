@@ -12,7 +12,7 @@ use super::classes::ClassIx;
 use super::lease::LeaseIx;
 use super::ready::LaneIx;
 use crate::change::Submission;
-use crate::history::{Record, RecordKind};
+use crate::history::{Record, RecordKind, Spent};
 
 /// Position of a run in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,6 +129,8 @@ pub struct Run {
     pub counts: Counts,
     /// What happened, in order.
     pub history: Vec<Record>,
+    /// What attempts used, by ascending positions in the history.
+    pub spent: Vec<Spent>,
     /// The workers that the history names.
     pub workers: Vec<WorkerId>,
     pub(crate) namespace: NamespaceIx,
@@ -200,6 +202,14 @@ impl Run {
     #[must_use]
     pub fn failure(&self, task: TaskIx) -> Option<&Failure> {
         self.failures.get(&task)
+    }
+
+    /// What the attempt used whose end is the record at this position of the history.
+    #[must_use]
+    pub fn spent_at(&self, record: usize) -> Option<&Spent> {
+        let record = u32::try_from(record).ok()?;
+        let at = self.spent.binary_search_by_key(&record, |spent| spent.record).ok()?;
+        self.spent.get(at)
     }
 
     /// When a task that backs off may be tried again.

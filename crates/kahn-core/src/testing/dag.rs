@@ -179,6 +179,13 @@ impl DagScript {
         self
     }
 
+    /// That stops at so many bytes.
+    #[must_use]
+    pub fn memory_max(mut self, bytes: u64) -> Self {
+        self.last().profile.retry.memory_max = Some(bytes);
+        self
+    }
+
     /// The task is given up after it was lost this often.
     #[must_use]
     pub fn crash_limit(mut self, limit: u32) -> Self {

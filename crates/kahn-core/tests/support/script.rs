@@ -396,6 +396,7 @@ fn read_task(mut script: DagScript, line: &str) -> DagScript {
             "retries" => script.retried_on_exception(value),
             "has" => script.having(value),
             "memory_factor" => script.memory_factor(number(value)),
+            "memory_max" => script.memory_max(number(value)),
             _ => {
                 resources.push(word);
                 script

@@ -46,6 +46,7 @@ fn retry_to_wire(retry: &RetryPolicy) -> wire::RetryPolicy {
         memory_milli: retry.memory.0,
         timeout_milli: retry.timeout.0,
         crash_limit: retry.crash_limit,
+        memory_max: retry.memory_max,
     }
 }
 
@@ -119,6 +120,7 @@ fn retry_from_wire(retry: &wire::RetryPolicy) -> Result<RetryPolicy, ConvertErro
         memory: Multiplier(retry.memory_milli),
         timeout: Multiplier(retry.timeout_milli),
         crash_limit: retry.crash_limit,
+        memory_max: retry.memory_max,
     })
 }
 

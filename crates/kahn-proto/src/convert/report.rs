@@ -85,6 +85,8 @@ pub fn usage_to_wire(usage: &Usage) -> wire::Usage {
         elapsed_nanos: span::to_wire(usage.elapsed),
         cpu_nanos: span::to_wire(usage.cpu),
         memory_peak: usage.memory_peak,
+        read_bytes: usage.read_bytes,
+        written_bytes: usage.written_bytes,
     }
 }
 
@@ -95,5 +97,7 @@ pub fn usage_from_wire(usage: &wire::Usage) -> Usage {
         elapsed: Duration::from_nanos(usage.elapsed_nanos),
         cpu: Duration::from_nanos(usage.cpu_nanos),
         memory_peak: usage.memory_peak,
+        read_bytes: usage.read_bytes,
+        written_bytes: usage.written_bytes,
     }
 }

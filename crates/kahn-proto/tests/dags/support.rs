@@ -128,10 +128,12 @@ fn retry() -> impl Strategy<Value = RetryPolicy> {
         .prop_map(|(kind, initial, max, jitter)| Backoff { kind, initial, max, jitter });
     let on = vec(select(CauseKind::ALL.to_vec()), 0..5)
         .prop_map(|kinds| kinds.into_iter().fold(CauseSet::EMPTY, CauseSet::with));
-    (any::<u32>(), backoff, on, any::<[u32; 3]>()).prop_map(|(max_attempts, backoff, on, rest)| {
+    let rest = (any::<[u32; 3]>(), any::<Option<u64>>());
+    (any::<u32>(), backoff, on, rest).prop_map(|(max_attempts, backoff, on, rest)| {
+        let (rest, memory_max) = rest;
         let [memory, timeout, crash_limit] = rest;
         let (memory, timeout) = (Multiplier(memory), Multiplier(timeout));
-        RetryPolicy { max_attempts, backoff, on, memory, timeout, crash_limit }
+        RetryPolicy { max_attempts, backoff, on, memory, timeout, crash_limit, memory_max }
     })
 }
 

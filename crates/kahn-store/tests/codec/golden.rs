@@ -154,7 +154,13 @@ fn failure() -> Failure {
 
 fn usage() -> Usage {
     let elapsed = Duration::from_millis(1500);
-    Usage { elapsed, cpu: Duration::from_millis(900), memory_peak: 64 << 20 }
+    Usage {
+        elapsed,
+        cpu: Duration::from_millis(900),
+        memory_peak: 64 << 20,
+        // Not known when the files were written.
+        ..Usage::default()
+    }
 }
 
 fn outputs() -> Outputs {
@@ -267,6 +273,7 @@ pub(crate) fn snapshot_of(submission: Arc<Submission>) -> Snapshot {
         n_failures: 1,
         cells,
         history: vec![record, failed],
+        spent: Vec::new(),
         workers: vec![worker()],
         outputs: BTreeMap::from([(TaskIx(0), Arc::new(outputs()))]),
         failures: BTreeMap::from([(TaskIx(1), failure())]),

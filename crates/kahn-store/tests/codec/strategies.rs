@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_core::{
-    CellSnapshot, Change, LeaseSnapshot, Record, RecordKind, RunSnapshot, Snapshot, Submission,
-    Then, Verdict,
+    CellSnapshot, Change, LeaseSnapshot, Record, RecordKind, RunSnapshot, Snapshot, Spent,
+    Submission, Then, Verdict,
 };
 use kahn_model::{
     BootId, Cause, CauseKind, Dag, Failure, Namespace, Outputs, RunId, RunState, TaskIx, TaskState,
@@ -59,10 +59,13 @@ fn values() -> impl Strategy<Value = BTreeMap<Box<str>, Value>> {
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
-    any::<[u64; 3]>().prop_map(|[elapsed, cpu, memory_peak]| Usage {
+    let io = || prop_oneof![Just(0), any::<u64>()];
+    (any::<[u64; 3]>(), io(), io()).prop_map(|([elapsed, cpu, memory_peak], read, written)| Usage {
         elapsed: Duration::from_nanos(elapsed),
         cpu: Duration::from_nanos(cpu),
         memory_peak,
+        read_bytes: read,
+        written_bytes: written,
     })
 }
 
@@ -213,6 +216,16 @@ fn leases(cells: &[CellSnapshot]) -> impl Strategy<Value = Vec<LeaseSnapshot>> +
     leases
 }
 
+/// What the attempts used whose ends are some of so many records.
+fn spent(n_records: usize) -> impl Strategy<Value = Vec<Spent>> + use<> {
+    let records = btree_set(0..u32::try_from(n_records).unwrap().max(1), 0..=n_records.min(3));
+    (records, any::<[u64; 4]>()).prop_map(|(records, amounts)| {
+        let [cpu_micros, memory_peak, read_bytes, written_bytes] = amounts;
+        let spent = |record| Spent { record, cpu_micros, memory_peak, read_bytes, written_bytes };
+        records.into_iter().map(spent).collect()
+    })
+}
+
 fn picture(submission: Submission) -> impl Strategy<Value = RunSnapshot> {
     let dag: Arc<Dag> = Arc::clone(&submission.dag);
     let submission = Arc::new(submission);
@@ -243,8 +256,8 @@ fn picture(submission: Submission) -> impl Strategy<Value = RunSnapshot> {
             some(n, time()),
         );
         let ends = btree_set(((0..n).prop_map(TaskIx), (0..n).prop_map(TaskIx)), 0..3);
-        let leases = leases(&cells);
-        (whole, parts, ends, leases).prop_map(move |(whole, parts, expired, leases)| {
+        let held = (leases(&cells), spent(history.len()));
+        (whole, parts, ends, held).prop_map(move |(whole, parts, expired, (leases, spent))| {
             let (state, submitted_at, finished_at, cancelled, is_halted, n_failures) = whole;
             let (outputs, failures, rendered, backoffs, overruns, waiting_since) = parts;
             RunSnapshot {
@@ -257,6 +270,7 @@ fn picture(submission: Submission) -> impl Strategy<Value = RunSnapshot> {
                 n_failures,
                 cells: cells.clone(),
                 history: history.clone(),
+                spent,
                 workers: workers.clone(),
                 outputs,
                 failures,

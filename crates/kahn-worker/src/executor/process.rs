@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use kahn_model::{ActionKind, Cause, CauseKind, Failure, Usage};
 use tokio_util::sync::CancellationToken;
 
-use super::{Assignment, Control, Executor, Report};
+use super::{Assignment, Control, Executor, Limits, Report};
 use crate::platform;
 use lanes::Lanes;
 use scratch::Scratch;
@@ -54,6 +54,8 @@ pub struct ProcessSettings {
     pub env: Vec<(OsString, OsString)>,
     /// Between SIGTERM and SIGKILL, for tasks that do not say.
     pub grace: Duration,
+    /// What attempts are held to.
+    pub limits: Arc<Limits>,
 }
 
 /// Why a [`ProcessExecutor`] cannot work.
@@ -143,6 +145,6 @@ impl Executor for ProcessExecutor {
 
 /// The worker, not the task, is at fault, and another worker may do better: no descriptors, no
 /// memory, no disk.
-fn gave_up(message: &str) -> Failure {
+pub(super) fn gave_up(message: &str) -> Failure {
     Failure::new(Cause::of(CauseKind::Preempted), message)
 }

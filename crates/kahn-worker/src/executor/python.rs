@@ -133,7 +133,7 @@ impl Executor for PythonExecutor {
         let ready = tokio::select! {
             biased;
             reason = control.stop_requested() => Err(Failure::of(reason)),
-            ready = self.pool.check_out(&request.key) => ready,
+            ready = self.pool.check_out(&request.key, &assignment.resources) => ready,
         };
         match ready {
             Ok(checked_out) => call::carry_out(checked_out, request, assignment, control).await,

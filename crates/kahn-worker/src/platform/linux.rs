@@ -1,5 +1,6 @@
 //! Linux: orphans come to the worker, `/proc` tells whose they are, and a pidfd tells of the end.
 
+mod cgroup;
 mod pressure;
 
 use std::ffi::OsString;
@@ -16,8 +17,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::{Facts, Variable};
-
+pub(crate) use cgroup::{Cgroups, Group, Inside, clear_stale, probe};
 pub(crate) use pressure::PressureSource;
+
+/// Most processes of which the memory is looked at in one sample.
+const N_SAMPLED_MAX: usize = 256;
 
 /// Makes this process the new parent of every orphan among its descendants.
 ///
@@ -147,6 +151,18 @@ fn memory_in_status(pid: Pid, name: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
+/// Bytes that a process read from and wrote to storage, its dead and reaped children included.
+/// The system still knows them of a process that is dead and was not reaped.
+pub(crate) fn io_bytes(pid: Pid) -> Option<(u64, u64)> {
+    let counters = fs::read_to_string(format!("/proc/{}/io", pid.as_raw_pid())).ok()?;
+    let count = |name| {
+        let line = counters.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse::<u64>().ok()
+    };
+    let cancelled = count("cancelled_write_bytes:").unwrap_or(0);
+    Some((count("read_bytes:")?, count("write_bytes:")?.saturating_sub(cancelled)))
+}
+
 /// How many processes the system has killed for want of memory since it started, in whatever
 /// cgroup.
 pub(crate) fn n_out_of_memory_kills() -> Option<u64> {
@@ -164,11 +180,13 @@ pub(crate) fn make_fifo(path: &std::path::Path) -> io::Result<()> {
     Ok(rustix::fs::mkfifoat(rustix::fs::CWD, path, mode)?)
 }
 
-/// The largest [`memory_peak`] of a process and those that descend from it.
+/// The largest [`memory_peak`] of a process and those that descend from it, or of as many as can be
+/// looked at in a moment.
 pub(crate) fn tree_memory_peak(root: Pid) -> Option<u64> {
     let mut peak = None;
     let mut pending = vec![root];
-    while let Some(pid) = pending.pop() {
+    for _ in 0..N_SAMPLED_MAX {
+        let Some(pid) = pending.pop() else { break };
         peak = peak.max(memory_peak(pid));
         let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())) else {
             continue;

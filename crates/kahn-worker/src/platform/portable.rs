@@ -1,12 +1,15 @@
 //! Other systems: what process groups alone allow.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use super::{Facts, Variable};
+use super::{Controller, Facts, Held, Variable};
 
 /// How often a child is asked whether it has died.
 const POLL_PERIOD: Duration = Duration::from_millis(5);
@@ -117,4 +120,89 @@ impl ExitWatch {
             tokio::time::sleep(POLL_PERIOD).await;
         }
     }
+}
+
+/// Nothing is known.
+pub(crate) fn io_bytes(_pid: Pid) -> Option<(u64, u64)> {
+    None
+}
+
+fn no_groups() -> String {
+    "this system has no control groups".to_owned()
+}
+
+/// There are none.
+pub(crate) fn probe() -> Vec<(Controller, Result<u8, String>)> {
+    Controller::ALL.map(|controller| (controller, Err(no_groups()))).to_vec()
+}
+
+/// There is nothing to clear.
+pub(crate) fn clear_stale(_dirs: impl IntoIterator<Item = PathBuf>) -> usize {
+    0
+}
+
+/// No control groups.
+#[derive(Debug)]
+pub(crate) struct Cgroups;
+
+impl Cgroups {
+    pub(crate) fn open(
+        _worker: &str,
+        _memory: Option<u64>,
+        _cpu_milli: u64,
+    ) -> (Self, Vec<(Controller, String)>) {
+        (Self, Controller::ALL.map(|controller| (controller, no_groups())).to_vec())
+    }
+
+    pub(crate) fn version(&self, _controller: Controller) -> Option<u8> {
+        None
+    }
+
+    pub(crate) fn dirs(&self) -> BTreeSet<&Path> {
+        BTreeSet::new()
+    }
+
+    pub(crate) fn is_memory_bounded(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn make(&self) -> io::Result<Group> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// The thread is in a group, which it never is.
+#[derive(Debug)]
+pub(crate) struct Inside<'a>(PhantomData<&'a ()>);
+
+/// A control group, of which there is none.
+#[derive(Debug)]
+pub(crate) struct Group;
+
+impl Group {
+    pub(crate) fn hold(&mut self, _wanted: Held) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn enter(&self, _with_memory: bool) -> io::Result<Inside<'_>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn entrance(&self) -> Option<PathBuf> {
+        None
+    }
+
+    pub(crate) fn n_memory_kills(&self) -> u64 {
+        0
+    }
+
+    pub(crate) fn memory(&self) -> u64 {
+        0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn kill(&mut self) {}
 }

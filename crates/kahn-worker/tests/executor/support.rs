@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use kahn_model::{
-    Action, AttemptId, CauseKind, Failure, RunId, Shell, TaskIx, Text, Timeouts, Work,
+    Action, AttemptId, CauseKind, Failure, Resources, RunId, Shell, TaskIx, Text, Timeouts, Work,
 };
 use kahn_worker::executor::{
-    ALLOWED, Assignment, Control, Executor as _, ProcessExecutor, ProcessSettings, Report, Stopper,
-    allowed_environment, attempt_environment, control,
+    ALLOWED, Assignment, Control, Executor as _, LimitSettings, Limits, ProcessExecutor,
+    ProcessSettings, Report, Stopper, allowed_environment, attempt_environment, control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir, LogReader};
 use kahn_worker::secrets::GivenSecrets;
@@ -29,6 +29,7 @@ pub(crate) struct Worker {
     dir: tempfile::TempDir,
     logs: LogDir,
     executor: Arc<ProcessExecutor>,
+    limits: Arc<Limits>,
     n_attempts: AtomicU32,
 }
 
@@ -59,20 +60,37 @@ impl Worker {
     }
 
     pub(crate) fn with_log_cap(cap: u64) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), cap)
+        Self::open(tempfile::tempdir().unwrap(), cap, LimitSettings::default())
+    }
+
+    /// One that is held otherwise than workers are by default.
+    pub(crate) fn with_limits(limits: LimitSettings) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), LOG_BYTES_MAX, limits)
+    }
+
+    /// Whether this machine lets the worker use control groups for everything.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.limits.statement().is_whole()
+    }
+
+    /// Whether it lets the worker use control groups for memory.
+    pub(crate) fn has_memory_groups(&self) -> bool {
+        self.limits.statement().label().starts_with("cgroup")
     }
 
     /// The next boot of the same worker.
     pub(crate) fn reopened(self) -> Self {
         let Self { dir, executor, .. } = self;
         drop(executor);
-        Self::open(dir, LOG_BYTES_MAX)
+        Self::open(dir, LOG_BYTES_MAX, LimitSettings::default())
     }
 
-    fn open(dir: tempfile::TempDir, cap: u64) -> Self {
+    fn open(dir: tempfile::TempDir, cap: u64, limits: LimitSettings) -> Self {
         let secrets = ["AWS_SECRET_ACCESS_KEY", "KAHN_TOKEN", "CANARY"]
             .map(|name| (OsString::from(name), OsString::from(CANARY)));
+        let limits = open_limits(limits, dir.path());
         let settings = ProcessSettings {
+            limits: Arc::clone(&limits),
             scratch_dir: dir.path().join("scratch"),
             env: allowed_environment(&ALLOWED, std::env::vars_os().chain(secrets)),
             grace: Duration::from_secs(10),
@@ -81,6 +99,7 @@ impl Worker {
             logs: LogDir::open(&dir.path().join("logs"), cap).unwrap(),
             executor: Arc::new(ProcessExecutor::open(settings).unwrap()),
             n_attempts: AtomicU32::new(0),
+            limits,
             dir,
         }
     }
@@ -121,6 +140,12 @@ impl Worker {
             timeouts: Timeouts::default(),
             logs: Arc::new(self.logs.writer(attempt)),
         }
+    }
+
+    /// An attempt that asks for `resources`.
+    pub(crate) fn asking(&self, resources: &str, action: Action) -> Assignment {
+        let resources = Arc::new(resources.parse().unwrap());
+        Assignment { resources, ..self.assignment(action) }
     }
 
     pub(crate) async fn run(&self, action: Action) -> Ended {
@@ -174,6 +199,11 @@ impl Worker {
         printed(reader, word).await;
         running.carrying_out.abort();
     }
+}
+
+fn open_limits(settings: LimitSettings, dir: &Path) -> Arc<Limits> {
+    let worker = "test".parse().unwrap();
+    Limits::open(settings, &worker, &Resources::cpu_milli(2000), None, &dir.join("groups"))
 }
 
 fn ends() -> (Stopper, Control, Arc<AtomicBool>) {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use kahn_model::{Cause, CauseKind};
 
+use kahn_worker::executor::Assignment;
+
 use crate::support::{Worker, lives, n_of_worker};
 
 const SOURCE: &str = r#"
@@ -167,4 +169,30 @@ async fn usage_is_that_of_the_call() {
     assert!((80 << 20) < usage.memory_peak && usage.memory_peak < (1 << 30), "{usage:?}");
     let usage = worker.call("pid", "null").await.report.usage;
     assert!(usage.cpu < Duration::from_millis(5), "{usage:?}");
+}
+
+#[tokio::test]
+async fn a_call_beyond_its_memory_ends_alone_and_succeeds_with_more() {
+    let worker = Worker::new(SOURCE);
+    let grow = |memory: &str| {
+        let resources = std::sync::Arc::new(memory.parse().unwrap());
+        worker.start(Assignment { resources, ..worker.assignment("grow", "0") }).ended()
+    };
+    assert!(grow("memory=256Mi").await.report.outcome.is_ok());
+    if !worker.has_memory_groups() {
+        // Interpreters are not held to memory without groups.
+        assert!(grow("memory=48Mi").await.report.outcome.is_ok());
+        return;
+    }
+    for _ in 0..2 {
+        let other = worker.start(worker.assignment("grow", "0"));
+        let failure = grow("memory=48Mi").await.report.outcome.unwrap_err();
+        assert_eq!(failure.cause.kind, CauseKind::OutOfMemory, "{failure}");
+        assert_eq!(&*failure.message, "killed at 48Mi");
+        assert!(other.ended().await.report.outcome.is_ok());
+        assert!(grow("memory=256Mi").await.report.outcome.is_ok());
+    }
+    let failure = grow("memory=1Mi").await.report.outcome.unwrap_err();
+    assert_eq!(failure.cause.kind, CauseKind::OutOfMemory, "{failure}");
+    assert!(worker.call("pid", "null").await.report.outcome.is_ok());
 }

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kahn_model::{
-    Action, AttemptId, CauseKind, Failure, PythonCall, RunId, TaskIx, Text, Timeouts, Work,
+    Action, AttemptId, CauseKind, Failure, PythonCall, Resources, RunId, TaskIx, Text, Timeouts,
+    Work,
 };
 use kahn_worker::executor::{
-    ALLOWED, Assignment, Executor as _, ProcessSettings, PythonExecutor, PythonSettings, Report,
-    Stopper, allowed_environment, attempt_environment, control,
+    ALLOWED, Assignment, Executor as _, LimitSettings, Limits, ProcessSettings, PythonExecutor,
+    PythonSettings, Report, Stopper, allowed_environment, attempt_environment, control,
 };
 use kahn_worker::logs::{LOG_BYTES_MAX, LogDir, LogReader};
 use kahn_worker::secrets::GivenSecrets;
@@ -23,6 +24,7 @@ pub(crate) struct Worker {
     logs: LogDir,
     executor: PythonExecutor,
     n_attempts: AtomicU32,
+    has_memory_groups: bool,
 }
 
 pub(crate) struct Ended {
@@ -51,17 +53,32 @@ impl Worker {
         let code = dir.path().join("code");
         std::fs::create_dir_all(&code).unwrap();
         std::fs::write(code.join("functions.py"), source).unwrap();
+        let limits = Limits::open(
+            LimitSettings::default(),
+            &"test".parse().unwrap(),
+            &Resources::cpu_milli(2000),
+            None,
+            &dir.path().join("groups"),
+        );
+        let has_memory_groups = limits.statement().label().starts_with("cgroup");
         let surroundings = ProcessSettings {
             scratch_dir: dir.path().join("scratch"),
             env: allowed_environment(&ALLOWED, std::env::vars_os()),
             grace: Duration::from_secs(10),
+            limits,
         };
         Self {
             logs: LogDir::open(&dir.path().join("logs"), LOG_BYTES_MAX).unwrap(),
             executor: PythonExecutor::open(settings, surroundings).unwrap().unwrap(),
             n_attempts: AtomicU32::new(0),
+            has_memory_groups,
             dir,
         }
+    }
+
+    /// Whether this machine lets the worker use control groups for memory.
+    pub(crate) fn has_memory_groups(&self) -> bool {
+        self.has_memory_groups
     }
 
     pub(crate) fn code(&self) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kahn_model::{
     Backoff, BackoffKind, CauseKind, CauseSet, Circuit, ConcurrencyKey, ExceptionPattern,
-    InvalidExceptionPattern, Multiplier, Name, RetryPolicy, Timeouts, limits,
+    InvalidExceptionPattern, Multiplier, Name, Resource, RetryPolicy, Timeouts, limits,
 };
 
 use crate::diagnostic::{Code, Diagnostic, Sink};
@@ -58,6 +58,14 @@ pub(super) fn retry(
             out.timeout = multiplier(factor, sink);
         }
         out.crash_limit = raw.crash_limit.unwrap_or(out.crash_limit);
+        if let Some(amount) = &raw.memory_max {
+            match Resource::Memory.parse_amount(amount) {
+                Ok(bytes) => out.memory_max = Some(bytes),
+                Err(error) => {
+                    refuse(Code::InvalidValue, error.to_string(), amount.span, sink);
+                }
+            }
+        }
     }
     (out, exceptions)
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+use crate::lenient::Scalar;
 use crate::raw::record::record;
 use crate::raw::{OneOrMany, RawLength, Word};
 use crate::span::Spanned;
@@ -82,6 +83,8 @@ record! {
         timeout_multiplier: Spanned<f64>,
         /// How many attempts may be lost with their workers before the task is given up.
         crash_limit: u32,
+        /// Memory does not grow beyond this.
+        memory_max: Spanned<Scalar>,
     }
 }
 

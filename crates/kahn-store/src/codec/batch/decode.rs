@@ -38,6 +38,11 @@ impl<T> Column<T> {
     }
 }
 
+/// A column that is left out where all its entries are zero.
+fn optional(name: &'static str, entries: Vec<u64>) -> Option<Column<u64>> {
+    (!entries.is_empty()).then(|| Column::new(name, entries))
+}
+
 /// All columns, and what the last entries of those with steps amount to.
 #[derive(Debug)]
 struct Decoder {
@@ -51,6 +56,8 @@ struct Decoder {
     elapsed: Column<u64>,
     cpu: Column<u64>,
     memory: Column<u64>,
+    read: Option<Column<u64>>,
+    written: Option<Column<u64>>,
     details: Column<wire::Detail>,
     tables: Tables,
     last_at: u64,
@@ -131,6 +138,8 @@ impl Decoder {
             elapsed: Column::new("elapsed_nanos", batch.elapsed_nanos),
             cpu: Column::new("cpu_nanos", batch.cpu_nanos),
             memory: Column::new("memory_peak", batch.memory_peak),
+            read: optional("read_bytes", batch.read_bytes),
+            written: optional("written_bytes", batch.written_bytes),
             details: Column::new("details", batch.details),
             tables: Tables::new(
                 &batch.run_ids,
@@ -265,6 +274,8 @@ impl Decoder {
             elapsed_nanos: self.elapsed.take()?,
             cpu_nanos: self.cpu.take()?,
             memory_peak: self.memory.take()?,
+            read_bytes: self.read.as_mut().map_or(Ok(0), Column::take)?,
+            written_bytes: self.written.as_mut().map_or(Ok(0), Column::take)?,
         }))
     }
 
@@ -280,6 +291,7 @@ impl Decoder {
         self.elapsed.finish()?;
         self.cpu.finish()?;
         self.memory.finish()?;
+        self.read.iter().chain(&self.written).try_for_each(Column::finish)?;
         self.details.finish()
     }
 }

@@ -142,7 +142,8 @@ impl Encoder {
     }
 
     fn usage(&mut self, usage: &Usage) {
-        let wire::Usage { elapsed_nanos, cpu_nanos, memory_peak } = report::usage_to_wire(usage);
+        let wire::Usage { elapsed_nanos, cpu_nanos, memory_peak, read_bytes, written_bytes } =
+            report::usage_to_wire(usage);
         if self.batch.elapsed_nanos.is_empty() {
             self.batch.elapsed_nanos.reserve(self.n);
             self.batch.cpu_nanos.reserve(self.n);
@@ -151,6 +152,8 @@ impl Encoder {
         self.batch.elapsed_nanos.push(elapsed_nanos);
         self.batch.cpu_nanos.push(cpu_nanos);
         self.batch.memory_peak.push(memory_peak);
+        self.batch.read_bytes.push(read_bytes);
+        self.batch.written_bytes.push(written_bytes);
     }
 
     fn detail(&mut self, kind: Kind, of: Of) -> Kind {
@@ -161,6 +164,11 @@ impl Encoder {
     /// The message, and the blobs that it refers to.
     pub(super) fn finish(mut self) -> (wire::Batch, Vec<(String, Bytes)>) {
         self.batch.kinds = self.kinds.into();
+        for column in [&mut self.batch.read_bytes, &mut self.batch.written_bytes] {
+            if column.iter().all(|bytes| *bytes == 0) {
+                column.clear();
+            }
+        }
         let run_ids = self.runs.into_entries();
         self.batch.run_ids = run_ids.iter().flat_map(|run| *run.as_bytes()).collect();
         (self.batch.term_epochs, self.batch.term_nonces) =

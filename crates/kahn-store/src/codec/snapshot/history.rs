@@ -1,18 +1,19 @@
 //! What happened in a run, by columns.
 
-use kahn_core::{Record, RecordKind};
+use kahn_core::{Record, RecordKind, Spent};
 use kahn_proto::convert::{ConvertError, state};
 use kahn_proto::storage as wire;
 
 use super::cells::small;
 use crate::codec::CodecError;
 
-pub(super) fn to_wire(history: &[Record]) -> wire::History {
+pub(super) fn to_wire(history: &[Record], spent: &[Spent]) -> wire::History {
     let mut out = wire::History {
         kinds: history.iter().map(|record| record.kind.number() + 1).collect(),
         causes: history.iter().map(|r| r.cause.map_or(0, state::cause_number)).collect(),
         attempts: history.iter().map(|record| record.attempt.into()).collect(),
         workers: history.iter().map(|record| record.worker.into()).collect(),
+        spent: spent.iter().map(spent_to_wire).collect(),
         ..wire::History::default()
     };
     let (mut last_at, mut last_task, mut last_coded) = (0u64, 0i64, 0u32);
@@ -61,6 +62,33 @@ pub(super) fn from_wire(
     }
     set_codes(&mut records, history)?;
     Ok(records)
+}
+
+fn spent_to_wire(spent: &Spent) -> wire::Spent {
+    wire::Spent {
+        record: spent.record,
+        cpu_micros: spent.cpu_micros,
+        memory_peak: spent.memory_peak,
+        read_bytes: spent.read_bytes,
+        written_bytes: spent.written_bytes,
+    }
+}
+
+/// What attempts used, by ascending positions of records.
+pub(super) fn spent_from_wire(history: &wire::History) -> Result<Vec<Spent>, CodecError> {
+    let is_ascending = history.spent.is_sorted_by(|one, next| one.record < next.record);
+    let last = history.spent.last().map(|spent| kahn_model::TaskIx(spent.record).index());
+    if !is_ascending || last.is_some_and(|last| last >= history.kinds.len()) {
+        return Err(CodecError::Inconsistent("what attempts used is not in the order of records"));
+    }
+    let spent = |spent: &wire::Spent| Spent {
+        record: spent.record,
+        cpu_micros: spent.cpu_micros,
+        memory_peak: spent.memory_peak,
+        read_bytes: spent.read_bytes,
+        written_bytes: spent.written_bytes,
+    };
+    Ok(history.spent.iter().map(spent).collect())
 }
 
 fn check_lengths(history: &wire::History) -> Result<(), CodecError> {

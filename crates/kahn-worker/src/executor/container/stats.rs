@@ -54,6 +54,7 @@ impl Sampler {
             elapsed,
             cpu: Duration::from_nanos(self.cpu_nanos.load(Ordering::Relaxed)),
             memory_peak: self.memory_peak.load(Ordering::Relaxed),
+            ..Usage::default()
         }
     }
 }

@@ -4,7 +4,9 @@
 //! worker's PATH or fork to search the task's, and «not found» should name what was looked for.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,6 +16,10 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::{Assignment, gave_up};
+use crate::platform::Gate;
+
+/// How much of a script the system reads to find its interpreter.
+const INTERPRETER_BYTES_MAX: u64 = 256;
 
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -80,10 +86,27 @@ impl<'a> Plan<'a> {
     ///
     /// Nothing may be asked of it that keeps std from `posix_spawn`, such as a user id, a hook
     /// before exec, or a program to be searched for.
-    pub(super) fn command(&self, stdout: Stdio, stderr: Stdio) -> Result<Command, Failure> {
-        let mut command = Command::new(self.resolve()?);
+    ///
+    /// Where there is a `gate`, the process goes through it before it becomes the program.
+    pub(super) fn command(
+        &self,
+        stdout: Stdio,
+        stderr: Stdio,
+        gate: &Gate,
+    ) -> Result<Command, Failure> {
+        let program = self.resolve()?;
+        let mut command = if gate.is_open() {
+            let mut command = Command::new(program);
+            command.arg0(self.argv[0]);
+            command
+        } else {
+            check_program(&self.dir, &program).map_err(|error| self.explain(&error))?;
+            // Where it searches as the worker has, the shell passes on the name as it was given.
+            let has_path = self.env.iter().any(|(name, _)| *name == "PATH");
+            let is_plain = has_path && !self.argv[0].as_encoded_bytes().starts_with(b"-");
+            gate.command(if is_plain { self.argv[0] } else { program.as_os_str() })
+        };
         command
-            .arg0(self.argv[0])
             .args(&self.argv[1..])
             .env_clear()
             .envs(self.env.iter().copied())
@@ -144,6 +167,28 @@ impl<'a> Plan<'a> {
         };
         cannot_start(&message)
     }
+}
+
+/// Finds out what a shell that cannot start the program would not say in so many words.
+pub(in crate::executor) fn check_program(dir: &Path, program: &Path) -> io::Result<()> {
+    if !dir.is_dir() {
+        return Err(Errno::NOENT.into());
+    }
+    let found = program.metadata()?;
+    if !found.is_file() || !is_executable(program) {
+        return Err(Errno::ACCESS.into());
+    }
+    let mut start = Vec::new();
+    match File::open(program) {
+        Ok(file) => file.take(INTERPRETER_BYTES_MAX).read_to_end(&mut start)?,
+        // It may be run and not read.
+        Err(_) => return Ok(()),
+    };
+    let Some(line) = start.strip_prefix(b"#!") else { return Ok(()) };
+    let mut words = line.split(|byte| byte.is_ascii_whitespace());
+    let interpreter = words.find(|word| !word.is_empty()).unwrap_or_default();
+    let interpreter = dir.join(OsStr::from_bytes(interpreter));
+    if interpreter.exists() { Ok(()) } else { Err(Errno::NOENT.into()) }
 }
 
 fn argv(action: &Action) -> Result<Vec<&OsStr>, Failure> {

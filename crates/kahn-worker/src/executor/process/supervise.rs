@@ -12,13 +12,14 @@ use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::super::limits::Hold;
 use super::super::{Assignment, Control, Report};
 use super::command::Plan;
 use super::scratch::{Scratch, Slot};
 use super::trees::{Tree, Trees};
 use super::usage::Sampler;
 use super::{ProcessSettings, capture, gave_up, outputs};
-use crate::platform::ExitWatch;
+use crate::platform::{self, ExitWatch};
 
 /// A program that is still being written, by the fork of another thread, is tried again.
 const N_BUSY_TRIES: u32 = 20;
@@ -37,6 +38,7 @@ struct Started {
     child: Child,
     pipe: PipeReader,
     tree: Tree,
+    hold: Hold,
 }
 
 /// How an attempt was made to end.
@@ -84,8 +86,13 @@ impl Host {
         let no_pipe = |error| gave_up(&format!("worker cannot make a pipe: {error}"));
         let (pipe, stdout) = capture::pipe().map_err(no_pipe)?;
         let stderr = stdout.try_clone().map_err(no_pipe)?;
-        let mut command = plan.command(Stdio::from(stdout), Stdio::from(stderr))?;
+        let hold = self.settings.limits.take(&assignment.resources)?;
+        let (stdout, stderr) = (Stdio::from(stdout), Stdio::from(stderr));
+        let mut command = plan.command(stdout, stderr, &hold.gate())?;
         let mut tree = self.trees.enter(dir.clone());
+        let inside = hold
+            .enter()
+            .map_err(|error| gave_up(&format!("worker cannot use a control group: {error}")))?;
         let mut n_tries = 0;
         let child = loop {
             match command.spawn() {
@@ -93,11 +100,16 @@ impl Host {
                     n_tries += 1;
                     std::thread::sleep(BUSY_PAUSE);
                 }
-                spawned => break spawned.map_err(|error| plan.explain(&error))?,
+                spawned => {
+                    break spawned.map_err(|error| {
+                        hold.explain(&error).unwrap_or_else(|| plan.explain(&error))
+                    })?;
+                }
             }
         };
+        drop(inside);
         tree.set_leader(Pid::from_child(&child));
-        Ok(Started { child, pipe, tree })
+        Ok(Started { child, pipe, tree, hold })
     }
 
     async fn release(&self, slot: Slot) {
@@ -121,23 +133,29 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn finish(self, started: Started, assignment: Assignment, control: Control) -> Report {
-        let Started { child, pipe, tree } = started;
+        let Started { child, pipe, tree, mut hold } = started;
         let ended = CancellationToken::new();
         let timeouts = assignment.timeouts;
         let pumping = capture::pump(pipe, assignment.logs, ended.clone());
         let supervising = async {
-            let result = self.supervise(child, tree, control, timeouts.run, timeouts.grace).await;
+            let parts = (child, tree, &mut hold);
+            let result = self.supervise(parts, control, timeouts.run, timeouts.grace).await;
             ended.cancel();
             result
         };
         let (result, ()) = tokio::join!(supervising, pumping);
-        let (status, stopped, usage) = match result {
+        let (status, stopped, mut usage) = match result {
             Ok(result) => result,
             Err(error) => return not_run(gave_up(&format!("worker lost the process: {error}"))),
         };
+        usage.memory_peak = usage.memory_peak.max(hold.memory_reached());
         let outcome = match stopped {
             Some(stopped) => Err(stopped_failure(&stopped, timeouts.run)),
-            None => self.outcome(status).await,
+            None => {
+                let outcome = self.outcome(status).await;
+                // Whichever of its processes was killed, and whatever the others made of that.
+                outcome.map_err(|failure| hold.ran_out_of_memory().unwrap_or(failure))
+            }
         };
         Report { outcome, usage }
     }
@@ -145,8 +163,7 @@ impl Run<'_> {
     /// Waits for the end of the first process, or brings it about, and kills the rest.
     async fn supervise(
         &self,
-        mut child: Child,
-        mut tree: Tree,
+        (mut child, mut tree, hold): (Child, Tree, &mut Hold),
         mut control: Control,
         run_timeout: Option<Duration>,
         grace: Option<Duration>,
@@ -171,9 +188,12 @@ impl Run<'_> {
             watch.died().await;
         }
         let elapsed = self.started_at.elapsed();
+        let io = platform::io_bytes(leader);
         let reaped = tree.reap_leader(&mut child)?;
+        // First by group, which knows them all; it leaves dead orphans to be reaped.
+        hold.kill_rest().await;
         tree.kill_rest().await;
-        Ok((reaped.status, stopped, sampler.usage(elapsed, &reaped.rusage)))
+        Ok((reaped.status, stopped, sampler.usage(elapsed, &reaped.rusage, io)))
     }
 
     /// Asks the group to end, and waits; returns whether the first process did.

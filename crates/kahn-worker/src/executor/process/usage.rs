@@ -48,12 +48,20 @@ impl Sampler {
     }
 
     /// What the attempt used, all told.
-    pub(super) fn usage(&self, elapsed: Duration, reported: &ResourceUsage) -> Usage {
+    pub(super) fn usage(
+        &self,
+        elapsed: Duration,
+        reported: &ResourceUsage,
+        io: Option<(u64, u64)>,
+    ) -> Usage {
+        let (read_bytes, written_bytes) = io.unwrap_or_default();
         let sampled = self.peak.load(Ordering::Relaxed);
         Usage {
             elapsed,
             cpu: reported.utime + reported.stime,
             memory_peak: judge(reported.maxrss, sampled, is_above_own_peak(reported.maxrss)),
+            read_bytes,
+            written_bytes,
         }
     }
 }

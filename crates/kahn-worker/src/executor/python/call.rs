@@ -16,6 +16,7 @@ use super::output::Copier;
 use super::pool::CheckedOut;
 use super::request::Request;
 use super::{cannot_start, gave_up, not_run, vitals};
+use crate::platform;
 
 /// A call that takes longer than this has its pipe and its memory watched. Until then, what it
 /// prints stays in the pipe.
@@ -79,12 +80,20 @@ pub(super) async fn carry_out(
         elapsed: ended_at.duration_since(started_at),
         cpu: Duration::ZERO,
         memory_peak: interpreter.vitals.resident.max(peak.into_inner()),
+        ..Usage::default()
     };
+    let io = platform::io_bytes(Pid::from_child(&interpreter.life().child));
+    (usage.read_bytes, usage.written_bytes) = interpreter.count_io(io);
+    let hold = &interpreter.life().hold;
+    let out_of_memory = hold.ran_out_of_memory();
+    usage.memory_peak = usage.memory_peak.max(hold.memory_reached());
     let outcome = match end {
         End::Replied(reply) => {
             usage.cpu = reply.cpu.saturating_sub(interpreter.cpu);
             interpreter.cpu = reply.cpu;
-            after_reply(checked_out, reply, copier).await
+            let outcome = after_reply(checked_out, reply, copier).await;
+            // A process that the function started was killed, and the function failed for it.
+            outcome.map_err(|failure| out_of_memory.unwrap_or(failure))
         }
         end => {
             let cpu_before = interpreter.cpu;
@@ -95,6 +104,9 @@ pub(super) async fn carry_out(
                 .as_ref()
                 .map_or(Duration::ZERO, |death| death.cpu - cpu_before.min(death.cpu));
             Err(match (end, death) {
+                (End::Died | End::Broken(_), Ok(_)) if out_of_memory.is_some() => {
+                    out_of_memory.unwrap_or_else(|| Failure::of(CauseKind::OutOfMemory))
+                }
                 (End::Stopped { reason, was_killed }, _) => stopped(reason, was_killed, limits.run),
                 (End::Broken(why), _) => Failure::new(Cause::of(CauseKind::Exception), &why),
                 (_, Ok(death)) => died(&death, was_memory_short),

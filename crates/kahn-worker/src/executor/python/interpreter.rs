@@ -7,10 +7,12 @@ use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kahn_model::Resources;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::super::limits::Hold;
 use super::super::process::scratch::{Scratch, Slot};
 use super::super::process::trees::Tree;
 use super::connection::Connection;
@@ -37,6 +39,8 @@ pub(super) struct Interpreter {
     /// Processor time that it had used when it last replied.
     pub(super) cpu: Duration,
     pub(super) n_calls: u32,
+    /// Bytes that it had read and written when its last call ended.
+    io: (u64, u64),
     pub(super) idle_since: Instant,
     life: Option<Life>,
 }
@@ -48,6 +52,7 @@ pub(super) struct Life {
     pub(super) tree: Tree,
     pub(super) watch: ExitWatch,
     pub(super) place: Place,
+    pub(super) hold: Hold,
 }
 
 /// Its scratch directory. Dropping it removes what is there, which blocks.
@@ -100,6 +105,7 @@ impl Interpreter {
             vitals: Vitals::new(Pid::from_child(&life.child)),
             cpu: Duration::ZERO,
             n_calls: 0,
+            io: (0, 0),
             idle_since: Instant::now(),
             life: Some(life),
         }
@@ -115,6 +121,13 @@ impl Interpreter {
         self.life.as_ref().expect(HAS_LIFE)
     }
 
+    /// What was read and written since the last count, now that so much was.
+    pub(super) fn count_io(&mut self, now: Option<(u64, u64)>) -> (u64, u64) {
+        let Some(now) = now else { return (0, 0) };
+        let before = std::mem::replace(&mut self.io, now);
+        (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))
+    }
+
     /// Where calls work that do not say where.
     pub(super) fn directory(&self) -> PathBuf {
         let scratch_dir = self.life().place.dir();
@@ -122,6 +135,14 @@ impl Interpreter {
             Some(dir) => scratch_dir.join(&**dir),
             None => scratch_dir,
         }
+    }
+
+    /// Holds it to what its next call asks for; says whether it can be.
+    pub(super) fn hold_to(&mut self, resources: &Resources) -> bool {
+        let hold = &mut self.life.as_mut().expect(HAS_LIFE).hold;
+        let is_held = hold.change(resources).is_ok();
+        hold.forget_kills();
+        is_held
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -193,6 +214,7 @@ async fn end(mut life: Life, patience: Duration) -> io::Result<Death> {
     life.tree.signal(Signal::KILL);
     life.watch.died().await;
     let reaped = life.tree.reap_leader(&mut life.child)?;
+    life.hold.kill_rest().await;
     life.tree.kill_rest().await;
     let place = life.place;
     if let Err(error) = tokio::task::spawn_blocking(move || drop(place)).await {

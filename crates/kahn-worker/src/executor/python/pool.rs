@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use kahn_model::Failure;
+use kahn_model::{Cause, CauseKind, Failure, Resource, Resources};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -53,17 +53,31 @@ impl Pool {
     }
 
     /// Waits until a call may run, and gives it an interpreter: a warm one if there is one.
-    pub(super) async fn check_out(self: &Arc<Self>, key: &Key) -> Result<CheckedOut, Failure> {
+    pub(super) async fn check_out(
+        self: &Arc<Self>,
+        key: &Key,
+        resources: &Resources,
+    ) -> Result<CheckedOut, Failure> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|_| gave_up("worker runs no Python any more"))?;
         let interpreter = loop {
             match self.take_warm(key) {
-                None => break self.host.start(key).await?,
-                Some(mut interpreter) => {
-                    if interpreter.is_healthy().await {
+                None => {
+                    let mut interpreter = self.host.start(key).await?;
+                    if interpreter.hold_to(resources) {
                         break interpreter;
                     }
-                    tracing::info!("an idle interpreter has died or does not answer");
+                    interpreter.retire();
+                    return Err(too_little_memory(resources));
+                }
+                Some(mut interpreter) => {
+                    let is_healthy = interpreter.is_healthy().await;
+                    if is_healthy && interpreter.hold_to(resources) {
+                        break interpreter;
+                    }
+                    if !is_healthy {
+                        tracing::info!("an idle interpreter has died or does not answer");
+                    }
                     interpreter.retire();
                 }
             }
@@ -144,6 +158,12 @@ impl CheckedOut {
         }
         drop(permit);
     }
+}
+
+fn too_little_memory(resources: &Resources) -> Failure {
+    let memory = resources.get(&Resource::Memory);
+    let message = format!("an interpreter alone has more memory than {memory} bytes");
+    Failure::new(Cause::of(CauseKind::OutOfMemory), &message)
 }
 
 async fn look_after(pool: Weak<Pool>, period: Duration) {

@@ -15,7 +15,8 @@ use rustix::fs::Access;
 use rustix::process::{Pid, Signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::process::command::SCRATCH_VARIABLE;
+use super::super::limits::{Hold, Limits};
+use super::super::process::command::{SCRATCH_VARIABLE, check_program};
 use super::super::process::scratch::Scratch;
 use super::super::process::trees::Trees;
 use super::super::process::{OpenError, ProcessSettings};
@@ -24,7 +25,7 @@ use super::interpreter::{Interpreter, Life, Place};
 use super::output::Output;
 use super::request::Key;
 use super::{PythonSettings, cannot_start, gave_up};
-use crate::platform::{self, ExitWatch};
+use crate::platform::{self, ExitWatch, Gate};
 
 /// What an interpreter runs.
 const SOURCE: &str = include_str!("worker.py");
@@ -35,7 +36,7 @@ const STARTS_MAX: usize = 64;
 const SHOWN_BYTES: usize = 2 << 10;
 
 /// A program to start, and who is told.
-type Start = (Command, oneshot::Sender<io::Result<Child>>);
+type Start = (Command, Hold, oneshot::Sender<io::Result<(Child, Hold)>>);
 
 /// What all interpreters of a worker share.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(super) struct Host {
     env: Vec<(OsString, OsString)>,
     scratch: Arc<Scratch>,
     trees: &'static Trees,
+    limits: Arc<Limits>,
     starts: mpsc::Sender<Start>,
     lifeline: PathBuf,
     /// Held open by the worker alone: when the worker dies, the system tells the interpreters.
@@ -65,6 +67,7 @@ impl Host {
             settings,
             grace: surroundings.grace,
             env: surroundings.env,
+            limits: surroundings.limits,
             trees: Trees::shared(scratch.root()),
             starts: thread_that_starts().map_err(|source| OpenError::Threads { source })?,
             _lifeline: held.map_err(wrap)?,
@@ -80,12 +83,13 @@ impl Host {
         let (connection, stdin) = Connection::pair().map_err(|error| no("socket", &error))?;
         let (output, stdout) = Output::pair().map_err(|error| no("pipe", &error))?;
         let stderr = stdout.try_clone().map_err(|error| no("pipe", &error))?;
-        let mut command = self.command(key, &place.dir())?;
+        let hold = self.limits.take_changeable()?;
+        let mut command = self.command(key, &place.dir(), &hold.gate())?;
         command.stdin(stdin).stdout(stdout).stderr(stderr);
 
         let mut tree = self.trees.enter(place.dir());
         let name = key.interpreter.as_deref().unwrap_or(&self.settings.interpreter);
-        let mut child = self.spawn(command, name).await?;
+        let (mut child, hold) = self.spawn(command, hold, name).await?;
         tree.set_leader(Pid::from_child(&child));
         tree.set_running(false);
         let watch = match ExitWatch::new(&child) {
@@ -96,7 +100,7 @@ impl Host {
                 return Err(no("descriptor", &error));
             }
         };
-        let life = Life { child, tree, watch, place };
+        let life = Life { child, tree, watch, place, hold };
         self.greet(Interpreter::new(Arc::new(key.clone()), connection, output, life), name).await
     }
 
@@ -129,7 +133,7 @@ impl Host {
         Err(cannot_start(message.trim_end()))
     }
 
-    fn command(&self, key: &Key, scratch_dir: &Path) -> Result<Command, Failure> {
+    fn command(&self, key: &Key, scratch_dir: &Path, gate: &Gate) -> Result<Command, Failure> {
         let program = match &key.interpreter {
             None => find_program(&self.settings.interpreter, &self.env),
             Some(name) if name.contains('/') => {
@@ -143,7 +147,13 @@ impl Host {
             program.ok_or_else(|| cannot_start(&format!("interpreter `{name}` not found")))?;
         let directory = key.working_dir.as_ref().map(|dir| scratch_dir.join(&**dir));
         let start_env = key.start_env.iter().map(|(name, value)| (&**name, &**value));
-        let mut command = Command::new(program);
+        let mut command = match gate.is_open() {
+            true => Command::new(program),
+            false => {
+                check_program(scratch_dir, &program).map_err(|error| not_started(name, &error))?;
+                gate.command(program.as_os_str())
+            }
+        };
         command
             .args(["-u", "-c", SOURCE])
             .arg(&self.lifeline)
@@ -159,17 +169,16 @@ impl Host {
         Ok(command)
     }
 
-    async fn spawn(&self, command: Command, name: &str) -> Result<Child, Failure> {
+    async fn spawn(
+        &self,
+        command: Command,
+        hold: Hold,
+        name: &str,
+    ) -> Result<(Child, Hold), Failure> {
         let (sender, spawned) = oneshot::channel();
         let gone = |_| gave_up("worker does not start interpreters any more");
-        self.starts.send((command, sender)).await.map_err(|_| gone(()))?;
-        spawned.await.map_err(|_| gone(()))?.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => cannot_start(&format!("interpreter `{name}` not found")),
-            io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => {
-                gave_up(&format!("worker cannot start `{name}`: {error}"))
-            }
-            _ => cannot_start(&format!("cannot start interpreter `{name}`: {error}")),
-        })
+        self.starts.send((command, hold, sender)).await.map_err(|_| gone(()))?;
+        spawned.await.map_err(|_| gone(()))?.map_err(|error| not_started(name, &error))
     }
 }
 
@@ -192,11 +201,11 @@ pub(super) fn find_program(name: &str, env: &[(OsString, OsString)]) -> Option<P
 fn thread_that_starts() -> io::Result<mpsc::Sender<Start>> {
     let (starts, mut receiver) = mpsc::channel::<Start>(STARTS_MAX);
     std::thread::Builder::new().name("kahn-python".to_owned()).spawn(move || {
-        while let Some((mut command, sender)) = receiver.blocking_recv() {
-            let spawned = command.spawn();
+        while let Some((mut command, hold, sender)) = receiver.blocking_recv() {
+            let spawned = hold.enter().and_then(|_inside| command.spawn());
             // It holds the interpreter's ends of the pipes.
             drop(command);
-            if let Err(Ok(mut child)) = sender.send(spawned) {
+            if let Err(Ok((mut child, _hold))) = sender.send(spawned.map(|child| (child, hold))) {
                 // The call was given up. What cannot be killed has ended already.
                 let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
                 let _ = child.wait();
@@ -204,6 +213,16 @@ fn thread_that_starts() -> io::Result<mpsc::Sender<Start>> {
         }
     })?;
     Ok(starts)
+}
+
+fn not_started(name: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::NotFound => cannot_start(&format!("interpreter `{name}` not found")),
+        io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => {
+            gave_up(&format!("worker cannot start `{name}`: {error}"))
+        }
+        _ => cannot_start(&format!("cannot start interpreter `{name}`: {error}")),
+    }
 }
 
 fn no(what: &str, error: &io::Error) -> Failure {
