@@ -228,8 +228,11 @@ impl Cluster {
 
     fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let port = self.health_port;
+        let tokens = ["client.token", "worker.token"]
+            .map(|name| self.dir.path().join("coordinator").join(name));
         let up = wait_until("the coordinator to be ready", Duration::from_secs(30), || {
-            metric(port, "kahn_runs").is_ok()
+            // Health is served before the tokens are made.
+            metric(port, "kahn_runs").is_ok() && tokens.iter().all(|token| token.is_file())
         });
         up.with_context(|| self.coordinator.printed())
     }
@@ -240,12 +243,18 @@ impl Cluster {
     ///
     /// When they do not come.
     pub fn wait_for_workers(&self, n: usize) -> anyhow::Result<()> {
-        wait_until(&format!("{n} workers"), Duration::from_secs(30), || {
+        let attached = wait_until(&format!("{n} workers"), Duration::from_secs(30), || {
             let workers = self.kahn(&["workers", "--output", "json"]);
             let lines = workers.ok().and_then(|answer| answer.json_lines().ok());
             lines.is_some_and(|lines| {
                 lines.iter().filter(|worker| worker["status"] == "attached").count() >= n
             })
+        });
+        attached.with_context(|| {
+            let printed = |(options, process): &(WorkerOptions, Process)| {
+                format!("{} printed: {}", options.name, process.printed())
+            };
+            self.workers.iter().map(printed).collect::<Vec<_>>().join("\n")
         })
     }
 }

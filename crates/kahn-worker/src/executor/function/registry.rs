@@ -49,6 +49,10 @@ impl Function {
             Self::Blocking(function) => {
                 let (function, (reply, answer)) = (Arc::clone(function), oneshot::channel());
                 pool.submit(Box::new(move || {
+                    if context.is_cancelled() {
+                        // Called off while it waited for a thread: dropping `reply` says so.
+                        return;
+                    }
                     let call = AssertUnwindSafe(|| function(context, input));
                     let outcome = catch_unwind(call).unwrap_or_else(|p| Err(Panicked(p).into()));
                     // Whoever waited for it may have gone.
