@@ -61,6 +61,7 @@ pub struct Cluster {
     port: u16,
     health_port: u16,
     store_url: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Cluster {
@@ -70,6 +71,18 @@ impl Cluster {
     ///
     /// When something does not come up.
     pub fn start(options: &ClusterOptions) -> anyhow::Result<Self> {
+        Self::start_with(options, &[])
+    }
+
+    /// As [`Cluster::start`], with more in the coordinator's environment.
+    ///
+    /// # Errors
+    ///
+    /// When something does not come up.
+    pub fn start_with(
+        options: &ClusterOptions,
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let redis = match options.store {
             Store::Embedded => None,
@@ -78,9 +91,18 @@ impl Cluster {
         };
         let store_url = redis.as_ref().map_or_else(|| "embedded".to_owned(), RedisServer::url);
         let (port, health_port) = (free_port()?, free_port()?);
-        let coordinator = launch_coordinator(dir.path(), port, health_port, &store_url)?;
-        let mut cluster =
-            Self { dir, redis, coordinator, workers: Vec::new(), port, health_port, store_url };
+        let coordinator =
+            launch_coordinator(dir.path(), port, health_port, &store_url, environment)?;
+        let mut cluster = Self {
+            dir,
+            redis,
+            coordinator,
+            workers: Vec::new(),
+            port,
+            health_port,
+            store_url,
+            environment: environment.to_vec(),
+        };
         cluster.wait_until_ready()?;
         for worker in &options.workers {
             cluster.add_worker(worker.clone())?;
@@ -127,6 +149,12 @@ impl Cluster {
         Process::start(command, &self.dir.path().join(format!("{}.log", options.name)))
     }
 
+    /// Where a worker keeps its files.
+    #[must_use]
+    pub fn worker_dir(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Where the coordinator is.
     #[must_use]
     pub fn url(&self) -> String {
@@ -168,8 +196,13 @@ impl Cluster {
     /// When it does not come back.
     pub fn kill_coordinator(&mut self) -> anyhow::Result<()> {
         self.coordinator.kill9()?;
-        self.coordinator =
-            launch_coordinator(self.dir.path(), self.port, self.health_port, &self.store_url)?;
+        self.coordinator = launch_coordinator(
+            self.dir.path(),
+            self.port,
+            self.health_port,
+            &self.store_url,
+            &self.environment,
+        )?;
         self.wait_until_ready()
     }
 
@@ -264,11 +297,13 @@ fn launch_coordinator(
     port: u16,
     health_port: u16,
     store_url: &str,
+    environment: &[(String, String)],
 ) -> anyhow::Result<Process> {
     let data_dir = dir.join("coordinator");
     let mut command = Command::new(kahn_path());
     command
         .arg("coordinator")
+        .envs(environment.iter().cloned())
         .env("KAHN_COORDINATOR__LISTEN", format!("127.0.0.1:{port}"))
         .env("KAHN_COORDINATOR__HEALTH__LISTEN", format!("127.0.0.1:{health_port}"))
         .env("KAHN_COORDINATOR__DATA_DIR", data_dir)

@@ -50,11 +50,9 @@ impl Engine {
     ///
     /// When there is one, and the image cannot be made.
     pub fn find() -> anyhow::Result<Option<Self>> {
-        let named = std::env::var("KAHN_TEST_ENGINE").unwrap_or_default();
-        if named.is_empty() {
-            return Ok(None);
-        }
-        let engine = Self { socket: named };
+        let named = std::env::var_os("KAHN_TEST_ENGINE").and_then(|named| named.into_string().ok());
+        let Some(socket) = named.filter(|named| !named.is_empty()) else { return Ok(None) };
+        let engine = Self { socket };
         engine.build_image()?;
         Ok(Some(engine))
     }

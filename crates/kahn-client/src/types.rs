@@ -109,6 +109,8 @@ pub struct Event {
     pub cause: String,
     /// The exit code or the signal.
     pub cause_code: i32,
+    /// What a person should know beside the cause; only that of a task's latest failure is kept.
+    pub message: String,
 }
 
 /// Which runs to list.

@@ -57,7 +57,7 @@ impl State {
         self.count_attempt(ix, task, outcome);
         match (then, outcome) {
             (Then::Cancel, _) => {
-                self.settle(ix, task, TaskState::Cancelled, RecordKind::TaskCancelled, None);
+                self.settle_cancelled(ix, task);
             }
             (Then::End, Ok(outputs)) => {
                 let run = &mut self.runs[ix.0];

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use kahn_model::{Action, ActionKind, Cause, CauseKind, Failure, Outputs, Usage};
 use tokio::time::Instant;
 
+use super::control::stopped;
 use super::{Assignment, Control, Executor, Report};
 
 /// Carries out `noop` and `sleep`.
@@ -24,7 +25,7 @@ impl Executor for BuiltinExecutor {
             Action::Sleep { duration } => tokio::select! {
                 biased;
                 reason = control.stop_or_timeout(assignment.timeouts.run) => {
-                    Err(Failure::of(reason))
+                    Err(stopped(reason, assignment.timeouts.run))
                 }
                 () = tokio::time::sleep(duration) => Ok(Outputs::default()),
             },
