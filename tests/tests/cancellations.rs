@@ -251,7 +251,8 @@ async fn cancel_one(client: &Client, plan: &Plan, world: &World) -> anyhow::Resu
     let (canceller, after) = (client.clone(), plan.after);
     if matches!(plan.means, Means::Client) {
         tokio::spawn(async move {
-            tokio::time::sleep(after).await;
+            // The moment is what is random here; nothing is waited for.
+            tokio::time::sleep(after).await; // poll
             canceller.cancel(run, "a test").await
         });
     }

@@ -92,7 +92,8 @@ mod tests {
         let mut assignment = sleep(60);
         assignment.timeouts.run = Some(Duration::from_secs(5));
         let report = BuiltinExecutor.run(assignment, control).await;
-        assert_eq!(report.outcome, Err(Failure::of(CauseKind::RunTimeout)));
+        let failure = Failure::new(Cause::of(CauseKind::RunTimeout), "ran for longer than 5s");
+        assert_eq!(report.outcome, Err(failure));
         assert_eq!(report.usage.elapsed, Duration::from_secs(5));
     }
 
