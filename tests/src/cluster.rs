@@ -145,6 +145,12 @@ impl Cluster {
         Process::start(command, &self.dir.path().join(format!("{}.log", options.name)))
     }
 
+    /// Where a worker keeps its files.
+    #[must_use]
+    pub fn worker_dir(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Where the coordinator is.
     #[must_use]
     pub fn url(&self) -> String {

@@ -6,20 +6,26 @@
 
 mod binary;
 mod cluster;
+mod engine;
 mod history;
 mod http;
 mod port;
 mod process;
 mod redis;
+mod survivors;
+mod unhelpful;
 mod wait;
 
 pub use binary::{Answer, example_worker_path, kahn, kahn_path};
 pub use cluster::{Cluster, ClusterOptions, Store, WorkerOptions};
+pub use engine::{Engine, IMAGE, complain_of_no_engine};
 pub use history::{Happening, History, dependencies};
 pub use http::metric;
 pub use port::free_port;
 pub use process::Process;
 pub use redis::RedisServer;
+pub use survivors::{CANARY, living};
+pub use unhelpful::Unhelpful;
 pub use wait::{wait_for, wait_until};
 
 use std::path::PathBuf;

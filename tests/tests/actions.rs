@@ -5,46 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use kahn_e2e::{
-    Cluster, ClusterOptions, Process, Store, WorkerOptions, example_worker_path, free_port,
-    wait_until,
+    Cluster, ClusterOptions, Engine, IMAGE, Process, Store, WorkerOptions, complain_of_no_engine,
+    example_worker_path, free_port, wait_until,
 };
-
-/// An image that holds one static program, which says hello and writes an output.
-const IMAGE: &str = "kahn-e2e-hello";
-const PROGRAM: &str = r#"
-#include <stdio.h>
-#include <stdlib.h>
-int main(int argc, char **argv) {
-    printf("hello from a container\n");
-    FILE *out = fopen(getenv("KAHN_OUTPUT"), "a");
-    if (!out) return 9;
-    fprintf(out, "word=%s\n", argv[1]);
-    return fclose(out);
-}
-"#;
-
-/// The socket of the container engine that the tests may use.
-fn engine() -> Option<String> {
-    let socket = std::env::var_os("KAHN_TEST_ENGINE")?.into_string().ok()?;
-    (!socket.is_empty()).then_some(socket)
-}
-
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    let done = command.output().with_context(|| format!("{command:?}"))?;
-    anyhow::ensure!(done.status.success(), "{command:?}: {done:?}");
-    Ok(())
-}
-
-fn build_image(engine: &str, dir: &Path) -> anyhow::Result<()> {
-    std::fs::write(dir.join("hello.c"), PROGRAM)?;
-    run(Command::new("gcc").args(["-static", "-o", "hello", "hello.c"]).current_dir(dir))?;
-    let script = format!(
-        "tar c hello | docker -H unix://{engine} import -c 'ENTRYPOINT [\"/hello\"]' - {IMAGE}"
-    );
-    run(Command::new("sh").args(["-c", &script]).current_dir(dir))
-}
 
 /// Serves the files of a directory.
 fn serve(dir: &Path) -> anyhow::Result<(Process, u16)> {
@@ -63,7 +27,7 @@ fn dag(port: u16, dir: &str, has_engine: bool) -> String {
     let container = if has_engine {
         format!(
             "  container:\n    needs: [exec]\n    \
-             container: {{ image: {IMAGE}, pull: never, args: [quick] }}\n    outputs: [word]\n"
+             container: {{ image: {IMAGE}, pull: never, args: [hello, quick] }}\n    outputs: [word]\n"
         )
     } else {
         "  container:\n    needs: [exec]\n    run: echo word=quick >> \"$KAHN_OUTPUT\"\n    \
@@ -112,15 +76,11 @@ fn one_file_uses_every_action_on_a_cluster_of_two_workers() -> anyhow::Result<()
     let sums = "def total(given):\n    print('adding')\n    return {'total': sum(range(given['up_to'] + 1))}\n";
     std::fs::write(files.path().join("sums.py"), sums)?;
     let (_server, port) = serve(files.path())?;
-    let engine = engine();
+    let engine = Engine::find()?;
     let mut environment = vec![("KAHN_WORKER__HTTP__ALLOW".to_owned(), "127.0.0.1".to_owned())];
     match &engine {
-        Some(socket) => {
-            build_image(socket, files.path())?;
-            environment.push(("KAHN_WORKER__CONTAINER__ENGINE".into(), socket.clone()));
-            environment.push(("KAHN_WORKER__CONTAINER__NETWORK".into(), "none".into()));
-        }
-        None => eprintln!("NOT RUN: the container task, since there is no engine"),
+        Some(engine) => environment.extend(engine.environment()),
+        None => complain_of_no_engine("the container task"),
     }
     let worker = |name: &str, program| WorkerOptions {
         name: name.into(),

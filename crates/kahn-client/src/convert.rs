@@ -75,6 +75,7 @@ pub(crate) fn event(run: RunId, event: api::Event) -> Event {
         worker: event.worker,
         cause: event.cause,
         cause_code: event.cause_code,
+        message: event.message,
         usage: event.usage.map(usage),
     }
 }

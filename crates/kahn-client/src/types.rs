@@ -126,6 +126,8 @@ pub struct Event {
     pub cause: String,
     /// The exit code or the signal.
     pub cause_code: i32,
+    /// What a person should know beside the cause; only that of a task's latest failure is kept.
+    pub message: String,
     /// What the attempt used, where this is its end and that is known.
     pub usage: Option<Usage>,
 }

@@ -1,6 +1,6 @@
 //! Why a task is where it is, what holds it back, and what would change that.
 
-use kahn_model::{RunId, RunState, Share, TaskIx, TaskState};
+use kahn_model::{CauseKind, RunId, RunState, Share, TaskIx, TaskState};
 
 use crate::apply::rank;
 use crate::core::Core;
@@ -201,35 +201,124 @@ fn pending(run: &Run, task: TaskIx) -> Explanation {
     out
 }
 
+impl Run {
+    /// What a person should know beside the cause of a task's end; empty where the cause is all.
+    #[must_use]
+    pub fn why(&self, task: TaskIx) -> String {
+        match self.cell(task).state {
+            TaskState::Cancelled => match &self.cancelled {
+                Some(failure) if failure.cause.kind == CauseKind::Cancelled => {
+                    failure.message.to_string()
+                }
+                Some(failure) => failure.to_string(),
+                None => self.why_halted(),
+            },
+            TaskState::Skipped if self.cell(task).flags.has(Flags::EVALUATED) => {
+                "its condition is false".to_owned()
+            }
+            TaskState::Skipped => {
+                let mut unmet = self.dag.dependencies(task).map(|edge| edge.task).filter(|other| {
+                    let state = self.cell(*other).state;
+                    state.is_terminal() && state != TaskState::Succeeded
+                });
+                match unmet.next() {
+                    Some(other) => {
+                        let how = match self.cell(other).state {
+                            TaskState::Skipped => "was skipped",
+                            TaskState::Cancelled => "was cancelled",
+                            _ => "failed",
+                        };
+                        format!("its dependency {} {how}", self.dag.task_name(other))
+                    }
+                    None => "its dependencies did not end as its trigger needs them".to_owned(),
+                }
+            }
+            _ => self.failure(task).map(|failure| failure.message.to_string()).unwrap_or_default(),
+        }
+    }
+
+    /// Which failure had the failure policy call off the rest, or one of them.
+    fn why_halted(&self) -> String {
+        let mut failed = self.failures.keys();
+        match failed.find(|task| self.cell(**task).state == TaskState::Failed) {
+            Some(task) => {
+                format!("task {} failed, and on_failure says to stop", self.dag.task_name(*task))
+            }
+            None => String::new(),
+        }
+    }
+}
+
 fn ended(run: &Run, task: TaskIx) -> Explanation {
     let state = run.cell(task).state;
     match state {
         TaskState::Skipped => skipped(run, task),
         TaskState::Cancelled => {
-            let because = run.cancelled.as_ref().map_or_else(
-                || {
-                    "another task failed, and the run goes on with what handles that only"
-                        .to_owned()
-                },
-                ToString::to_string,
-            );
+            let because = match run.why(task) {
+                why if why.is_empty() => "cancelled".to_owned(),
+                why => why,
+            };
             plain("ended", &format!("it was called off: {because}"), "retry the run")
         }
         TaskState::Failed => {
             let because = run.failure(task).map(ToString::to_string).unwrap_or_default();
-            plain("ended", &format!("it failed: {because}"), "retry the run")
+            let kind = run.failure(task).map(|failure| failure.cause.kind);
+            let remedy = kind.map_or("retry the run", remedy);
+            plain("ended", &format!("it failed: {because}"), remedy)
         }
         _ => plain("ended", &format!("it {state}"), ""),
     }
 }
 
-fn skipped(run: &Run, task: TaskIx) -> Explanation {
-    if run.cell(task).flags.has(Flags::EVALUATED) {
-        return plain("ended", "it was skipped: its condition is false", "");
+/// What helps against a failure, other than trying again.
+fn remedy(kind: CauseKind) -> &'static str {
+    match kind {
+        CauseKind::OutOfMemory => {
+            "ask for more memory in resources, or set retry.memory_multiplier; then retry the run"
+        }
+        CauseKind::QueueTimeout => {
+            "add workers, or allow more time in timeouts.queue; then retry the run"
+        }
+        CauseKind::StartTimeout => "allow more time in timeouts.start; then retry the run",
+        CauseKind::RunTimeout => {
+            "see its log for where it stands still, or allow more time in timeouts.run; then retry \
+             the run"
+        }
+        CauseKind::WorkerLost => {
+            "look whether it takes its worker down, by memory perhaps; else start a worker and \
+             retry the run"
+        }
+        CauseKind::Preempted => "look at the log of its worker; then retry the run",
+        CauseKind::Image => "mend what the message names on the worker; then retry the run",
+        CauseKind::Infeasible => {
+            "add a worker that has what it asks for and retry the run, or submit with less"
+        }
+        CauseKind::Policy => {
+            "submit without what is forbidden, or have an operator allow it on the workers"
+        }
+        CauseKind::Expression => "mend the expression, and submit again",
+        CauseKind::CircuitOpen => "mend what the breaker guards; then retry the run",
+        CauseKind::Unreachable => {
+            "look whether the worker can reach it, and its name is right; then retry the run"
+        }
+        CauseKind::ExitCode
+        | CauseKind::Signal
+        | CauseKind::Exception
+        | CauseKind::Panic
+        | CauseKind::HttpStatus => "see its log for why; then retry the run",
+        CauseKind::Dependency
+        | CauseKind::Cancelled
+        | CauseKind::Condition
+        | CauseKind::Deadline => "retry the run",
     }
-    let message = "it was skipped: its dependencies did not end as its trigger needs them";
-    let mut out = plain("ended", message, "");
-    out.blockers = blockers(run, task, TaskState::is_terminal);
+}
+
+fn skipped(run: &Run, task: TaskIx) -> Explanation {
+    let message = format!("it was skipped: {}", run.why(task));
+    let mut out = plain("ended", &message, "");
+    if !run.cell(task).flags.has(Flags::EVALUATED) {
+        out.blockers = blockers(run, task, TaskState::is_terminal);
+    }
     out
 }
 

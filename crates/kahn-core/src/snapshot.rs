@@ -217,6 +217,7 @@ impl State {
             due: None,
             is_stopping: false,
             is_recalled: false,
+            age: 0,
             resources: Arc::clone(&self.classes.get(class).resources),
         };
         let lease_ix = LeaseIx(self.leases.insert(lease));

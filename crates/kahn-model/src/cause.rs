@@ -184,13 +184,14 @@ impl Cause {
     }
 }
 
+/// The words that people read: `out of memory`, `exit code 3`.
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             CauseKind::ExitCode => write!(f, "exit code {}", self.code),
             CauseKind::Signal => write!(f, "signal {}", self.code),
-            CauseKind::HttpStatus => write!(f, "status {}", self.code),
-            kind => f.write_str(kind.as_str()),
+            CauseKind::HttpStatus => write!(f, "http status {}", self.code),
+            kind => f.write_str(&kind.as_str().replace('_', " ")),
         }
     }
 }

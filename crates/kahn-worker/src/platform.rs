@@ -16,7 +16,7 @@ use portable as system;
 
 pub use system::shield_memory;
 pub(crate) use system::{
-    Adopted, Cgroups, ExitWatch, Group, Inside, PressureSource, adopt_orphans, all_pids,
+    Adopted, Cgroups, ExitWatch, Group, Inside, PressureSource, adopt_orphans, all_pids, children,
     clear_stale, facts, io_bytes, make_fifo, memory_now, memory_peak, n_out_of_memory_kills, probe,
     tree_memory_peak, variable,
 };
@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) group: Option<Pid>,
     /// Whether it is dead and waits to be reaped.
     pub(crate) is_dead: bool,
+    /// Whether it was told to stop, and has.
+    pub(crate) is_stopped: bool,
     /// When it started, in clock ticks since the machine did: tells two holders of one id apart.
     pub(crate) started_ticks: u64,
 }

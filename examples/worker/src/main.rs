@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kahn_worker::{Config, FunctionContext, Worker};
@@ -46,6 +48,49 @@ fn unlock(context: FunctionContext, door: String) -> Result<bool, String> {
     }
 }
 
+/// What `average` is given.
+#[derive(Deserialize)]
+struct Numbers {
+    numbers: Vec<u64>,
+}
+
+/// Panics when there are no numbers, which fails the attempt and leaves the worker as it was.
+fn average(_context: FunctionContext, given: Numbers) -> Result<u64, String> {
+    Ok(given.numbers.iter().sum::<u64>() / u64::try_from(given.numbers.len()).unwrap_or(u64::MAX))
+}
+
+/// What `write_lines` and `trickle` are given.
+#[derive(Deserialize)]
+struct Lines {
+    file: PathBuf,
+    lines: u64,
+}
+
+const LINE_EVERY: Duration = Duration::from_millis(5);
+
+/// Takes its time. Nobody can end a thread, so it looks by itself whether it is still wanted.
+fn write_lines(context: FunctionContext, given: Lines) -> std::io::Result<u64> {
+    let mut file = std::fs::File::create(given.file)?;
+    for number in 0..given.lines {
+        if context.is_cancelled() {
+            return Ok(number);
+        }
+        writeln!(file, "{number}")?;
+        std::thread::sleep(LINE_EVERY);
+    }
+    Ok(given.lines)
+}
+
+/// As `write_lines`, but need not look: it is dropped at its next `await` when its grace is over.
+async fn trickle(_context: FunctionContext, given: Lines) -> std::io::Result<u64> {
+    let mut file = std::fs::File::create(given.file)?;
+    for number in 0..given.lines {
+        writeln!(file, "{number}")?;
+        tokio::time::sleep(LINE_EVERY).await;
+    }
+    Ok(given.lines)
+}
+
 /// Waits, and gives up when the attempt is called off.
 async fn countdown(context: FunctionContext, from: u64) -> Result<(), String> {
     for left in (1..=from).rev() {
@@ -63,6 +108,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Worker::builder(Config::load()?)
         .blocking_function("count_words", count_words)
         .blocking_function("unlock", unlock)
+        .blocking_function("average", average)
+        .blocking_function("write_lines", write_lines)
+        .function("trickle", trickle)
         .function("countdown", countdown)
         .function("join", async |_context: FunctionContext, parts: BTreeMap<String, String>| {
             Ok::<_, String>(parts.into_values().collect::<Vec<_>>().join(" "))

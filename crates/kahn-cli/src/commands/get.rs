@@ -2,7 +2,7 @@
 
 use clap::Args;
 use kahn_client::{Client, Task, TaskFilter};
-use kahn_model::RunId;
+use kahn_model::{RunId, TaskState};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -11,13 +11,15 @@ use crate::output;
 use crate::render::run::{self, RunJson};
 
 const TASKS_PER_PAGE: u32 = 5000;
+/// Failed tasks that are shown without being asked for.
+const FAILED_MAX: u32 = 100;
 
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// The run
     run: RunId,
-    /// Show its tasks too
+    /// Show all its tasks, and not only those that failed
     #[arg(long)]
     tasks: bool,
 }
@@ -31,6 +33,7 @@ pub(crate) async fn run(args: GetArgs, context: &Context) -> Result<Exit, Failur
 
 async fn show(args: &GetArgs, context: &Context, client: &Client) -> Result<(), Failure> {
     let found = client.get(args.run).await?;
+    let n_failed = found.tasks.get(&TaskState::Failed).copied().unwrap_or(0);
     let tasks = if args.tasks { Some(tasks(client, args.run).await?) } else { None };
     if context.is_json() {
         return output::json(&RunJson::of(&found, tasks.as_deref()));
@@ -39,6 +42,15 @@ async fn show(args: &GetArgs, context: &Context, client: &Client) -> Result<(), 
     if let Some(tasks) = &tasks {
         text.push('\n');
         text.push_str(&run::tasks(tasks));
+    } else if n_failed > 0 {
+        let filter = TaskFilter { states: vec![TaskState::Failed], ..TaskFilter::default() };
+        let failed = client.list_tasks(args.run, &filter, FAILED_MAX, None).await?;
+        text.push('\n');
+        text.push_str(&run::tasks(&failed.items));
+        let n_more = n_failed.saturating_sub(FAILED_MAX);
+        if n_more > 0 {
+            text.push_str(&format!("and {n_more} more that failed; --tasks lists all\n"));
+        }
     }
     output::text(&text)
 }

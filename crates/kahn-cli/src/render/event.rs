@@ -19,6 +19,7 @@ pub(crate) struct EventJson<'a> {
     worker: Option<&'a str>,
     cause: Option<&'a str>,
     cause_code: Option<i32>,
+    message: Option<&'a str>,
     /// Only where an attempt has ended of which it is known.
     #[serde(flatten)]
     usage: Option<UsageJson>,
@@ -29,9 +30,9 @@ pub(crate) fn word(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The exit code or signal, for the causes that have one.
+/// The exit code, signal or HTTP status, for the causes that have one.
 pub(crate) fn cause_code(cause: &str, code: i32) -> Option<i32> {
-    matches!(cause, "exit_code" | "signal").then_some(code)
+    matches!(cause, "exit_code" | "signal" | "http_status").then_some(code)
 }
 
 impl<'a> EventJson<'a> {
@@ -47,6 +48,7 @@ impl<'a> EventJson<'a> {
             worker: word(&event.worker),
             cause: word(&event.cause),
             cause_code: cause_code(&event.cause, event.cause_code),
+            message: word(&event.message),
             usage: event.usage.map(|usage| UsageJson::of(Some(usage))),
         }
     }
@@ -66,7 +68,8 @@ pub(crate) fn line(event: &Event) -> String {
         out.push_str(&format!(" on {}", text::safe(&event.worker)));
     }
     if !event.cause.is_empty() {
-        out.push_str(&format!(": {}", text::cause(&event.cause, event.cause_code)));
+        out.truncate(out.trim_end().len());
+        out.push_str(&format!(": {}", text::why(&event.cause, event.cause_code, &event.message)));
     }
     if let Some(usage) = &event.usage {
         out.push_str(&format!(" ({})", usage::words(usage)));
@@ -94,6 +97,7 @@ pub(crate) mod tests {
             cause: String::new(),
             cause_code: 0,
             usage: None,
+            message: String::new(),
         }
     }
 
@@ -103,19 +107,20 @@ pub(crate) mod tests {
             worker: "w-1".into(),
             cause: "exit_code".into(),
             cause_code: 3,
+            message: "no\nroom".into(),
             ..event(7, 1, "task_failed", "load")
         };
         assert_eq!(
             serde_json::to_string(&EventJson::of(&failed)).unwrap(),
             "{\"seq\":7,\"time\":\"2026-01-01T00:00:00.000001Z\",\"type\":\"task_failed\",\
              \"run\":\"00000000-0000-0000-0000-000000000001\",\"task\":\"load\",\"attempt\":1,\
-             \"worker\":\"w-1\",\"cause\":\"exit_code\",\"cause_code\":3}"
+             \"worker\":\"w-1\",\"cause\":\"exit_code\",\"cause_code\":3,\"message\":\"no\\nroom\"}"
         );
         assert_eq!(
             serde_json::to_string(&EventJson::of(&event(1, 0, "run_submitted", ""))).unwrap(),
             "{\"seq\":1,\"time\":\"2026-01-01T00:00:00.000000Z\",\"type\":\"run_submitted\",\
              \"run\":\"00000000-0000-0000-0000-000000000001\",\"task\":null,\"attempt\":null,\
-             \"worker\":null,\"cause\":null,\"cause_code\":null}"
+             \"worker\":null,\"cause\":null,\"cause_code\":null,\"message\":null}"
         );
     }
 
@@ -134,12 +139,13 @@ pub(crate) mod tests {
             worker: "w-1".into(),
             cause: "exit_code".into(),
             cause_code: 3,
+            message: "no room".into(),
             attempt: 2,
             ..event(7, 1, "task_failed", "lo\u{1b}ad")
         };
         assert_eq!(
             line(&failed),
-            "2026-01-01T00:00:00.000001Z  task failed     lo?ad (attempt 2) on w-1: exit code 3"
+            "2026-01-01T00:00:00.000001Z  task failed     lo?ad (attempt 2) on w-1: exit code 3: no room"
         );
         assert_eq!(
             line(&event(1, 0, "run_submitted", "")),

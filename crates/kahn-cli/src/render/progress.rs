@@ -124,7 +124,7 @@ pub(crate) fn line(event: &Event, started_at: Option<Timestamp>) -> Option<(Stri
     let took = took.unwrap_or_default();
     let cause = match event.cause.as_str() {
         "" => String::new(),
-        cause => format!(": {}", text::cause(cause, event.cause_code)),
+        cause => format!(": {}", text::why(cause, event.cause_code, &event.message)),
     };
     let attempt = match event.attempt {
         0 | 1 => String::new(),
@@ -139,7 +139,7 @@ pub(crate) fn line(event: &Event, started_at: Option<Timestamp>) -> Option<(Stri
         "task_cancelled" => (format!("cancelled {task}{cause}"), false),
         "worker_lost" => (format!("lost worker {}", text::safe(&event.worker)), true),
         "run_paused" | "run_resumed" | "run_cancelling" | "run_retried" => {
-            (text::safe(&event.kind).replace('_', " "), true)
+            (format!("{}{cause}", text::safe(&event.kind).replace('_', " ")), true)
         }
         _ => return None,
     })
@@ -246,10 +246,12 @@ mod tests {
         let failed = Event {
             cause: "exit_code".into(),
             cause_code: 3,
+            message: "no room".into(),
             ..event(2, 1_200_000, "task_failed", "load")
         };
         let at = tracker.on_event(&failed);
-        assert_eq!(line(&failed, at), Some(("failed load after 1.2s: exit code 3".into(), true)));
+        let text = "failed load after 1.2s: exit code 3: no room".to_owned();
+        assert_eq!(line(&failed, at), Some((text, true)));
         assert_eq!(line(&event(3, 0, "task_ready", "load"), None), None);
         assert_eq!(held_line(7, Some(&run())), "... 7 more; 3 of 3 tasks ended, 1 failed");
     }

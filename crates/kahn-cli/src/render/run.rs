@@ -155,13 +155,7 @@ pub(crate) fn details(run: &Run) -> String {
 pub(crate) fn tasks(tasks: &[Task]) -> String {
     let with_usage = tasks.iter().any(|task| task.usage.is_some());
     let rows = tasks.iter().map(|task| {
-        let why = match (task.cause.as_str(), task.message.as_str()) {
-            ("", message) => text::safe(message),
-            (cause, "") => text::cause(cause, task.cause_code),
-            (cause, message) => {
-                format!("{}: {}", text::cause(cause, task.cause_code), text::safe(message))
-            }
-        };
+        let why = text::why(&task.cause, task.cause_code, &task.message);
         [
             text::safe(&task.name),
             task.state.to_string(),
@@ -207,7 +201,7 @@ pub(crate) fn explanation(task: &str, why: &Explanation) -> String {
         "{} is {}: {}\n",
         text::safe(task),
         text::task_state(why.state),
-        text::safe(&why.message)
+        text::safe_lines(why.message.trim_end()).replace('\n', "\n  ")
     );
     for blocker in &why.blockers {
         out.push_str(&format!("  {} {}", text::safe(&blocker.kind), text::safe(&blocker.name)));
@@ -318,7 +312,7 @@ pub(crate) mod tests {
         assert_eq!(
             tasks(&[failed]),
             "TASK  STATE   ATTEMPT  WORKER  TOOK   WHY\n\
-             load  failed  1        w-1     350ms  exit code 3: see log\n"
+             load  failed  1        w-1     350ms  exit code 3: see ...\n"
         );
     }
 

@@ -191,11 +191,9 @@ impl Summary {
         for FailedTask { task, log_tail } in self.failed.iter().take(FAILED_SHOWN_MAX) {
             let name = text::bold_red(&text::safe(&task.name));
             out.push_str(&format!("  failed      {name}"));
-            if !task.cause.is_empty() {
-                out.push_str(&format!(": {}", text::cause(&task.cause, task.cause_code)));
-            }
-            if !task.message.is_empty() {
-                out.push_str(&format!(": {}", text::safe(&task.message)));
+            if !task.cause.is_empty() || !task.message.is_empty() {
+                let why = text::why(&task.cause, task.cause_code, &task.message);
+                out.push_str(&format!(": {why}"));
             }
             if task.attempt > 0 {
                 out.push_str(&format!(
@@ -212,7 +210,9 @@ impl Summary {
         let n_failed = self.run.tasks.get(&TaskState::Failed).copied().unwrap_or(0);
         let shown = u32::try_from(self.failed.len().min(FAILED_SHOWN_MAX)).unwrap_or(u32::MAX);
         if n_failed > shown {
-            out.push_str(&format!("              and {} more\n", n_failed - shown));
+            let n_more = n_failed - shown;
+            let all = format!("kahn get {}", self.run.id);
+            out.push_str(&format!("              and {n_more} more: {all} lists them\n"));
         }
         out
     }

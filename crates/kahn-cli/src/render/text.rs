@@ -104,8 +104,20 @@ pub(crate) fn counts(tasks: &BTreeMap<TaskState, u32>) -> String {
 pub(crate) fn cause(cause: &str, code: i32) -> String {
     let words = safe(cause).replace('_', " ");
     match cause {
-        "exit_code" | "signal" => format!("{words} {code}"),
+        "exit_code" | "signal" | "http_status" => format!("{words} {code}"),
         _ => words,
+    }
+}
+
+/// A cause and what is to be known beside it, in one line: `exit code 3: no room`. Of a message of
+/// many lines, as a stack trace is, the first one; `explain` shows them all.
+pub(crate) fn why(cause: &str, code: i32, message: &str) -> String {
+    let (first, rest) = message.trim_end().split_once('\n').unwrap_or((message.trim_end(), ""));
+    let more = if rest.is_empty() { "" } else { " ..." };
+    match (cause, first) {
+        ("", first) => format!("{}{more}", safe(first)),
+        (_, "") => self::cause(cause, code),
+        (_, first) => format!("{}: {}{more}", self::cause(cause, code), safe(first)),
     }
 }
 
@@ -230,6 +242,9 @@ mod tests {
     fn causes_carry_their_number_where_they_have_one() {
         assert_eq!(cause("exit_code", 3), "exit code 3");
         assert_eq!(cause("run_timeout", 0), "run timeout");
+        assert_eq!(why("http_status", 404, "of /a"), "http status 404: of /a");
+        assert_eq!(why("exception", 0, "ValueError: a\n  trace\n"), "exception: ValueError: a ...");
+        assert_eq!(why("", 0, "a\tb\n"), "a b");
     }
 
     #[test]

@@ -32,8 +32,18 @@ fn a_run_ends_with_a_summary_and_can_be_looked_at_later() {
     for event in &events {
         let mut fields: Vec<&String> = event.as_object().unwrap().keys().collect();
         fields.sort();
-        let expected =
-            ["attempt", "cause", "cause_code", "run", "seq", "task", "time", "type", "worker"];
+        let expected = [
+            "attempt",
+            "cause",
+            "cause_code",
+            "message",
+            "run",
+            "seq",
+            "task",
+            "time",
+            "type",
+            "worker",
+        ];
         assert_eq!(fields, expected);
         assert_eq!(event["run"], run);
     }

@@ -92,6 +92,7 @@ fn event(run: &Run, position: usize, record: &Record) -> api::Event {
         worker: worker.map(ToString::to_string).unwrap_or_default(),
         cause: record.cause.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         cause_code: record.code,
+        message: event_message(run, record),
         usage: run.spent_at(position).map(usage),
     }
 }
@@ -102,6 +103,26 @@ fn usage(spent: &Spent) -> api::Usage {
         memory_peak: spent.memory_peak,
         read_bytes: spent.read_bytes,
         written_bytes: spent.written_bytes,
+    }
+}
+
+/// What is still known of why it happened.
+fn event_message(run: &Run, record: &Record) -> String {
+    let of_run = || match &run.cancelled {
+        Some(failure) if Some(failure.cause) == record.cause() => failure.message.to_string(),
+        _ => String::new(),
+    };
+    let Some(task) = record.task() else { return of_run() };
+    let cell = run.cell(task);
+    let is_latest = record.attempt == cell.attempt;
+    match record.kind {
+        RecordKind::TaskFailed | RecordKind::TaskRetried if is_latest => match run.failure(task) {
+            Some(failure) if Some(failure.cause) == record.cause() => failure.message.to_string(),
+            _ => String::new(),
+        },
+        RecordKind::TaskSkipped if cell.state == TaskState::Skipped => run.why(task),
+        RecordKind::TaskCancelled if cell.state == TaskState::Cancelled => run.why(task),
+        _ => String::new(),
     }
 }
 
@@ -154,7 +175,8 @@ pub(super) fn task(run: &Run, task: TaskIx, times: &Times, with_dependencies: bo
     let cell = run.cell(task);
     let at = times.0[task.index()];
     let worker = usize::from(at.worker).checked_sub(1).and_then(|at| run.workers.get(at));
-    let failure = run.failure(task);
+    let has_own_failure = !matches!(cell.state, TaskState::Cancelled | TaskState::Skipped);
+    let failure = run.failure(task).filter(|_| has_own_failure);
     let cause = failure.map(|failure| failure.cause).or(at.cause);
     let mut outputs = HashMap::new();
     for (name, value) in run.outputs(task).iter().flat_map(|outputs| &outputs.0) {
@@ -176,7 +198,7 @@ pub(super) fn task(run: &Run, task: TaskIx, times: &Times, with_dependencies: bo
         finished_at: if cell.state.is_terminal() { at.finished.0 } else { 0 },
         cause: cause.map(|cause| cause.kind.as_str().to_owned()).unwrap_or_default(),
         cause_code: cause.map_or(0, |cause| cause.code),
-        message: failure.map(|failure| failure.message.to_string()).unwrap_or_default(),
+        message: run.why(task),
         outputs,
         dependencies,
         exception: failure.map(|failure| failure.exception.to_string()).unwrap_or_default(),

@@ -60,7 +60,7 @@ impl State {
         run.spent.extend(Spent::of(run.history.len(), usage));
         match (then, outcome) {
             (Then::Cancel, _) => {
-                self.settle(ix, task, TaskState::Cancelled, RecordKind::TaskCancelled, None);
+                self.settle_cancelled(ix, task);
             }
             (Then::End, Ok(outputs)) => {
                 let run = &mut self.runs[ix.0];

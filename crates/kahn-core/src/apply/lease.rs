@@ -31,6 +31,7 @@ impl State {
         worker: WorkerIx,
         boot: BootId,
     ) {
+        let age = self.runs[ix.0].cell(task).age();
         self.leave_ready(ix, task);
         let class = self.class_of(ix, task);
         let run_id = self.runs[ix.0].id();
@@ -49,6 +50,7 @@ impl State {
             due: None,
             is_stopping: false,
             is_recalled: false,
+            age,
             resources: Arc::clone(&self.classes.get(class).resources),
         };
         let lease_ix = LeaseIx(self.leases.insert(lease));
@@ -69,7 +71,7 @@ impl State {
         let cell = self.runs[ix.0].cell_mut(task);
         cell.attempt -= 1;
         if cell.flags.has(Flags::CALLED_OFF) {
-            self.settle(ix, task, TaskState::Cancelled, RecordKind::TaskCancelled, None);
+            self.settle_cancelled(ix, task);
             self.finish_if_done(ix);
         } else {
             self.make_ready(ix, task);

@@ -131,6 +131,12 @@ impl State {
         self.settle(ix, task, TaskState::Skipped, RecordKind::TaskSkipped, cause);
     }
 
+    /// Cancels a task that no worker holds any more.
+    pub(super) fn settle_cancelled(&mut self, ix: RunIx, task: TaskIx) {
+        let cause = Some(Cause::of(CauseKind::Cancelled));
+        self.settle(ix, task, TaskState::Cancelled, RecordKind::TaskCancelled, cause);
+    }
+
     /// Lets it be known that `task` has ended. Skipped dependents end too, and so on: in a queue,
     /// not by recursion, since chains are long.
     pub(super) fn propagate(&mut self, ix: RunIx, task: TaskIx) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kahn_model::{CauseKind, Failure, Outputs, Usage};
+use kahn_model::{Cause, CauseKind, Failure, Outputs, Usage};
 
 use crate::change::{Change, Then};
 use crate::command::{Command, StopReason};
@@ -59,7 +59,8 @@ impl Core {
             ReportKind::Started => self.emit(Change::AttemptStarted { run, task }),
             // An attempt that is known to have started cannot be as if it never was.
             ReportKind::Returned if lease.phase == LeasePhase::Started => {
-                let failure = Failure::of(CauseKind::Preempted);
+                let message = "its worker gave it back after it had started";
+                let failure = Failure::new(Cause::of(CauseKind::Preempted), message);
                 self.finish(lease_ix, Err(failure), Usage::default());
             }
             ReportKind::Returned => self.emit(Change::LeaseReturned { run, task }),

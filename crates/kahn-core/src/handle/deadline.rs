@@ -7,7 +7,7 @@ use kahn_model::{
 use crate::change::Change;
 use crate::command::StopReason;
 use crate::core::Core;
-use crate::state::{ClassIx, Gate, LeasePhase, Timer};
+use crate::state::{ClassIx, Gate, LeaseIx, LeasePhase, Timer};
 
 impl Core {
     pub(crate) fn on_deadline_reached(&mut self) {
@@ -48,26 +48,52 @@ impl Core {
     }
 
     fn on_queue_timeout(&mut self, run: RunId, task: TaskIx, age: u32) {
+        if let Some(lease_ix) = self.lease_ahead_of(run, task, age) {
+            // It waits on a worker, behind what runs there for longer than was thought.
+            let worker = &self.state.holder_of(&self.state.leases[lease_ix.0]).id;
+            let message = format!("there was no room on {worker}, where it was to run next");
+            let failure = Failure::new(Cause::of(CauseKind::QueueTimeout), &message);
+            self.stop(lease_ix, StopReason::TimedOut);
+            self.finish(lease_ix, Err(failure), Usage::default());
+            return;
+        }
         let is_same_wait = self.state.run(run).is_some_and(|known| {
             let cell = known.cell(task);
             cell.state == TaskState::Ready && cell.age() == age
         });
         if is_same_wait {
-            let failure = Failure::new(
-                Cause::of(CauseKind::QueueTimeout),
-                &self.explain(run, task).map(|why| why.message).unwrap_or_default(),
-            );
+            let why = self.explain(run, task);
+            // It had its time, and the breaker is what took it.
+            let kind = match &why {
+                Some(why) if why.code == "circuit_open" => CauseKind::CircuitOpen,
+                _ => CauseKind::QueueTimeout,
+            };
+            let message = why.map(|why| why.message).unwrap_or_default();
+            let failure = Failure::new(Cause::of(kind), &message);
             self.emit(Change::TaskFailed { run, task, failure });
         }
     }
 
+    /// The lease for which a task gave up this turn among the ready, while it waits for room.
+    fn lease_ahead_of(&self, run: RunId, task: TaskIx, age: u32) -> Option<LeaseIx> {
+        let lease_ix = self.state.run(run)?.cell(task).lease()?;
+        let lease = &self.state.leases[lease_ix.0];
+        let is_it = lease.phase == LeasePhase::Ahead && lease.age == age && !lease.is_stopping;
+        is_it.then_some(lease_ix)
+    }
+
     fn on_start_timeout(&mut self, run: RunId, task: TaskIx, token: Token) {
         let Some(lease_ix) = self.state.find_lease(run, task, token) else { return };
-        if self.state.leases[lease_ix.0].phase == LeasePhase::Started {
+        let lease = &self.state.leases[lease_ix.0];
+        if lease.phase == LeasePhase::Started {
             return;
         }
+        let worker = &self.state.holder_of(lease).id;
+        let profile = self.state.runs[lease.run.0].dag.profile(task);
+        let limit = profile.timeouts.start.unwrap_or_default();
+        let message = format!("did not start on {worker} within {limit:?}");
+        let failure = Failure::new(Cause::of(CauseKind::StartTimeout), &message);
         self.stop(lease_ix, StopReason::TimedOut);
-        let failure = Failure::of(CauseKind::StartTimeout);
         self.finish(lease_ix, Err(failure), Usage::default());
     }
 

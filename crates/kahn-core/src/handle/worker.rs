@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kahn_model::{Admission, CauseKind, Failure, RunId, Usage, WorkerId};
+use kahn_model::{Admission, Cause, CauseKind, Failure, RunId, Usage, WorkerId};
 
 use crate::change::Change;
 use crate::command::{Command, StopReason};
@@ -130,7 +130,9 @@ impl Core {
         if lease.boot == boot && lease.phase != LeasePhase::Started {
             self.emit(Change::LeaseReturned { run, task });
         } else {
-            let failure = Failure::of(CauseKind::WorkerLost);
+            let worker = &self.state.workers[lease.worker.index()].id;
+            let message = format!("{worker} came back without it");
+            let failure = Failure::new(Cause::of(CauseKind::WorkerLost), &message);
             self.finish(lease_ix, Err(failure), Usage::default());
         }
     }
@@ -266,9 +268,10 @@ impl Core {
         for run in runs {
             self.emit(Change::WorkerLost { run, worker: id.clone() });
         }
+        let message = format!("nothing was heard of {id} for {:?}", self.state.settings.lease_ttl);
+        let failure = Failure::new(Cause::of(CauseKind::WorkerLost), &message);
         for lease in leases {
-            let failure = Failure::of(CauseKind::WorkerLost);
-            self.finish(lease, Err(failure), Usage::default());
+            self.finish(lease, Err(failure.clone()), Usage::default());
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct Lease {
     pub(crate) is_stopping: bool,
     /// The worker was asked to give the attempt back.
     pub(crate) is_recalled: bool,
+    /// The turn among the ready that its task gave up for it; zero when that is not known.
+    pub(crate) age: u32,
     /// What it takes of the worker once it is placed.
     pub(crate) resources: Arc<Resources>,
 }

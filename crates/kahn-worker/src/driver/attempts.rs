@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kahn_model::{Action, ActionKind, CauseKind, Failure, Token};
+use kahn_model::{Action, ActionKind, Cause, CauseKind, Failure, Token};
 use kahn_worker_core::{Lease, StopReason};
 use tokio::sync::mpsc;
 
@@ -43,7 +43,8 @@ impl Attempts {
         }
         let kind = lease.payload.work.action.kind();
         let Some(executor) = self.parts.executors.get(&kind).map(Arc::clone) else {
-            let failure = Failure::of(CauseKind::Infeasible);
+            let message = format!("this worker has no executor for {kind}");
+            let failure = Failure::new(Cause::of(CauseKind::Infeasible), &message);
             return Some(Report { outcome: Err(failure), usage: Default::default() });
         };
         let token = lease.token;

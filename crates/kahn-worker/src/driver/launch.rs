@@ -193,3 +193,6 @@ impl Start {
         drop(self.inbox.try_send(Input::Started(self.token)));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use kahn_model::{Action, ActionKind, Cause, CauseKind, Failure, Outputs, Usage};
 use tokio::time::Instant;
 
+use super::control::stopped;
 use super::{Assignment, Control, Executor, Report};
 
 /// Carries out `noop` and `sleep`.
@@ -24,7 +25,7 @@ impl Executor for BuiltinExecutor {
             Action::Sleep { duration } => tokio::select! {
                 biased;
                 reason = control.stop_or_timeout(assignment.timeouts.run) => {
-                    Err(Failure::of(reason))
+                    Err(stopped(reason, assignment.timeouts.run))
                 }
                 () = tokio::time::sleep(duration) => Ok(Outputs::default()),
             },
@@ -92,7 +93,8 @@ mod tests {
         let mut assignment = sleep(60);
         assignment.timeouts.run = Some(Duration::from_secs(5));
         let report = BuiltinExecutor.run(assignment, control).await;
-        assert_eq!(report.outcome, Err(Failure::of(CauseKind::RunTimeout)));
+        let failure = Failure::new(Cause::of(CauseKind::RunTimeout), "ran for longer than 5s");
+        assert_eq!(report.outcome, Err(failure));
         assert_eq!(report.usage.elapsed, Duration::from_secs(5));
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use kahn_model::CauseKind;
+use kahn_model::{Cause, CauseKind, Failure};
 use tokio::sync::watch;
 
 /// The worker's end: asks the attempt to stop.
@@ -78,6 +78,16 @@ impl Control {
             reason = self.stop_requested() => reason,
             () = tokio::time::sleep(run_timeout) => CauseKind::RunTimeout,
         }
+    }
+}
+
+/// The failure of an attempt that was made to end.
+pub(super) fn stopped(reason: CauseKind, run_timeout: Option<Duration>) -> Failure {
+    match (reason, run_timeout) {
+        (CauseKind::RunTimeout, Some(limit)) => {
+            Failure::new(Cause::of(reason), &format!("ran for longer than {limit:?}"))
+        }
+        _ => Failure::of(reason),
     }
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::control::stopped;
 use super::outputs::outputs_of_result;
 use super::{Assignment, Control, Executor, Report};
 
@@ -104,7 +105,7 @@ impl FunctionExecutor {
                 } else {
                     drop(tokio::time::timeout(grace, running).await);
                 }
-                return Err(Failure::of(reason));
+                return Err(stopped(reason, assignment.timeouts.run));
             }
         };
         drop(slot);

@@ -23,15 +23,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kahn_model::{
-    Action, ActionKind, Cause, CauseKind, Failure, HttpRequest, Outputs, Timeouts, Usage,
-};
+use kahn_model::{Action, ActionKind, Cause, CauseKind, Failure, HttpRequest, Outputs, Usage};
 use kahn_runtime::human_duration;
 use kahn_spec::Evaluator;
 use reqwest::{Client, ClientBuilder};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::control::stopped;
 use super::{Assignment, Control, Executor, Report};
 use crate::secrets::GivenSecrets;
 use exchange::{Detail, Wire};
@@ -155,7 +154,7 @@ impl Executor for HttpExecutor {
                 tokio::select! {
                     biased;
                     reason = control.stop_or_timeout(timeouts.run) => {
-                        Err(stopped(reason, &timeouts))
+                        Err(stopped(reason, timeouts.run))
                     }
                     outcome = Box::pin(self.carry_out(asked, &request, &mut transcript)) => outcome,
                 }
@@ -187,13 +186,4 @@ fn prepare<'a>(
         return Err(Failure::new(Cause::of(CauseKind::Infeasible), message));
     };
     Ok((asked, Prepared::new(asked, env, secrets)?))
-}
-
-fn stopped(reason: CauseKind, timeouts: &Timeouts) -> Failure {
-    match (reason, timeouts.run) {
-        (CauseKind::RunTimeout, Some(limit)) => {
-            Failure::new(Cause::of(reason), &format!("ran for longer than {limit:?}"))
-        }
-        _ => Failure::of(reason),
-    }
 }

@@ -36,6 +36,7 @@ use crate::platform;
 use lanes::Lanes;
 use scratch::Scratch;
 use supervise::Host;
+pub(super) use supervise::signal_name;
 use trees::Trees;
 
 /// Threads that start processes, for each processor: starting one is mostly waiting for the new

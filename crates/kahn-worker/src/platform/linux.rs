@@ -95,7 +95,8 @@ pub(crate) fn facts(pid: Pid) -> Option<Facts> {
     let state = fields.next()?;
     let group = fields.nth(1)?.parse().ok().and_then(Pid::from_raw);
     let started_ticks = fields.nth(16)?.parse().ok()?;
-    Some(Facts { group, is_dead: matches!(state, "Z" | "X"), started_ticks })
+    let (is_dead, is_stopped) = (matches!(state, "Z" | "X"), matches!(state, "T" | "t"));
+    Some(Facts { group, is_dead, is_stopped, started_ticks })
 }
 
 /// A variable in the environment that a process was started with.
@@ -123,6 +124,16 @@ fn fields_after_name(stat: &[u8]) -> Option<str::SplitAsciiWhitespace<'_>> {
     // The name of the program stands in parentheses and may hold anything, these included.
     let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
     Some(str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace())
+}
+
+/// The children of a process, whichever of its threads started them.
+pub(crate) fn children(pid: Pid) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid()));
+    let listings = threads.into_iter().flatten().flatten().map(|thread| {
+        // A thread that is gone has given its children to others, where they are found.
+        fs::read(thread.path().join("children")).unwrap_or_default()
+    });
+    listings.flat_map(|text| parse_pids(&text)).collect()
 }
 
 /// Every process there is.
@@ -188,13 +199,7 @@ pub(crate) fn tree_memory_peak(root: Pid) -> Option<u64> {
     for _ in 0..N_SAMPLED_MAX {
         let Some(pid) = pending.pop() else { break };
         peak = peak.max(memory_peak(pid));
-        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())) else {
-            continue;
-        };
-        for thread in threads.flatten() {
-            let listing = fs::read(thread.path().join("children"));
-            pending.extend(parse_pids(&listing.unwrap_or_default()));
-        }
+        pending.extend(children(pid));
     }
     peak
 }

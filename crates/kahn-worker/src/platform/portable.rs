@@ -64,6 +64,11 @@ impl Adopted {
 }
 
 /// Nothing is known.
+pub(crate) fn children(_pid: Pid) -> Vec<Pid> {
+    Vec::new()
+}
+
+/// Nothing is known.
 pub(crate) fn facts(_pid: Pid) -> Option<Facts> {
     None
 }

@@ -47,6 +47,28 @@ async fn a_daemon_that_hides_its_environment_does_not_outlive_its_task() {
 }
 
 #[tokio::test]
+async fn a_hidden_daemon_of_a_cancelled_task_is_dead_before_its_end_is_told_though_others_live() {
+    let worker = Worker::new();
+    let other = worker.assignment(sh("echo up; sleep 1000"));
+    let reader = other.logs.reader(0);
+    let other = worker.start(other);
+    printed(reader, "up").await;
+    for argument in ["41.4151", "41.4152"] {
+        // One hangs below a daemon that shows whose it is, one below the first process.
+        let hidden = format!("env -i /usr/bin/setsid /bin/sleep {argument}");
+        let script = match argument {
+            "41.4151" => format!("setsid -f sh -c '{hidden} & sleep 1000'; sleep 0.2; echo up"),
+            _ => format!("{hidden} & sleep 0.2; echo up"),
+        };
+        let assignment = worker.assignment(sh(&format!("{script}; sleep 1000")));
+        let ended = worker.stop_when_printed(assignment, "up", CauseKind::Cancelled).await;
+        assert_eq!(failure(&ended).cause.kind, CauseKind::Cancelled);
+        assert_eq!(crate::support::n_with_argument(argument), 0, "{script}");
+    }
+    other.stop_after(Duration::ZERO).await;
+}
+
+#[tokio::test]
 async fn the_end_of_one_task_leaves_the_daemons_of_another_alone() {
     let worker = Worker::new();
     let script = format!("{DAEMON}sleep 0.1; echo up; read -r x < \"$KAHN_SCRATCH/gate\"; echo on");

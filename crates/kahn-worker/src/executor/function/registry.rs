@@ -52,6 +52,10 @@ impl Function {
             Self::Blocking(function) => {
                 let (function, (reply, answer)) = (Arc::clone(function), oneshot::channel());
                 pool.submit(Box::new(move || {
+                    if context.is_cancelled() {
+                        // Called off while it waited for a thread: dropping `reply` says so.
+                        return;
+                    }
                     let call = AssertUnwindSafe(|| function(context, input));
                     let ended = muted(is_muted, || catch_unwind(call));
                     let outcome = ended.unwrap_or_else(|panic| Err(Panicked(panic).into()));

@@ -247,11 +247,12 @@ fn stopped_failure(stopped: &Stopped, run_timeout: Option<Duration>) -> Failure 
     Failure::new(Cause::of(stopped.reason), &format!("{why}{separator}{how}"))
 }
 
-fn signal_name(signal: i32) -> String {
-    match Signal::from_named_raw(signal) {
-        Some(named) => format!("{named:?}"),
-        None => format!("signal {signal}"),
-    }
+/// `SIGSEGV`; its number when it has no name.
+pub(in crate::executor) fn signal_name(signal: i32) -> String {
+    let Some(named) = Signal::from_named_raw(signal) else { return format!("signal {signal}") };
+    // The library's own form is `"Signal::SEGV"`, quotes included.
+    let shown = format!("{named:?}");
+    format!("SIG{}", shown.trim_matches('"').trim_start_matches("Signal::"))
 }
 
 fn is_busy(error: &std::io::Error) -> bool {

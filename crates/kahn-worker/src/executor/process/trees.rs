@@ -5,9 +5,10 @@
 //! handed to the worker, which adopts orphans. Every process of an attempt descends from its
 //! first one, so once that one is dead, what is left hangs below an orphan of ours.
 //!
-//! Whose orphan it is follows from the scratch directory in its environment. One that hides it
-//! is suspected to be of any attempt that lived when it was first seen, and killed when all of
-//! these have ended.
+//! Whose orphan it is follows from the scratch directory in its environment, or from a process
+//! that we killed and that it descended from. One that hides it and was an orphan before is
+//! suspected to be of any attempt that lived when it was first seen, and killed when all of these
+//! have ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LOOK_PERIOD_MAX: Duration = Duration::from_millis(100);
 /// A process that is not dead by then is stuck in the system, which an operator should know.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// How often an orphan is looked at that was told to stop and does not, before it is killed.
+const N_STOP_LOOKS_MAX: u32 = 8;
 const N_LEFTOVER_ROUNDS_MAX: u32 = 1_000;
 
 /// The process trees of all attempts of this process, whichever executor carries them out: the
@@ -45,6 +48,47 @@ struct Ledger {
     live: BTreeMap<PathBuf, Live>,
     /// Orphans that hide whose they are, by id and start, with the attempts that are suspected.
     unclaimed: BTreeMap<(i32, u64), BTreeSet<u64>>,
+    /// Descendants of what was about to be killed, by id and start, with their attempts: once
+    /// their parents are dead, nothing shows whose they are when they hide it.
+    claimed: BTreeMap<(i32, u64), u64>,
+    /// Orphans that were told to stop, and are killed when they have, with how often they were
+    /// looked at since: one that is killed while it starts others leaves some of which nobody took
+    /// note.
+    stopping: BTreeMap<(i32, u64), u32>,
+}
+
+impl Ledger {
+    /// Stops an orphan of the attempt in `scratch_dir`, or kills it when it has stopped.
+    fn put_down(&mut self, scratch_dir: &Path, pid: Pid, facts: Facts) {
+        let Some(serial) = self.live.get(scratch_dir).map(|live| live.serial) else { return };
+        let orphan = (pid.as_raw_pid(), facts.started_ticks);
+        // It may show whose it is now, and hide it when it starts its next program.
+        self.claimed.insert(orphan, serial);
+        let n_looks = self.stopping.entry(orphan).or_default();
+        *n_looks += 1;
+        if *n_looks == 1 {
+            send(pid, Signal::STOP);
+        } else if facts.is_stopped || *n_looks > N_STOP_LOOKS_MAX {
+            self.claim_descendants(serial, pid);
+            send(pid, Signal::KILL);
+        }
+    }
+
+    /// Takes note of all that descends from a process of this attempt.
+    fn claim_descendants(&mut self, serial: u64, ancestor: Pid) {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![ancestor];
+        while let Some(pid) = open.pop() {
+            for child in platform::children(pid) {
+                let Some(facts) = platform::facts(child) else { continue };
+                let descendant = (child.as_raw_pid(), facts.started_ticks);
+                if seen.insert(descendant) {
+                    self.claimed.insert(descendant, serial);
+                    open.push(child);
+                }
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -120,11 +164,12 @@ impl Trees {
                 Verdict::Wait => is_clean = false,
                 Verdict::Kill => {
                     is_clean = false;
-                    kill(pid);
+                    ledger.put_down(scratch_dir, pid, facts);
                 }
             }
         }
         ledger.unclaimed.retain(|orphan, _| seen.contains(orphan));
+        ledger.stopping.retain(|orphan, _| seen.contains(orphan));
         is_clean
     }
 
@@ -174,9 +219,15 @@ impl Trees {
             let is_anothers = owner != ending && ledger.live.contains_key(&owner);
             return if is_anothers { Verdict::Leave } else { Verdict::Kill };
         }
+        let orphan = (pid.as_raw_pid(), facts.started_ticks);
+        if let Some(serial) = ledger.claimed.get(&orphan) {
+            let of_another =
+                |(dir, live): (&PathBuf, &Live)| live.serial == *serial && dir != ending;
+            let is_anothers = ledger.live.iter().any(of_another);
+            return if is_anothers { Verdict::Leave } else { Verdict::Kill };
+        }
         let running: BTreeSet<u64> =
             ledger.live.values().filter(|live| live.is_running).map(|live| live.serial).collect();
-        let orphan = (pid.as_raw_pid(), facts.started_ticks);
         let suspects = ledger.unclaimed.entry(orphan).or_insert_with(|| running.clone());
         suspects.retain(|serial| running.contains(serial));
         if suspects.is_empty() { Verdict::Kill } else { Verdict::Leave }
@@ -219,8 +270,22 @@ impl Tree {
         }
     }
 
-    /// Sends a signal to the group.
+    /// Sends a signal to the group. What may die of it leaves children behind, of which note is
+    /// taken first.
     pub(in crate::executor) fn signal(&self, signal: Signal) {
+        if signal == Signal::KILL {
+            self.signal_group(Signal::STOP);
+        }
+        if let Some(leader) = self.leader.filter(|_| signal != Signal::CONT) {
+            let mut ledger = self.trees.lock();
+            if let Some(serial) = ledger.live.get(&self.scratch_dir).map(|live| live.serial) {
+                ledger.claim_descendants(serial, leader);
+            }
+        }
+        self.signal_group(signal);
+    }
+
+    fn signal_group(&self, signal: Signal) {
         if let Some(leader) = self.leader {
             // The group may be empty but for the dead leader, which is as good.
             let _ = rustix::process::kill_process_group(leader, signal);
@@ -253,7 +318,7 @@ impl Tree {
         child: &mut Child,
     ) -> std::io::Result<wait4::ResUse> {
         // While the leader is unreaped, no other group can have its id.
-        self.signal(Signal::KILL);
+        self.signal_group(Signal::KILL);
         let reaped = loop {
             match wait4::Wait4::wait4(child) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -294,8 +359,11 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
-        self.trees.lock().live.remove(&self.scratch_dir);
+        self.signal_group(Signal::KILL);
+        let mut ledger = self.trees.lock();
+        if let Some(live) = ledger.live.remove(&self.scratch_dir) {
+            ledger.claimed.retain(|_, serial| *serial != live.serial);
+        }
     }
 }
 
@@ -311,7 +379,7 @@ pub(in crate::executor) fn kill_leftovers(scratch_root: &Path) -> usize {
         }
         for pid in leftovers {
             killed.insert(pid.as_raw_pid());
-            kill(pid);
+            send(pid, Signal::KILL);
         }
         std::thread::sleep(FIRST_LOOK);
     }
@@ -328,8 +396,8 @@ fn leftovers(scratch_root: &Path) -> Vec<Pid> {
 }
 
 /// An error means that the process is gone already.
-fn kill(pid: Pid) {
-    let _ = rustix::process::kill_process(pid, Signal::KILL);
+fn send(pid: Pid, signal: Signal) {
+    let _ = rustix::process::kill_process(pid, signal);
 }
 
 /// Whether the process is gone now; an error means that somebody else reaped it.

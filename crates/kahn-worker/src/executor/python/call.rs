@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 
 use super::super::outputs::outputs_of_result;
+use super::super::process::signal_name;
 use super::super::{Assignment, Control, Report};
 use super::connection::{Kind, Reply};
 use super::interpreter::{Death, Interpreter, Life};
@@ -214,10 +215,7 @@ fn died(death: &Death, was_memory_short: bool) -> Failure {
         let message = "the system killed the interpreter for want of memory";
         return Failure::new(Cause::of(CauseKind::OutOfMemory), message);
     }
-    let name = match Signal::from_named_raw(signal) {
-        Some(named) => format!("{named:?}"),
-        None => format!("signal {signal}"),
-    };
+    let name = signal_name(signal);
     Failure::new(Cause::signal(signal), &format!("{name} ended the interpreter"))
 }
 

@@ -1,0 +1,71 @@
+//! Servers over HTTP that are of no help.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::port::free_port;
+
+type Asked = Arc<Mutex<BTreeMap<String, u32>>>;
+
+/// A server that answers `{"done":false}` with the status that the path begins with, as
+/// `/200/anything`; and a path that begins with none, never.
+#[derive(Debug)]
+pub struct Unhelpful {
+    /// Where it listens, on this machine.
+    pub port: u16,
+    asked: Asked,
+}
+
+impl Unhelpful {
+    /// Starts it; it ends with the test.
+    ///
+    /// # Errors
+    ///
+    /// When there is no port.
+    pub fn start() -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let listener = TcpListener::bind(("127.0.0.1", port))?;
+        let asked = Asked::default();
+        let counts = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let counts = Arc::clone(&counts);
+                std::thread::spawn(move || serve(stream, &counts));
+            }
+        });
+        Ok(Self { port, asked })
+    }
+
+    /// How often it was asked for a path.
+    #[must_use]
+    pub fn n_asked(&self, path: &str) -> u32 {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.get(path).copied().unwrap_or(0)
+    }
+}
+
+/// Answers until the client has gone.
+fn serve(mut stream: TcpStream, asked: &Asked) {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = stream.read(&mut buffer) {
+        seen.extend_from_slice(&buffer[..n]);
+        while let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&seen[..end]).into_owned();
+            seen.drain(..end + 4);
+            let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            let status = path.split('/').nth(1).and_then(|word| word.parse::<u16>().ok());
+            *asked.lock().unwrap_or_else(PoisonError::into_inner).entry(path).or_default() += 1;
+            let Some(status) = status else { continue };
+            let answer = format!(
+                "HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\n\
+                 content-length: 14\r\n\r\n{{\"done\":false}}"
+            );
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+}
