@@ -19,8 +19,6 @@ pub struct Settings {
     pub capacity: Resources,
     /// Time between two signs of life.
     pub heartbeat_period: Duration,
-    /// For how long the start of an attempt is kept back: an end within that time tells it, too.
-    pub start_delay: Duration,
     /// How long before the coordinator may give an attempt to another the worker must have
     /// stopped it, where it is to be stopped: covers the difference in speed of two clocks.
     pub fence_margin: Duration,
@@ -33,7 +31,6 @@ impl Default for Settings {
         Self {
             capacity: Resources::none(),
             heartbeat_period: Duration::from_secs(1),
-            start_delay: Duration::from_millis(5),
             fence_margin: Duration::from_secs(2),
             pressure: PressureLimits::default(),
         }
@@ -135,14 +132,13 @@ impl<P: Clone> WorkerCore<P> {
             Event::RecallRequested { token } => self.on_recall_requested(token),
             Event::Acknowledged { token } => self.on_acknowledged(token),
             Event::DrainRequested => self.on_drain_requested(),
-            Event::AttemptStarted { token } => self.on_started(now, token),
+            Event::AttemptStarted { token } => self.on_started(token),
             Event::AttemptFinished { token, outcome, usage, is_output_late } => {
                 self.on_finished(token, ReportKind::Finished { outcome, usage, is_output_late });
             }
             Event::Measured(sample) => self.on_measured(now, sample),
             Event::DeadlineReached => self.on_deadline(now),
         }
-        self.outbound.ripen(now);
         std::mem::take(&mut self.commands)
     }
 
@@ -161,9 +157,8 @@ impl<P: Clone> WorkerCore<P> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let heartbeat = (self.link == Link::Up).then_some(self.heartbeat_due);
-        let start = self.outbound.next_due().filter(|_| self.link == Link::Up);
         let fence = (!self.fenced.is_empty()).then(|| self.fence_at());
-        [heartbeat, start, fence].into_iter().flatten().min()
+        [heartbeat, fence].into_iter().flatten().min()
     }
 
     /// How many attempts it holds.
@@ -299,13 +294,12 @@ impl<P: Clone> WorkerCore<P> {
         }
     }
 
-    fn on_started(&mut self, now: Timestamp, token: Token) {
+    fn on_started(&mut self, token: Token) {
         let Some(held) = self.held.get_mut(&token) else { return };
         if held.phase == Phase::Starting {
             held.phase = Phase::Started;
             let attempt = held.lease.attempt;
-            let report = Report { attempt, token, kind: ReportKind::Started };
-            self.outbound.push_start(now + self.settings.start_delay, report);
+            self.outbound.push(Report { attempt, token, kind: ReportKind::Started });
         }
     }
 

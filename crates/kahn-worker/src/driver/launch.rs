@@ -26,6 +26,10 @@ use crate::shipping::{Shipment, Shipping};
 /// How long the end of an attempt waits for more of its output to be received. It waits for all of
 /// it while it goes on; where it does not, the report says that the output is late.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(1);
+/// When an attempt that goes on is told to have started. Most short processes and calls of Python
+/// are over by then, and their end, which says for how long they ran, is all that is told: each
+/// report that comes alone costs the driver and the coordinator a round.
+const START_DELAY: Duration = Duration::from_millis(5);
 /// When first polls have taken this long, the attempts that are left do not wait for one another
 /// any more.
 const TURN: Duration = Duration::from_micros(500);
@@ -128,14 +132,26 @@ impl Attempt {
 
     /// Goes on to the end. From the first byte that it prints, its output is shipped.
     async fn go_on(mut self) {
-        self.start.tell();
         let mut reader = self.log.reader(0);
-        let shipment = tokio::select! {
-            biased;
-            report = &mut self.running => return self.tell(report, None).await,
-            is_silent = reader.is_silent() => if is_silent { None } else { self.ship() },
+        let mut shipment = None;
+        let mut is_told = false;
+        let mut is_shipped = false;
+        let told = tokio::time::sleep(START_DELAY);
+        tokio::pin!(told);
+        let report = loop {
+            tokio::select! {
+                biased;
+                report = &mut self.running => break report,
+                is_silent = reader.is_silent(), if !is_shipped => {
+                    is_shipped = true;
+                    shipment = if is_silent { None } else { self.ship() };
+                }
+                () = &mut told, if !is_told => {
+                    is_told = true;
+                    self.start.tell();
+                }
+            }
         };
-        let report = (&mut self.running).await;
         self.tell(report, shipment).await;
     }
 
