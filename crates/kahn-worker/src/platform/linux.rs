@@ -165,7 +165,10 @@ fn memory_in_status(pid: Pid, name: &str) -> Option<u64> {
 /// Bytes that a process read from and wrote to storage, its dead and reaped children included.
 /// The system still knows them of a process that is dead and was not reaped.
 pub(crate) fn io_bytes(pid: Pid) -> Option<(u64, u64)> {
-    let counters = fs::read_to_string(format!("/proc/{}/io", pid.as_raw_pid())).ok()?;
+    let file = File::open(format!("/proc/{}/io", pid.as_raw_pid())).ok()?;
+    let mut buffer = [0; 512];
+    let n_read = file.read_at(&mut buffer, 0).ok()?;
+    let counters = str::from_utf8(&buffer[..n_read]).ok()?;
     let count = |name| {
         let line = counters.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().parse::<u64>().ok()

@@ -189,9 +189,11 @@ impl Group {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(crate) fn enter(&self, _with_memory: bool) -> io::Result<Inside<'_>> {
+    pub(crate) fn enter(&self, _with_memory: bool, _with_cpu: bool) -> io::Result<Inside<'_>> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    pub(crate) fn take_in(&self) {}
 
     pub(crate) fn entrance(&self) -> Option<PathBuf> {
         None

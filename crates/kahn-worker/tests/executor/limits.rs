@@ -138,10 +138,17 @@ async fn a_daemon_that_hides_everything_dies_while_other_attempts_run() {
     }
 }
 
+/// Ends when it and what it has started are where processors are shared out.
+const WAIT_FOR_SHARE: &str = r#"
+sleep 1000 & child=$!
+has_share() { grep -E ':([a-z,]*,)?cpu(,[a-z]*)*:|^0::' "/proc/$1/cgroup" | grep -q kahn-test; }
+n=0; until has_share $$ && has_share $child; do n=$((n + 1)); [ $n -lt 1000 ] || exit 1; sleep 0.01; done # poll
+cat /proc/self/cgroup; echo up; exec sleep 1000
+"#;
+
 /// What the group of an attempt has in one of these files, the first that is there.
 async fn in_its_group(worker: &Worker, resources: &str, files: [&str; 2]) -> String {
-    let mut assignment =
-        worker.asking(resources, sh("cat /proc/self/cgroup; echo up; exec sleep 1000"));
+    let mut assignment = worker.asking(resources, sh(WAIT_FOR_SHARE));
     assignment.timeouts.grace = Some(Duration::ZERO);
     let reader = assignment.logs.reader(0);
     let running = worker.start(assignment);

@@ -56,8 +56,19 @@ impl Hold {
     /// Takes the calling thread along to where what it starts is to be, until what is returned is
     /// dropped.
     pub(in crate::executor) fn enter(&self) -> io::Result<Option<Inside<'_>>> {
-        let with_memory = self.has_memory();
-        self.group.as_ref().map(|group| group.enter(with_memory)).transpose()
+        let (with_memory, with_cpu) = (self.has_memory(), self.is_changeable);
+        self.group.as_ref().map(|group| group.enter(with_memory, with_cpu)).transpose()
+    }
+
+    /// Gives what lives its share of the processors. A short attempt is over before that matters,
+    /// and to move a process from one share to another costs a good part of what it costs to
+    /// start it.
+    pub(in crate::executor) fn share_processors(&self) {
+        if !self.is_changeable
+            && let Some(group) = &self.group
+        {
+            group.take_in();
+        }
     }
 
     /// What a process of the attempt goes through by itself, where the calling thread cannot take

@@ -4,6 +4,7 @@ use std::io::PipeReader;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kahn_model::{Cause, CauseKind, Failure, Outputs, Usage};
@@ -171,6 +172,13 @@ impl Run<'_> {
         let leader = Pid::from_child(&child);
         let watch = ExitWatch::new(&child)?;
         let sampler = Sampler::default();
+        let has_share = AtomicBool::new(false);
+        let at_sample = || {
+            tree.tidy();
+            if !has_share.swap(true, Ordering::Relaxed) {
+                hold.share_processors();
+            }
+        };
         let stopped = tokio::select! {
             biased;
             () = watch.died() => None,
@@ -181,7 +189,7 @@ impl Run<'_> {
                 let was_killed = !self.terminate(&tree, &watch, grace).await;
                 Some(Stopped { reason, was_killed })
             }
-            () = sampler.sample(leader, || tree.tidy()) => None,
+            () = sampler.sample(leader, at_sample) => None,
         };
         if stopped.as_ref().is_some_and(|stopped| stopped.was_killed) {
             tree.signal(Signal::KILL);

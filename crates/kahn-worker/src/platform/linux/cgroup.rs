@@ -24,6 +24,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::str;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -120,6 +121,8 @@ struct Part {
     tasks: Option<File>,
     /// How many tasks there are, where that is counted.
     current: Option<File>,
+    /// How many were killed for want of memory, where that is counted.
+    kills: Option<File>,
 }
 
 impl Part {
@@ -132,7 +135,12 @@ impl Part {
             Controller::Pids => Some(File::open(dir.join("pids.current"))?),
             Controller::Memory | Controller::Cpu => None,
         };
-        Ok(Self { controller, version, dir, tasks, current })
+        let kills = match (controller, version) {
+            (Controller::Memory, Version::V1) => Some(File::open(dir.join("memory.oom_control"))?),
+            (Controller::Memory, Version::V2) => Some(File::open(dir.join("memory.events"))?),
+            (Controller::Pids | Controller::Cpu, _) => None,
+        };
+        Ok(Self { controller, version, dir, tasks, current, kills })
     }
 
     fn write(&self, file: &str, value: impl ToString) -> io::Result<()> {
@@ -270,22 +278,58 @@ impl Group {
     }
 
     /// Version 1: takes the calling thread into the group, until what is returned is dropped.
-    /// What it starts meanwhile begins there. Memory may be left out where it is not held.
+    /// What it starts meanwhile begins there. Memory may be left out where it is not held, and
+    /// processors where [`Group::take_in`] is called later.
     ///
     /// # Errors
     ///
     /// Fails when the system does not allow it; then the thread is where it was.
-    pub(crate) fn enter(&self, with_memory: bool) -> io::Result<Inside<'_>> {
+    pub(crate) fn enter(&self, with_memory: bool, with_cpu: bool) -> io::Result<Inside<'_>> {
         let mut inside = Inside { joined: Vec::with_capacity(3), parent: &self.parent };
         for part in &self.parts {
             let Some(tasks) = &part.tasks else { continue };
-            if part.controller == Controller::Memory && !with_memory {
-                continue;
+            let is_left_out = match part.controller {
+                Controller::Memory => !with_memory,
+                Controller::Cpu => !with_cpu && self.can_take_in(),
+                Controller::Pids => false,
+            };
+            if !is_left_out {
+                tasks.write_at(b"0", 0)?;
+                inside.joined.push(part);
             }
-            tasks.write_at(b"0", 0)?;
-            inside.joined.push(part);
         }
         Ok(inside)
+    }
+
+    /// Whether its processes are known without the group that shares out processors.
+    fn can_take_in(&self) -> bool {
+        self.tracker().is_some_and(|part| part.controller == Controller::Pids)
+    }
+
+    /// Version 1: takes into the group that shares out processors what was left out of it when
+    /// it was started, and all that has descended from that.
+    pub(crate) fn take_in(&self) {
+        let (Some(tracker), Some(cpu)) = (self.tracker(), self.part(Controller::Cpu)) else {
+            return;
+        };
+        if cpu.version == Version::V2 || !self.can_take_in() {
+            return;
+        }
+        let mut taken = BTreeSet::new();
+        loop {
+            // What is forked meanwhile, by one that was not in it yet, shows in the next round.
+            let new = processes(&tracker.dir).into_iter().map(|pid| pid.as_raw_pid());
+            let new: Vec<i32> = new.filter(|pid| taken.insert(*pid)).collect();
+            if new.is_empty() {
+                return;
+            }
+            for pid in new {
+                if let Err(error) = cpu.write("cgroup.procs", pid) {
+                    // Most likely it has ended.
+                    tracing::debug!(%error, pid, "process has no share of processors of its own");
+                }
+            }
+        }
     }
 
     /// Version 2: the file into which a process writes 0 to enter.
@@ -296,12 +340,10 @@ impl Group {
 
     /// How many of its processes were killed for want of memory since it was made.
     pub(crate) fn n_memory_kills(&self) -> u64 {
-        let Some(part) = self.part(Controller::Memory) else { return 0 };
-        let file = match part.version {
-            Version::V1 => "memory.oom_control",
-            Version::V2 => "memory.events",
-        };
-        let text = fs::read_to_string(part.dir.join(file)).unwrap_or_default();
+        let kills = self.part(Controller::Memory).and_then(|part| part.kills.as_ref());
+        let mut buffer = [0; 512];
+        let n_read = kills.map_or(0, |file| file.read_at(&mut buffer, 0).unwrap_or(0));
+        let text = str::from_utf8(&buffer[..n_read]).unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
     }

@@ -9,7 +9,12 @@ fn part(dir: &Path, controller: Controller, version: Version) -> Part {
     for file in ["cpu.shares", "cpu.weight", "cpu.cfs_period_us", "cpu.cfs_quota_us"] {
         fs::write(dir.join(file), "").unwrap();
     }
-    Part { controller, version, dir: dir.to_owned(), tasks: None, current: None }
+    let kills = match version {
+        Version::V1 => "memory.oom_control",
+        Version::V2 => "memory.events",
+    };
+    let kills = File::open(dir.join(kills)).ok();
+    Part { controller, version, dir: dir.to_owned(), tasks: None, current: None, kills }
 }
 
 fn text(dir: &Path, file: &str) -> String {
@@ -88,6 +93,7 @@ fn a_process_enters_a_group_of_version_2_and_dies_with_all_that_is_in_it() {
         dir: dir.clone(),
         tasks: None,
         current: None,
+        kills: None,
     };
     let mut group = Group { parts: vec![part], parent: Arc::new(Parent::none()), held: None };
     assert!(group.is_empty());
