@@ -13,7 +13,8 @@ pub struct Usage {
     /// Processor time of the whole process tree.
     pub cpu: Duration,
     /// Largest resident memory of any one process of the attempt, in bytes; of an attempt that ran
-    /// out of memory, what it was held to.
+    /// out of memory, what it was held to. Zero when that is not known, as of a process that ended
+    /// before anybody looked.
     pub memory_peak: u64,
     /// Bytes read from storage, by the processes that were waited for; what was in memory already
     /// does not count.

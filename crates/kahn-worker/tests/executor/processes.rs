@@ -188,7 +188,10 @@ async fn usage_is_plausible() {
 async fn a_small_task_of_a_large_worker_is_not_charged_for_the_worker() {
     let ballast = std::hint::black_box(vec![1u8; 200 << 20]);
     let worker = Worker::new();
-    let usage = worker.run(sh("sleep 0.2")).await.report.usage;
-    assert!(usage.memory_peak < (50 << 20), "{usage:?}");
+    // The second is over before anybody looks at it.
+    for script in ["sleep 0.2", "exit 0"] {
+        let usage = worker.run(sh(script)).await.report.usage;
+        assert!(usage.memory_peak < (50 << 20), "{script}: {usage:?}");
+    }
     assert_eq!(ballast[ballast.len() - 1], 1);
 }

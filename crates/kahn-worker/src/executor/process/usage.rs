@@ -66,11 +66,10 @@ impl Sampler {
     }
 }
 
-/// Without a sample the number reported stands: it is too high rather than too low, which is the
-/// safe side for whoever sizes the next attempt by it.
+/// What was reported is the worker's own memory where it is no more than that: then without a
+/// sample nothing is known.
 fn judge(reported: u64, sampled: u64, is_exact: bool) -> u64 {
     match sampled {
-        0 => reported,
         // A process that nobody waited for is in the samples only.
         sampled if is_exact => reported.max(sampled),
         sampled => sampled,
@@ -92,7 +91,7 @@ mod tests {
     #[test]
     fn below_the_workers_own_peak_a_sample_counts() {
         assert_eq!(judge(50, 3, false), 3);
-        assert_eq!(judge(50, 0, false), 50);
+        assert_eq!(judge(50, 0, false), 0);
         assert_eq!(judge(50, 3, true), 50);
         assert_eq!(judge(50, 70, true), 70);
     }
