@@ -129,6 +129,10 @@ impl Oracle {
                 self.check_start_timeout(at, nonce, token);
                 self.note_ending(token, Ending::GivenUp);
             }
+            Some(CauseKind::QueueTimeout) => {
+                self.check_queue_timeout(token);
+                self.note_ending(token, Ending::GivenUp);
+            }
             _ => {
                 let was_never_started = really.is_none()
                     && matches!(cause, Some(CauseKind::Cancelled | CauseKind::Preempted));
@@ -175,6 +179,19 @@ impl Oracle {
         if waited < span {
             let message = format!("{token}: given {waited:?} of {span:?} to start in this term");
             self.object("I14", message);
+        }
+    }
+
+    /// A lease ahead of room may end with the wait for room, but not once it is known to run.
+    fn check_queue_timeout(&mut self, token: Token) {
+        let Some(granted) = self.granted.get(&token) else { return };
+        let attempt = granted.attempt;
+        let Some(run) = self.shadow.state().run(attempt.run) else { return };
+        let has_limit = run.dag.profile(attempt.task).timeouts.queue.is_some();
+        let cell = run.cell(attempt.task).state;
+        if !has_limit || cell != TaskState::Leased {
+            let message = format!("{token}: waited too long for room, and the task is {cell:?}");
+            self.object("I12", message);
         }
     }
 
