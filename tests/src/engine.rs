@@ -53,7 +53,7 @@ impl Engine {
         let named = std::env::var_os("KAHN_TEST_ENGINE").and_then(|named| named.into_string().ok());
         let Some(socket) = named.filter(|named| !named.is_empty()) else { return Ok(None) };
         let engine = Self { socket };
-        engine.build_image()?;
+        engine.build_image(IMAGE, PROGRAM)?;
         Ok(Some(engine))
     }
 
@@ -93,13 +93,18 @@ impl Engine {
         Ok(found.iter().filter_map(task).collect())
     }
 
-    fn build_image(&self) -> anyhow::Result<()> {
+    /// Makes an image that holds one static program, of which this is the source in C.
+    ///
+    /// # Errors
+    ///
+    /// When it does not compile, or the engine does not take it.
+    pub fn build_image(&self, image: &str, program: &str) -> anyhow::Result<()> {
         let dir = tempfile::tempdir()?;
         let dir = dir.path();
-        std::fs::write(dir.join("main.c"), PROGRAM)?;
+        std::fs::write(dir.join("main.c"), program)?;
         run(Command::new("gcc").args(["-static", "-o", "main", "main.c"]).current_dir(dir))?;
         let script = format!(
-            "tar c main | docker -H unix://{} import -c 'ENTRYPOINT [\"/main\"]' - {IMAGE}",
+            "tar c main | docker -H unix://{} import -c 'ENTRYPOINT [\"/main\"]' - {image}",
             self.socket
         );
         run(Command::new("sh").args(["-c", &script]).current_dir(dir))

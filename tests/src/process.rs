@@ -1,6 +1,7 @@
 //! A process that a test starts, watches and kills.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -36,6 +37,20 @@ impl Process {
         let (stdout, stderr) = (File::create(out)?, File::create(err)?);
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn()?;
         Ok(Self { child, log: out.to_owned() })
+    }
+
+    /// Starts a server with its output in `log`, and waits until it listens on `port` of loopback.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, or does not listen in time.
+    pub fn start_server(command: Command, log: &Path, port: u16) -> anyhow::Result<Self> {
+        let server = Self::start(command, log)?;
+        wait_until("the server to listen", Duration::from_secs(20), || {
+            // Taken means that somebody listens.
+            TcpListener::bind(("127.0.0.1", port)).is_err()
+        })?;
+        Ok(server)
     }
 
     /// Its process id.

@@ -1,13 +1,11 @@
 //! Every action of the DAG file, each with the real component, on a cluster of two workers.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use kahn_e2e::{
     Cluster, ClusterOptions, Engine, IMAGE, Process, Store, WorkerOptions, complain_of_no_engine,
-    example_worker_path, free_port, wait_until,
+    example_worker_path, free_port,
 };
 
 /// Serves the files of a directory.
@@ -15,12 +13,7 @@ fn serve(dir: &Path) -> anyhow::Result<(Process, u16)> {
     let port = free_port()?;
     let mut command = Command::new("python3");
     command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]).current_dir(dir);
-    let server = Process::start(command, &dir.join("server.log"))?;
-    wait_until("the HTTP server to listen", Duration::from_secs(20), || {
-        // Taken means that somebody listens.
-        TcpListener::bind(("127.0.0.1", port)).is_err()
-    })?;
-    Ok((server, port))
+    Ok((Process::start_server(command, &dir.join("server.log"), port)?, port))
 }
 
 fn dag(port: u16, dir: &str, has_engine: bool) -> String {

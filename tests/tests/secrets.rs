@@ -3,15 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kahn_e2e::{
-    Cluster, ClusterOptions, Process, Store, WorkerOptions, example_worker_path, free_port,
-    wait_until,
+    Cluster, ClusterOptions, Engine, Process, Store, WorkerOptions, complain_of_no_engine,
+    example_worker_path, free_port, wait_until,
 };
 use serde_json::Value;
 
@@ -102,33 +101,12 @@ fn digest(text: &str) -> u32 {
     text.bytes().fold(0, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
 }
 
-/// The socket of the container engine that the tests may use.
-fn engine() -> Option<String> {
-    let socket = std::env::var_os("KAHN_TEST_ENGINE")?.into_string().ok()?;
-    (!socket.is_empty()).then_some(socket)
-}
-
-fn build_image(engine: &str, dir: &Path) -> anyhow::Result<()> {
-    std::fs::write(dir.join("tell.c"), PROGRAM)?;
-    let script = format!(
-        "gcc -static -o tell tell.c && tar c tell | \
-         docker -H unix://{engine} import -c 'ENTRYPOINT [\"/tell\"]' - {IMAGE}"
-    );
-    let done = Command::new("sh").args(["-c", &script]).current_dir(dir).output()?;
-    anyhow::ensure!(done.status.success(), "{done:?}");
-    Ok(())
-}
-
 fn serve(dir: &Path) -> anyhow::Result<(Process, u16)> {
     let port = free_port()?;
     std::fs::write(dir.join("server.py"), SERVER)?;
     let mut command = Command::new("python3");
     command.arg(dir.join("server.py")).arg(port.to_string());
-    let server = Process::start(command, &dir.join("server.log"))?;
-    wait_until("the HTTP server to listen", Duration::from_secs(20), || {
-        TcpListener::bind(("127.0.0.1", port)).is_err()
-    })?;
-    Ok((server, port))
+    Ok((Process::start_server(command, &dir.join("server.log"), port)?, port))
 }
 
 fn dag(port: u16, dir: &str, has_engine: bool) -> String {
@@ -217,7 +195,7 @@ fn a_canary_reaches_its_tasks_and_is_found_nowhere_else() -> anyhow::Result<()> 
     std::fs::write(dir.path().join("two"), format!("{}\n", CANARIES[1].1))?;
     std::fs::write(dir.path().join("three"), CANARIES[2].1)?;
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let engine = engine();
+    let engine = Engine::find()?;
     let environment = [
         ("KAHN_LOG", "debug".to_owned()),
         ("CANARY", CANARIES[0].1.to_owned()),
@@ -229,12 +207,11 @@ fn a_canary_reaches_its_tasks_and_is_found_nowhere_else() -> anyhow::Result<()> 
     .map(|(name, value)| (name.to_owned(), value));
     let mut environment = environment.to_vec();
     match &engine {
-        Some(socket) => {
-            build_image(socket, dir.path())?;
-            environment.push(("KAHN_WORKER__CONTAINER__ENGINE".into(), socket.clone()));
-            environment.push(("KAHN_WORKER__CONTAINER__NETWORK".into(), "none".into()));
+        Some(engine) => {
+            engine.build_image(IMAGE, PROGRAM)?;
+            environment.extend(engine.environment());
         }
-        None => eprintln!("NOT RUN: the container task, since there is no engine"),
+        None => complain_of_no_engine("the container task"),
     }
     let worker = |name: &str, program| WorkerOptions {
         name: name.into(),

@@ -17,7 +17,7 @@ use kahn_model::RunState;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use self::hops::Hops;
+use self::hops::{Hops, quantile};
 use self::processes::{Bench, Role};
 use self::workload::Workload;
 use crate::context::Context;
@@ -145,7 +145,6 @@ fn show(value: &impl Serialize, context: &Context) -> Result<Exit, Failure> {
 
 /// What one round came to.
 struct Round {
-    efficiency: Option<f64>,
     seconds: f64,
     submit_seconds: f64,
     hops: Hops,
@@ -162,16 +161,16 @@ async fn measure(workload: Workload, args: &BenchArgs) -> Result<Measured, Failu
         return Err(Failure::bad_input(message).advise("name its program with --worker-program"));
     }
     let bench = Bench::start(args, capacity).await?;
-    let mut rounds = Vec::new();
+    let (mut rounds, mut efficiencies) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds.max(1) {
-        let mut round = round(&bench, &document, tasks).await?;
+        let round = round(&bench, &document, tasks).await?;
         let ideal = tokio::task::spawn_blocking(move || workload.ideal_seconds(tasks)).await;
-        round.efficiency = ideal.ok().flatten().map(|ideal| ideal / round.seconds);
+        efficiencies.extend(ideal.ok().flatten().map(|ideal| ideal / round.seconds));
         rounds.push(round);
     }
+    efficiencies.sort_by(f64::total_cmp);
     let bytes_grown = rounds[0].bytes_grown;
     let n = rounds.len();
-    let efficiencies: Vec<f64> = rounds.iter().filter_map(|round| round.efficiency).collect();
     rounds.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     let median = rounds.swap_remove(n / 2);
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
@@ -189,15 +188,10 @@ async fn measure(workload: Workload, args: &BenchArgs) -> Result<Measured, Failu
         tasks_per_second: per(tasks) / median.seconds,
         hop_p50_us: median.hops.quantile(0.5),
         hop_p99_us: median.hops.quantile(0.99),
-        efficiency: middle(efficiencies),
+        efficiency: quantile(&efficiencies, 0.5),
         coordinator_bytes_per_task: Some(bytes / per(tasks)),
         processes: median.costs,
     })
-}
-
-fn middle(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 async fn round(bench: &Bench, document: &str, tasks: usize) -> Result<Round, Failure> {
@@ -220,7 +214,7 @@ async fn round(bench: &Bench, document: &str, tasks: usize) -> Result<Round, Fai
     }
     let bytes_grown = bench.resident(Role::Coordinator).saturating_sub(before.coordinator_resident);
     let hops = Hops::read(client, submitted.run, document).await?;
-    Ok(Round { efficiency: None, seconds, submit_seconds, hops, costs, bytes_grown })
+    Ok(Round { seconds, submit_seconds, hops, costs, bytes_grown })
 }
 
 /// A directory for one benchmark, removed at its end.
