@@ -1,7 +1,7 @@
 //! A process that a test starts, watches and kills.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -45,11 +45,13 @@ impl Process {
     ///
     /// When it cannot be started, or does not listen in time.
     pub fn start_server(command: Command, log: &Path, port: u16) -> anyhow::Result<Self> {
-        let server = Self::start(command, log)?;
+        let mut server = Self::start(command, log)?;
+        // A connection, since a trial of whether the port is taken would take it from the server.
+        // The port is below those of outgoing connections, which could meet themselves.
         wait_until("the server to listen", Duration::from_secs(20), || {
-            // Taken means that somebody listens.
-            TcpListener::bind(("127.0.0.1", port)).is_err()
+            !server.is_running() || TcpStream::connect(("127.0.0.1", port)).is_ok()
         })?;
+        anyhow::ensure!(server.is_running(), "the server has ended: {}", server.printed());
         Ok(server)
     }
 
