@@ -139,6 +139,7 @@ impl<P: Clone> WorkerCore<P> {
             Event::Measured(sample) => self.on_measured(now, sample),
             Event::DeadlineReached => self.on_deadline(now),
         }
+        self.outbound.wait_from(now);
         std::mem::take(&mut self.commands)
     }
 
@@ -151,6 +152,13 @@ impl<P: Clone> WorkerCore<P> {
     #[must_use]
     pub fn has_reports(&self) -> bool {
         self.link == Link::Up && !self.outbound.is_empty()
+    }
+
+    /// When to take the reports that there are, if any: now or before, or a little later. They
+    /// gather while the worker has much at hand.
+    #[must_use]
+    pub fn reports_due(&self) -> Option<Timestamp> {
+        self.outbound.due(self.queue.len()).filter(|_| self.link == Link::Up)
     }
 
     /// When to send [`Event::DeadlineReached`] next, if ever.

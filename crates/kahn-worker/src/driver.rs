@@ -109,7 +109,9 @@ impl Driver {
                 self.handle(Event::DeadlineReached);
             }
             self.attempts.launch();
-            self.send_reports();
+            if self.core.reports_due().is_some_and(|at| at <= now) {
+                self.send_reports();
+            }
             self.keeping.write_if_due(now);
         }
         self.keeping.write_now();
@@ -118,8 +120,12 @@ impl Driver {
 
     /// The next input; `Some(None)` when only time has passed.
     async fn next_input(&mut self) -> Option<Option<Input>> {
-        let due = [self.core.next_deadline(), self.keeping.due()].into_iter().flatten().min();
         let now = self.now();
+        let reports_due = self.core.reports_due();
+        let are_reports_late = reports_due.is_some_and(|at| at <= now);
+        let reports_due = reports_due.filter(|_| !are_reports_late);
+        let due = [self.core.next_deadline(), self.keeping.due(), reports_due];
+        let due = due.into_iter().flatten().min();
         let sleep = async {
             match due {
                 Some(at) => tokio::time::sleep(at.since(now)).await,
@@ -129,7 +135,7 @@ impl Driver {
         // What could not be sent is tried again as soon as there is room.
         let room = async {
             match &self.outbound {
-                Some(outbound) if self.core.has_reports() => drop(outbound.reserve().await),
+                Some(outbound) if are_reports_late => drop(outbound.reserve().await),
                 _ => std::future::pending().await,
             }
         };

@@ -289,10 +289,12 @@ impl World {
             return;
         }
         let worker = &mut self.workers[ix];
-        if worker.core.has_reports() && !worker.is_flush_planned {
+        if let Some(due) = worker.core.reports_due()
+            && !worker.is_flush_planned
+        {
             worker.is_flush_planned = true;
             let boot = worker.boot;
-            let at = self.now + us(self.rng.u64(0..=1500));
+            let at = worker.real(due).max(self.now) + us(self.rng.u64(0..=1500));
             self.queue.plan(at, Happening::WorkerFlush { worker: ix, boot });
         }
         self.plan_worker_timer(ix);

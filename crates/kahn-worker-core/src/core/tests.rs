@@ -38,10 +38,14 @@ fn started(commands: &[Command<()>]) -> Vec<u64> {
 }
 
 fn finish(worker: &mut WorkerCore<()>, serial: u64) -> Vec<Command<()>> {
+    finish_at(worker, Timestamp(1), serial)
+}
+
+fn finish_at(worker: &mut WorkerCore<()>, at: Timestamp, serial: u64) -> Vec<Command<()>> {
     let outcome = Ok(Outputs::default());
     let (usage, is_output_late) = (Usage::default(), false);
     let event = Event::AttemptFinished { token: token(serial), outcome, usage, is_output_late };
-    worker.handle(Timestamp(1), event)
+    worker.handle(at, event)
 }
 
 #[test]
@@ -267,4 +271,40 @@ fn what_takes_nothing_starts_at_once_whatever_waits_for_room() {
     assert!(started(&worker.handle(Timestamp(0), Event::Leased(lease(2)))).is_empty());
     let light = Lease { resources: Arc::default(), ..lease(3) };
     assert_eq!(started(&worker.handle(Timestamp(0), Event::Leased(light))), [3]);
+}
+
+#[test]
+fn reports_gather_while_there_is_much_at_hand_and_no_longer() {
+    let mut worker = worker(1);
+    for serial in 1..=12 {
+        worker.handle(Timestamp(0), Event::Leased(lease(serial)));
+    }
+    assert_eq!(worker.reports_due(), None);
+    finish_at(&mut worker, Timestamp(1000), 1);
+    assert_eq!(worker.reports_due(), Some(Timestamp(6000)));
+    // The first that waits counts.
+    finish_at(&mut worker, Timestamp(1500), 2);
+    assert_eq!(worker.reports_due(), Some(Timestamp(6000)));
+    // Eight at hand are not much for three reports.
+    finish_at(&mut worker, Timestamp(2000), 3);
+    assert_eq!(worker.reports_due(), Some(Timestamp(1000)));
+    assert_eq!(worker.take_reports(10).len(), 3);
+    assert_eq!(worker.reports_due(), None);
+}
+
+#[test]
+fn what_somebody_waits_for_is_reported_at_once() {
+    let mut worker = worker(1);
+    for serial in 1..=9 {
+        worker.handle(Timestamp(0), Event::Leased(lease(serial)));
+    }
+    worker.handle(Timestamp(1000), Event::RecallRequested { token: token(9) });
+    assert_eq!(worker.reports_due(), Some(Timestamp(1000)));
+    worker.take_reports(10);
+    // One that is alone is told of at once, too.
+    for serial in 1..=8 {
+        worker.take_reports(10);
+        finish_at(&mut worker, Timestamp(2000), serial);
+    }
+    assert_eq!(worker.reports_due(), Some(Timestamp(2000)));
 }
