@@ -141,7 +141,7 @@ fn assignment(number: u32, work: &Work, logs: &LogDir) -> Assignment {
     Assignment {
         attempt,
         task_name: "task".to_owned(),
-        work: work.clone(),
+        work: work.clone().into(),
         env: attempt_environment(attempt, "task", None),
         secrets: GivenSecrets::none(),
         resources: Arc::default(),

@@ -169,7 +169,7 @@ fn assignment(number: u32, resources: &Arc<Resources>, logs: &LogDir) -> Assignm
     Assignment {
         attempt,
         task_name: "true".to_owned(),
-        work: Work::new(Action::Exec { argv: vec![Text::new("/bin/true")] }),
+        work: Work::new(Action::Exec { argv: vec![Text::new("/bin/true")] }).into(),
         env: attempt_environment(attempt, "true", None),
         secrets: GivenSecrets::none(),
         resources: Arc::clone(resources),

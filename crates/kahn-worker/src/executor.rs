@@ -67,9 +67,9 @@ pub struct Assignment {
     /// The name of the task, for messages.
     pub task_name: String,
     /// What to do, and in which surroundings.
-    pub work: Work,
-    /// Variables that tell the task who it is, from [`attempt_environment`]. They win over those
-    /// of the work.
+    pub work: Arc<Work>,
+    /// Variables that tell a process who it is, from [`attempt_environment`]; none where there is
+    /// no process. They win over those of the work.
     pub env: Vec<(String, String)>,
     /// What it is given of what is secret. It wins over the work, and `env` over it.
     pub secrets: GivenSecrets,

@@ -22,7 +22,7 @@ pub(crate) use system::{
 };
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::Pid;
@@ -67,6 +67,17 @@ impl Controller {
     pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Pids, Self::Cpu];
 }
 
+/// Where memory is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// Nowhere.
+    Not,
+    /// Together with that of all attempts of the worker.
+    WithAll,
+    /// By itself.
+    Alone,
+}
+
 /// How much of the processors an attempt gets, in thousandths of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
@@ -105,23 +116,35 @@ impl Gate {
         *self == Self::default()
     }
 
-    /// A shell that goes through it and becomes `program`. What it is given are arguments, and
-    /// never text of the script. It ends with code 126 where it cannot go through.
-    pub(crate) fn command(&self, program: &OsStr) -> Command {
+    /// The shell that goes through it.
+    pub(crate) const SHELL: &str = "/bin/sh";
+
+    /// The arguments with which the shell goes through it and becomes the program that comes next,
+    /// with what comes behind that. They are arguments, and never text of the script. It ends with
+    /// code 126 where it cannot go through.
+    pub(crate) fn arguments(&self) -> [OsString; 7] {
         // Shells do not agree on how the limit of processes is called.
         const SCRIPT: &str = r#"[ -z "$1" ] || echo 0 > "$1" || exit 126
 [ -z "$2" ] || ulimit -v "$2" || exit 126
 [ -z "$3" ] || ulimit -u "$3" 2>/dev/null || ulimit -p "$3" || exit 126
 shift 3
 exec "$@""#;
-        let text = |number: Option<u64>| number.map_or_else(String::new, |n| n.to_string());
-        let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", SCRIPT, "kahn"])
-            .arg(self.entrance.as_deref().unwrap_or(Path::new("")))
-            .arg(text(self.address_space.map(|bytes| bytes.div_ceil(1024))))
-            .arg(text(self.pids))
-            .arg(program);
+        let text = |number: Option<u64>| number.map_or_else(String::new, |n| n.to_string()).into();
+        [
+            Self::SHELL.into(),
+            "-c".into(),
+            SCRIPT.into(),
+            "kahn".into(),
+            self.entrance.clone().unwrap_or_default().into(),
+            text(self.address_space.map(|bytes| bytes.div_ceil(1024))),
+            text(self.pids),
+        ]
+    }
+
+    /// A shell that goes through it and becomes `program`.
+    pub(crate) fn command(&self, program: &OsStr) -> Command {
+        let mut command = Command::new(Self::SHELL);
+        command.args(&self.arguments()[1..]).arg(program);
         command
     }
 }

@@ -35,6 +35,8 @@ const START_DELAY: Duration = Duration::from_millis(5);
 const TURN: Duration = Duration::from_micros(500);
 /// Fewer attempts than this are not worth another task.
 const SHARE_MIN: usize = 8;
+/// And of so many the first need not wait for the last, to be told of.
+const SHARE_MAX: usize = 32;
 
 /// An attempt that has ended.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ pub(super) struct Launch {
 /// Sets attempts going, in as many tasks as there are threads for.
 pub(super) fn launch(mut launches: Vec<Launch>, inbox: &mpsc::Sender<Input>) {
     let n_threads = tokio::runtime::Handle::current().metrics().num_workers();
-    let share = launches.len().div_ceil(n_threads).max(SHARE_MIN);
+    let share = launches.len().div_ceil(n_threads).clamp(SHARE_MIN, SHARE_MAX);
     while !launches.is_empty() {
         let rest = launches.split_off(share.min(launches.len()));
         tokio::spawn(begin(std::mem::replace(&mut launches, rest), inbox.clone()));

@@ -60,7 +60,7 @@ mod tests {
         Assignment {
             attempt,
             task_name: "task".to_owned(),
-            work: Work::new(action),
+            work: Work::new(action).into(),
             env: Vec::new(),
             secrets: crate::secrets::GivenSecrets::none(),
             resources: std::sync::Arc::default(),

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kahn_model::{Failure, Resource, Resources, WorkerId};
 use serde::{Deserialize, Serialize};
 
-use crate::platform::{self, Cgroups, Controller, Group, Held, Share};
-pub(in crate::executor) use hold::Hold;
+use crate::platform::{self, Cgroups, Controller, Group, Held, Inside, Share};
+pub(in crate::executor) use hold::{Hold, Seat};
 pub use statement::LimitStatement;
 
 /// Processes and threads that an attempt may have, unless the operator says otherwise.
@@ -128,12 +128,22 @@ impl Limits {
         &self.statement
     }
 
-    /// What an attempt with these resources is held to, from now on.
+    /// What an attempt with these resources is held to, from now on. The calling thread may be in
+    /// a group from an attempt before, and hears where it is.
     pub(in crate::executor) fn take(
         self: &Arc<Self>,
         resources: &Resources,
-    ) -> Result<Hold, Failure> {
-        self.take_for(self.wanted(resources), false)
+        seat: Option<Seat>,
+    ) -> Result<(Hold, Option<Inside>), Failure> {
+        let wanted = self.wanted(resources);
+        let seated = seat.and_then(|Seat { inside, group }| Some((fit(group, wanted)?, inside)));
+        match seated {
+            Some((group, inside)) => {
+                let hold = Hold::new(Arc::clone(self), Some(group), wanted, false);
+                Ok((hold, Some(inside)))
+            }
+            None => Ok((self.take_for(wanted, false)?, None)),
+        }
     }
 
     /// As [`Limits::take`], for an interpreter whose calls will be held to other amounts.
@@ -164,12 +174,8 @@ impl Limits {
 
     fn group(&self, cgroups: &Cgroups, wanted: Held) -> std::io::Result<Group> {
         let pooled = self.pool().pop();
-        if let Some(mut group) = pooled {
-            let is_clean =
-                wanted.memory.is_none_or(|memory| group.memory() < memory / RESIDUE_PART);
-            if is_clean && group.hold(wanted).is_ok() {
-                return Ok(group);
-            }
+        if let Some(group) = pooled.and_then(|group| fit(group, wanted)) {
+            return Ok(group);
         }
         let mut group = cgroups.make()?;
         group.hold(wanted)?;
@@ -186,6 +192,12 @@ impl Limits {
     fn pool(&self) -> MutexGuard<'_, Vec<Group>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The group, held to what is wanted, if it is of use for that.
+fn fit(mut group: Group, wanted: Held) -> Option<Group> {
+    let is_clean = wanted.memory.is_none_or(|memory| group.memory() < memory / RESIDUE_PART);
+    (is_clean && group.hold(wanted).is_ok()).then_some(group)
 }
 
 /// Kills and removes what a start before this one recorded, unless that one still lives.

@@ -5,10 +5,10 @@
 //! or was asked to, everything that it left behind is killed and confirmed dead. Only then are
 //! its outputs read and the report given.
 //!
-//! The parts are cheap for short tasks, since their cost adds to every one of them: a start is a
-//! `posix_spawn` (nothing here may ask std for what makes it fork), the scratch directory of a
-//! task that left nothing in it serves the next, a silent task makes no log file, and a look for
-//! stray processes is one read of a list that is nearly always empty.
+//! The parts are cheap for short tasks, since their cost adds to every one of them: a start takes
+//! little more than the system takes for it, the scratch directory of a task that left nothing in
+//! it serves the next, a silent task makes no log file, and a look for stray processes is one read
+//! of a list that is nearly always empty.
 
 mod capture;
 pub(super) mod command;
@@ -29,20 +29,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kahn_model::{ActionKind, Cause, CauseKind, Failure, Usage};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Assignment, Control, Executor, Limits, Report};
 use crate::platform;
 use lanes::Lanes;
 use scratch::Scratch;
-use supervise::Host;
 pub(super) use supervise::signal_name;
+use supervise::{Begun, Host};
 use trees::Trees;
 
-/// Threads that start processes, for each processor: starting one is mostly waiting for the new
-/// process to be scheduled and loaded, and with too few the processors idle.
-const LANES_PER_CPU: usize = 4;
-const N_LANES_MIN: usize = 8;
+/// Most threads that start processes, for each processor: such a thread mostly waits, for the new
+/// process to be loaded and for its end, and with too few the processors idle.
+const LANES_PER_CPU: usize = 8;
+const N_LANES_MIN: usize = 16;
 
 /// How processes are run.
 #[derive(Clone, Debug)]
@@ -95,6 +97,7 @@ pub enum OpenError {
 pub struct ProcessExecutor {
     host: Arc<Host>,
     lanes: Arc<Lanes>,
+    _close_on_drop: Arc<DropGuard>,
 }
 
 impl ProcessExecutor {
@@ -119,7 +122,10 @@ impl ProcessExecutor {
         let n_cpus = thread::available_parallelism().map_or(1, NonZero::get);
         let n_lanes = (n_cpus * LANES_PER_CPU).max(N_LANES_MIN);
         let lanes = Lanes::start(n_lanes).map_err(|source| OpenError::Threads { source })?;
-        Ok(Self { host: Arc::new(Host { settings, scratch, trees }), lanes: Arc::new(lanes) })
+        let is_closed = CancellationToken::new();
+        let _close_on_drop = Arc::new(is_closed.clone().drop_guard());
+        let host = Arc::new(Host { settings, scratch, trees, is_closed });
+        Ok(Self { host, lanes: Arc::new(lanes), _close_on_drop })
     }
 }
 
@@ -135,12 +141,48 @@ impl Executor for ProcessExecutor {
     async fn run(&self, assignment: Assignment, control: Control) -> Report {
         let abandoned = CancellationToken::new();
         let _abandon_on_drop = abandoned.clone().drop_guard();
-        let host = Arc::clone(&self.host);
-        let carried_out = self.lanes.spawn(host.carry_out(assignment, control, abandoned));
-        carried_out.await.unwrap_or_else(|error| Report {
+        let (reply, begun) = oneshot::channel();
+        let (host, runtime) = (Arc::clone(&self.host), Handle::current());
+        self.lanes.carry_out(Box::new(move |lane| {
+            let begun = host.begin(lane, &runtime, assignment, control, abandoned);
+            if let Err(Begun::GoesOn(rest)) = reply.send(begun) {
+                // Nobody waits for it any more, which it knows.
+                drop(runtime.spawn(rest));
+            }
+        }));
+        let report = match begun.await {
+            Ok(Begun::Over(report)) => Ok(report),
+            // A task of its own goes on when this future is dropped.
+            Ok(Begun::GoesOn(rest)) => tokio::spawn(rest).await.map_err(|error| error.to_string()),
+            Err(_) => Err("its thread gave up".to_owned()),
+        };
+        report.unwrap_or_else(|error| Report {
             outcome: Err(gave_up(&format!("worker could not finish the attempt: {error}"))),
             usage: Usage::default(),
         })
+    }
+}
+
+/// On what thread an attempt is, which says where it may block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ground {
+    /// On its lane, which has nothing else to do. It may be in the attempt's control group, where a
+    /// thread that it started would stay.
+    Lane,
+    /// On a thread of the runtime, which has.
+    Runtime,
+}
+
+impl Ground {
+    /// Does what may block.
+    pub(super) async fn block<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        match self {
+            Self::Lane => Ok(work()),
+            Self::Runtime => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
+        }
     }
 }
 

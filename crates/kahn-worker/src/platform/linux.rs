@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileExt as _;
-use std::process::Child;
 use std::str;
 
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags};
@@ -219,8 +218,8 @@ impl ExitWatch {
     /// # Errors
     ///
     /// Fails when no descriptors are left.
-    pub(crate) fn new(child: &Child) -> io::Result<Self> {
-        let pidfd = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::NONBLOCK)?;
+    pub(crate) fn new(child: Pid) -> io::Result<Self> {
+        let pidfd = rustix::process::pidfd_open(child, PidfdFlags::NONBLOCK)?;
         #[expect(deprecated, reason = "sound for a descriptor that is owned and never replaced")]
         let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
         Ok(Self { pidfd })

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use super::{Controller, Facts, Held, Variable};
+use super::{Controller, Counted, Facts, Held, Variable};
 
 /// How often a child is asked whether it has died.
 const POLL_PERIOD: Duration = Duration::from_millis(5);
@@ -115,8 +113,8 @@ pub(crate) struct ExitWatch {
 }
 
 impl ExitWatch {
-    pub(crate) fn new(child: &Child) -> io::Result<Self> {
-        Ok(Self { pid: Pid::from_child(child) })
+    pub(crate) fn new(child: Pid) -> io::Result<Self> {
+        Ok(Self { pid: child })
     }
 
     pub(crate) async fn died(&self) {
@@ -171,6 +169,14 @@ impl Cgroups {
         false
     }
 
+    pub(crate) fn has_common(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn n_common_kills(&self) -> u64 {
+        0
+    }
+
     pub(crate) fn make(&self) -> io::Result<Group> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -178,7 +184,7 @@ impl Cgroups {
 
 /// The thread is in a group, which it never is.
 #[derive(Debug)]
-pub(crate) struct Inside<'a>(PhantomData<&'a ()>);
+pub(crate) struct Inside(());
 
 /// A control group, of which there is none.
 #[derive(Debug)]
@@ -189,9 +195,15 @@ impl Group {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(crate) fn enter(&self, _with_memory: bool, _with_cpu: bool) -> io::Result<Inside<'_>> {
+    pub(crate) fn enter(&self, _memory: Counted, _with_cpu: bool) -> io::Result<Inside> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    pub(crate) fn is_entered(&self, _inside: &Inside, _memory: Counted, _cpu: bool) -> bool {
+        false
+    }
+
+    pub(crate) fn set_guest(&mut self, _has_guest: bool) {}
 
     pub(crate) fn take_in(&self) {}
 
@@ -199,7 +211,11 @@ impl Group {
         None
     }
 
-    pub(crate) fn n_memory_kills(&self) -> u64 {
+    pub(crate) fn n_kills_noted(&self) -> u64 {
+        0
+    }
+
+    pub(crate) fn note_kills(&mut self) -> u64 {
         0
     }
 

@@ -65,7 +65,7 @@ impl Rig {
         let assignment = Assignment {
             attempt,
             task_name: "task".to_owned(),
-            work,
+            work: work.into(),
             env: Vec::new(),
             secrets: GivenSecrets::none(),
             resources: Arc::default(),

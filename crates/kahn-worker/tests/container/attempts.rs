@@ -1,5 +1,6 @@
 //! Attempts, from start to the last trace.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_model::{Cause, CauseKind, Resource, Resources, Text, Timeouts};
@@ -54,7 +55,7 @@ async fn variables_and_directory_are_the_tasks_and_kahns_own_win() {
     let names = ["env", "A", "KAHN_TASK", "KAHN_ATTEMPT", "KAHN_OUTPUT", "HOST_SECRET"];
     let mut assignment = worker.assignment(prog(&names));
     let variable = |name: &str, value: &str| (name.into(), Text::new(value));
-    assignment.work.env =
+    Arc::make_mut(&mut assignment.work).env =
         vec![variable("A", "1"), variable("A", "x=y z"), variable("KAHN_TASK", "mine")];
     let ended = worker.carry_out(assignment).await;
     let expected =
@@ -62,7 +63,7 @@ async fn variables_and_directory_are_the_tasks_and_kahns_own_win() {
     assert_eq!(ended.log, expected);
 
     let mut assignment = worker.assignment(prog(&["look"]));
-    assignment.work.working_dir = Some(Text::new("/tmp"));
+    Arc::make_mut(&mut assignment.work).working_dir = Some(Text::new("/tmp"));
     assert!(worker.carry_out(assignment).await.log.contains("cwd=/tmp\n"));
 }
 

@@ -1,5 +1,6 @@
 //! Images that are not there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_model::{Cause, CauseKind, Container, PullPolicy, Text};
@@ -81,7 +82,7 @@ async fn a_program_that_is_not_in_the_image_is_named_in_the_log() {
 async fn what_the_engine_does_not_take_leaves_nothing_behind() {
     let Some(worker) = Worker::new().await else { return };
     let mut assignment = worker.assignment(prog(&["say"]));
-    assignment.work.working_dir = Some(Text::new("not/absolute"));
+    Arc::make_mut(&mut assignment.work).working_dir = Some(Text::new("not/absolute"));
     let ended = worker.carry_out(assignment).await;
     fails_with(&ended, CauseKind::Image, &["not/absolute"]);
     assert_eq!((ended.was_started, worker.n_left().await, worker.n_directories()), (false, 0, 0));

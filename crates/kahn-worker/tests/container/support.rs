@@ -186,7 +186,7 @@ impl Worker {
         Assignment {
             attempt,
             task_name: "task".to_owned(),
-            work: Work::new(Action::Container(Box::new(container))),
+            work: Work::new(Action::Container(Box::new(container))).into(),
             env: attempt_environment(attempt, "task", None),
             secrets: GivenSecrets::none(),
             resources: Arc::default(),

@@ -175,6 +175,33 @@ fn group_dirs(line: &str) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
+async fn an_attempt_that_asked_for_no_memory_may_have_what_the_worker_has() {
+    let worker = Worker::with_memory(128 << 20);
+    if !worker.has_memory_groups() {
+        return;
+    }
+    let gate = "mkfifo gate; echo \"$KAHN_SCRATCH\"; echo up; read -r line < gate; echo \"$line\"";
+    let neighbour = worker.assignment(sh(gate));
+    let reader = neighbour.logs.reader(0);
+    let neighbour = worker.start(neighbour);
+    let text = printed(reader, "up").await;
+    for script in ["exec tail /dev/zero", "tail /dev/zero", "tail /dev/zero; exit 137"] {
+        let ended = worker.run(sh(script)).await;
+        let failure = failure(&ended);
+        assert_eq!(failure.cause.kind, CauseKind::OutOfMemory, "{script}: {failure}");
+        assert_eq!(&*failure.message, "killed where the worker's memory ended");
+        // That one was is nothing to those after it.
+        let ended = worker.run(sh("kill -9 $$")).await;
+        assert_eq!(crate::support::failure(&ended).cause.kind, CauseKind::Signal);
+        assert!(worker.run(sh(HOG)).await.report.outcome.is_ok());
+    }
+    let dir = text.lines().next().unwrap();
+    std::fs::write(format!("{dir}/gate"), "nothing happened\n").unwrap();
+    assert!(neighbour.ended().await.report.outcome.is_ok());
+    assert_eq!(survivors(&worker), 0);
+}
+
+#[tokio::test]
 async fn processors_are_shared_by_weight_or_cut_by_quota_as_configured() {
     let by_weight = Worker::new();
     if !by_weight.has_groups() {
@@ -191,7 +218,8 @@ async fn processors_are_shared_by_weight_or_cut_by_quota_as_configured() {
     let quota = in_its_group(&by_quota, "cpu=1.5", ["cpu.cfs_quota_us", "cpu.max"]).await;
     assert!(quota == "150000" || quota == "150000 100000", "{quota}");
     let pids = in_its_group(&by_quota, "cpu=1.5", ["pids.max", "pids.max"]).await;
-    assert_eq!(pids, "4096");
+    // Those of the task, and the thread of the worker that starts the first of them.
+    assert_eq!(pids, "4097");
 }
 
 #[tokio::test]
@@ -228,7 +256,8 @@ async fn groups_serve_again_and_are_gone_with_the_worker() {
     for dir in &dirs {
         let is_group = |entry: &std::fs::DirEntry| entry.file_type().unwrap().is_dir();
         let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
-        assert_eq!(entries.filter(is_group).count(), 1, "{}", dir.display());
+        // Each thread that starts attempts may stay in one.
+        assert!((1..10).contains(&entries.filter(is_group).count()), "{}", dir.display());
     }
     drop(worker);
     assert!(dirs.iter().all(|dir| !dir.exists()));

@@ -1,5 +1,6 @@
 //! Real processes, from start to the last survivor.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{Worker, exec, failure, outputs, sh, survivors};
@@ -55,7 +56,7 @@ async fn a_script_without_its_interpreter_is_told_from_a_missing_one() {
 async fn a_missing_working_directory_is_named() {
     let worker = Worker::new();
     let mut assignment = worker.assignment(exec(&["true"]));
-    assignment.work.working_dir = Some(Text::new("/no/such/place"));
+    Arc::make_mut(&mut assignment.work).working_dir = Some(Text::new("/no/such/place"));
     let failure = failure(&worker.carry_out(assignment).await);
     assert_eq!(failure.cause.kind, CauseKind::Image);
     assert!(failure.message.contains("working directory /no/such/place"), "{failure}");
@@ -78,7 +79,7 @@ async fn a_working_directory_is_used_and_kept() {
     let worker = Worker::new();
     let dir = tempfile::tempdir().unwrap();
     let mut assignment = worker.assignment(sh("echo x > file; test -d \"$KAHN_SCRATCH\""));
-    assignment.work.working_dir = Some(Text::new(dir.path().to_str().unwrap()));
+    Arc::make_mut(&mut assignment.work).working_dir = Some(Text::new(dir.path().to_str().unwrap()));
     assert!(worker.carry_out(assignment).await.report.outcome.is_ok());
     assert!(dir.path().join("file").exists());
 }

@@ -60,12 +60,18 @@ impl Worker {
     }
 
     pub(crate) fn with_log_cap(cap: u64) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), cap, LimitSettings::default())
+        Self::open(tempfile::tempdir().unwrap(), cap, LimitSettings::default(), None)
     }
 
     /// One that is held otherwise than workers are by default.
     pub(crate) fn with_limits(limits: LimitSettings) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), LOG_BYTES_MAX, limits)
+        Self::open(tempfile::tempdir().unwrap(), LOG_BYTES_MAX, limits, None)
+    }
+
+    /// One that has so much memory, in bytes, for all attempts together.
+    pub(crate) fn with_memory(bytes: u64) -> Self {
+        let (dir, limits) = (tempfile::tempdir().unwrap(), LimitSettings::default());
+        Self::open(dir, LOG_BYTES_MAX, limits, Some(bytes))
     }
 
     /// Whether this machine lets the worker use control groups for everything.
@@ -82,13 +88,13 @@ impl Worker {
     pub(crate) fn reopened(self) -> Self {
         let Self { dir, executor, .. } = self;
         drop(executor);
-        Self::open(dir, LOG_BYTES_MAX, LimitSettings::default())
+        Self::open(dir, LOG_BYTES_MAX, LimitSettings::default(), None)
     }
 
-    fn open(dir: tempfile::TempDir, cap: u64, limits: LimitSettings) -> Self {
+    fn open(dir: tempfile::TempDir, cap: u64, limits: LimitSettings, memory: Option<u64>) -> Self {
         let secrets = ["AWS_SECRET_ACCESS_KEY", "KAHN_TOKEN", "CANARY"]
             .map(|name| (OsString::from(name), OsString::from(CANARY)));
-        let limits = open_limits(limits, dir.path());
+        let limits = open_limits(limits, memory, dir.path());
         let settings = ProcessSettings {
             limits: Arc::clone(&limits),
             scratch_dir: dir.path().join("scratch"),
@@ -133,7 +139,7 @@ impl Worker {
         Assignment {
             attempt,
             task_name: "task".to_owned(),
-            work: Work::new(action),
+            work: Work::new(action).into(),
             env: attempt_environment(attempt, "task", None),
             secrets: GivenSecrets::none(),
             resources: Arc::default(),
@@ -201,9 +207,9 @@ impl Worker {
     }
 }
 
-fn open_limits(settings: LimitSettings, dir: &Path) -> Arc<Limits> {
+fn open_limits(settings: LimitSettings, memory: Option<u64>, dir: &Path) -> Arc<Limits> {
     let worker = "test".parse().unwrap();
-    Limits::open(settings, &worker, &Resources::cpu_milli(2000), None, &dir.join("groups"))
+    Limits::open(settings, &worker, &Resources::cpu_milli(2000), memory, &dir.join("groups"))
 }
 
 fn ends() -> (Stopper, Control, Arc<AtomicBool>) {

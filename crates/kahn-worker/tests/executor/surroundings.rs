@@ -1,5 +1,7 @@
 //! What a task is given, and what becomes of what it prints.
 
+use std::sync::Arc;
+
 use crate::support::{CANARY, Worker, exec, failure, sh};
 use kahn_model::{CauseKind, Text};
 
@@ -7,7 +9,7 @@ use kahn_model::{CauseKind, Text};
 async fn secrets_of_the_worker_are_not_in_the_environment_of_a_task() {
     let worker = Worker::new();
     let mut assignment = worker.assignment(sh("env; tr '\\0' '\\n' < /proc/self/environ"));
-    assignment.work.env.push(("COLOUR".into(), Text::new("blue $(id)")));
+    Arc::make_mut(&mut assignment.work).env.push(("COLOUR".into(), Text::new("blue $(id)")));
     let log = worker.carry_out(assignment).await.log;
     assert!(!log.contains(CANARY), "{log}");
     let names: std::collections::BTreeSet<&str> =
@@ -28,8 +30,8 @@ async fn a_task_may_set_its_path_but_not_who_it_is() {
     let name = program.rsplit_once('/').unwrap().1;
     let mut assignment = worker.assignment(exec(&[name]));
     let path = dir.path().to_str().unwrap();
-    assignment.work.env.push(("PATH".into(), Text::new(path)));
-    assignment.work.env.push(("KAHN_ATTEMPT".into(), Text::new("99")));
+    Arc::make_mut(&mut assignment.work).env.push(("PATH".into(), Text::new(path)));
+    Arc::make_mut(&mut assignment.work).env.push(("KAHN_ATTEMPT".into(), Text::new("99")));
     let number = assignment.attempt.number;
     let log = worker.carry_out(assignment).await.log;
     assert_eq!(log, format!("{program} {number} {path}\n"));
@@ -52,7 +54,7 @@ async fn a_nul_character_is_refused_by_its_place() {
     assert_eq!(refused.cause.kind, CauseKind::Image);
     assert!(refused.message.contains("argument 1"), "{refused}");
     let mut assignment = worker.assignment(exec(&["true"]));
-    assignment.work.env.push(("A=B".into(), Text::new("x")));
+    Arc::make_mut(&mut assignment.work).env.push(("A=B".into(), Text::new("x")));
     let refused = failure(&worker.carry_out(assignment).await);
     assert!(refused.message.contains("A=B"), "{refused}");
 }

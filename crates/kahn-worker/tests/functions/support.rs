@@ -36,7 +36,7 @@ impl Rig {
         Assignment {
             attempt,
             task_name: "task".to_owned(),
-            work,
+            work: work.into(),
             env: vec![("KAHN_TASK".into(), "task".into())],
             secrets: GivenSecrets::none(),
             resources: Arc::default(),

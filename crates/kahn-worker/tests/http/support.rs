@@ -182,7 +182,7 @@ impl Worker {
         let assignment = Assignment {
             attempt,
             task_name: "task".to_owned(),
-            work: Work::new(Action::Http(Box::new(request))),
+            work: Work::new(Action::Http(Box::new(request))).into(),
             env: attempt_environment(attempt, "task", None),
             secrets: GivenSecrets::none(),
             resources: Arc::default(),

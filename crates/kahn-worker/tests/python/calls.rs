@@ -1,5 +1,7 @@
 //! What goes into a call and what comes out of it.
 
+use std::sync::Arc;
+
 use kahn_model::{CauseKind, Text};
 
 use crate::support::Worker;
@@ -142,7 +144,7 @@ async fn what_is_not_there_is_named() {
         assert!(failure.message.starts_with(words), "{failure}");
     }
     let mut assignment = worker.assignment("nothing", "null");
-    assignment.work.working_dir = Some(Text::new("/no/such/place"));
+    Arc::make_mut(&mut assignment.work).working_dir = Some(Text::new("/no/such/place"));
     let failure = worker.start(assignment).ended().await.failure();
     assert_eq!(failure.cause.kind, CauseKind::Image);
     assert!(failure.message.contains("/no/such/place"), "{failure}");
@@ -160,7 +162,8 @@ async fn an_interpreter_that_does_not_start_is_named_with_what_it_said() {
         ("/bin/true", "`/bin/true` did not start: it ended"),
     ] {
         let mut assignment = worker.assignment("nothing", "null");
-        let kahn_model::Action::Python(call) = &mut assignment.work.action else { unreachable!() };
+        let work = Arc::make_mut(&mut assignment.work);
+        let kahn_model::Action::Python(call) = &mut work.action else { unreachable!() };
         call.interpreter = Some(Text::new(interpreter));
         let failure = worker.start(assignment).ended().await.failure();
         assert_eq!(failure.cause.kind, CauseKind::Image);
@@ -184,8 +187,8 @@ async fn a_call_finds_nothing_of_the_one_before() {
     let worker = Worker::new(SOURCE);
     for _ in 0..3 {
         let mut assignment = worker.assignment("dirty", "0");
-        assignment.work.env.push(("COLOUR".into(), Text::new("blue")));
-        assignment.work.env.push(("KAHN_TASK".into(), Text::new("not mine")));
+        Arc::make_mut(&mut assignment.work).env.push(("COLOUR".into(), Text::new("blue")));
+        Arc::make_mut(&mut assignment.work).env.push(("KAHN_TASK".into(), Text::new("not mine")));
         let ended = worker.start(assignment).ended().await;
         assert_eq!((ended.outputs(), &*ended.log), (vec![], "blue task None\n"));
         let ended = worker.call("clean", "0").await;

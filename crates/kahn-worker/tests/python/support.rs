@@ -107,7 +107,7 @@ impl Worker {
         Assignment {
             attempt,
             task_name: "task".to_owned(),
-            work,
+            work: work.into(),
             env: attempt_environment(attempt, "task", None),
             secrets: GivenSecrets::none(),
             resources: Arc::default(),

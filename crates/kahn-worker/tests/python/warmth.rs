@@ -1,5 +1,6 @@
 //! Which interpreter a call gets, and when interpreters end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_model::Text;
@@ -32,12 +33,12 @@ async fn a_warm_interpreter_serves_its_environment_again() {
     assert_eq!(worker.call("os:getpid", "null").await.result(), first);
 
     let mut assignment = worker.assignment("os:getpid", "null");
-    assignment.work.working_dir = None;
+    Arc::make_mut(&mut assignment.work).working_dir = None;
     let elsewhere = worker.start(assignment).ended().await.result();
     assert_ne!(elsewhere, first);
 
     let mut assignment = worker.assignment("option", "0");
-    assignment.work.env.push(("PYTHONDEVMODE".into(), Text::new("1")));
+    Arc::make_mut(&mut assignment.work).env.push(("PYTHONDEVMODE".into(), Text::new("1")));
     let with_option = worker.start(assignment).ended().await.result();
     assert!(with_option.ends_with(",true]") && !with_option.contains(&*first), "{with_option}");
 }
@@ -57,7 +58,7 @@ async fn no_more_interpreters_run_than_may() {
     }
     // Two idle ones make room for one with another environment.
     let mut assignment = worker.assignment("os:getpid", "null");
-    assignment.work.working_dir = Some(Text::new("/"));
+    Arc::make_mut(&mut assignment.work).working_dir = Some(Text::new("/"));
     assert!(worker.start(assignment).ended().await.report.outcome.is_ok());
     while n_of_worker(&worker.scratch()) > 2 {
         tokio::time::sleep(Duration::from_millis(10)).await; // poll

@@ -53,7 +53,7 @@ fn launched(
     let assignment = Assignment {
         attempt,
         task_name: "task".to_owned(),
-        work: Work::new(Action::Noop),
+        work: Work::new(Action::Noop).into(),
         env: Vec::new(),
         secrets: GivenSecrets::none(),
         resources: Arc::default(),

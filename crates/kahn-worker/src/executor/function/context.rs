@@ -1,12 +1,12 @@
 //! What a function is told of its attempt.
 
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use kahn_model::AttemptId;
+use kahn_model::{AttemptId, Work};
 use tokio_util::sync::CancellationToken;
 
-use crate::executor::Assignment;
+use crate::executor::{Assignment, attempt_environment};
 use crate::logs::LogWriter;
 use crate::secrets::GivenSecrets;
 
@@ -15,7 +15,9 @@ use crate::secrets::GivenSecrets;
 pub struct FunctionContext {
     attempt: AttemptId,
     task: Arc<str>,
-    env: Arc<[(String, String)]>,
+    work: Arc<Work>,
+    /// What is asked for by few.
+    own_variables: Arc<OnceLock<Vec<(String, String)>>>,
     secrets: GivenSecrets,
     logs: Arc<LogWriter>,
     cancellation: CancellationToken,
@@ -23,12 +25,11 @@ pub struct FunctionContext {
 
 impl FunctionContext {
     pub(super) fn new(assignment: &Assignment) -> Self {
-        let given = assignment.work.env.iter();
-        let given = given.map(|(name, value)| (name.to_string(), value.as_str().to_owned()));
         Self {
             attempt: assignment.attempt,
             task: assignment.task_name.as_str().into(),
-            env: given.chain(assignment.env.iter().cloned()).collect(),
+            work: Arc::clone(&assignment.work),
+            own_variables: Arc::default(),
             secrets: assignment.secrets.clone(),
             logs: Arc::clone(&assignment.logs),
             cancellation: CancellationToken::new(),
@@ -61,11 +62,13 @@ impl FunctionContext {
     /// An environment variable of the task, `KAHN_…` and secrets included.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
-        let of_env = || self.env.iter().rev().find(|(known, _)| known == name);
+        let own =
+            self.own_variables.get_or_init(|| attempt_environment(self.attempt, &self.task, None));
+        let own = own.iter().map(|(name, value)| (&**name, &**value));
+        let of_work = self.work.env.iter().map(|(name, value)| (&**name, value.as_str()));
         // As everywhere, what tells the task who it is cannot be replaced.
-        let secret = self.secrets.variables().find(|(known, _)| *known == name);
-        let secret = secret.filter(|_| !name.starts_with("KAHN_")).map(|(_, value)| value);
-        secret.or_else(|| of_env().map(|(_, value)| value.as_str()))
+        let mut all = own.chain(self.secrets.variables()).chain(of_work);
+        all.find_map(|(known, value)| (known == name).then_some(value))
     }
 
     /// Adds a line to the log of the attempt.

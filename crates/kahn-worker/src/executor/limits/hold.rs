@@ -8,13 +8,17 @@ use kahn_model::{Cause, CauseKind, Failure, Resource, Resources};
 use rustix::io::Errno;
 
 use super::{LimitMode, Limits};
-use crate::platform::{self, Controller, Gate, Group, Held, Inside};
+use crate::platform::{self, Controller, Counted, Gate, Group, Held, Inside};
 
 /// How long to wait before looking again whether what was killed is dead.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LOOK_PERIOD_MAX: Duration = Duration::from_millis(50);
 /// A process that is not dead by then is stuck in the system, which an operator should know.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+const AT_THE_END: &str = "killed where the worker's memory ended";
+/// SIGKILL.
+const KILL: i32 = 9;
 
 /// What one attempt is held by. When it is dropped, what is left in its group is killed.
 #[derive(Debug)]
@@ -24,7 +28,17 @@ pub(in crate::executor) struct Hold {
     wanted: Held,
     /// Whether the amounts will change while processes live.
     is_changeable: bool,
-    n_memory_kills: u64,
+    /// How many processes of the group were killed for want of memory, before the attempt and by
+    /// the last look.
+    n_kills_before: u64,
+    n_kills: u64,
+}
+
+/// A thread's place in a group in which nothing else is left.
+#[derive(Debug)]
+pub(in crate::executor) struct Seat {
+    pub(super) inside: Inside,
+    pub(super) group: Group,
 }
 
 impl Hold {
@@ -34,30 +48,89 @@ impl Hold {
         wanted: Held,
         is_changeable: bool,
     ) -> Self {
-        let mut hold = Self { limits, group, wanted, is_changeable, n_memory_kills: 0 };
-        hold.n_memory_kills = hold.count_memory_kills();
-        hold
+        let n_kills = group.as_ref().map_or(0, Group::n_kills_noted);
+        let n_kills_before = n_kills;
+        Self { limits, group, wanted, is_changeable, n_kills_before, n_kills }
     }
 
-    /// Whether processes of the attempt are counted in a group of memory.
+    /// Where the memory of the attempt is counted.
+    fn counted(&self) -> Counted {
+        let groups = self.limits.cgroups.as_ref();
+        let Some(groups) = groups.filter(|g| g.version(Controller::Memory).is_some()) else {
+            return Counted::Not;
+        };
+        if self.wanted.memory.is_some() || self.is_changeable {
+            Counted::Alone
+        } else if !groups.is_memory_bounded() {
+            Counted::Not
+        } else if groups.has_common() {
+            Counted::WithAll
+        } else {
+            Counted::Alone
+        }
+    }
+
     fn has_memory(&self) -> bool {
-        let cgroups = self.limits.cgroups.as_ref();
-        let is_needed = self.wanted.memory.is_some()
-            || self.is_changeable
-            || cgroups.is_some_and(platform::Cgroups::is_memory_bounded);
-        is_needed && cgroups.is_some_and(|c| c.version(Controller::Memory).is_some())
+        self.counted() == Counted::Alone
     }
 
-    fn count_memory_kills(&self) -> u64 {
-        let group = self.group.as_ref().filter(|_| self.has_memory());
-        group.map_or(0, Group::n_memory_kills)
+    fn n_common_kills(&self) -> u64 {
+        self.limits.cgroups.as_ref().map_or(0, platform::Cgroups::n_common_kills)
+    }
+
+    /// Looks whether processes were killed for want of memory.
+    pub(in crate::executor) fn note_kills(&mut self) {
+        if self.has_memory()
+            && let Some(group) = &mut self.group
+        {
+            self.n_kills = group.note_kills();
+        }
     }
 
     /// Takes the calling thread along to where what it starts is to be, until what is returned is
     /// dropped.
-    pub(in crate::executor) fn enter(&self) -> io::Result<Option<Inside<'_>>> {
-        let (with_memory, with_cpu) = (self.has_memory(), self.is_changeable);
-        self.group.as_ref().map(|group| group.enter(with_memory, with_cpu)).transpose()
+    pub(in crate::executor) fn enter(&self) -> io::Result<Option<Inside>> {
+        let (memory, with_cpu) = (self.counted(), self.is_changeable);
+        self.group.as_ref().map(|group| group.enter(memory, with_cpu)).transpose()
+    }
+
+    /// Has the calling thread stay where what it starts is to be; it may have stayed there before.
+    /// [`Hold::leave`] or [`Hold::keep_seat`] come after it.
+    pub(in crate::executor) fn settle(
+        &mut self,
+        from: Option<Inside>,
+    ) -> io::Result<Option<Inside>> {
+        let (memory, with_cpu) = (self.counted(), self.is_changeable);
+        if memory == Counted::WithAll {
+            self.n_kills_before = self.n_common_kills();
+        }
+        let Some(group) = &mut self.group else { return Ok(None) };
+        group.set_guest(true);
+        match from {
+            Some(inside) if group.is_entered(&inside, memory, with_cpu) => Ok(Some(inside)),
+            elsewhere => {
+                drop(elsewhere);
+                group.enter(memory, with_cpu).map(Some)
+            }
+        }
+    }
+
+    /// The calling thread leaves, and what it has started stays.
+    pub(in crate::executor) fn leave(&mut self, inside: Option<Inside>) {
+        if let Some(group) = &mut self.group {
+            group.set_guest(false);
+        }
+        drop(inside);
+    }
+
+    /// Once nothing is left in it, the calling thread stays in the group, to which its next attempt
+    /// will be held. Not where memory is short: what the thread needs itself would be counted.
+    pub(in crate::executor) fn keep_seat(mut self, inside: Option<Inside>) -> Option<Seat> {
+        if self.wanted.memory.is_some() {
+            self.leave(inside);
+            return None;
+        }
+        Some(Seat { inside: inside?, group: self.group.take()? })
     }
 
     /// Gives what lives its share of the processors. A short attempt is over before that matters,
@@ -114,28 +187,41 @@ impl Hold {
         is_memory.then(|| out_of_memory(&format!("{} is too little to start", bytes(memory))))
     }
 
-    /// That the system killed any of its processes for want of memory since the hold began, or
-    /// since [`Hold::forget_kills`].
+    /// That the system killed any of its processes for want of memory between the beginning of the
+    /// hold, or [`Hold::forget_kills`], and the last [`Hold::note_kills`].
     pub(in crate::executor) fn ran_out_of_memory(&self) -> Option<Failure> {
-        if self.count_memory_kills() <= self.n_memory_kills {
+        if self.n_kills <= self.n_kills_before {
             return None;
         }
         Some(out_of_memory(&match self.wanted.memory {
             Some(memory) => format!("killed at {}", bytes(memory)),
-            None => "killed where the worker's memory ended".to_owned(),
+            None => AT_THE_END.to_owned(),
         }))
+    }
+
+    /// That an attempt which ended in this way ran out of memory. Where others are counted with it,
+    /// it did if one of them was killed meanwhile and this one looks like it.
+    pub(in crate::executor) fn explain_end(&self, failure: &Failure) -> Option<Failure> {
+        match self.counted() {
+            Counted::Not => None,
+            Counted::Alone => self.ran_out_of_memory(),
+            Counted::WithAll => {
+                let is_it = was_killed(failure) && self.n_kills_before < self.n_common_kills();
+                is_it.then(|| out_of_memory(AT_THE_END))
+            }
+        }
     }
 
     /// Memory that the attempt had at least, if it ran out of it, in bytes: no look at single
     /// processes shows what they had together in that moment.
     pub(in crate::executor) fn memory_reached(&self) -> u64 {
-        let has_run_out = self.count_memory_kills() > self.n_memory_kills;
-        self.wanted.memory.filter(|_| has_run_out).unwrap_or(0)
+        self.wanted.memory.filter(|_| self.n_kills > self.n_kills_before).unwrap_or(0)
     }
 
     /// Begins to count anew.
     pub(in crate::executor) fn forget_kills(&mut self) {
-        self.n_memory_kills = self.count_memory_kills();
+        self.note_kills();
+        self.n_kills_before = self.n_kills;
     }
 
     /// Kills all that is left, however it hides, and returns when it is dead.
@@ -164,6 +250,12 @@ impl Drop for Hold {
             group.kill();
         }
     }
+}
+
+/// Whether a process was killed, or a shell says so of one that it started.
+fn was_killed(failure: &Failure) -> bool {
+    let cause = failure.cause;
+    cause == Cause::signal(KILL) || cause == Cause::exit_code(128 + KILL)
 }
 
 fn out_of_memory(message: &str) -> Failure {

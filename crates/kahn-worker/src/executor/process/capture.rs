@@ -19,13 +19,12 @@ use rustix::buffer::spare_capacity;
 use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
 
+use super::Ground;
 use crate::logs::LogWriter;
 
 /// The first read; later ones grow while they are filled, up to the usual size of a pipe.
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
-/// A task that ends within this time is read once, at its end. Only then is its pipe watched.
-const FIRST_READ: Duration = Duration::from_millis(20);
 /// After a read that found less than it could, how long output may gather before the next: a
 /// chatty task then costs a few hundred writes a second, not one for each of its lines.
 const GATHER: Duration = Duration::from_millis(5);
@@ -47,29 +46,39 @@ enum Found {
 }
 
 /// Copies into the log what a task prints, until no process holds the pipe, or `ended` says that
-/// all that matter are dead and the pipe is empty. Then seals the log.
-pub(super) async fn pump(pipe: PipeReader, log: Arc<LogWriter>, ended: CancellationToken) {
-    if let Err(error) = copy(pipe, &log, &ended).await {
+/// all that matter are dead and the pipe is empty. Then seals the log. On a lane, which nothing
+/// comes to before it is over, the pipe is read once all are dead.
+pub(super) async fn pump(
+    pipe: PipeReader,
+    log: Arc<LogWriter>,
+    ended: CancellationToken,
+    ground: Ground,
+) {
+    let copied = match ground {
+        Ground::Lane => {
+            ended.cancelled().await;
+            copy_rest(&pipe, &log, ground).await
+        }
+        Ground::Runtime => copy(pipe, &log, &ended).await,
+    };
+    if let Err(error) = copied {
         tracing::warn!(?log, %error, "output is lost");
     }
     let sealing = Arc::clone(&log);
     if log.is_empty() {
         log.seal();
-    } else if let Err(error) = tokio::task::spawn_blocking(move || sealing.seal()).await {
+    } else if let Err(error) = ground.block(move || sealing.seal()).await {
         tracing::warn!(?log, %error, "log is not sealed");
     }
 }
 
 async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken) -> io::Result<()> {
-    if tokio::time::timeout(FIRST_READ, ended.cancelled()).await.is_ok() {
-        return copy_rest(&pipe, log).await;
-    }
     let pipe = Receiver::from_owned_fd(pipe.into())?;
     let mut read_bytes = READ_BYTES_MIN;
     loop {
         tokio::select! {
             biased;
-            () = ended.cancelled() => return copy_rest(&pipe, log).await,
+            () = ended.cancelled() => return copy_rest(&pipe, log, Ground::Runtime).await,
             ready = pipe.readable() => ready?,
         }
         let mut bytes = Vec::with_capacity(read_bytes);
@@ -78,7 +87,7 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
             Found::Nothing => {}
             Found::Bytes(bytes) => {
                 let (n_bytes, is_filled) = (bytes.len(), read_bytes <= bytes.len());
-                keep(log, bytes).await?;
+                keep(log, bytes, Ground::Runtime).await?;
                 tokio::select! {
                     () = log.keep_pace(n_bytes) => {}
                     () = ended.cancelled() => {}
@@ -94,13 +103,13 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
 }
 
 /// Copies what the pipe holds. The runtime may not have heard of all of it, so it is not asked.
-async fn copy_rest(pipe: impl AsFd, log: &Arc<LogWriter>) -> io::Result<()> {
+async fn copy_rest(pipe: impl AsFd, log: &Arc<LogWriter>, ground: Ground) -> io::Result<()> {
     let mut read_bytes = READ_BYTES_MIN;
     for _ in 0..N_FINAL_READS_MAX {
         let mut bytes = Vec::with_capacity(read_bytes);
         let read = rustix::io::read(&pipe, spare_capacity(&mut bytes)).map_err(io::Error::from);
         let Found::Bytes(bytes) = found(read, bytes)? else { break };
-        keep(log, bytes).await?;
+        keep(log, bytes, ground).await?;
         read_bytes = READ_BYTES_MAX;
     }
     Ok(())
@@ -119,11 +128,11 @@ fn is_for_now(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-async fn keep(log: &Arc<LogWriter>, bytes: Vec<u8>) -> io::Result<()> {
+async fn keep(log: &Arc<LogWriter>, bytes: Vec<u8>, ground: Ground) -> io::Result<()> {
     if log.is_full() {
         log.append(&bytes);
         return Ok(());
     }
     let log = Arc::clone(log);
-    tokio::task::spawn_blocking(move || log.append(&bytes)).await.map_err(io::Error::other)
+    ground.block(move || log.append(&bytes)).await
 }

@@ -1,17 +1,16 @@
 //! From an action to a program that is ready to start, and from a failed start to words.
 //!
-//! The program is searched for here and not by std, for two reasons: std would search the
-//! worker's PATH or fork to search the task's, and «not found» should name what was looked for.
+//! The program is searched for here, so that «not found» names what was looked for.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use kahn_model::{Action, Cause, CauseKind, Failure, Shell, Text};
+use kahn_spawn::Program;
 use rustix::fs::Access;
 use rustix::io::Errno;
 
@@ -31,8 +30,7 @@ pub(super) const OUTPUT_VARIABLE: &str = "KAHN_OUTPUT";
 /// What to start, where and with what. Secrets may be in it, so that it cannot be shown.
 pub(super) struct Plan<'a> {
     argv: Vec<&'a OsStr>,
-    /// Of two variables of one name, the later one counts.
-    env: Vec<(&'a OsStr, &'a OsStr)>,
+    env: BTreeMap<&'a OsStr, &'a OsStr>,
     dir: PathBuf,
 }
 
@@ -49,10 +47,10 @@ impl<'a> Plan<'a> {
         let argv = argv(&work.action)?;
         let of_worker = inherited.iter().map(|(name, value)| (&**name, &**value));
         let texts = assignment.variables();
-        let mut env: Vec<(&OsStr, &OsStr)> =
+        let mut env: BTreeMap<&OsStr, &OsStr> =
             of_worker.chain(texts.map(|(name, value)| (name.as_ref(), value.as_ref()))).collect();
-        env.push((SCRATCH_VARIABLE.as_ref(), scratch_dir.as_os_str()));
-        env.push((OUTPUT_VARIABLE.as_ref(), output_file.as_os_str()));
+        env.insert(SCRATCH_VARIABLE.as_ref(), scratch_dir.as_os_str());
+        env.insert(OUTPUT_VARIABLE.as_ref(), output_file.as_os_str());
         let dir = match &work.working_dir {
             // A relative one starts at the scratch directory, the only place all workers have.
             Some(dir) => scratch_dir.join(dir.as_str()),
@@ -82,40 +80,31 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// The command, with `stdout` and `stderr` in place.
-    ///
-    /// Nothing may be asked of it that keeps std from `posix_spawn`, such as a user id, a hook
-    /// before exec, or a program to be searched for.
-    ///
-    /// Where there is a `gate`, the process goes through it before it becomes the program.
-    pub(super) fn command(
-        &self,
-        stdout: Stdio,
-        stderr: Stdio,
-        gate: &Gate,
-    ) -> Result<Command, Failure> {
-        let program = self.resolve()?;
-        let mut command = if gate.is_open() {
-            let mut command = Command::new(program);
-            command.arg0(self.argv[0]);
-            command
-        } else {
-            check_program(&self.dir, &program).map_err(|error| self.explain(&error))?;
-            // Where it searches as the worker has, the shell passes on the name as it was given.
-            let has_path = self.env.iter().any(|(name, _)| *name == "PATH");
-            let is_plain = has_path && !self.argv[0].as_encoded_bytes().starts_with(b"-");
-            gate.command(if is_plain { self.argv[0] } else { program.as_os_str() })
-        };
-        command
-            .args(&self.argv[1..])
-            .env_clear()
-            .envs(self.env.iter().copied())
-            .current_dir(&self.dir)
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(stderr);
-        Ok(command)
+    /// What is to be started. Where there is a `gate`, the process goes through it before it
+    /// becomes the program.
+    pub(super) fn ready(&self, gate: &Gate) -> Result<Program, Failure> {
+        let path = self.resolve()?;
+        let arguments = self.argv.iter().copied();
+        if gate.is_open() {
+            return self.program_at(&path, arguments);
+        }
+        check_program(&self.dir, &path).map_err(|error| self.explain(&error))?;
+        // Where it searches as the worker has, the shell passes on the name as it was given.
+        let has_path = self.env.contains_key(OsStr::new("PATH"));
+        let is_plain = has_path && !self.argv[0].as_encoded_bytes().starts_with(b"-");
+        let way = gate.arguments();
+        let way = way.iter().map(OsString::as_os_str);
+        let named = if is_plain { self.argv[0] } else { path.as_os_str() };
+        self.program_at(Gate::SHELL.as_ref(), way.chain([named]).chain(arguments.skip(1)))
+    }
+
+    fn program_at<'b>(
+        &'b self,
+        path: &Path,
+        argv: impl IntoIterator<Item = &'b OsStr>,
+    ) -> Result<Program, Failure> {
+        let env = self.env.iter().map(|(name, value)| (*name, *value));
+        Program::new(path, argv, env, &self.dir).map_err(|error| cannot_start(&error.to_string()))
     }
 
     fn program(&self) -> &OsStr {
@@ -128,8 +117,8 @@ impl<'a> Plan<'a> {
         if program.as_encoded_bytes().contains(&b'/') {
             return Ok(self.dir.join(program));
         }
-        let path = self.env.iter().rfind(|(name, _)| *name == "PATH");
-        let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
+        let path = self.env.get(OsStr::new("PATH")).copied();
+        let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
         let found: Vec<PathBuf> = std::env::split_paths(path)
             .map(|entry| self.dir.join(entry).join(program))
             .filter(|candidate| rustix::fs::access(candidate, Access::EXISTS).is_ok())

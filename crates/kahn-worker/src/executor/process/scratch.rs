@@ -4,6 +4,7 @@
 //! task left empty serves the next attempt; one that holds anything is removed with all it holds.
 //! Paths are made of numbers, never of names that people give.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -13,12 +14,15 @@ use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use tokio::time::Instant;
 
 use super::OpenError;
 
 const MODE: u32 = 0o700;
 const N_LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// Several times what the system's clock for times of files may stand still.
+const CLOCK_TICKS: Duration = Duration::from_millis(50);
 
 /// The number of a scratch directory; of the attempts that live at one time, no two share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,8 +40,30 @@ pub(in crate::executor) struct Scratch {
 #[derive(Debug, Default)]
 struct Pool {
     n_slots: u32,
-    /// Free slots, and whether their directory is there and empty.
-    free: Vec<(Slot, bool)>,
+    /// Free slots, and their directories where these are there and empty.
+    free: Vec<(Slot, Option<Seen>)>,
+    /// Directories of slots that are given out, where these were there, and whether a change since
+    /// shows.
+    given: BTreeMap<Slot, (Seen, bool)>,
+}
+
+/// A directory that was found empty. As long as the system has noted no change since, it is: that
+/// takes one call to find out, and reading it takes several.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// When anything about it last changed, in seconds and nanoseconds since 1970. No task can set
+    /// that.
+    changed_at: (i64, i64),
+    /// When that was first seen.
+    since: Instant,
+}
+
+impl Seen {
+    /// Whether a change from now on shows. The system's clock for such times stands still for up
+    /// to ten milliseconds, so that two changes may have one time.
+    fn shows_change(&self) -> bool {
+        CLOCK_TICKS <= self.since.elapsed()
+    }
 }
 
 impl Scratch {
@@ -66,20 +92,26 @@ impl Scratch {
 
     /// Gives out a slot with an empty directory, readable by the worker's user alone. Blocks.
     pub(in crate::executor) fn take(&self) -> io::Result<Slot> {
-        let (slot, is_ready) = self.next_free();
-        if !is_ready && let Err(error) = DirBuilder::new().mode(MODE).create(self.dir(slot)) {
-            self.lock().free.push((slot, false));
+        let (slot, seen) = self.next_free();
+        if seen.is_none()
+            && let Err(error) = DirBuilder::new().mode(MODE).create(self.dir(slot))
+        {
+            self.lock().free.push((slot, None));
             return Err(error);
         }
         Ok(slot)
     }
 
-    fn next_free(&self) -> (Slot, bool) {
+    fn next_free(&self) -> (Slot, Option<Seen>) {
         let mut pool = self.lock();
-        pool.free.pop().unwrap_or_else(|| {
+        let (slot, seen) = pool.free.pop().unwrap_or_else(|| {
             pool.n_slots += 1;
-            (Slot(pool.n_slots), false)
-        })
+            (Slot(pool.n_slots), None)
+        });
+        if let Some(seen) = seen {
+            pool.given.insert(slot, (seen, seen.shows_change()));
+        }
+        (slot, seen)
     }
 
     /// The directory of a slot.
@@ -97,14 +129,41 @@ impl Scratch {
         exists(&self.output_file(slot))
     }
 
-    /// Whether the task left nothing behind, so that the slot may be put back as it is.
+    /// Whether the task left nothing behind, so that the slot serves the next as it is.
     pub(in crate::executor) fn is_pristine(&self, slot: Slot) -> bool {
-        is_empty_dir(&self.dir(slot)) && !self.has_outputs(slot)
+        let seen = self.look(slot);
+        if let Some(seen) = seen {
+            self.lock().given.insert(slot, (seen, seen.shows_change()));
+        }
+        seen.is_some()
     }
 
-    /// Takes back a slot that is pristine.
-    pub(in crate::executor) fn put_back(&self, slot: Slot) {
-        self.lock().free.push((slot, true));
+    /// Takes back a slot if the task left nothing behind, and says whether it did so.
+    pub(in crate::executor) fn take_back(&self, slot: Slot) -> bool {
+        let seen = self.look(slot);
+        let mut pool = self.lock();
+        pool.given.remove(&slot);
+        if seen.is_some() {
+            pool.free.push((slot, seen));
+        }
+        seen.is_some()
+    }
+
+    /// The directory of a slot, if that is empty and there are no outputs beside it.
+    fn look(&self, slot: Slot) -> Option<Seen> {
+        let dir = self.dir(slot);
+        let given = self.lock().given.get(&slot).copied();
+        let found = fs::symlink_metadata(&dir).ok().filter(|_| !self.has_outputs(slot))?;
+        let changed_at = (found.ctime(), found.ctime_nsec());
+        let given = given.filter(|(seen, _)| seen.changed_at == changed_at);
+        if let Some((seen, true)) = given {
+            return Some(seen);
+        }
+        let is_empty = found.is_dir()
+            && found.mode() & 0o7777 == MODE
+            && fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
+        let new = || Seen { changed_at, since: Instant::now() };
+        is_empty.then(|| given.map_or_else(new, |(seen, _)| seen))
     }
 
     /// Replaces the directory of a slot by an empty one, and removes the outputs. Blocks, for as
@@ -119,9 +178,10 @@ impl Scratch {
     ///
     /// A directory that cannot be removed is set aside for good.
     pub(in crate::executor) fn clear(&self, slot: Slot) {
+        self.lock().given.remove(&slot);
         let removed = remove(&self.output_file(slot)).and_then(|()| remove(&self.dir(slot)));
         match removed {
-            Ok(()) => self.lock().free.push((slot, false)),
+            Ok(()) => self.lock().free.push((slot, None)),
             Err(error) => {
                 let path = self.dir(slot);
                 tracing::warn!(path = %path.display(), %error, "scratch directory stays behind");
@@ -149,11 +209,6 @@ fn try_lock(lock: &File) -> io::Result<bool> {
 
 fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
-}
-
-fn is_empty_dir(dir: &Path) -> bool {
-    fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && found.mode() & 0o7777 == MODE)
-        && fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Removes a file, a link or a directory with all it holds; follows no link, and does nothing
@@ -194,19 +249,44 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::open(dir.path()).unwrap();
         let slot = scratch.take().unwrap();
-        assert!(scratch.is_pristine(slot));
-        scratch.put_back(slot);
+        assert!(scratch.take_back(slot));
         assert_eq!(scratch.take().unwrap(), slot);
 
         fs::create_dir(scratch.dir(slot).join("sub")).unwrap();
         fs::write(scratch.dir(slot).join("sub/file"), "x").unwrap();
+        assert!(!scratch.take_back(slot));
         fs::write(scratch.output_file(slot), "x").unwrap();
         scratch.clear(slot);
         assert!(!exists(&scratch.dir(slot)) && !exists(&scratch.output_file(slot)));
         let again = scratch.take().unwrap();
         assert_eq!(again, slot);
-        assert!(scratch.is_pristine(again));
         assert_ne!(scratch.take().unwrap(), again);
+        assert!(scratch.take_back(again));
+    }
+
+    #[test]
+    fn what_is_left_shows_in_a_directory_that_was_empty_for_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::open(dir.path()).unwrap();
+        let slot = scratch.take().unwrap();
+        assert!(scratch.take_back(slot));
+        assert_eq!(scratch.take().unwrap(), slot);
+        let is_trusted = || scratch.lock().given.get(&slot).is_some_and(|(_, shows)| *shows);
+        let begun = Instant::now();
+        while !is_trusted() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            assert!(scratch.is_pristine(slot));
+        }
+        fs::write(scratch.dir(slot).join("left"), "x").unwrap();
+        assert!(!scratch.is_pristine(slot));
+        // What was removed again leaves a change behind, and an empty directory.
+        fs::remove_file(scratch.dir(slot).join("left")).unwrap();
+        assert!(scratch.take_back(slot));
+        // And so does a directory put in place of the other.
+        assert_eq!(scratch.take().unwrap(), slot);
+        fs::remove_dir(scratch.dir(slot)).unwrap();
+        fs::create_dir(scratch.dir(slot)).unwrap();
+        assert!(!scratch.take_back(slot), "its mode is another");
     }
 
     #[test]
@@ -216,7 +296,7 @@ mod tests {
         let slot = scratch.take().unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         fs::set_permissions(scratch.dir(slot), open).unwrap();
-        assert!(!scratch.is_pristine(slot));
+        assert!(!scratch.take_back(slot));
         scratch.clear(slot);
         assert!(!exists(&scratch.dir(slot)));
     }

@@ -1,26 +1,32 @@
 //! One attempt from start to report.
 
-use std::io::PipeReader;
+use std::io::{self, PipeReader};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kahn_model::{Cause, CauseKind, Failure, Outputs, Usage};
+use futures_util::future::BoxFuture;
+use kahn_model::{Cause, CauseKind, Failure, Outputs, Timeouts, Usage};
+use kahn_spawn::Child;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::limits::Hold;
 use super::super::{Assignment, Control, Report};
 use super::command::Plan;
+use super::lanes::Lane;
 use super::scratch::{Scratch, Slot};
 use super::trees::{Tree, Trees};
 use super::usage::Sampler;
-use super::{ProcessSettings, capture, gave_up, outputs};
-use crate::platform::{self, ExitWatch};
+use super::{Ground, ProcessSettings, capture, gave_up, outputs};
+use crate::logs::LogWriter;
+use crate::platform::{ExitWatch, Inside};
 
 /// A program that is still being written, by the fork of another thread, is tried again.
 const N_BUSY_TRIES: u32 = 20;
@@ -32,6 +38,16 @@ pub(super) struct Host {
     pub(super) settings: ProcessSettings,
     pub(super) scratch: Arc<Scratch>,
     pub(super) trees: &'static Trees,
+    /// Whether the executor is gone.
+    pub(super) is_closed: CancellationToken,
+}
+
+/// How far an attempt has come on its lane.
+pub(super) enum Begun {
+    /// To its end.
+    Over(Report),
+    /// Not to its end; this is what is left.
+    GoesOn(BoxFuture<'static, Report>),
 }
 
 /// An attempt whose first process runs.
@@ -49,129 +65,193 @@ struct Stopped {
 }
 
 impl Host {
-    /// Carries out an attempt; `abandoned` ends it without grace.
-    pub(super) async fn carry_out(
+    /// Carries out an attempt for as long as the lane has patience. `abandoned` ends it without
+    /// grace.
+    pub(super) fn begin(
         self: Arc<Self>,
+        lane: &mut Lane,
+        runtime: &Handle,
         assignment: Assignment,
         mut control: Control,
         abandoned: CancellationToken,
-    ) -> Report {
-        if let Some(reason) = control.stop_reason() {
-            return not_run(Failure::of(reason));
+    ) -> Begun {
+        let nobody_waits = abandoned.is_cancelled().then_some(CauseKind::Cancelled);
+        if let Some(reason) = control.stop_reason().or(nobody_waits) {
+            return Begun::Over(not_run(Failure::of(reason)));
         }
         let started_at = Instant::now();
         let slot = match self.scratch.take() {
             Ok(slot) => slot,
             Err(error) => {
-                return not_run(gave_up(&format!("worker has no scratch directory: {error}")));
+                let failure = gave_up(&format!("worker has no scratch directory: {error}"));
+                return Begun::Over(not_run(failure));
             }
         };
-        let started = self.start(slot, &assignment);
-        let report = match started {
-            Ok(started) => {
-                control.started();
-                let run = Run { host: &self, slot, started_at, abandoned };
-                run.finish(started, assignment, control).await
+        let (started, inside) = match self.start(lane, slot, &assignment) {
+            Ok(started) => started,
+            Err(failure) => {
+                runtime.block_on(self.release(slot, Ground::Lane));
+                return Begun::Over(not_run(failure));
             }
-            Err(failure) => not_run(failure),
         };
-        self.release(slot).await;
-        report
+        control.started();
+        let Assignment { timeouts, logs, .. } = assignment;
+        let patience = timeouts.run.unwrap_or(Duration::MAX).min(lane.patience());
+        // What cannot be watched here is watched as well as may be.
+        let is_over = started.child.has_ended_within(patience).unwrap_or(false);
+        let ground = if is_over { Ground::Lane } else { Ground::Runtime };
+        let run = Run { host: self, slot, started_at, abandoned, timeouts, ground };
+        if is_over {
+            let (report, hold) = runtime.block_on(run.carry_through(started, control, logs));
+            lane.seat = hold.and_then(|hold| hold.keep_seat(inside));
+            return Begun::Over(report);
+        }
+        let mut started = started;
+        started.hold.leave(inside);
+        Begun::GoesOn(Box::pin(async { run.carry_through(started, control, logs).await.0 }))
     }
 
     /// Starts the program. Blocks until it is loaded, which takes long where it comes from a slow
     /// disk.
-    fn start(&self, slot: Slot, assignment: &Assignment) -> Result<Started, Failure> {
+    fn start(
+        &self,
+        lane: &mut Lane,
+        slot: Slot,
+        assignment: &Assignment,
+    ) -> Result<(Started, Option<Inside>), Failure> {
         let (dir, output_file) = (self.scratch.dir(slot), self.scratch.output_file(slot));
         let plan = Plan::new(assignment, &self.settings.env, &dir, &output_file)?;
         let no_pipe = |error| gave_up(&format!("worker cannot make a pipe: {error}"));
-        let (pipe, stdout) = capture::pipe().map_err(no_pipe)?;
-        let stderr = stdout.try_clone().map_err(no_pipe)?;
-        let hold = self.settings.limits.take(&assignment.resources)?;
-        let (stdout, stderr) = (Stdio::from(stdout), Stdio::from(stderr));
-        let mut command = plan.command(stdout, stderr, &hold.gate())?;
+        let (pipe, output) = capture::pipe().map_err(no_pipe)?;
+        let (mut hold, inside) =
+            self.settings.limits.take(&assignment.resources, lane.seat.take())?;
+        let program = plan.ready(&hold.gate())?;
         let mut tree = self.trees.enter(dir.clone());
         let inside = hold
-            .enter()
+            .settle(inside)
             .map_err(|error| gave_up(&format!("worker cannot use a control group: {error}")))?;
-        let mut n_tries = 0;
-        let child = loop {
-            match command.spawn() {
-                Err(error) if is_busy(&error) && n_tries < N_BUSY_TRIES => {
-                    n_tries += 1;
-                    std::thread::sleep(BUSY_PAUSE);
-                }
-                spawned => {
-                    break spawned.map_err(|error| {
-                        hold.explain(&error).unwrap_or_else(|| plan.explain(&error))
-                    })?;
-                }
-            }
-        };
-        drop(inside);
-        tree.set_leader(Pid::from_child(&child));
-        Ok(Started { child, pipe, tree, hold })
+        let child = start_patiently(|| lane.launcher.start(&program, output.as_fd()))
+            .map_err(|error| hold.explain(&error).unwrap_or_else(|| plan.explain(&error)))?;
+        tree.set_leader(child.pid());
+        Ok((Started { child, pipe, tree, hold }, inside))
     }
 
-    async fn release(&self, slot: Slot) {
-        if self.scratch.is_pristine(slot) {
-            return self.scratch.put_back(slot);
+    async fn release(&self, slot: Slot, ground: Ground) {
+        if self.scratch.take_back(slot) {
+            return;
         }
         let scratch = Arc::clone(&self.scratch);
-        if let Err(error) = tokio::task::spawn_blocking(move || scratch.clear(slot)).await {
+        if let Err(error) = ground.block(move || scratch.clear(slot)).await {
             tracing::warn!(%error, "scratch directory stays behind");
         }
     }
 }
 
+/// Tries again while the program is being written.
+fn start_patiently(mut start: impl FnMut() -> io::Result<Child>) -> io::Result<Child> {
+    for _ in 0..N_BUSY_TRIES {
+        match start() {
+            Err(error) if is_busy(&error) => std::thread::sleep(BUSY_PAUSE),
+            started => return started,
+        }
+    }
+    start()
+}
+
 /// The run of one attempt.
-struct Run<'a> {
-    host: &'a Arc<Host>,
+struct Run {
+    host: Arc<Host>,
     slot: Slot,
     started_at: Instant,
     abandoned: CancellationToken,
+    timeouts: Timeouts,
+    /// On its lane is only what is over already.
+    ground: Ground,
 }
 
-impl Run<'_> {
-    async fn finish(self, started: Started, assignment: Assignment, control: Control) -> Report {
+impl Run {
+    /// Goes on until the report can be given, or the executor is gone; then what is left of the
+    /// attempt is killed, and nothing is confirmed. The hold is given back with nothing left in it.
+    async fn carry_through(
+        self,
+        started: Started,
+        control: Control,
+        log: Arc<LogWriter>,
+    ) -> (Report, Option<Hold>) {
+        let ended = tokio::select! {
+            biased;
+            ended = self.finish(started, control, log) => ended,
+            () = self.host.is_closed.cancelled() => (not_run(gave_up("worker has closed")), None),
+        };
+        self.host.release(self.slot, self.ground).await;
+        ended
+    }
+
+    async fn finish(
+        &self,
+        started: Started,
+        control: Control,
+        log: Arc<LogWriter>,
+    ) -> (Report, Option<Hold>) {
         let Started { child, pipe, tree, mut hold } = started;
         let ended = CancellationToken::new();
-        let timeouts = assignment.timeouts;
-        let pumping = capture::pump(pipe, assignment.logs, ended.clone());
+        let pumping = capture::pump(pipe, log, ended.clone(), self.ground);
         let supervising = async {
-            let parts = (child, tree, &mut hold);
-            let result = self.supervise(parts, control, timeouts.run, timeouts.grace).await;
+            let result = self.supervise(&child, tree, &mut hold, control).await;
             ended.cancel();
             result
         };
         let (result, ()) = tokio::join!(supervising, pumping);
         let (status, stopped, mut usage) = match result {
             Ok(result) => result,
-            Err(error) => return not_run(gave_up(&format!("worker lost the process: {error}"))),
+            Err(error) => {
+                return (not_run(gave_up(&format!("worker lost the process: {error}"))), None);
+            }
         };
+        hold.note_kills();
         usage.memory_peak = usage.memory_peak.max(hold.memory_reached());
         let outcome = match stopped {
-            Some(stopped) => Err(stopped_failure(&stopped, timeouts.run)),
+            Some(stopped) => Err(stopped_failure(&stopped, self.timeouts.run)),
             None => {
                 let outcome = self.outcome(status).await;
                 // Whichever of its processes was killed, and whatever the others made of that.
-                outcome.map_err(|failure| hold.ran_out_of_memory().unwrap_or(failure))
+                outcome.map_err(|failure| hold.explain_end(&failure).unwrap_or(failure))
             }
         };
-        Report { outcome, usage }
+        (Report { outcome, usage }, Some(hold))
     }
 
     /// Waits for the end of the first process, or brings it about, and kills the rest.
     async fn supervise(
         &self,
-        (mut child, mut tree, hold): (Child, Tree, &mut Hold),
+        child: &Child,
+        mut tree: Tree,
+        hold: &mut Hold,
+        control: Control,
+    ) -> io::Result<(ExitStatus, Option<Stopped>, Usage)> {
+        let sampler = Sampler::new(self.started_at);
+        let stopped = match self.ground {
+            Ground::Lane => None,
+            Ground::Runtime => self.watch(child, &tree, hold, &sampler, control).await?,
+        };
+        let elapsed = self.started_at.elapsed();
+        let reaped = tree.reap_leader(child.pid())?;
+        // First by group, which knows them all; it leaves dead orphans to be reaped.
+        hold.kill_rest().await;
+        tree.kill_rest(self.ground).await;
+        Ok((reaped.status, stopped, sampler.usage(elapsed, &reaped)))
+    }
+
+    /// Waits for the end of the first process, or brings it about.
+    async fn watch(
+        &self,
+        child: &Child,
+        tree: &Tree,
+        hold: &Hold,
+        sampler: &Sampler,
         mut control: Control,
-        run_timeout: Option<Duration>,
-        grace: Option<Duration>,
-    ) -> std::io::Result<(ExitStatus, Option<Stopped>, Usage)> {
-        let leader = Pid::from_child(&child);
-        let watch = ExitWatch::new(&child)?;
-        let sampler = Sampler::default();
+    ) -> io::Result<Option<Stopped>> {
+        let watch = ExitWatch::new(child.pid())?;
         let has_share = AtomicBool::new(false);
         let at_sample = || {
             tree.tidy();
@@ -179,34 +259,29 @@ impl Run<'_> {
                 hold.share_processors();
             }
         };
+        let run_left = self.timeouts.run.map(|all| all.saturating_sub(self.started_at.elapsed()));
         let stopped = tokio::select! {
             biased;
             () = watch.died() => None,
             () = self.abandoned.cancelled() => {
                 Some(Stopped { reason: CauseKind::Cancelled, was_killed: true })
             }
-            reason = control.stop_or_timeout(run_timeout) => {
-                let was_killed = !self.terminate(&tree, &watch, grace).await;
+            reason = control.stop_or_timeout(run_left) => {
+                let was_killed = !self.terminate(tree, &watch).await;
                 Some(Stopped { reason, was_killed })
             }
-            () = sampler.sample(leader, at_sample) => None,
+            () = sampler.sample(child.pid(), at_sample) => None,
         };
         if stopped.as_ref().is_some_and(|stopped| stopped.was_killed) {
             tree.signal(Signal::KILL);
             watch.died().await;
         }
-        let elapsed = self.started_at.elapsed();
-        let io = platform::io_bytes(leader);
-        let reaped = tree.reap_leader(&mut child)?;
-        // First by group, which knows them all; it leaves dead orphans to be reaped.
-        hold.kill_rest().await;
-        tree.kill_rest().await;
-        Ok((reaped.status, stopped, sampler.usage(elapsed, &reaped.rusage, io)))
+        Ok(stopped)
     }
 
     /// Asks the group to end, and waits; returns whether the first process did.
-    async fn terminate(&self, tree: &Tree, watch: &ExitWatch, grace: Option<Duration>) -> bool {
-        let grace = grace.unwrap_or(self.host.settings.grace);
+    async fn terminate(&self, tree: &Tree, watch: &ExitWatch) -> bool {
+        let grace = self.timeouts.grace.unwrap_or(self.host.settings.grace);
         tree.signal(Signal::TERM);
         // A process that was stopped hears the signal only when it goes on.
         tree.signal(Signal::CONT);
@@ -234,7 +309,7 @@ impl Run<'_> {
         if !self.host.scratch.has_outputs(self.slot) {
             return Ok(Outputs::default());
         }
-        match tokio::task::spawn_blocking(move || outputs::read(&path)).await {
+        match self.ground.block(move || outputs::read(&path)).await {
             Ok(read) => read.map_err(|error| Failure::new(Cause::exit_code(0), &error.to_string())),
             Err(error) => Err(gave_up(&error.to_string())),
         }
@@ -263,6 +338,6 @@ pub(in crate::executor) fn signal_name(signal: i32) -> String {
     format!("SIG{}", shown.trim_matches('"').trim_start_matches("Signal::"))
 }
 
-fn is_busy(error: &std::io::Error) -> bool {
+fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::TXTBSY.raw_os_error())
 }

@@ -12,12 +12,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use kahn_spawn::Reaped;
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use super::Ground;
 use super::command::SCRATCH_VARIABLE;
 use crate::platform::{self, Adopted, Facts, Variable};
 
@@ -313,18 +314,10 @@ impl Tree {
     }
 
     /// Kills what is left of the group of a first process that has died, and reaps that process.
-    pub(in crate::executor) fn reap_leader(
-        &mut self,
-        child: &mut Child,
-    ) -> std::io::Result<wait4::ResUse> {
+    pub(in crate::executor) fn reap_leader(&mut self, leader: Pid) -> std::io::Result<Reaped> {
         // While the leader is unreaped, no other group can have its id.
         self.signal_group(Signal::KILL);
-        let reaped = loop {
-            match wait4::Wait4::wait4(child) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                reaped => break reaped,
-            }
-        };
+        let reaped = kahn_spawn::reap(leader);
         self.leader = None;
         if let Some(live) = self.trees.lock().live.get_mut(&self.scratch_dir) {
             live.leader = None;
@@ -334,10 +327,10 @@ impl Tree {
     }
 
     /// Kills all that is left of the attempt, and returns when it is dead.
-    pub(in crate::executor) async fn kill_rest(self) {
+    pub(in crate::executor) async fn kill_rest(self, ground: Ground) {
         let mut pause = FIRST_LOOK;
         let mut waited = Duration::ZERO;
-        while !self.is_over().await {
+        while !self.is_over(ground).await {
             tokio::time::sleep(pause).await;
             if waited < STUCK_AFTER && STUCK_AFTER <= waited + pause {
                 tracing::warn!(dir = %self.scratch_dir.display(), "processes of an attempt do not die");
@@ -347,13 +340,13 @@ impl Tree {
         }
     }
 
-    async fn is_over(&self) -> bool {
+    async fn is_over(&self, ground: Ground) -> bool {
         // The usual case: there is no orphan at all.
         if self.trees.adopted.pids().is_empty() {
             return true;
         }
         let (trees, dir) = (self.trees, self.scratch_dir.clone());
-        tokio::task::spawn_blocking(move || trees.sweep(&dir)).await.unwrap_or(false)
+        ground.block(move || trees.sweep(&dir)).await.unwrap_or(false)
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kahn_model::Usage;
+use kahn_spawn::Reaped;
 use rustix::process::Pid;
-use wait4::ResourceUsage;
+use tokio::time::Instant;
 
 use crate::platform;
 
@@ -27,41 +28,43 @@ pub(super) fn note_own_peak() {
 }
 
 /// Samples the memory of a task while it lives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sampler {
+    started_at: Instant,
     peak: AtomicU64,
 }
 
 impl Sampler {
+    /// Of a task that was started then.
+    pub(super) fn new(started_at: Instant) -> Self {
+        Self { started_at, peak: AtomicU64::new(0) }
+    }
+
     /// Takes samples for as long as it is polled, and calls `at_sample` with each; never returns.
     pub(super) async fn sample(&self, leader: Pid, at_sample: impl Fn()) {
         let mut period = FIRST_SAMPLE;
+        let mut next = self.started_at + period;
         loop {
-            tokio::time::sleep(period).await;
+            tokio::time::sleep_until(next).await;
             let is_needed = self.peak.load(Ordering::Relaxed) <= OWN_PEAK.load(Ordering::Relaxed);
             if is_needed && let Some(peak) = platform::tree_memory_peak(leader) {
                 self.peak.fetch_max(peak, Ordering::Relaxed);
             }
             at_sample();
             period = (period * 2).min(SAMPLE_PERIOD_MAX);
+            next = Instant::now() + period;
         }
     }
 
     /// What the attempt used, all told.
-    pub(super) fn usage(
-        &self,
-        elapsed: Duration,
-        reported: &ResourceUsage,
-        io: Option<(u64, u64)>,
-    ) -> Usage {
-        let (read_bytes, written_bytes) = io.unwrap_or_default();
-        let sampled = self.peak.load(Ordering::Relaxed);
+    pub(super) fn usage(&self, elapsed: Duration, reaped: &Reaped) -> Usage {
+        let (reported, sampled) = (reaped.memory_peak, self.peak.load(Ordering::Relaxed));
         Usage {
             elapsed,
-            cpu: reported.utime + reported.stime,
-            memory_peak: judge(reported.maxrss, sampled, is_above_own_peak(reported.maxrss)),
-            read_bytes,
-            written_bytes,
+            cpu: reaped.user + reaped.system,
+            memory_peak: judge(reported, sampled, is_above_own_peak(reported)),
+            read_bytes: reaped.read_bytes,
+            written_bytes: reaped.written_bytes,
         }
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn carry_out(
     };
     let io = platform::io_bytes(Pid::from_child(&interpreter.life().child));
     (usage.read_bytes, usage.written_bytes) = interpreter.count_io(io);
-    let hold = &interpreter.life().hold;
+    let hold = interpreter.look_at_hold();
     let out_of_memory = hold.ran_out_of_memory();
     usage.memory_peak = usage.memory_peak.max(hold.memory_reached());
     let outcome = match end {

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::super::limits::Hold;
+use super::super::process::Ground;
 use super::super::process::scratch::{Scratch, Slot};
 use super::super::process::trees::Tree;
 use super::connection::Connection;
@@ -145,6 +146,13 @@ impl Interpreter {
         is_held
     }
 
+    /// What holds it, which has just looked whether it ran out of memory.
+    pub(super) fn look_at_hold(&mut self) -> &Hold {
+        let hold = &mut self.life.as_mut().expect(HAS_LIFE).hold;
+        hold.note_kills();
+        hold
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         let pid = Pid::from_child(&self.life().child);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -198,7 +206,7 @@ impl Drop for Interpreter {
             Ok(runtime) => drop(runtime.spawn(end(life, Duration::ZERO))),
             Err(_) => {
                 // The process that is being killed needs no more than a moment.
-                let _ = life.tree.reap_leader(&mut life.child);
+                let _ = life.tree.reap_leader(Pid::from_child(&life.child));
             }
         }
     }
@@ -213,12 +221,12 @@ async fn end(mut life: Life, patience: Duration) -> io::Result<Death> {
     }
     life.tree.signal(Signal::KILL);
     life.watch.died().await;
-    let reaped = life.tree.reap_leader(&mut life.child)?;
+    let reaped = life.tree.reap_leader(Pid::from_child(&life.child))?;
     life.hold.kill_rest().await;
-    life.tree.kill_rest().await;
+    life.tree.kill_rest(Ground::Runtime).await;
     let place = life.place;
     if let Err(error) = tokio::task::spawn_blocking(move || drop(place)).await {
         tracing::warn!(%error, "scratch directory stays behind");
     }
-    Ok(Death { status: reaped.status, cpu: reaped.rusage.utime + reaped.rusage.stime })
+    Ok(Death { status: reaped.status, cpu: reaped.user + reaped.system })
 }

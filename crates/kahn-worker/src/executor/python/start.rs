@@ -89,14 +89,14 @@ impl Host {
 
         let mut tree = self.trees.enter(place.dir());
         let name = key.interpreter.as_deref().unwrap_or(&self.settings.interpreter);
-        let (mut child, hold) = self.spawn(command, hold, name).await?;
+        let (child, hold) = self.spawn(command, hold, name).await?;
         tree.set_leader(Pid::from_child(&child));
         tree.set_running(false);
-        let watch = match ExitWatch::new(&child) {
+        let watch = match ExitWatch::new(Pid::from_child(&child)) {
             Ok(watch) => watch,
             Err(error) => {
                 // Of a process that cannot be watched nothing more is wanted.
-                let _ = tree.reap_leader(&mut child);
+                let _ = tree.reap_leader(Pid::from_child(&child));
                 return Err(no("descriptor", &error));
             }
         };

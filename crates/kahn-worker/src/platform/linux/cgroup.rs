@@ -11,7 +11,9 @@
 //! version 2 threads cannot be told apart: the child has to enter by itself before it becomes
 //! the program, see [`Group::entrance`].
 //!
-//! That the thread is in the group for a moment is harmless. The system never chooses a thread
+//! A thread that starts one attempt after the other stays where it is from one to the next.
+//!
+//! That the thread is in the group is harmless. The system never chooses a thread
 //! that does not lead its process to be killed for want of memory, nor a child that has not
 //! begun its program yet; and whoever kills the processes of a group passes over this process.
 
@@ -28,7 +30,7 @@ use std::str;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::super::{Controller, Held, Share};
+use super::super::{Controller, Counted, Held, Share};
 pub(crate) use detect::probe;
 use parent::Parent;
 pub(crate) use sweep::clear_stale;
@@ -87,6 +89,16 @@ impl Cgroups {
         self.parent.is_memory_bounded
     }
 
+    /// Whether attempts may be counted together.
+    pub(crate) fn has_common(&self) -> bool {
+        self.parent.common.is_some()
+    }
+
+    /// How many of those that are counted together were killed for want of memory.
+    pub(crate) fn n_common_kills(&self) -> u64 {
+        self.parent.common.as_ref().map_or(0, |common| n_kills(&common.kills))
+    }
+
     /// Makes a group.
     ///
     /// # Errors
@@ -105,7 +117,8 @@ impl Cgroups {
             }
             parts.push(Part::open(controller, place.version, dir)?);
         }
-        let mut group = Group { parts, parent: Arc::clone(&self.parent), held: None };
+        let parent = Arc::clone(&self.parent);
+        let mut group = Group::new(parts, parent);
         group.arm()?;
         Ok(group)
     }
@@ -117,7 +130,7 @@ struct Part {
     controller: Controller,
     version: Version,
     dir: PathBuf,
-    /// Version 1: where a thread joins.
+    /// Version 1: where a thread joins, if that is often.
     tasks: Option<File>,
     /// How many tasks there are, where that is counted.
     current: Option<File>,
@@ -128,8 +141,12 @@ struct Part {
 impl Part {
     fn open(controller: Controller, version: Version, dir: PathBuf) -> io::Result<Self> {
         let tasks = match version {
-            Version::V1 => Some(OpenOptions::new().write(true).open(dir.join("tasks"))?),
-            Version::V2 => None,
+            // What is rarely joined is opened when it is: each process that is started inherits
+            // all descriptors, to close them.
+            Version::V1 if controller != Controller::Cpu => {
+                Some(OpenOptions::new().write(true).open(dir.join("tasks"))?)
+            }
+            Version::V1 | Version::V2 => None,
         };
         let current = match controller {
             Controller::Pids => Some(File::open(dir.join("pids.current"))?),
@@ -141,6 +158,14 @@ impl Part {
             (Controller::Pids | Controller::Cpu, _) => None,
         };
         Ok(Self { controller, version, dir, tasks, current, kills })
+    }
+
+    /// Takes the calling thread in.
+    fn join(&self) -> io::Result<()> {
+        match &self.tasks {
+            Some(tasks) => tasks.write_at(b"0", 0).map(drop),
+            None => self.write("tasks", 0),
+        }
     }
 
     fn write(&self, file: &str, value: impl ToString) -> io::Result<()> {
@@ -201,6 +226,15 @@ fn quota(milli: u64) -> u64 {
     (milli.saturating_mul(QUOTA_PERIOD_MICROS) / 1000).max(1000)
 }
 
+/// The number of processes killed for want of memory, in a file that tells of more than that.
+fn n_kills(file: &File) -> u64 {
+    let mut buffer = [0; 512];
+    let n_read = file.read_at(&mut buffer, 0).unwrap_or(0);
+    let text = str::from_utf8(&buffer[..n_read]).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
 /// The control group of one attempt.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -208,27 +242,38 @@ pub(crate) struct Group {
     parent: Arc<Parent>,
     /// What it was last held to.
     held: Option<Held>,
+    /// Whether a thread of this process stays in it.
+    has_guest: bool,
+    /// How many of its processes were killed for want of memory, by the last look.
+    n_kills_noted: u64,
 }
 
-/// The thread that made this is in the groups of an attempt until this is dropped.
+/// The thread that made this is in the groups of an attempt until this is dropped, by the same
+/// thread.
 #[derive(Debug)]
-pub(crate) struct Inside<'a> {
-    joined: Vec<&'a Part>,
-    parent: &'a Parent,
+pub(crate) struct Inside {
+    memory: Counted,
+    with_cpu: bool,
+    joined: Vec<Controller>,
+    parent: Arc<Parent>,
 }
 
-impl Drop for Inside<'_> {
+impl Drop for Inside {
     fn drop(&mut self) {
-        for part in &self.joined {
-            if let Err(error) = self.parent.come_home(part.controller) {
+        for controller in &self.joined {
+            if let Err(error) = self.parent.come_home(*controller) {
                 // What comes after it on this thread would be held to the limits of an attempt.
-                tracing::error!(%error, dir = %part.dir.display(), "thread cannot leave a group");
+                tracing::error!(%error, ?controller, "thread cannot leave a group");
             }
         }
     }
 }
 
 impl Group {
+    fn new(parts: Vec<Part>, parent: Arc<Parent>) -> Self {
+        Self { parts, parent, held: None, has_guest: false, n_kills_noted: 0 }
+    }
+
     /// What never changes.
     fn arm(&mut self) -> io::Result<()> {
         for part in &self.parts {
@@ -261,7 +306,8 @@ impl Group {
                     part.hold_memory(wanted.memory, before.and_then(|before| before.memory))?;
                 }
                 Controller::Pids if is_new(|held| Some(held.pids)) => {
-                    part.write("pids.max", wanted.pids)?;
+                    // And the thread that starts them.
+                    part.write("pids.max", wanted.pids.saturating_add(1))?;
                 }
                 Controller::Cpu if before.is_none_or(|before| before.share != wanted.share) => {
                     part.hold_cpu(wanted.share)?;
@@ -278,27 +324,38 @@ impl Group {
     }
 
     /// Version 1: takes the calling thread into the group, until what is returned is dropped.
-    /// What it starts meanwhile begins there. Memory may be left out where it is not held, and
-    /// processors where [`Group::take_in`] is called later.
+    /// What it starts meanwhile begins there. Processors may be left out where [`Group::take_in`]
+    /// is called later.
     ///
     /// # Errors
     ///
     /// Fails when the system does not allow it; then the thread is where it was.
-    pub(crate) fn enter(&self, with_memory: bool, with_cpu: bool) -> io::Result<Inside<'_>> {
-        let mut inside = Inside { joined: Vec::with_capacity(3), parent: &self.parent };
-        for part in &self.parts {
-            let Some(tasks) = &part.tasks else { continue };
-            let is_left_out = match part.controller {
-                Controller::Memory => !with_memory,
-                Controller::Cpu => !with_cpu && self.can_take_in(),
-                Controller::Pids => false,
-            };
-            if !is_left_out {
-                tasks.write_at(b"0", 0)?;
-                inside.joined.push(part);
+    pub(crate) fn enter(&self, memory: Counted, with_cpu: bool) -> io::Result<Inside> {
+        let joined = Vec::with_capacity(3);
+        let mut inside = Inside { memory, with_cpu, joined, parent: Arc::clone(&self.parent) };
+        for part in self.parts.iter().filter(|part| part.version == Version::V1) {
+            match part.controller {
+                Controller::Memory if memory == Counted::Not => continue,
+                Controller::Memory if memory == Counted::WithAll => {
+                    let Some(common) = &self.parent.common else { continue };
+                    common.tasks.write_at(b"0", 0)?;
+                }
+                Controller::Cpu if !with_cpu && self.can_take_in() => continue,
+                Controller::Memory | Controller::Pids | Controller::Cpu => part.join()?,
             }
+            inside.joined.push(part.controller);
         }
         Ok(inside)
+    }
+
+    /// Whether a thread that is inside would be where it is if it entered in this way.
+    pub(crate) fn is_entered(&self, inside: &Inside, memory: Counted, with_cpu: bool) -> bool {
+        (inside.memory, inside.with_cpu) == (memory, with_cpu)
+    }
+
+    /// Says whether a thread of this process stays in it.
+    pub(crate) fn set_guest(&mut self, has_guest: bool) {
+        self.has_guest = has_guest;
     }
 
     /// Whether its processes are known without the group that shares out processors.
@@ -338,14 +395,20 @@ impl Group {
         Some(part.dir.join("cgroup.procs"))
     }
 
-    /// How many of its processes were killed for want of memory since it was made.
-    pub(crate) fn n_memory_kills(&self) -> u64 {
-        let kills = self.part(Controller::Memory).and_then(|part| part.kills.as_ref());
-        let mut buffer = [0; 512];
-        let n_read = kills.map_or(0, |file| file.read_at(&mut buffer, 0).unwrap_or(0));
-        let text = str::from_utf8(&buffer[..n_read]).unwrap_or_default();
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    /// How many of its processes were killed for want of memory since it was made, as far as
+    /// anybody looked.
+    pub(crate) fn n_kills_noted(&self) -> u64 {
+        self.n_kills_noted
+    }
+
+    /// How many it is now.
+    pub(crate) fn note_kills(&mut self) -> u64 {
+        self.n_kills_noted = self.n_memory_kills().max(self.n_kills_noted);
+        self.n_kills_noted
+    }
+
+    fn n_memory_kills(&self) -> u64 {
+        self.part(Controller::Memory).and_then(|part| part.kills.as_ref()).map_or(0, n_kills)
     }
 
     /// Memory that it holds now, in bytes: files that were read or written count too.
@@ -361,11 +424,12 @@ impl Group {
     /// Whether no process is left in it. Dead ones that wait to be reaped do not count.
     pub(crate) fn is_empty(&self) -> bool {
         let Some(part) = self.tracker() else { return true };
-        let is_zero = |file: &File| {
+        let none: &[u8] = if self.has_guest { b"1\n" } else { b"0\n" };
+        let is_none = |file: &File| {
             let mut digits = [0; 2];
-            matches!(file.read_at(&mut digits, 0), Ok(n) if digits[..n].starts_with(b"0"))
+            matches!(file.read_at(&mut digits, 0), Ok(n) if digits[..n] == *none)
         };
-        part.current.as_ref().is_some_and(is_zero) || processes(&part.dir).is_empty()
+        part.current.as_ref().is_some_and(is_none) || processes(&part.dir).is_empty()
     }
 
     /// The part in which every process of the attempt is.

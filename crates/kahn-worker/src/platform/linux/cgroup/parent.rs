@@ -17,6 +17,17 @@ use super::{Version, shares, weight};
 pub(super) struct Parent {
     places: Vec<(Controller, ParentPlace)>,
     pub(super) is_memory_bounded: bool,
+    /// Version 1: where the memory of attempts is counted that is not counted by itself. For each
+    /// page that a processor hands out it remembers whose it was; to go from group to group with
+    /// every attempt costs a short one a twentieth.
+    pub(super) common: Option<Common>,
+}
+
+/// The part of memory that attempts share.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) tasks: File,
+    pub(super) kills: File,
 }
 
 #[derive(Debug)]
@@ -52,8 +63,11 @@ impl Parent {
         for dir in tried.iter().filter(|dir| places.iter().all(|(_, place)| place.dir != **dir)) {
             let _ = fs::remove_dir(dir);
         }
-        let mut parent = Self { places, is_memory_bounded: false };
+        let mut parent = Self { places, is_memory_bounded: false, common: None };
         parent.is_memory_bounded = memory.is_some_and(|memory| parent.bound_memory(memory));
+        if parent.is_memory_bounded {
+            parent.common = parent.open_common();
+        }
         parent.weigh(cpu_milli);
         (parent, refused)
     }
@@ -61,7 +75,7 @@ impl Parent {
     /// No controller.
     #[cfg(test)]
     pub(super) fn none() -> Self {
-        Self { places: Vec::new(), is_memory_bounded: false }
+        Self { places: Vec::new(), is_memory_bounded: false, common: None }
     }
 
     pub(super) fn place(&self, controller: Controller) -> Option<&ParentPlace> {
@@ -78,6 +92,13 @@ impl Parent {
             Some(home) => home.write_at(b"0", 0).map(drop),
             None => Ok(()),
         }
+    }
+
+    fn open_common(&self) -> Option<Common> {
+        let place = self.place(Controller::Memory).filter(|place| place.version == Version::V1)?;
+        let tasks = OpenOptions::new().write(true).open(place.dir.join("tasks")).ok()?;
+        let kills = File::open(place.dir.join("memory.oom_control")).ok()?;
+        Some(Common { tasks, kills })
     }
 
     /// Holds all attempts together; returns whether they are.

@@ -59,10 +59,9 @@ fn memory_is_written_as_each_version_has_it() {
 #[test]
 fn memory_kills_are_counted_from_the_file_of_each_version() {
     let dir = tempfile::tempdir().unwrap();
-    let group = |version| Group {
-        parts: vec![part(dir.path(), Controller::Memory, version)],
-        parent: Arc::new(Parent::none()),
-        held: None,
+    let group = |version| {
+        let part = part(dir.path(), Controller::Memory, version);
+        Group::new(vec![part], Arc::new(Parent::none()))
     };
     fs::write(dir.path().join("memory.oom_control"), "under_oom 0\noom_kill 3\n").unwrap();
     fs::write(dir.path().join("memory.events"), "oom 9\noom_kill 7\noom_group_kill 1\n").unwrap();
@@ -95,7 +94,7 @@ fn a_process_enters_a_group_of_version_2_and_dies_with_all_that_is_in_it() {
         current: None,
         kills: None,
     };
-    let mut group = Group { parts: vec![part], parent: Arc::new(Parent::none()), held: None };
+    let mut group = Group::new(vec![part], Arc::new(Parent::none()));
     assert!(group.is_empty());
     let gate = crate::platform::Gate { entrance: group.entrance(), ..Default::default() };
     let mut command = gate.command("/bin/sh".as_ref());

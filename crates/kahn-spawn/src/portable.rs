@@ -1,0 +1,92 @@
+//! What every Unix has.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
+use crate::program::Program;
+
+const LOOK_PERIOD: Duration = Duration::from_millis(1);
+
+/// Starts programs, one at a time.
+#[derive(Debug)]
+pub struct Launcher(());
+
+impl Launcher {
+    /// A launcher.
+    ///
+    /// # Errors
+    ///
+    /// None on this system.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(()))
+    }
+
+    /// Starts a program with nothing to read, its output and its errors going to `output`.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the program or of its directory, or that it does not allow another
+    /// process.
+    pub fn start(&mut self, program: &Program, output: BorrowedFd<'_>) -> io::Result<Child> {
+        let mut argv = program.argv.iter();
+        let mut command = Command::new(program.path.iter().next().unwrap_or_default());
+        command
+            .arg0(argv.next().unwrap_or_default())
+            .args(argv)
+            .env_clear()
+            .current_dir(program.dir.iter().next().unwrap_or_default())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone_to_owned()?)
+            .stderr(output.try_clone_to_owned()?);
+        for variable in program.env.iter().map(OsStr::as_bytes) {
+            let at = variable.iter().position(|byte| *byte == b'=').unwrap_or(variable.len());
+            let value = variable.get(at + 1..).unwrap_or_default();
+            command.env(OsStr::from_bytes(&variable[..at]), OsStr::from_bytes(value));
+        }
+        Ok(Child { pid: Pid::from_child(&command.spawn()?) })
+    }
+}
+
+/// A process that was started and was not reaped. Dropping it does neither end nor reap it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+}
+
+impl Child {
+    /// Its id, which is that of its process group, too.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits for its end for as long as `patience`, and says whether it has ended. It is not
+    /// reaped.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no such child.
+    pub fn has_ended_within(&self, patience: Duration) -> io::Result<bool> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let mut left = patience;
+        loop {
+            if rustix::process::waitid(WaitId::Pid(self.pid), options)?.is_some() {
+                return Ok(true);
+            }
+            if left.is_zero() {
+                return Ok(false);
+            }
+            thread::sleep(left.min(LOOK_PERIOD));
+            left = left.saturating_sub(LOOK_PERIOD);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What a started program finds, and what its starter hears of it.
+
+use std::ffi::OsStr;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use kahn_spawn::{Launcher, Program, Reaped, WithNul, reap};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn program(argv: &[&str], env: &[(&str, &str)], dir: &Path) -> Program {
+    let env = env.iter().map(|(name, value)| (OsStr::new(*name), OsStr::new(*value)));
+    Program::new(argv[0].as_ref(), argv.iter().map(OsStr::new), env, dir).expect("no NUL")
+}
+
+/// Starts it, reads what it prints, and reaps it.
+fn run(launcher: &mut Launcher, program: &Program) -> io::Result<(String, Reaped)> {
+    let (mut reader, writer) = io::pipe()?;
+    let child = launcher.start(program, writer.as_fd())?;
+    drop(writer);
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed)?;
+    assert!(child.has_ended_within(LONG)?);
+    Ok((printed, reap(child.pid())?))
+}
+
+fn sh(script: &str) -> (String, Reaped) {
+    let program = program(&["/bin/sh", "-c", script], &[("PATH", "/bin:/usr/bin")], "/".as_ref());
+    let mut launcher = Launcher::new().expect("a launcher");
+    run(&mut launcher, &program).expect("a run")
+}
+
+#[test]
+fn a_program_finds_its_arguments_its_environment_and_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "echo \"$0|$1|$A|$HOME\"; pwd -P; env | grep -c =; cat; echo bad >&2";
+    let argv = ["/bin/sh", "-c", script, "name", "an 'argument'"];
+    let env = [("A", "a=b"), ("PATH", "/bin:/usr/bin"), ("PWD", "/")];
+    let program = program(&argv, &env, dir.path());
+    let (printed, reaped) = run(&mut Launcher::new().unwrap(), &program).unwrap();
+    let here = dir.path().canonicalize().unwrap();
+    // `_` is what many shells add.
+    let printed: Vec<&str> = printed.lines().collect();
+    assert_eq!(printed[0], "name|an 'argument'|a=b|");
+    assert_eq!(printed[1], here.display().to_string());
+    assert!(["3", "4", "5"].contains(&printed[2]), "{printed:?}");
+    assert_eq!(printed[3..], ["bad"]);
+    assert!(reaped.status.success());
+}
+
+#[test]
+fn a_program_leads_its_own_group() {
+    let (printed, _) = sh("echo $$; ps -o pgid= -p $$ 2>/dev/null || cut -d' ' -f5 /proc/$$/stat");
+    let numbers: Vec<&str> = printed.split_whitespace().collect();
+    assert_eq!(numbers[0], numbers[1]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_handles_signals_as_the_system_does_by_itself() {
+    let program = program(&["/bin/cat", "/proc/self/status"], &[], "/".as_ref());
+    let (printed, _) = run(&mut Launcher::new().unwrap(), &program).unwrap();
+    let mask = |name: &str| {
+        let line = printed.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    assert_eq!(mask("SigBlk:"), 0);
+    // The Rust runtime ignores it, and the program must not.
+    assert_eq!(mask("SigIgn:") & (1 << (13 - 1)), 0);
+    assert_eq!(mask("SigCgt:"), 0);
+}
+
+#[test]
+fn an_end_by_exit_code_or_by_signal_is_told() {
+    use std::os::unix::process::ExitStatusExt as _;
+    assert_eq!(sh("exit 7").1.status.code(), Some(7));
+    assert_eq!(sh("kill -9 $$").1.status.signal(), Some(9));
+}
+
+#[test]
+fn processor_time_and_memory_are_told() {
+    let (_, reaped) = sh("i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done");
+    assert!(Duration::ZERO < reaped.user + reaped.system);
+    assert!((1 << 16..1 << 40).contains(&reaped.memory_peak), "{reaped:?}");
+}
+
+#[test]
+fn a_child_is_waited_for_no_longer_than_asked() {
+    let program = program(&["/bin/sleep", "60"], &[], "/".as_ref());
+    let (_reader, writer) = io::pipe().unwrap();
+    let child = Launcher::new().unwrap().start(&program, writer.as_fd()).unwrap();
+    assert!(!child.has_ended_within(Duration::from_millis(5)).unwrap());
+    let group = child.pid();
+    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    assert!(child.has_ended_within(LONG).unwrap());
+    // It stays dead.
+    assert!(child.has_ended_within(Duration::ZERO).unwrap());
+    assert!(reap(child.pid()).is_ok());
+    assert!(reap(child.pid()).is_err());
+}
+
+#[test]
+fn what_cannot_be_started_is_told_and_leaves_no_process() {
+    let mut launcher = Launcher::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    std::fs::write(&text, "x").unwrap();
+    let start = |launcher: &mut Launcher, path: &str, dir: &str| {
+        let program = program(&[path], &[], dir.as_ref());
+        let (_reader, writer) = io::pipe().unwrap();
+        launcher.start(&program, writer.as_fd()).map(|_| ()).unwrap_err().kind()
+    };
+    assert_eq!(start(&mut launcher, "/no/such/program", "/"), io::ErrorKind::NotFound);
+    assert_eq!(start(&mut launcher, "/bin/true", "/no/such/dir"), io::ErrorKind::NotFound);
+    let text = text.display().to_string();
+    assert_eq!(start(&mut launcher, &text, "/"), io::ErrorKind::PermissionDenied);
+    // The same launcher goes on as if nothing had been.
+    let program = program(&["/bin/true"], &[], "/".as_ref());
+    assert!(run(&mut launcher, &program).unwrap().1.status.success());
+}
+
+#[test]
+fn a_nul_is_refused() {
+    let root: &Path = "/".as_ref();
+    let with = |argument, name, value| {
+        let env = [(OsStr::new(name), OsStr::new(value))];
+        Program::new(root, [OsStr::new(argument)], env, root).map(|_| ())
+    };
+    assert_eq!(with("a", "b", "c"), Ok(()));
+    assert_eq!(with("a\0", "b", "c"), Err(WithNul));
+    assert_eq!(with("a", "b\0", "c"), Err(WithNul));
+    assert_eq!(with("a", "b", "\0c"), Err(WithNul));
+    assert!(Program::new("/\0".as_ref(), [], [], root).is_err());
+}
+
+#[test]
+fn threads_start_programs_at_the_same_time() {
+    thread::scope(|scope| {
+        for number in 0..8 {
+            scope.spawn(move || {
+                let mut launcher = Launcher::new().unwrap();
+                for round in 0..50 {
+                    let said = format!("{number} {round}");
+                    let program = program(&["/bin/echo", &said], &[], "/".as_ref());
+                    let (printed, reaped) = run(&mut launcher, &program).unwrap();
+                    assert_eq!((printed.trim(), reaped.status.code()), (&*said, Some(0)));
+                }
+            });
+        }
+    });
+}
