@@ -11,6 +11,7 @@
 //! process and its program cannot be said without. Elsewhere than on Linux the standard library
 //! does it all.
 
+mod gate;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(not(target_os = "linux"))]
@@ -18,6 +19,7 @@ mod portable;
 mod program;
 mod reap;
 
+pub use gate::{Gate, NotStarted};
 #[cfg(target_os = "linux")]
 pub use linux::{Child, Launcher};
 #[cfg(not(target_os = "linux"))]

@@ -15,13 +15,14 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use crate::gate::{Gate, NotStarted, errno, limit};
 use crate::program::Program;
 use crate::reap::reap;
 
@@ -68,17 +69,23 @@ impl Launcher {
         Ok(Self { stack, null, reset: reset.collect() })
     }
 
-    /// Starts a program with nothing to read, its output and its errors going to `output`.
+    /// Starts a program with nothing to read, its output and its errors going to `output`, after it
+    /// has gone through `gate`.
     ///
     /// Returns when the program is loaded, which takes long where it comes from a slow disk.
     ///
     /// # Errors
     ///
-    /// What the system says of the program or of its directory; the process is gone then. Or that
-    /// it does not allow another process.
-    pub fn start(&mut self, program: &Program, output: BorrowedFd<'_>) -> io::Result<Child> {
+    /// What the system says of the gate, of the program or of its directory; the process is gone
+    /// then. Or that it does not allow another process.
+    pub fn start(
+        &mut self,
+        program: &Program,
+        output: BorrowedFd<'_>,
+        gate: &Gate<'_>,
+    ) -> Result<Child, NotStarted> {
         let (argv, env) = (program.argv.pointers(), program.env.pointers());
-        let error = AtomicI32::new(0);
+        let (error, is_through) = (AtomicI32::new(0), AtomicBool::new(false));
         let order = Order {
             path: program.path.first(),
             argv: argv.as_ptr(),
@@ -87,14 +94,19 @@ impl Launcher {
             stdin: self.null.as_raw_fd(),
             output: output.as_raw_fd(),
             reset: &self.reset,
+            gate,
+            is_through: &is_through,
             error: &error,
         };
-        let (pid, pidfd) = give_birth(&mut self.stack, &order)?;
+        let born = give_birth(&mut self.stack, &order);
+        let (pid, pidfd) = born.map_err(NotStarted::Program)?;
         match error.load(Ordering::Relaxed) {
             0 => Ok(Child { pid, pidfd }),
             code => {
-                reap(pid)?;
-                Err(io::Error::from_raw_os_error(code))
+                reap(pid).map_err(NotStarted::Program)?;
+                let error = io::Error::from_raw_os_error(code);
+                let is_through = is_through.load(Ordering::Relaxed);
+                Err(if is_through { NotStarted::Program(error) } else { NotStarted::Gate(error) })
             }
         }
     }
@@ -141,6 +153,8 @@ struct Order<'a> {
     stdin: RawFd,
     output: RawFd,
     reset: &'a [c_int],
+    gate: &'a Gate<'a>,
+    is_through: &'a AtomicBool,
     error: &'a AtomicI32,
 }
 
@@ -148,10 +162,24 @@ struct Order<'a> {
 extern "C" fn be_born(order: *mut c_void) -> c_int {
     // SAFETY: it is the `Order` handed to `clone`, which outlives this process's share in it.
     let order = unsafe { &*order.cast::<Order<'_>>() };
-    let code = become_program(order).raw_os_error();
-    order.error.store(code, Ordering::Relaxed);
+    let error = match go_through(order.gate) {
+        Ok(()) => {
+            order.is_through.store(true, Ordering::Relaxed);
+            become_program(order)
+        }
+        Err(error) => error,
+    };
+    order.error.store(error.raw_os_error(), Ordering::Relaxed);
     // Ends this process, and runs none of what is to be run at the end of the other.
     127
+}
+
+fn go_through(gate: &Gate<'_>) -> Result<(), Errno> {
+    if let Some(entrance) = gate.entrance {
+        // The process itself, whichever number it has where the group is seen.
+        rustix::io::write(entrance, b"0")?;
+    }
+    limit(gate)
 }
 
 /// Returns only when it could not.
@@ -183,11 +211,6 @@ fn become_program(order: &Order<'_>) -> Errno {
         libc::execve(order.path, order.argv, order.env);
         errno()
     }
-}
-
-fn errno() -> Errno {
-    let error = io::Error::last_os_error();
-    Errno::from_io_error(&error).unwrap_or(Errno::INVAL)
 }
 
 fn is_ignored(signal: c_int) -> bool {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
+use crate::gate::{Gate, NotStarted, limit};
 use crate::program::Program;
 
 const LOOK_PERIOD: Duration = Duration::from_millis(1);
@@ -29,13 +30,31 @@ impl Launcher {
         Ok(Self(()))
     }
 
-    /// Starts a program with nothing to read, its output and its errors going to `output`.
+    /// Starts a program with nothing to read, its output and its errors going to `output`, after it
+    /// has gone through `gate`.
     ///
     /// # Errors
     ///
-    /// What the system says of the program or of its directory, or that it does not allow another
-    /// process.
-    pub fn start(&mut self, program: &Program, output: BorrowedFd<'_>) -> io::Result<Child> {
+    /// What the system says of the gate, of the program or of its directory, or that it does not
+    /// allow another process.
+    pub fn start(
+        &mut self,
+        program: &Program,
+        output: BorrowedFd<'_>,
+        gate: &Gate<'_>,
+    ) -> Result<Child, NotStarted> {
+        self.command(program, output, gate)
+            .and_then(|mut command| command.spawn())
+            .map(|child| Child { pid: Pid::from_child(&child) })
+            .map_err(NotStarted::Program)
+    }
+
+    fn command(
+        &self,
+        program: &Program,
+        output: BorrowedFd<'_>,
+        gate: &Gate<'_>,
+    ) -> io::Result<Command> {
         let mut argv = program.argv.iter();
         let mut command = Command::new(program.path.iter().next().unwrap_or_default());
         command
@@ -52,7 +71,16 @@ impl Launcher {
             let value = variable.get(at + 1..).unwrap_or_default();
             command.env(OsStr::from_bytes(&variable[..at]), OsStr::from_bytes(value));
         }
-        Ok(Child { pid: Pid::from_child(&command.spawn()?) })
+        let held = Gate::<'static> {
+            entrance: None,
+            address_space: gate.address_space,
+            processes: gate.processes,
+        };
+        if held.address_space.or(held.processes).is_some() {
+            // SAFETY: it calls the system, and does nothing else.
+            unsafe { command.pre_exec(move || Ok(limit(&held)?)) };
+        }
+        Ok(command)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use kahn_spawn::{Launcher, Program, Reaped, WithNul, reap};
+use kahn_spawn::{Gate, Launcher, NotStarted, Program, Reaped, WithNul, reap};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -16,10 +16,16 @@ fn program(argv: &[&str], env: &[(&str, &str)], dir: &Path) -> Program {
     Program::new(argv[0].as_ref(), argv.iter().map(OsStr::new), env, dir).expect("no NUL")
 }
 
+fn reason(error: NotStarted) -> io::Error {
+    match error {
+        NotStarted::Gate(error) | NotStarted::Program(error) => error,
+    }
+}
+
 /// Starts it, reads what it prints, and reaps it.
 fn run(launcher: &mut Launcher, program: &Program) -> io::Result<(String, Reaped)> {
     let (mut reader, writer) = io::pipe()?;
-    let child = launcher.start(program, writer.as_fd())?;
+    let child = launcher.start(program, writer.as_fd(), &Gate::default()).map_err(reason)?;
     drop(writer);
     let mut printed = String::new();
     reader.read_to_string(&mut printed)?;
@@ -91,7 +97,7 @@ fn processor_time_and_memory_are_told() {
 fn a_child_is_waited_for_no_longer_than_asked() {
     let program = program(&["/bin/sleep", "60"], &[], "/".as_ref());
     let (_reader, writer) = io::pipe().unwrap();
-    let child = Launcher::new().unwrap().start(&program, writer.as_fd()).unwrap();
+    let child = Launcher::new().unwrap().start(&program, writer.as_fd(), &Gate::default()).unwrap();
     assert!(!child.has_ended_within(Duration::from_millis(5)).unwrap());
     let group = child.pid();
     rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
@@ -111,7 +117,8 @@ fn what_cannot_be_started_is_told_and_leaves_no_process() {
     let start = |launcher: &mut Launcher, path: &str, dir: &str| {
         let program = program(&[path], &[], dir.as_ref());
         let (_reader, writer) = io::pipe().unwrap();
-        launcher.start(&program, writer.as_fd()).map(|_| ()).unwrap_err().kind()
+        let started = launcher.start(&program, writer.as_fd(), &Gate::default());
+        reason(started.unwrap_err()).kind()
     };
     assert_eq!(start(&mut launcher, "/no/such/program", "/"), io::ErrorKind::NotFound);
     assert_eq!(start(&mut launcher, "/bin/true", "/no/such/dir"), io::ErrorKind::NotFound);
@@ -151,4 +158,42 @@ fn threads_start_programs_at_the_same_time() {
             });
         }
     });
+}
+
+#[test]
+fn limits_hold_for_what_has_gone_through_a_gate() {
+    let gate = Gate { address_space: Some(1 << 30), processes: Some(9999), ..Gate::default() };
+    let script = "ulimit -v; ulimit -u 2>/dev/null || ulimit -p";
+    let program = program(&["/bin/sh", "-c", script], &[], "/".as_ref());
+    let (mut reader, writer) = io::pipe().unwrap();
+    let mut launcher = Launcher::new().unwrap();
+    let child = launcher.start(&program, writer.as_fd(), &gate).unwrap();
+    drop(writer);
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed).unwrap();
+    assert!(reap(child.pid()).unwrap().status.success());
+    assert_eq!(printed, "1048576\n9999\n");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_enters_a_group_says_so_there_and_what_cannot_does_not_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (entrance, ran) = (dir.path().join("entrance"), dir.path().join("ran"));
+    let program = program(&["/bin/mkdir", ran.to_str().unwrap()], &[], "/".as_ref());
+    let (_reader, writer) = io::pipe().unwrap();
+    let mut launcher = Launcher::new().unwrap();
+    let file = std::fs::File::create(&entrance).unwrap();
+    let gate = Gate { entrance: Some(file.as_fd()), ..Gate::default() };
+    let child = launcher.start(&program, writer.as_fd(), &gate).unwrap();
+    assert!(reap(child.pid()).unwrap().status.success());
+    assert_eq!(std::fs::read_to_string(&entrance).unwrap(), "0");
+
+    std::fs::remove_dir(&ran).unwrap();
+    // It may be read only.
+    let file = std::fs::File::open(&entrance).unwrap();
+    let gate = Gate { entrance: Some(file.as_fd()), ..Gate::default() };
+    let failed = launcher.start(&program, writer.as_fd(), &gate).unwrap_err();
+    assert!(matches!(failed, NotStarted::Gate(_)), "{failed}");
+    assert!(!ran.exists());
 }

@@ -22,7 +22,10 @@ pub(crate) use system::{
 };
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Pid;
@@ -116,35 +119,42 @@ impl Gate {
         *self == Self::default()
     }
 
-    /// The shell that goes through it.
-    pub(crate) const SHELL: &str = "/bin/sh";
+    /// The file through which a process enters a control group, opened for it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it may not be written.
+    pub(crate) fn open_entrance(&self) -> io::Result<Option<File>> {
+        let open = |path: &PathBuf| OpenOptions::new().write(true).open(path);
+        self.entrance.as_ref().map(open).transpose()
+    }
 
-    /// The arguments with which the shell goes through it and becomes the program that comes next,
-    /// with what comes behind that. They are arguments, and never text of the script. It ends with
-    /// code 126 where it cannot go through.
-    pub(crate) fn arguments(&self) -> [OsString; 7] {
+    /// The same for whoever starts a program, with the file that was opened.
+    pub(crate) fn through<'a>(&self, entrance: Option<&'a File>) -> kahn_spawn::Gate<'a> {
+        kahn_spawn::Gate {
+            entrance: entrance.map(File::as_fd),
+            address_space: self.address_space,
+            processes: self.pids,
+        }
+    }
+
+    /// A shell that goes through it and becomes `program`. What it is given are arguments, and
+    /// never text of the script. It ends with code 126 where it cannot go through.
+    pub(crate) fn command(&self, program: &OsStr) -> Command {
         // Shells do not agree on how the limit of processes is called.
         const SCRIPT: &str = r#"[ -z "$1" ] || echo 0 > "$1" || exit 126
 [ -z "$2" ] || ulimit -v "$2" || exit 126
 [ -z "$3" ] || ulimit -u "$3" 2>/dev/null || ulimit -p "$3" || exit 126
 shift 3
 exec "$@""#;
-        let text = |number: Option<u64>| number.map_or_else(String::new, |n| n.to_string()).into();
-        [
-            Self::SHELL.into(),
-            "-c".into(),
-            SCRIPT.into(),
-            "kahn".into(),
-            self.entrance.clone().unwrap_or_default().into(),
-            text(self.address_space.map(|bytes| bytes.div_ceil(1024))),
-            text(self.pids),
-        ]
-    }
-
-    /// A shell that goes through it and becomes `program`.
-    pub(crate) fn command(&self, program: &OsStr) -> Command {
-        let mut command = Command::new(Self::SHELL);
-        command.args(&self.arguments()[1..]).arg(program);
+        let text = |number: Option<u64>| number.map_or_else(String::new, |n| n.to_string());
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", SCRIPT, "kahn"])
+            .arg(self.entrance.as_deref().unwrap_or(Path::new("")))
+            .arg(text(self.address_space.map(|bytes| bytes.div_ceil(1024))))
+            .arg(text(self.pids))
+            .arg(program);
         command
     }
 }

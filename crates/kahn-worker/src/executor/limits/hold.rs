@@ -182,7 +182,8 @@ impl Hold {
 
     /// What a failed start means, if the hold is to blame.
     pub(in crate::executor) fn explain(&self, error: &io::Error) -> Option<Failure> {
-        let memory = self.wanted.memory.filter(|_| self.has_memory())?;
+        let is_held = self.has_memory() || self.gate().address_space.is_some();
+        let memory = self.wanted.memory.filter(|_| is_held)?;
         let is_memory = error.raw_os_error() == Some(Errno::NOMEM.raw_os_error());
         is_memory.then(|| out_of_memory(&format!("{} is too little to start", bytes(memory))))
     }

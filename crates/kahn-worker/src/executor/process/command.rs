@@ -15,7 +15,6 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::{Assignment, gave_up};
-use crate::platform::Gate;
 
 /// How much of a script the system reads to find its interpreter.
 const INTERPRETER_BYTES_MAX: u64 = 256;
@@ -80,31 +79,11 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// What is to be started. Where there is a `gate`, the process goes through it before it
-    /// becomes the program.
-    pub(super) fn ready(&self, gate: &Gate) -> Result<Program, Failure> {
-        let path = self.resolve()?;
-        let arguments = self.argv.iter().copied();
-        if gate.is_open() {
-            return self.program_at(&path, arguments);
-        }
-        check_program(&self.dir, &path).map_err(|error| self.explain(&error))?;
-        // Where it searches as the worker has, the shell passes on the name as it was given.
-        let has_path = self.env.contains_key(OsStr::new("PATH"));
-        let is_plain = has_path && !self.argv[0].as_encoded_bytes().starts_with(b"-");
-        let way = gate.arguments();
-        let way = way.iter().map(OsString::as_os_str);
-        let named = if is_plain { self.argv[0] } else { path.as_os_str() };
-        self.program_at(Gate::SHELL.as_ref(), way.chain([named]).chain(arguments.skip(1)))
-    }
-
-    fn program_at<'b>(
-        &'b self,
-        path: &Path,
-        argv: impl IntoIterator<Item = &'b OsStr>,
-    ) -> Result<Program, Failure> {
+    /// What is to be started.
+    pub(super) fn ready(&self) -> Result<Program, Failure> {
         let env = self.env.iter().map(|(name, value)| (*name, *value));
-        Program::new(path, argv, env, &self.dir).map_err(|error| cannot_start(&error.to_string()))
+        Program::new(&self.resolve()?, self.argv.iter().copied(), env, &self.dir)
+            .map_err(|error| cannot_start(&error.to_string()))
     }
 
     fn program(&self) -> &OsStr {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use kahn_model::{Cause, CauseKind, Failure, Outputs, Timeouts, Usage};
-use kahn_spawn::Child;
+use kahn_spawn::{Child, NotStarted};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use tokio::runtime::Handle;
@@ -125,13 +125,19 @@ impl Host {
         let (pipe, output) = capture::pipe().map_err(no_pipe)?;
         let (mut hold, inside) =
             self.settings.limits.take(&assignment.resources, lane.seat.take())?;
-        let program = plan.ready(&hold.gate())?;
+        let program = plan.ready()?;
+        let way = hold.gate();
+        let entrance = way.open_entrance().map_err(cannot_be_held)?;
+        let gate = way.through(entrance.as_ref());
         let mut tree = self.trees.enter(dir.clone());
-        let inside = hold
-            .settle(inside)
-            .map_err(|error| gave_up(&format!("worker cannot use a control group: {error}")))?;
-        let child = start_patiently(|| lane.launcher.start(&program, output.as_fd()))
-            .map_err(|error| hold.explain(&error).unwrap_or_else(|| plan.explain(&error)))?;
+        let inside = hold.settle(inside).map_err(cannot_be_held)?;
+        let child = start_patiently(|| lane.launcher.start(&program, output.as_fd(), &gate))
+            .map_err(|error| match error {
+                NotStarted::Gate(error) => cannot_be_held(error),
+                NotStarted::Program(error) => {
+                    hold.explain(&error).unwrap_or_else(|| plan.explain(&error))
+                }
+            })?;
         tree.set_leader(child.pid());
         Ok((Started { child, pipe, tree, hold }, inside))
     }
@@ -148,14 +154,20 @@ impl Host {
 }
 
 /// Tries again while the program is being written.
-fn start_patiently(mut start: impl FnMut() -> io::Result<Child>) -> io::Result<Child> {
+fn start_patiently(
+    mut start: impl FnMut() -> Result<Child, NotStarted>,
+) -> Result<Child, NotStarted> {
     for _ in 0..N_BUSY_TRIES {
         match start() {
-            Err(error) if is_busy(&error) => std::thread::sleep(BUSY_PAUSE),
+            Err(NotStarted::Program(error)) if is_busy(&error) => std::thread::sleep(BUSY_PAUSE),
             started => return started,
         }
     }
     start()
+}
+
+fn cannot_be_held(error: io::Error) -> Failure {
+    gave_up(&format!("worker cannot hold the attempt to its limits: {error}"))
 }
 
 /// The run of one attempt.
