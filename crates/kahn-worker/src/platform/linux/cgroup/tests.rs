@@ -1,5 +1,7 @@
 //! Files as they are written, against a directory tree of the test's own.
 
+use std::os::fd::AsFd as _;
+
 use super::*;
 
 fn part(dir: &Path, controller: Controller, version: Version) -> Part {
@@ -96,24 +98,29 @@ fn a_process_enters_a_group_of_version_2_and_dies_with_all_that_is_in_it() {
     };
     let mut group = Group::new(vec![part], Arc::new(Parent::none()));
     assert!(group.is_empty());
-    let gate = crate::platform::Gate { entrance: group.entrance(), ..Default::default() };
-    let mut command = gate.command("/bin/sh".as_ref());
     let script = "setsid env -i /bin/sh -c '/usr/bin/setsid /bin/sleep 1000 & exit'; echo \"$1\"; sleep 1000";
-    command.args(["-c", script, "name", "a $(b) 'c'"]).stdout(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let argv = ["/bin/sh", "-c", script, "name", "a $(b) 'c'"].map(std::ffi::OsStr::new);
+    let program = kahn_spawn::Program::new("/bin/sh".as_ref(), argv, [], "/".as_ref()).unwrap();
+    let gate = crate::platform::Gate { entrance: group.entrance(), ..Default::default() };
+    let entrance = gate.open_entrance().unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    let child = kahn_spawn::Launcher::new()
+        .unwrap()
+        .start(&program, writer.as_fd(), &gate.through(entrance.as_ref()))
+        .unwrap();
     let mut line = String::new();
-    let mut output = io::BufReader::new(child.stdout.take().unwrap());
-    io::BufRead::read_line(&mut output, &mut line).unwrap();
+    io::BufRead::read_line(&mut io::BufReader::new(reader), &mut line).unwrap();
     assert_eq!(line, "a $(b) 'c'\n");
     // The shell, what it runs, and the daemon.
     assert!(!group.is_empty() && processes(&dir).len() >= 2);
-    let of_child = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    let of_child =
+        fs::read_to_string(format!("/proc/{}/cgroup", child.pid().as_raw_pid())).unwrap();
     assert!(of_child.contains("kahn-test-v2"), "{of_child}");
     while !group.is_empty() {
         group.kill();
         std::thread::sleep(std::time::Duration::from_millis(1)); // poll
     }
-    assert!(!child.wait().unwrap().success());
+    assert!(!kahn_spawn::reap(child.pid()).unwrap().status.success());
     drop(group);
     assert!(!dir.exists());
 }
