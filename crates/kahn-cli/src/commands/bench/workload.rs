@@ -53,7 +53,8 @@ impl Workload {
             Self::FanOut | Self::Layered | Self::Function | Self::Python => 10_000,
             Self::Chain => 1_000,
             Self::Sleep => 2_000,
-            Self::Process => 5_000,
+            // Enough that to read the file, on one processor, does not count.
+            Self::Process => 20_000,
         }
     }
 
