@@ -38,6 +38,11 @@ const SIGNALS: std::ops::RangeInclusive<c_int> = 1..=31;
 /// close it.
 static NULL: OnceLock<File> = OnceLock::new();
 
+/// How the system takes it that a signal is handled by default: zeros, of which it reads fewer.
+static BY_DEFAULT: [u64; 8] = [0; 8];
+/// How long the system's sets of signals are.
+const SET_BYTES: libc::c_ulong = 8;
+
 /// Starts programs, one at a time.
 #[derive(Debug)]
 pub struct Launcher {
@@ -200,10 +205,11 @@ fn become_program(order: &Order<'_>) -> Errno {
         if libc::chdir(order.dir) != 0 {
             return errno();
         }
-        let mut by_default: libc::sigaction = mem::zeroed();
-        by_default.sa_sigaction = libc::SIG_DFL;
         for signal in order.reset {
-            libc::sigaction(*signal, &raw const by_default, ptr::null_mut());
+            // The library's wrapper may take a lock.
+            let signal = libc::c_long::from(*signal);
+            let none = ptr::null_mut::<c_void>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const BY_DEFAULT, none, SET_BYTES);
         }
         let mut none: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&raw mut none);

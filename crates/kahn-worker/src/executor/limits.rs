@@ -136,14 +136,16 @@ impl Limits {
         seat: Option<Seat>,
     ) -> Result<(Hold, Option<Inside>), Failure> {
         let wanted = self.wanted(resources);
-        let seated = seat.and_then(|Seat { inside, group }| Some((fit(group, wanted)?, inside)));
-        match seated {
-            Some((group, inside)) => {
+        if let Some(Seat { inside, mut group }) = seat {
+            if fits(&mut group, wanted) {
                 let hold = Hold::new(Arc::clone(self), Some(group), wanted, false);
-                Ok((hold, Some(inside)))
+                return Ok((hold, Some(inside)));
             }
-            None => Ok((self.take_for(wanted, false)?, None)),
+            // In this order: a group in which the thread still is cannot be removed.
+            drop(inside);
+            drop(group);
         }
+        Ok((self.take_for(wanted, false)?, None))
     }
 
     /// As [`Limits::take`], for an interpreter whose calls will be held to other amounts.
@@ -174,7 +176,9 @@ impl Limits {
 
     fn group(&self, cgroups: &Cgroups, wanted: Held) -> std::io::Result<Group> {
         let pooled = self.pool().pop();
-        if let Some(group) = pooled.and_then(|group| fit(group, wanted)) {
+        if let Some(mut group) = pooled
+            && fits(&mut group, wanted)
+        {
             return Ok(group);
         }
         let mut group = cgroups.make()?;
@@ -194,10 +198,10 @@ impl Limits {
     }
 }
 
-/// The group, held to what is wanted, if it is of use for that.
-fn fit(mut group: Group, wanted: Held) -> Option<Group> {
+/// Holds a group to what is wanted, if it is of use for that, and says whether it is.
+fn fits(group: &mut Group, wanted: Held) -> bool {
     let is_clean = wanted.memory.is_none_or(|memory| group.memory() < memory / RESIDUE_PART);
-    (is_clean && group.hold(wanted).is_ok()).then_some(group)
+    is_clean && group.hold(wanted).is_ok()
 }
 
 /// Kills and removes what a start before this one recorded, unless that one still lives.

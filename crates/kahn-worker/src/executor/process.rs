@@ -95,9 +95,10 @@ pub enum OpenError {
 /// Carries out `run` and `exec`.
 #[derive(Clone, Debug)]
 pub struct ProcessExecutor {
+    /// Before the lanes, whose end is waited for.
+    _close_on_drop: Arc<DropGuard>,
     host: Arc<Host>,
     lanes: Arc<Lanes>,
-    _close_on_drop: Arc<DropGuard>,
 }
 
 impl ProcessExecutor {
@@ -144,16 +145,12 @@ impl Executor for ProcessExecutor {
         let (reply, begun) = oneshot::channel();
         let (host, runtime) = (Arc::clone(&self.host), Handle::current());
         self.lanes.carry_out(Box::new(move |lane| {
-            let begun = host.begin(lane, &runtime, assignment, control, abandoned);
-            if let Err(Begun::GoesOn(rest)) = reply.send(begun) {
-                // Nobody waits for it any more, which it knows.
-                drop(runtime.spawn(rest));
-            }
+            // When nobody waits for it any more, what goes on knows that.
+            drop(reply.send(host.begin(lane, &runtime, assignment, control, abandoned)));
         }));
         let report = match begun.await {
             Ok(Begun::Over(report)) => Ok(report),
-            // A task of its own goes on when this future is dropped.
-            Ok(Begun::GoesOn(rest)) => tokio::spawn(rest).await.map_err(|error| error.to_string()),
+            Ok(Begun::GoesOn(rest)) => rest.await.map_err(|error| error.to_string()),
             Err(_) => Err("its thread gave up".to_owned()),
         };
         report.unwrap_or_else(|error| Report {

@@ -69,6 +69,26 @@ async fn a_hidden_daemon_of_a_cancelled_task_is_dead_before_its_end_is_told_thou
 }
 
 #[tokio::test]
+async fn a_hidden_daemon_of_a_task_that_is_over_at_once_is_dead_before_that_is_told() {
+    let worker = Worker::new();
+    let other = worker.assignment(sh("echo up; sleep 1000"));
+    let reader = other.logs.reader(0);
+    let other = worker.start(other);
+    printed(reader, "up").await;
+    for _ in 0..20 {
+        let script =
+            "env -i /usr/bin/setsid /bin/sleep 51.4151 </dev/null >/dev/null 2>&1 & exit 0";
+        assert!(worker.run(sh(script)).await.report.outcome.is_ok());
+        // Without groups it goes with the last attempt that is suspected of it.
+        assert!(!worker.has_groups() || crate::support::n_with_argument("51.4151") == 0);
+    }
+    other.stop_after(Duration::ZERO).await;
+    while crate::support::n_with_argument("51.4151") > 0 {
+        assert!(worker.run(exec(&["true"])).await.report.outcome.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_one_task_leaves_the_daemons_of_another_alone() {
     let worker = Worker::new();
     let script = format!("{DAEMON}sleep 0.1; echo up; read -r x < \"$KAHN_SCRATCH/gate\"; echo on");

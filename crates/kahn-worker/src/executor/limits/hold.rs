@@ -225,6 +225,11 @@ impl Hold {
         self.n_kills_before = self.n_kills;
     }
 
+    /// Whether nothing is left, as far as a group tells.
+    pub(in crate::executor) fn is_clear(&self) -> bool {
+        self.group.as_ref().is_none_or(Group::is_empty)
+    }
+
     /// Kills all that is left, however it hides, and returns when it is dead.
     pub(in crate::executor) async fn kill_rest(&mut self) {
         let Some(group) = &mut self.group else { return };
@@ -244,6 +249,9 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        // What happened here is nothing to those who get the group next.
+        self.note_kills();
+        self.leave(None);
         let Some(mut group) = self.group.take() else { return };
         if group.is_empty() {
             self.limits.put_back(group);

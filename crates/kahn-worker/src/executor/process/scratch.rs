@@ -21,8 +21,9 @@ use super::OpenError;
 const MODE: u32 = 0o700;
 const N_LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
-/// Several times what the system's clock for times of files may stand still.
-const CLOCK_TICKS: Duration = Duration::from_millis(50);
+/// The system's clock for times of files may stand still for so long: a tick of it, or, where a
+/// file system keeps whole seconds, two of those.
+const CLOCK_TICKS: Duration = Duration::from_millis(2_100);
 
 /// The number of a scratch directory; of the attempts that live at one time, no two share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,8 +60,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether a change from now on shows. The system's clock for such times stands still for up
-    /// to ten milliseconds, so that two changes may have one time.
+    /// Whether a change from now on shows: two that are close together may have one time.
     fn shows_change(&self) -> bool {
         CLOCK_TICKS <= self.since.elapsed()
     }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use kahn_model::{Cause, CauseKind, Failure, Outputs, Timeouts, Usage};
 use kahn_spawn::{Child, NotStarted};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -46,8 +46,8 @@ pub(super) struct Host {
 pub(super) enum Begun {
     /// To its end.
     Over(Report),
-    /// Not to its end; this is what is left.
-    GoesOn(BoxFuture<'static, Report>),
+    /// Not to its end; what is left goes on by itself.
+    GoesOn(JoinHandle<Report>),
 }
 
 /// An attempt whose first process runs.
@@ -98,7 +98,9 @@ impl Host {
         let Assignment { timeouts, logs, .. } = assignment;
         let patience = timeouts.run.unwrap_or(Duration::MAX).min(lane.patience());
         // What cannot be watched here is watched as well as may be.
-        let is_over = started.child.has_ended_within(patience).unwrap_or(false);
+        let has_ended = started.child.has_ended_within(patience).unwrap_or(false);
+        // What is left of it may take its time to die.
+        let is_over = has_ended && started.hold.is_clear() && started.tree.has_no_orphans();
         let ground = if is_over { Ground::Lane } else { Ground::Runtime };
         let run = Run { host: self, slot, started_at, abandoned, timeouts, ground };
         if is_over {
@@ -108,7 +110,8 @@ impl Host {
         }
         let mut started = started;
         started.hold.leave(inside);
-        Begun::GoesOn(Box::pin(async { run.carry_through(started, control, logs).await.0 }))
+        let rest = async { run.carry_through(started, control, logs).await.0 };
+        Begun::GoesOn(runtime.spawn(rest))
     }
 
     /// Starts the program. Blocks until it is loaded, which takes long where it comes from a slow
@@ -177,7 +180,7 @@ struct Run {
     started_at: Instant,
     abandoned: CancellationToken,
     timeouts: Timeouts,
-    /// On its lane is only what is over already.
+    /// On its lane is only what is over already, with nothing left of it.
     ground: Ground,
 }
 
@@ -243,15 +246,20 @@ impl Run {
     ) -> io::Result<(ExitStatus, Option<Stopped>, Usage)> {
         let sampler = Sampler::new(self.started_at);
         let stopped = match self.ground {
-            Ground::Lane => None,
-            Ground::Runtime => self.watch(child, &tree, hold, &sampler, control).await?,
+            Ground::Lane => Ok(None),
+            Ground::Runtime => self.watch(child, &tree, hold, &sampler, control).await,
         };
+        if stopped.is_err() {
+            tree.signal(Signal::KILL);
+        }
         let elapsed = self.started_at.elapsed();
         let reaped = tree.reap_leader(child.pid())?;
-        // First by group, which knows them all; it leaves dead orphans to be reaped.
-        hold.kill_rest().await;
-        tree.kill_rest(self.ground).await;
-        Ok((reaped.status, stopped, sampler.usage(elapsed, &reaped)))
+        if self.ground == Ground::Runtime {
+            // First by group, which knows them all; it leaves dead orphans to be reaped.
+            hold.kill_rest().await;
+            tree.kill_rest().await;
+        }
+        Ok((reaped.status, stopped?, sampler.usage(elapsed, &reaped)))
     }
 
     /// Waits for the end of the first process, or brings it about.

@@ -18,7 +18,6 @@ use std::time::Duration;
 use kahn_spawn::Reaped;
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::Ground;
 use super::command::SCRATCH_VARIABLE;
 use crate::platform::{self, Adopted, Facts, Variable};
 
@@ -303,12 +302,17 @@ impl Tree {
 
     /// Whether an orphan lives that is, or may be, of this attempt.
     pub(in crate::executor) fn has_orphans(&self) -> bool {
-        !self.trees.adopted.pids().is_empty() && self.trees.has_orphans(&self.scratch_dir)
+        !self.has_no_orphans() && self.trees.has_orphans(&self.scratch_dir)
+    }
+
+    /// Whether there is no orphan at all, of whatever attempt, which is the usual case.
+    pub(in crate::executor) fn has_no_orphans(&self) -> bool {
+        self.trees.adopted.pids().is_empty()
     }
 
     /// Reaps dead orphans, of whatever attempt, so that they do not pile up while a long one runs.
     pub(in crate::executor) fn tidy(&self) {
-        if !self.trees.adopted.pids().is_empty() {
+        if !self.has_no_orphans() {
             self.trees.reap_dead();
         }
     }
@@ -327,10 +331,10 @@ impl Tree {
     }
 
     /// Kills all that is left of the attempt, and returns when it is dead.
-    pub(in crate::executor) async fn kill_rest(self, ground: Ground) {
+    pub(in crate::executor) async fn kill_rest(self) {
         let mut pause = FIRST_LOOK;
         let mut waited = Duration::ZERO;
-        while !self.is_over(ground).await {
+        while !self.is_over().await {
             tokio::time::sleep(pause).await;
             if waited < STUCK_AFTER && STUCK_AFTER <= waited + pause {
                 tracing::warn!(dir = %self.scratch_dir.display(), "processes of an attempt do not die");
@@ -340,13 +344,12 @@ impl Tree {
         }
     }
 
-    async fn is_over(&self, ground: Ground) -> bool {
-        // The usual case: there is no orphan at all.
-        if self.trees.adopted.pids().is_empty() {
+    async fn is_over(&self) -> bool {
+        if self.has_no_orphans() {
             return true;
         }
         let (trees, dir) = (self.trees, self.scratch_dir.clone());
-        ground.block(move || trees.sweep(&dir)).await.unwrap_or(false)
+        tokio::task::spawn_blocking(move || trees.sweep(&dir)).await.unwrap_or(false)
     }
 }
 

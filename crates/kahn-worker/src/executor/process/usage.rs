@@ -18,6 +18,10 @@ use crate::platform;
 const FIRST_SAMPLE: Duration = Duration::from_millis(25);
 const SAMPLE_PERIOD_MAX: Duration = Duration::from_secs(1);
 
+/// The system counts memory on each processor and sums it up now and then, so that it reports more
+/// of the worker's own to one than to another.
+const OWN_PEAK_SLACK: u64 = 4 << 20;
+
 /// The peak memory of the worker itself, in bytes, as far as it was looked at.
 static OWN_PEAK: AtomicU64 = AtomicU64::new(0);
 
@@ -80,11 +84,12 @@ fn judge(reported: u64, sampled: u64, is_exact: bool) -> u64 {
 }
 
 fn is_above_own_peak(memory: u64) -> bool {
-    if memory <= OWN_PEAK.load(Ordering::Relaxed) {
+    let is_above = || OWN_PEAK.load(Ordering::Relaxed) + OWN_PEAK_SLACK < memory;
+    if !is_above() {
         return false;
     }
     note_own_peak();
-    OWN_PEAK.load(Ordering::Relaxed) < memory
+    is_above()
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::super::limits::Hold;
-use super::super::process::Ground;
 use super::super::process::scratch::{Scratch, Slot};
 use super::super::process::trees::Tree;
 use super::connection::Connection;
@@ -223,7 +222,7 @@ async fn end(mut life: Life, patience: Duration) -> io::Result<Death> {
     life.watch.died().await;
     let reaped = life.tree.reap_leader(Pid::from_child(&life.child))?;
     life.hold.kill_rest().await;
-    life.tree.kill_rest(Ground::Runtime).await;
+    life.tree.kill_rest().await;
     let place = life.place;
     if let Err(error) = tokio::task::spawn_blocking(move || drop(place)).await {
         tracing::warn!(%error, "scratch directory stays behind");

@@ -424,7 +424,9 @@ impl Group {
     /// Whether no process is left in it. Dead ones that wait to be reaped do not count.
     pub(crate) fn is_empty(&self) -> bool {
         let Some(part) = self.tracker() else { return true };
-        let none: &[u8] = if self.has_guest { b"1\n" } else { b"0\n" };
+        // In version 2 no thread of ours can be a guest.
+        let has_guest = self.has_guest && part.version == Version::V1;
+        let none: &[u8] = if has_guest { b"1\n" } else { b"0\n" };
         let is_none = |file: &File| {
             let mut digits = [0; 2];
             matches!(file.read_at(&mut digits, 0), Ok(n) if digits[..n] == *none)
