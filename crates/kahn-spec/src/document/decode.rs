@@ -198,7 +198,7 @@ impl<'de> Deserializer<'de> for De<'de> {
         visitor: V,
     ) -> Result<V::Value, Problem> {
         match name {
-            SPANNED => visitor.visit_seq(SpanParts { de: self, position: 0 }),
+            SPANNED => visitor.visit_seq(SpanParts::new(self.node.span, self)),
             LENIENT => visitor.visit_seq(OneOrReport(Some(self))),
             MANY => match &self.node.kind {
                 Kind::Text(_) | Kind::Map(_) => visitor
@@ -378,7 +378,7 @@ impl<'de> Deserializer<'de> for KeyDe<'de> {
         visitor: V,
     ) -> Result<V::Value, Problem> {
         match name {
-            SPANNED => visitor.visit_seq(KeySpanParts { key: self, position: 0 }),
+            SPANNED => visitor.visit_seq(SpanParts::new(self.key.span, self)),
             SCALAR => visitor.visit_str(&self.key.text),
             _ => visitor.visit_newtype_struct(self),
         }
@@ -399,44 +399,30 @@ impl<'de> Deserializer<'de> for KeyDe<'de> {
     }
 }
 
-struct SpanParts<'de> {
-    de: De<'de>,
+/// A thing with where it stands: both ends, and then the thing itself.
+struct SpanParts<D> {
+    ends: [u32; 2],
+    thing: D,
     position: usize,
 }
 
-impl<'de> SeqAccess<'de> for SpanParts<'de> {
-    type Error = Problem;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Problem> {
-        let ends = self.de.node.span.ends();
-        self.position += 1;
-        match ends.get(self.position - 1) {
-            Some(end) => seed.deserialize(end.into_deserializer()).map(Some),
-            None => seed.deserialize(self.de).map(Some),
-        }
+impl<D> SpanParts<D> {
+    fn new(span: Span, thing: D) -> Self {
+        Self { ends: span.ends(), thing, position: 0 }
     }
 }
 
-struct KeySpanParts<'de> {
-    key: KeyDe<'de>,
-    position: usize,
-}
-
-impl<'de> SeqAccess<'de> for KeySpanParts<'de> {
+impl<'de, D: Deserializer<'de, Error = Problem> + Copy> SeqAccess<'de> for SpanParts<D> {
     type Error = Problem;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Problem> {
-        let ends = self.key.key.span.ends();
         self.position += 1;
-        match ends.get(self.position - 1) {
+        match self.ends.get(self.position - 1) {
             Some(end) => seed.deserialize(end.into_deserializer()).map(Some),
-            None => seed.deserialize(self.key).map(Some),
+            None => seed.deserialize(self.thing).map(Some),
         }
     }
 }
