@@ -73,9 +73,12 @@ async fn a_program_that_is_not_in_the_image_is_named_in_the_log() {
     let mut container = prog(&[]);
     container.command = vec![Text::new("/no/such/program")];
     let ended = worker.run(container).await;
-    // The program in the image that starts it finds out, so this looks as it does in a shell.
-    assert_eq!(failure(&ended).cause, Cause::exit_code(127));
-    assert!(ended.log.contains("/no/such/program"), "{}", ended.log);
+    // The program that starts it in the container finds out: Docker's ends as a shell does,
+    // Podman's with 1.
+    let cause = failure(&ended).cause;
+    assert!(cause == Cause::exit_code(127) || cause == Cause::exit_code(1), "{cause}");
+    let names = ["/no/such/program", "No such file or directory"];
+    assert!(names.iter().any(|name| ended.log.contains(name)), "{}", ended.log);
 }
 
 #[tokio::test]
@@ -84,13 +87,19 @@ async fn what_the_engine_does_not_take_leaves_nothing_behind() {
     let mut assignment = worker.assignment(prog(&["say"]));
     Arc::make_mut(&mut assignment.work).working_dir = Some(Text::new("not/absolute"));
     let ended = worker.carry_out(assignment).await;
-    fails_with(&ended, CauseKind::Image, &["not/absolute"]);
+    fails_with(&ended, CauseKind::Image, &["absolute"]);
     assert_eq!((ended.was_started, worker.n_left().await, worker.n_directories()), (false, 0, 0));
 
     let Some(worker) = Worker::with(|settings| settings.network = "no-such".into()).await else {
         return;
     };
     let ended = worker.run(prog(&["say"])).await;
-    fails_with(&ended, CauseKind::Image, &["no-such"]);
+    // To Podman that is its own fault, and so another worker may do better.
+    let failure = failure(&ended);
+    let kinds = [CauseKind::Image, CauseKind::Preempted];
+    assert!(
+        kinds.contains(&failure.cause.kind) && failure.message.contains("no-such"),
+        "{failure}"
+    );
     assert_eq!((ended.was_started, worker.n_left().await, worker.n_directories()), (false, 0, 0));
 }

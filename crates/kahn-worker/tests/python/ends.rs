@@ -43,9 +43,10 @@ def daemon(x):
     return subprocess.run(sh, shell=True, stdout=open("out", "w")) and open("out").read().strip()
 
 def grow(x):
-    time.sleep(0.3)
+    time.sleep(0.1)
     a = bytearray(80 << 20)
-    time.sleep(0.3)
+    # For longer than the pause between two looks at it.
+    time.sleep(0.6)
     sum(range(3_000_000))
 "#;
 
