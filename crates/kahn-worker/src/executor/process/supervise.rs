@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kahn_model::{Cause, CauseKind, Failure, Outputs, Timeouts, Usage};
-use kahn_spawn::{Child, NotStarted};
+use kahn_spawn::{Child, NotStarted, Reaped};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use tokio::runtime::Handle;
@@ -56,6 +56,14 @@ struct Started {
     pipe: PipeReader,
     tree: Tree,
     hold: Hold,
+    /// Once its first process was reaped.
+    dead: Option<Dead>,
+}
+
+/// The first process, when it is no more.
+struct Dead {
+    elapsed: Duration,
+    reaped: Reaped,
 }
 
 /// How an attempt was made to end.
@@ -87,7 +95,7 @@ impl Host {
                 return Begun::Over(not_run(failure));
             }
         };
-        let (started, inside) = match self.start(lane, slot, &assignment) {
+        let (mut started, inside) = match self.start(lane, slot, &assignment) {
             Ok(started) => started,
             Err(failure) => {
                 runtime.block_on(self.release(slot, Ground::Lane));
@@ -98,9 +106,14 @@ impl Host {
         let Assignment { timeouts, logs, .. } = assignment;
         let patience = timeouts.run.unwrap_or(Duration::MAX).min(lane.patience());
         // What cannot be watched here is watched as well as may be.
-        let has_ended = started.child.has_ended_within(patience).unwrap_or(false);
-        // What is left of it may take its time to die.
-        let is_over = has_ended && started.hold.is_clear() && started.tree.has_no_orphans();
+        if started.child.has_ended_within(patience).unwrap_or(false) {
+            let elapsed = started_at.elapsed();
+            let reaped = started.tree.reap_leader(started.child.pid()).ok();
+            started.dead = reaped.map(|reaped| Dead { elapsed, reaped });
+        }
+        // What is left of it may take its time to die. A group counts what was not reaped.
+        let is_over =
+            started.dead.is_some() && started.hold.is_clear() && started.tree.has_no_orphans();
         let ground = if is_over { Ground::Lane } else { Ground::Runtime };
         let run = Run { host: self, slot, started_at, abandoned, timeouts, ground };
         if is_over {
@@ -108,7 +121,6 @@ impl Host {
             lane.seat = hold.and_then(|hold| hold.keep_seat(inside));
             return Begun::Over(report);
         }
-        let mut started = started;
         started.hold.leave(inside);
         let rest = async { run.carry_through(started, control, logs).await.0 };
         Begun::GoesOn(runtime.spawn(rest))
@@ -142,7 +154,7 @@ impl Host {
                 }
             })?;
         tree.set_leader(child.pid());
-        Ok((Started { child, pipe, tree, hold }, inside))
+        Ok((Started { child, pipe, tree, hold, dead: None }, inside))
     }
 
     async fn release(&self, slot: Slot, ground: Ground) {
@@ -208,11 +220,11 @@ impl Run {
         control: Control,
         log: Arc<LogWriter>,
     ) -> (Report, Option<Hold>) {
-        let Started { child, pipe, tree, mut hold } = started;
+        let Started { child, pipe, tree, mut hold, dead } = started;
         let ended = CancellationToken::new();
         let pumping = capture::pump(pipe, log, ended.clone(), self.ground);
         let supervising = async {
-            let result = self.supervise(&child, tree, &mut hold, control).await;
+            let result = self.supervise(&child, tree, &mut hold, dead, control).await;
             ended.cancel();
             result
         };
@@ -242,18 +254,22 @@ impl Run {
         child: &Child,
         mut tree: Tree,
         hold: &mut Hold,
+        dead: Option<Dead>,
         control: Control,
     ) -> io::Result<(ExitStatus, Option<Stopped>, Usage)> {
         let sampler = Sampler::new(self.started_at);
-        let stopped = match self.ground {
-            Ground::Lane => Ok(None),
-            Ground::Runtime => self.watch(child, &tree, hold, &sampler, control).await,
+        let mut stopped = Ok(None);
+        let Dead { elapsed, reaped } = match dead {
+            Some(dead) => dead,
+            None => {
+                stopped = self.watch(child, &tree, hold, &sampler, control).await;
+                if stopped.is_err() {
+                    tree.signal(Signal::KILL);
+                }
+                let elapsed = self.started_at.elapsed();
+                Dead { elapsed, reaped: tree.reap_leader(child.pid())? }
+            }
         };
-        if stopped.is_err() {
-            tree.signal(Signal::KILL);
-        }
-        let elapsed = self.started_at.elapsed();
-        let reaped = tree.reap_leader(child.pid())?;
         if self.ground == Ground::Runtime {
             // First by group, which knows them all; it leaves dead orphans to be reaped.
             hold.kill_rest().await;
