@@ -1,11 +1,11 @@
-//! How long to wait before the next try to connect.
+//! Delays between connection attempts.
 //!
-//! Exponential with full jitter, so that a thousand workers that lost the same coordinator do not
-//! come back in the same millisecond. It only counts; whoever uses it does the waiting.
+//! Exponential backoff with full jitter, so that a thousand workers that lost the same coordinator
+//! do not reconnect in the same millisecond. It only computes delays; the caller sleeps.
 
 use std::time::Duration;
 
-/// Grows a ceiling by two per try and draws each delay evenly between zero and that ceiling.
+/// Doubles an upper bound on each try and draws each delay uniformly between zero and that bound.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     initial: Duration,
@@ -15,13 +15,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A backoff whose first ceiling is `initial` and whose last is `max`, seeded by the system.
+    /// Creates a backoff whose upper bound grows from `initial` to `max`, with a random seed.
     #[must_use]
     pub fn new(initial: Duration, max: Duration) -> Self {
         Self::from_rng(initial, max, fastrand::Rng::new())
     }
 
-    /// As [`Backoff::new`], but the same seed always gives the same delays.
+    /// Like [`Backoff::new`], but the same seed always produces the same delays.
     #[must_use]
     pub fn seeded(initial: Duration, max: Duration, seed: u64) -> Self {
         Self::from_rng(initial, max, fastrand::Rng::with_seed(seed))
@@ -31,7 +31,7 @@ impl Backoff {
         Self { initial, max, n_tries: 0, random }
     }
 
-    /// The delay before the next try, to the microsecond.
+    /// Returns the delay before the next try, with microsecond resolution.
     pub fn next_delay(&mut self) -> Duration {
         let factor = 1_u32.checked_shl(self.n_tries).unwrap_or(u32::MAX);
         let ceiling = self.initial.saturating_mul(factor).min(self.max);
@@ -40,13 +40,13 @@ impl Backoff {
         Duration::from_micros(self.random.u64(0..=micros))
     }
 
-    /// How many delays were handed out since the start or the last [`Backoff::reset`].
+    /// Returns the number of delays drawn since creation or the last [`Backoff::reset`].
     #[must_use]
     pub fn n_tries(&self) -> u32 {
         self.n_tries
     }
 
-    /// Begins again at `initial`: a connection held.
+    /// Starts again at `initial`, after a successful connection.
     pub fn reset(&mut self) {
         self.n_tries = 0;
     }

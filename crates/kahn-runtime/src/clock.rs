@@ -1,18 +1,18 @@
-//! The one place that reads time.
+//! The only place that reads the current time.
 //!
-//! Everything else is given microseconds since the Unix epoch. Two machines' clocks are never
-//! compared; what is promised here is order within one coordinator's history: a [`Clock`] never
-//! steps back, not even across a restart when it is told the last time that was recorded.
+//! Everything else receives microseconds since the Unix epoch. Clocks of different hosts are never
+//! compared. The guarantee is order within the history of one coordinator: a [`Clock`] never goes
+//! backwards, not even across a restart if it starts after the last recorded time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// A wall clock that only moves forward: the wall time at its start plus monotonic time since.
+/// A monotonic wall clock: the wall time at its start plus the monotonic time elapsed since.
 ///
-/// A step of the system clock after the start is not followed. Under tokio's paused test time it
-/// stands still and moves with `tokio::time::advance`.
+/// Later adjustments of the system clock are ignored. With tokio's paused test time it only
+/// advances with `tokio::time::advance`.
 #[derive(Clone, Debug)]
 pub struct Clock {
     started_at: Instant,
@@ -21,13 +21,13 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts at the wall time of now.
+    /// Starts at the current wall time.
     #[must_use]
     pub fn start() -> Self {
         Self::from_wall(wall_micros(), 0)
     }
 
-    /// Starts at the wall time of now, or just after `last_seen_micros` where that is later.
+    /// Starts at the current wall time, or just after `last_seen_micros` if that is later.
     ///
     /// `last_seen_micros` is the latest recorded time, in microseconds since the Unix epoch.
     #[must_use]
@@ -40,52 +40,52 @@ impl Clock {
         Self { started_at: Instant::now(), origin_micros: wall.max(earliest), ahead }
     }
 
-    /// Microseconds since the Unix epoch; never less than any earlier answer of this clock.
+    /// Returns microseconds since the Unix epoch; never less than an earlier result of this clock.
     #[must_use]
     pub fn unix_micros(&self) -> u64 {
         let elapsed = u64::try_from(self.started_at.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.origin_micros.saturating_add(elapsed)
     }
 
-    /// How far this clock started ahead of the wall, because recorded time was ahead of it.
+    /// Returns how far this clock started ahead of the wall clock because of recorded time.
     ///
-    /// Zero is normal; more than a few seconds means that a clock was wrong and is worth a warning.
+    /// Normally zero; more than a few seconds means that a clock was wrong and deserves a warning.
     #[must_use]
     pub fn ahead_of_wall(&self) -> Duration {
         self.ahead
     }
 }
 
-/// The system's wall clock; 0 when it stands before 1970.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+/// Returns the system's wall clock, or 0 if it is set before 1970.
+#[expect(clippy::disallowed_methods, reason = "the only place that reads the wall clock")]
 fn wall_micros() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// A text that is not a time of the form `2026-01-01T00:00:00.000000Z`, or lies before 1970.
+/// A string that is not a time such as `2026-01-01T00:00:00.000000Z`, or a time before 1970.
 #[derive(Debug, thiserror::Error)]
 pub enum TimeError {
-    /// The text is not an RFC 3339 time.
+    /// Not an RFC 3339 time.
     #[error("{text:?} is not a time such as 2026-01-01T00:00:00Z: {source}")]
     Malformed {
-        /// What was given.
+        /// The input.
         text: String,
-        /// What is wrong with it.
+        /// The parse error.
         source: jiff::Error,
     },
-    /// The time lies before 1970.
-    #[error("{text:?} lies before 1970")]
+    /// The time is before 1970.
+    #[error("{text:?} is before 1970")]
     BeforeEpoch {
-        /// What was given.
+        /// The input.
         text: String,
     },
 }
 
-/// Writes microseconds since the Unix epoch as `2026-01-01T00:00:00.000000Z`.
+/// Formats microseconds since the Unix epoch as `2026-01-01T00:00:00.000000Z`.
 ///
-/// Times past the year 9999 are written as the last one that RFC 3339 can express.
+/// Times after the year 9999 are formatted as the latest time that RFC 3339 can express.
 #[must_use]
 pub fn format_micros(unix_micros: u64) -> String {
     let at = i64::try_from(unix_micros)
@@ -95,12 +95,13 @@ pub fn format_micros(unix_micros: u64) -> String {
     format!("{at:.6}")
 }
 
-/// Reads an RFC 3339 time, of any offset, as microseconds since the Unix epoch.
+/// Parses an RFC 3339 time with any offset into microseconds since the Unix epoch.
+///
+/// Digits beyond microseconds are dropped.
 ///
 /// # Errors
 ///
-/// Returns a [`TimeError`] for another form and for times before 1970. Digits beyond the
-/// microsecond are dropped.
+/// Returns a [`TimeError`] for any other format and for times before 1970.
 pub fn parse_micros(text: &str) -> Result<u64, TimeError> {
     let at: Timestamp =
         text.parse().map_err(|source| TimeError::Malformed { text: text.to_owned(), source })?;
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_past_last_seen_time_leaves_the_wall_in_force() {
+    fn a_last_seen_time_in_the_past_does_not_change_the_clock() {
         let wall = wall_micros();
         let clock = Clock::starting_after(1);
         assert!(wall <= clock.unix_micros());
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_understood_and_other_forms_are_refused() {
+    fn offsets_are_parsed_and_other_formats_are_refused() {
         assert_eq!(parse_micros("1970-01-01T01:00:00+01:00").unwrap(), 0);
         assert!(matches!(parse_micros("yesterday"), Err(TimeError::Malformed { .. })));
         assert!(matches!(parse_micros("1969-12-31T23:59:59Z"), Err(TimeError::BeforeEpoch { .. })));

@@ -1,11 +1,11 @@
 //! Configuration in layers: defaults < file < profile in the file < environment < flags.
 //!
-//! One section per component, read with [`load`]. Unknown keys are refused by name, with where they
-//! stand and what was probably meant. What is known is what the section's `Default` serializes to:
-//! a struct must therefore not skip fields when it serializes, and an empty map or an absent
-//! `Option` in the default takes any key below it (serde still has its say).
+//! One section per component, read with [`load`]. Unknown keys are refused with their name, their
+//! location and a suggestion. The known keys are those that the section's `Default` serializes to:
+//! a struct must therefore not skip fields when serializing, and an empty map or an absent `Option`
+//! in the default accepts any key below it (serde still validates it).
 //!
-//! A file looks like this; the table of the profile that `KAHN_ENV` names is laid over the rest:
+//! An example file; the table of the profile that `KAHN_ENV` selects overrides the rest:
 //!
 //! ```toml
 //! [coordinator]
@@ -15,8 +15,8 @@
 //! listen = "0.0.0.0:7700"
 //! ```
 //!
-//! `KAHN_COORDINATOR__LISTEN` sets the same key from the environment: two underscores between
-//! levels, commas between the items of a list. An empty variable counts as unset.
+//! `KAHN_COORDINATOR__LISTEN` sets the same key from the environment: two underscores separate
+//! levels, commas separate list items. An empty variable counts as unset.
 
 mod environment;
 mod file;
@@ -41,7 +41,7 @@ pub use sources::{Profile, Sources};
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Built in.
+    /// The built-in default.
     Default,
     /// A line of a file, counted from 1.
     File {
@@ -52,7 +52,7 @@ pub enum Origin {
     },
     /// An environment variable.
     Variable(String),
-    /// A flag of the command line.
+    /// A command-line flag.
     Flag(String),
 }
 
@@ -75,15 +75,15 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The OS error.
         source: io::Error,
     },
-    /// The file is not TOML.
+    /// The file is not valid TOML.
     #[error("{origin}: {message}")]
     Malformed {
-        /// Where.
+        /// The location.
         origin: Origin,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
     /// A key, section or profile that does not exist.
@@ -95,10 +95,10 @@ pub enum ConfigError {
         name: String,
         /// Where it was set.
         origin: Origin,
-        /// The nearest known one, or all known ones when none is near.
+        /// The most similar known name, or all known names.
         advice: String,
     },
-    /// A value of the wrong type, or one that its type refuses.
+    /// A value of the wrong type, or one that its type rejects.
     #[error("section `{section}`: {source}")]
     Invalid {
         /// The section.
@@ -106,17 +106,17 @@ pub enum ConfigError {
         /// Names the key and where it was set.
         source: config::ConfigError,
     },
-    /// A section cannot be written as TOML.
+    /// A section cannot be serialized as TOML.
     #[error("section `{section}` cannot be shown: {message}")]
     Unprintable {
         /// The section.
         section: String,
-        /// Why.
+        /// The reason.
         message: String,
     },
 }
 
-/// Reads one section through all layers.
+/// Reads one section from all layers.
 ///
 /// # Errors
 ///
@@ -137,12 +137,13 @@ where
     effective.into_value().try_deserialize().map_err(invalid)
 }
 
-/// Writes a section as TOML, with every [`crate::secret::Secret`] and every password in a URL
-/// masked. Keys without a value are left out.
+/// Serializes a section as TOML, with every [`crate::secret::Secret`] and every password in a URL
+/// masked. Keys without a value are omitted.
 ///
 /// # Errors
 ///
-/// Returns [`ConfigError::Unprintable`] for what TOML cannot express, such as a number past `i64`.
+/// Returns [`ConfigError::Unprintable`] for a value that TOML cannot express, such as a number
+/// beyond `i64`.
 pub fn show<T: Serialize>(section: &str, config: &T) -> Result<String, ConfigError> {
     let unprintable = |error: toml::ser::Error| ConfigError::Unprintable {
         section: section.to_owned(),

@@ -1,8 +1,8 @@
 //! The listener for operators: `/health`, `/ready` and `/metrics` over HTTP/1.
 //!
-//! It is apart from the API's listener and on loopback by default. Off loopback it tells strangers
-//! only whether the process lives and is ready: metrics and reasons need the bearer token, and
-//! without a configured token nobody gets them.
+//! It is separate from the API's listener and binds to loopback by default. On other addresses,
+//! callers without the bearer token only see whether the process is alive and ready; metrics and
+//! reasons require the token and are unavailable if none is configured.
 
 mod listener;
 mod readiness;
@@ -23,20 +23,20 @@ use crate::token::{Token, TokenError};
 
 pub use readiness::Readiness;
 
-/// Where the listener is and who may read metrics.
+/// The listener's address, and who may read metrics.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthSettings {
-    /// Address and port; port 0 takes a free one.
+    /// Address and port; port 0 selects a free one.
     pub listen: SocketAddr,
-    /// The token that opens `/metrics`.
+    /// The token required for `/metrics`.
     pub metrics_token: Option<Secret>,
-    /// A file, of mode 0600, with the token that opens `/metrics`.
+    /// A file, of mode 0600, with the token required for `/metrics`.
     pub metrics_token_file: Option<PathBuf>,
 }
 
 impl HealthSettings {
-    /// On loopback, without a token.
+    /// Binds to loopback, without a token.
     #[must_use]
     pub fn on_loopback(port: u16) -> Self {
         Self {
@@ -65,12 +65,12 @@ impl Default for HealthSettings {
 /// Why the listener could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// The address cannot be used.
+    /// The address cannot be bound.
     #[error("cannot listen for health checks on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The OS error.
         source: io::Error,
     },
     /// The token cannot be used.
@@ -78,7 +78,8 @@ pub enum HealthError {
     Token(#[from] TokenError),
 }
 
-/// The running listener. It ends when this is dropped, and in order with [`HealthServer::stop`].
+/// The running listener. Dropping it stops it immediately; [`HealthServer::stop`] stops it
+/// gracefully.
 #[derive(Debug)]
 pub struct HealthServer {
     address: SocketAddr,
@@ -87,11 +88,11 @@ pub struct HealthServer {
 }
 
 impl HealthServer {
-    /// Binds and begins to answer.
+    /// Binds the address and starts serving.
     ///
     /// # Errors
     ///
-    /// Returns a [`HealthError`] when the address or the token cannot be used.
+    /// Returns a [`HealthError`] if the address or the token cannot be used.
     pub async fn start(
         settings: &HealthSettings,
         readiness: Readiness,
@@ -108,13 +109,13 @@ impl HealthServer {
         Ok(Self { address, stop: stop.drop_guard(), serving })
     }
 
-    /// The address that is bound, with the port that was free.
+    /// Returns the bound address, with the actual port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Takes no more connections and waits, briefly, for the answers under way.
+    /// Accepts no more connections and waits briefly for pending responses.
     pub async fn stop(self) {
         drop(self.stop);
         if let Err(error) = self.serving.await {

@@ -1,7 +1,7 @@
-//! Spans of time as people write them in configuration: `500ms`, `15s`, `1h 30m`.
+//! Durations in human-readable form: `500ms`, `15s`, `1h 30m`.
 //!
-//! For `#[serde(with = "kahn_runtime::human_duration")]` on a [`Duration`]. A bare number is
-//! refused, because its unit would be a guess.
+//! For `#[serde(with = "kahn_runtime::human_duration")]` on a [`Duration`]. A number without a unit
+//! is refused as ambiguous.
 
 use std::time::Duration;
 
@@ -10,35 +10,35 @@ use jiff::fmt::friendly::{Designator, SpanPrinter};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// Writes a span as `1h 30m`.
+/// Formats a duration as `1h 30m`.
 ///
 /// # Errors
 ///
-/// Fails only when the serializer does.
+/// Returns only errors of the serializer.
 pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format(*span))
 }
 
-/// Reads a span such as `15s`.
+/// Parses a duration such as `15s`.
 ///
 /// # Errors
 ///
-/// Fails for a number without a unit, a negative span, and anything else that is not a span.
+/// Returns an error for a number without a unit, a negative duration, and any other text.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
-/// Writes a span as `1h 30m`.
+/// Formats a duration as `1h 30m`.
 #[must_use]
 pub fn format(span: Duration) -> String {
     SpanPrinter::new().designator(Designator::Compact).unsigned_duration_to_string(&span)
 }
 
-/// Reads a span such as `15s`.
+/// Parses a duration such as `15s`.
 ///
 /// # Errors
 ///
-/// Returns what is wrong with the text, as a fragment that names it.
+/// Returns a message that quotes the text and says what is wrong.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let refuse = || format!("{text:?} is not a span of time such as 500ms, 15s or 1h 30m");
     let span: SignedDuration = text.parse().map_err(|_| refuse())?;
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_written_as_they_are_read() {
+    fn durations_are_formatted_as_they_are_parsed() {
         for text in ["500ms", "15s", "1h 30m"] {
             assert_eq!(format(parse(text).unwrap()), text);
         }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_numbers_and_negative_spans_are_refused_by_name() {
+    fn bare_numbers_and_negative_durations_are_refused() {
         for text in ["15", "-15s", "soon", ""] {
             assert!(parse(text).unwrap_err().contains(&format!("{text:?}")));
         }

@@ -1,7 +1,7 @@
 //! What every process needs: configuration, telemetry, health, shutdown and the clock.
 //!
-//! Knows no domain: no DAG, no run, no lease. What is read from outside (time, environment,
-//! signals, secret files) is read here, once, and handed on as plain values.
+//! Contains no domain logic: no DAGs, runs or leases. External inputs (time, environment, signals,
+//! secret files) are read here, once, and passed on as plain values.
 
 pub mod config;
 pub mod human_duration;

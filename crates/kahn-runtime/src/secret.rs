@@ -1,7 +1,7 @@
-//! Text that must not be shown.
+//! Text that must not be displayed.
 //!
-//! A [`Secret`] has no `Display`, its `Debug` and `Serialize` give a mask, and the only way to the
-//! text is [`Secret::expose`], which is easy to search for. Its memory is wiped when it is dropped.
+//! A [`Secret`] has no `Display`, its `Debug` and `Serialize` produce a mask, and the text is only
+//! available through [`Secret::expose`], which is easy to search for. Its memory is zeroed on drop.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroize as _;
 
-/// What is shown instead of a secret.
+/// Replaces a secret in output.
 pub const MASK: &str = "********";
 
 /// A password, token or key.
@@ -17,19 +17,19 @@ pub const MASK: &str = "********";
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes over a text as secret.
+    /// Wraps a text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself. Never log it, never put it into an error.
+    /// Returns the text. Never log it or include it in an error.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is no text.
+    /// Returns whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -64,14 +64,14 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Masks the password of `scheme://user:password@host`; other texts come back as they are.
+/// Masks the password of `scheme://user:password@host`; other texts are returned unchanged.
 ///
-/// For addresses that are worth showing although a password may sit in them.
+/// For logging URLs that may contain a password.
 #[must_use]
 pub fn mask_url_password(url: &str) -> String {
     let masked = url.split_once("://").and_then(|(scheme, rest)| {
         let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        // A password may hold an unescaped slash; what stands before the last `@` is not a path.
+        // A password may contain an unescaped slash; the part before the last `@` is not a path.
         let at = rest[..authority_end].rfind('@').or_else(|| rest.rfind('@'))?;
         let (user, _password) = rest[..at].split_once(':')?;
         Some(format!("{scheme}://{user}:{MASK}{}", &rest[at..]))
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_not_shown_by_debug_or_serialize() {
+    fn debug_and_serialize_do_not_show_the_secret() {
         let secret = Secret::new("hunter2");
         assert!(!format!("{secret:?}").contains("hunter2"));
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"********\"");

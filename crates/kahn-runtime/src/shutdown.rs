@@ -1,25 +1,25 @@
-//! How a process is asked to end: first gently, then at once.
+//! Shutdown requests: first a drain, then an immediate stop.
 //!
-//! The first SIGTERM or SIGINT asks for a drain, the second for an immediate stop. What a drain
-//! means is up to whoever waits for it.
+//! The first SIGTERM or SIGINT requests a drain, the second an immediate stop. The component that
+//! waits for the request decides what a drain means.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How far the end has come.
+/// The requested kind of shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Nothing was asked for.
+    /// No request was made.
     Running,
-    /// Finish what is held, take nothing new.
+    /// Finish current work, accept nothing new.
     Draining,
-    /// Stop now.
+    /// Stop immediately.
     Immediate,
 }
 
-/// A shared request to end. Clones observe and make the same request.
+/// A shared shutdown request. Clones share the same state.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     drain: CancellationToken,
@@ -27,17 +27,17 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A request that only code can make: for tests and for processes inside a process.
+    /// Creates a request that only code can make, for tests and embedded components.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A request that SIGTERM and SIGINT make, from now on instead of ending the process.
+    /// Creates a request made by SIGTERM and SIGINT, which no longer terminate the process.
     ///
     /// # Errors
     ///
-    /// Fails when the signal handlers cannot be installed.
+    /// Returns an error if the signal handlers cannot be installed.
     ///
     /// # Panics
     ///
@@ -60,7 +60,7 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// What a signal does: asks for a drain, or for an immediate stop when draining already.
+    /// Handles a signal: requests a drain, or an immediate stop if already draining.
     pub fn escalate(&self) -> Phase {
         match self.phase() {
             Phase::Running => self.request_drain(),
@@ -69,18 +69,18 @@ impl Shutdown {
         self.phase()
     }
 
-    /// Asks to finish what is held and to take nothing new.
+    /// Requests a drain: finish current work, accept nothing new.
     pub fn request_drain(&self) {
         self.drain.cancel();
     }
 
-    /// Asks to stop now; whoever waits for a drain is woken too.
+    /// Requests an immediate stop; this also wakes waiters for a drain.
     pub fn request_immediate(&self) {
         self.immediate.cancel();
         self.drain.cancel();
     }
 
-    /// How far the end has come.
+    /// Returns the requested kind of shutdown.
     #[must_use]
     pub fn phase(&self) -> Phase {
         if self.immediate.is_cancelled() {
@@ -92,29 +92,29 @@ impl Shutdown {
         }
     }
 
-    /// Whether any end, gentle or not, was asked for.
+    /// Returns whether any shutdown was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.drain.is_cancelled()
     }
 
-    /// Returns when a drain or an immediate stop was asked for.
+    /// Waits until a drain or an immediate stop is requested.
     pub async fn drain_requested(&self) {
         self.drain.cancelled().await;
     }
 
-    /// Returns when an immediate stop was asked for.
+    /// Waits until an immediate stop is requested.
     pub async fn immediate_requested(&self) {
         self.immediate.cancelled().await;
     }
 
-    /// The token behind [`Shutdown::drain_requested`], for APIs that take one.
+    /// Returns the token behind [`Shutdown::drain_requested`], for APIs that take one.
     #[must_use]
     pub fn drain_token(&self) -> CancellationToken {
         self.drain.clone()
     }
 
-    /// The token behind [`Shutdown::immediate_requested`], for APIs that take one.
+    /// Returns the token behind [`Shutdown::immediate_requested`], for APIs that take one.
     #[must_use]
     pub fn immediate_token(&self) -> CancellationToken {
         self.immediate.clone()
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_immediate_request_wakes_who_waits_for_a_drain() {
+    async fn an_immediate_request_wakes_waiters_for_a_drain() {
         let shutdown = Shutdown::new();
         let waiting = tokio::spawn({
             let shutdown = shutdown.clone();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_request_never_takes_back_an_immediate_one() {
+    fn a_drain_request_never_revokes_an_immediate_one() {
         let shutdown = Shutdown::new();
         shutdown.request_immediate();
         shutdown.request_drain();

@@ -1,7 +1,7 @@
 //! Logs to stderr, and finished spans to an OpenTelemetry collector.
 //!
-//! Logs are `tracing` events as text or JSON. Spans are not taken from `tracing`: the coordinator
-//! records one per attempt after the fact, from what it knows, through [`Traces`].
+//! Logs are `tracing` events as text or JSON. Spans do not come from `tracing`: the coordinator
+//! records one per attempt after it has ended, through [`Traces`].
 
 mod logs;
 mod traces;
@@ -13,17 +13,17 @@ use serde::{Deserialize, Serialize};
 pub use logs::{LOG_VARIABLE, LogFormat, subscriber};
 pub use traces::{AttributeValue, FinishedSpan, SpanStatus, Traces, traceparent};
 
-/// What is logged and traced, and where to.
+/// Settings for logs and traces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetrySettings {
-    /// What is logged, such as `info` or `info,kahn_store=debug`.
+    /// The log filter, such as `info` or `info,kahn_store=debug`.
     pub log: String,
-    /// How log lines look.
+    /// The format of log lines.
     pub log_format: LogFormat,
-    /// The collector that takes spans over gRPC, such as `http://127.0.0.1:4317`; none by default.
+    /// The collector that receives spans over gRPC, such as `http://127.0.0.1:4317`; default: none.
     pub otlp_endpoint: Option<String>,
-    /// How long one export may take.
+    /// Timeout of one export.
     #[serde(with = "crate::human_duration")]
     pub otlp_timeout: Duration,
 }
@@ -42,31 +42,31 @@ impl Default for TelemetrySettings {
 /// Why telemetry could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter is not one.
+    /// The filter is invalid.
     #[error("log filter {filter:?}: {source}")]
     Filter {
         /// The filter.
         filter: String,
-        /// What is wrong with it.
+        /// The parse error.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// Something else in this process already takes the logs.
-    #[error("logs are taken already: {0}")]
+    /// Another subscriber is already installed in this process.
+    #[error("a log subscriber is already installed: {0}")]
     Taken(#[from] tracing::subscriber::SetGlobalDefaultError),
-    /// The exporter of spans could not be made.
+    /// The span exporter could not be created.
     #[error("span exporter for {endpoint}: {source}")]
     Exporter {
         /// The collector.
         endpoint: String,
-        /// Why.
+        /// The reason.
         source: opentelemetry_otlp::ExporterBuildError,
     },
-    /// The exporter of spans did not end well; some may be lost.
+    /// The span exporter did not shut down cleanly; spans may be lost.
     #[error("spans may be lost: {0}")]
     Unflushed(String),
 }
 
-/// The running telemetry of a process. Call [`Telemetry::shutdown`] at its end.
+/// The telemetry of a running process. Call [`Telemetry::shutdown`] before it exits.
 #[derive(Debug)]
 #[must_use = "spans that are still waiting are lost without `shutdown`"]
 pub struct Telemetry {
@@ -74,18 +74,18 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts logs for the whole process, and spans when a collector is set.
+    /// Starts logging for the whole process, and span export if a collector is configured.
     ///
-    /// `service` names the process in spans. `filter`, from a flag or [`LOG_VARIABLE`], covers
+    /// `service` names the process in spans. `filter`, from a flag or [`LOG_VARIABLE`], overrides
     /// the one in the settings.
     ///
     /// # Errors
     ///
-    /// Returns a [`TelemetryError`] for a bad filter or endpoint, or when called twice.
+    /// Returns a [`TelemetryError`] for an invalid filter or endpoint, or if called twice.
     ///
     /// # Panics
     ///
-    /// Panics outside a tokio runtime when a collector is set.
+    /// Panics outside a tokio runtime if a collector is configured.
     pub fn start(
         service: &'static str,
         settings: &TelemetrySettings,
@@ -98,17 +98,17 @@ impl Telemetry {
         Ok(Self { traces })
     }
 
-    /// Where finished spans go.
+    /// Returns the sink for finished spans.
     #[must_use]
     pub fn traces(&self) -> Traces {
         self.traces.clone()
     }
 
-    /// Sends what is still waiting, for a few seconds at most.
+    /// Flushes pending spans, for a few seconds at most.
     ///
     /// # Errors
     ///
-    /// Returns [`TelemetryError::Unflushed`] when the collector does not take it.
+    /// Returns [`TelemetryError::Unflushed`] if the collector does not accept them.
     pub async fn shutdown(self) -> Result<(), TelemetryError> {
         self.traces.shutdown().await
     }

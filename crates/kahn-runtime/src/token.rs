@@ -1,6 +1,6 @@
-//! Bearer tokens: where they come from and how they are compared.
+//! Bearer tokens: their sources and their comparison.
 //!
-//! A token is given inline, by file, or made on the first start. Who may do what with it is not
+//! A token is given inline, read from a file, or generated on the first start. Authorization is not
 //! decided here.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -13,14 +13,14 @@ use subtle::ConstantTimeEq;
 
 use crate::secret::Secret;
 
-/// A token shorter than this can be guessed.
+/// Shorter tokens could be guessed.
 pub const MIN_LENGTH: usize = 32;
-/// A token longer than this does not fit into a header comfortably.
+/// Longer tokens do not fit well into a header.
 pub const MAX_LENGTH: usize = 1024;
 
 const PREFIX: &str = "kahn_";
 
-/// Shows who calls. Compared in constant time, never shown.
+/// A credential of a caller. Compared in constant time, never displayed.
 #[derive(Clone, Debug)]
 pub struct Token(Secret);
 
@@ -32,10 +32,10 @@ pub enum TokenError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The OS error.
         source: io::Error,
     },
-    /// Others than its owner may read or write the file.
+    /// Users other than the owner may read or write the file.
     #[error(
         "token file {path} is open to others (mode {mode:03o}); close it with: chmod 600 {path}",
         path = path.display()
@@ -46,26 +46,26 @@ pub enum TokenError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The text cannot be a token.
+    /// The text is not a valid token.
     #[error(
         "{origin} is not a token: {MIN_LENGTH} to {MAX_LENGTH} visible ASCII characters are needed; \
          make one with: openssl rand -hex 32"
     )]
     Malformed {
-        /// Where the text came from; never the text.
+        /// The source of the text; never the text.
         origin: String,
     },
-    /// The system has no randomness to give.
-    #[error("no randomness from the system: {0}")]
+    /// The OS random number generator failed.
+    #[error("the OS random number generator failed: {0}")]
     NoRandomness(getrandom::Error),
 }
 
 impl Token {
-    /// Makes a new token from 256 random bits.
+    /// Generates a token from 256 random bits.
     ///
     /// # Errors
     ///
-    /// Fails when the system gives no randomness.
+    /// Returns an error if the OS random number generator fails.
     pub fn generate() -> Result<Self, TokenError> {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes).map_err(TokenError::NoRandomness)?;
@@ -73,11 +73,11 @@ impl Token {
         Ok(Self(Secret::new(format!("{PREFIX}{digits}"))))
     }
 
-    /// Takes a token that was given inline. `origin` names where, for the refusal.
+    /// Validates a token that was given inline. `origin` names its source for the error message.
     ///
     /// # Errors
     ///
-    /// Refuses what is too short, too long, or not visible ASCII.
+    /// Returns an error for a token that is too short, too long, or not visible ASCII.
     pub fn from_secret(secret: &Secret, origin: &str) -> Result<Self, TokenError> {
         let text = secret.expose().trim();
         let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -88,18 +88,19 @@ impl Token {
         }
     }
 
-    /// Reads a token from a file that only its owner may read.
+    /// Reads a token from a file that only its owner can read.
     ///
     /// # Errors
     ///
-    /// Refuses a file that is open to others, and what [`Token::from_secret`] refuses.
+    /// Returns an error for a file accessible to other users, and for the same texts as
+    /// [`Token::from_secret`].
     pub fn from_file(path: &Path) -> Result<Self, TokenError> {
         Self::read(path).map_err(|source| TokenError::File { path: path.to_owned(), source })?
     }
 
     fn read(path: &Path) -> io::Result<Result<Self, TokenError>> {
         let file = File::open(path)?;
-        // Of the open file, not of the path: nobody can exchange it in between.
+        // Checks the open file, not the path, which could be replaced in between.
         let mode = file.metadata()?.mode() & 0o777;
         if mode & 0o077 != 0 {
             return Ok(Err(TokenError::OpenToOthers { path: path.to_owned(), mode }));
@@ -109,13 +110,14 @@ impl Token {
         Ok(Self::from_secret(&Secret::new(text), &format!("the content of {}", path.display())))
     }
 
-    /// Reads a token from a file, or makes the file (mode 0600) with a new token on the first start.
+    /// Reads a token from a file, or creates the file (mode 0600) with a new token on the first
+    /// start.
     ///
-    /// Two processes that start at once end with the same token.
+    /// Two processes that start concurrently get the same token.
     ///
     /// # Errors
     ///
-    /// As [`Token::from_file`] and [`Token::generate`].
+    /// See [`Token::from_file`] and [`Token::generate`].
     pub fn from_file_or_generate(path: &Path) -> Result<Self, TokenError> {
         match Self::from_file(path) {
             Err(TokenError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {}
@@ -129,7 +131,7 @@ impl Token {
         }
     }
 
-    /// Writes the whole file under another name and links it: it is never seen half written.
+    /// Writes the file under another name and links it, so that it is never seen half written.
     fn write_new(&self, path: &Path) -> io::Result<()> {
         if let Some(directory) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -146,25 +148,25 @@ impl Token {
         written
     }
 
-    /// The token itself, to send it.
+    /// Returns the token, to send it.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 
-    /// The value of an `authorization` header that shows this token.
+    /// Returns the value of an `authorization` header with this token.
     #[must_use]
     pub fn to_header(&self) -> Secret {
         Secret::new(format!("Bearer {}", self.expose()))
     }
 
-    /// Whether `presented` is this token, in time that does not depend on where they differ.
+    /// Compares `presented` with this token in constant time.
     #[must_use]
     pub fn matches(&self, presented: &str) -> bool {
         self.expose().as_bytes().ct_eq(presented.as_bytes()).into()
     }
 
-    /// Whether an `authorization` header shows this token.
+    /// Returns whether an `authorization` header contains this token.
     #[must_use]
     pub fn matches_header(&self, header: Option<&str>) -> bool {
         header.and_then(|header| header.split_once(' ')).is_some_and(|(scheme, presented)| {

@@ -1,20 +1,19 @@
 //! The environment of the process, read once.
 //!
-//! A snapshot is handed on, so that nothing reads the environment behind anybody's back and tests
-//! need not change it.
+//! The snapshot is passed on explicitly, so that tests need not change the process environment.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Environment variables as they were at one moment.
+/// A snapshot of environment variables.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// Reads the environment of this process; the one place that does.
+    /// Reads the environment of this process. Nothing else does.
     ///
-    /// Variables whose name is not Unicode are left out; in values, what is not Unicode is
-    /// replaced, so that it is refused where it is used.
+    /// Variables whose name is not Unicode are omitted. Invalid Unicode in values is replaced, so
+    /// that such a value is refused where it is used.
     #[must_use]
     pub fn from_process() -> Self {
         let pairs = std::env::vars_os().filter_map(|(name, value)| {
@@ -23,19 +22,19 @@ impl Environment {
         Self(pairs.collect())
     }
 
-    /// An environment made up for a test.
+    /// Creates an environment for a test.
     #[must_use]
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    /// The value of a variable; an empty one counts as unset.
+    /// Returns the value of a variable; an empty one counts as unset.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// All variables that are not empty, by name.
+    /// Iterates over all non-empty variables, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()

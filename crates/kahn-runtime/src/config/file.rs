@@ -1,4 +1,4 @@
-//! The file: TOML, with the line of every value.
+//! Parses the configuration file: TOML, with the line of every value.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::tree::{Content, Node};
 use super::{ConfigError, Origin};
 
-/// Reads a file; `None` when it is absent and may be.
+/// Reads a file. Returns `None` if it is absent and not required.
 pub(super) fn read(path: &Path, is_required: bool) -> Result<Option<String>, ConfigError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -21,7 +21,7 @@ pub(super) fn read(path: &Path, is_required: bool) -> Result<Option<String>, Con
     }
 }
 
-/// Parses a file. Errors do not quote it: there may be a secret on the line.
+/// Parses a file. Errors do not quote it, because the line may contain a secret.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Node, ConfigError> {
     let at = |offset: usize| {
         let line = 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
@@ -34,7 +34,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Node, ConfigError> {
     Ok(table_node(table.into_inner(), at(0), &at))
 }
 
-/// Parses a single value, as given in a variable or flag.
+/// Parses a single value from a variable or flag.
 pub(super) fn parse_value(text: &str, origin: &Origin) -> Option<Node> {
     let value = DeValue::parse(text).ok()?;
     Some(value_node(value, origin.clone(), &|_| origin.clone()))

@@ -1,11 +1,11 @@
-//! Which keys exist, and what was probably meant by one that does not.
+//! The known keys, and suggestions for unknown ones.
 
 use serde_json::Value;
 
 use super::tree::{Content, Node};
 use super::{ConfigError, Origin, file};
 
-/// The keys of one section, as its default has them.
+/// The keys of one section, taken from its default.
 pub(super) struct Known<'a> {
     section: &'a str,
     defaults: &'a Value,
@@ -16,13 +16,13 @@ impl<'a> Known<'a> {
         Self { section, defaults }
     }
 
-    /// Refuses the first unknown key of a layer.
+    /// Returns an error for the first unknown key of a layer.
     pub(super) fn check(&self, layer: &Node) -> Result<(), ConfigError> {
         check(layer, self.defaults, self.section)
     }
 
-    /// Makes a layer of one value that came as text. A list may be given with commas; lists and
-    /// tables may be given as TOML.
+    /// Creates a layer from one value given as text. Lists may be comma-separated; lists and tables
+    /// may be TOML.
     pub(super) fn parse(&self, path: &[&str], text: &str, origin: &Origin) -> Node {
         let default = path.iter().try_fold(self.defaults, |value, key| value.get(key));
         let looks_like_toml = text.starts_with(['[', '{']);
@@ -67,7 +67,7 @@ fn check(node: &Node, known: &Value, path: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// A dotted key in the words of whoever set it.
+/// Formats a dotted key in the notation of its origin.
 fn spell(origin: &Origin, key: &str) -> String {
     match origin {
         Origin::Variable(_) => format!("KAHN_{}", key.to_uppercase().replace('.', "__")),
@@ -75,7 +75,7 @@ fn spell(origin: &Origin, key: &str) -> String {
     }
 }
 
-/// Names the known one that is nearest, or all of them when none is near.
+/// Suggests the most similar known name, or lists all of them if none is similar.
 pub(super) fn advice<'k>(
     unknown: &str,
     known: impl IntoIterator<Item = &'k str>,
@@ -89,19 +89,19 @@ pub(super) fn advice<'k>(
         }
         Some(_) => {
             let keys: Vec<_> = ranked.iter().map(|&(_, key)| format!("`{}`", spell(key))).collect();
-            format!("known here, nearest first: {}", keys.join(", "))
+            format!("known names, most similar first: {}", keys.join(", "))
         }
-        None => "nothing can be set here".to_owned(),
+        None => "no names are known here".to_owned(),
     }
 }
 
-/// As [`distance`], but an abbreviation is near to what it abbreviates.
+/// Like [`distance`], but an abbreviation counts as similar.
 fn remoteness(unknown: &str, key: &str) -> usize {
     let is_abbreviation = 3 <= unknown.len() && key.starts_with(unknown);
     if is_abbreviation { 1 } else { distance(unknown, key) }
 }
 
-/// How many letters must be added, dropped or changed to get from one word to the other.
+/// Returns the Levenshtein distance between two words.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

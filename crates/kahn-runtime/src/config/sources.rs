@@ -1,8 +1,8 @@
-//! What a configuration is read from, and in which order.
+//! The sources of a configuration, and their precedence.
 //!
-//! Of the environment only `KAHN_<SECTION>__…` is configuration. Names with single underscores are
-//! left alone: a cluster sets `KAHN_COORDINATOR_PORT` and its like beside every service, and tasks
-//! see `KAHN_RUN_ID` and its like.
+//! Only variables named `KAHN_<SECTION>__…` are configuration. Names with single underscores are
+//! ignored: Kubernetes sets variables such as `KAHN_COORDINATOR_PORT` for every service, and tasks
+//! see variables such as `KAHN_RUN_ID`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,29 +13,29 @@ use super::known::{Known, advice};
 use super::tree::{Content, Node};
 use super::{ConfigError, Origin, file};
 
-/// The variable that chooses the profile.
+/// The variable that selects the profile.
 const PROFILE_VARIABLE: &str = "KAHN_ENV";
-/// What every variable of ours begins with.
+/// The prefix of every configuration variable.
 const PREFIX: &str = "KAHN_";
-/// What stands between two levels in a variable's name.
+/// The separator between two levels in a variable's name.
 const LEVEL: &str = "__";
 
-/// Which profile of the file is laid over the rest.
+/// The profile of the file that overrides the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
-    /// One machine, nothing to lose; the default.
+    /// For development; the default.
     #[default]
     Development,
-    /// As production, with nobody's work.
+    /// For tests of a production setup.
     Staging,
-    /// People depend on it.
+    /// For production.
     Production,
 }
 
 impl Profile {
     const ALL: [Self; 3] = [Self::Development, Self::Staging, Self::Production];
 
-    /// The name in `KAHN_ENV` and in the file.
+    /// Returns the name used in `KAHN_ENV` and in the file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl fmt::Display for Profile {
     }
 }
 
-/// Everything that a configuration is read from.
+/// All sources that a configuration is read from.
 ///
 /// ```
 /// use kahn_runtime::config::{Environment, Sources};
@@ -100,28 +100,29 @@ impl fmt::Debug for Override {
 }
 
 impl Sources {
-    /// Defaults and environment. `sections` are all that a file may hold, of all components.
+    /// Creates sources with defaults and environment. `sections` lists every section, of all
+    /// components, that a file may contain.
     #[must_use]
     pub fn new(sections: &[&str], environment: Environment) -> Self {
         let sections = sections.iter().map(|&section| section.to_owned()).collect();
         Self { sections, file: None, environment, overrides: Vec::new() }
     }
 
-    /// Adds a file that must exist: the user named it.
+    /// Adds a file that must exist, such as one named by the user.
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(File { path: path.into(), is_required: true });
         self
     }
 
-    /// Adds a file that may be absent: the usual place.
+    /// Adds a file that may be absent, such as the default location.
     #[must_use]
     pub fn file_if_present(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(File { path: path.into(), is_required: false });
         self
     }
 
-    /// Sets a dotted key, section first, over everything else; errors name `flag`.
+    /// Sets a dotted key (section first) with the highest precedence; errors name `flag`.
     #[must_use]
     pub fn set(mut self, key: &str, flag: &str, value: impl ToString) -> Self {
         let value = value.to_string();
@@ -129,7 +130,7 @@ impl Sources {
         self
     }
 
-    /// The profile that `KAHN_ENV` chooses.
+    /// Returns the profile that `KAHN_ENV` selects.
     ///
     /// # Errors
     ///
@@ -141,7 +142,7 @@ impl Sources {
             .map_or(Ok(Profile::default()), |name| Profile::find(name, name, &origin()))
     }
 
-    /// The layers of one section, lowest first.
+    /// Returns the layers of one section, lowest precedence first.
     pub(super) fn layers(
         &self,
         section: &str,
@@ -180,7 +181,7 @@ impl Sources {
         Ok(layers)
     }
 
-    /// The section as the file has it, and as the profile has it.
+    /// Returns the section's table in the file, and its table in the profile.
     fn section_of_file(
         &self,
         root: Node,

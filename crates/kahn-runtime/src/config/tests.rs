@@ -1,4 +1,4 @@
-//! Layers, refusals and what is shown.
+//! Tests of layers, refusals and `show`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -196,7 +196,7 @@ fn unknown_sections_and_profiles_are_refused() {
         (
             "",
             &[("KAHN_ENV", "qa")],
-            "unknown profile `qa` in environment variable KAHN_ENV; known here, nearest first: \
+            "unknown profile `qa` in environment variable KAHN_ENV; known names, most similar first: \
              `staging`, `production`, `development`",
         ),
         ("coordinator = 1", &[], "kahn.toml:1: section `coordinator` is not a table"),

@@ -1,4 +1,4 @@
-//! A configuration in the making: values, each with where it was set.
+//! A configuration as a tree of values, each with its origin.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use config::{Map, Value, ValueKind};
 
 use super::Origin;
 
-/// A value and where it was set.
+/// A value and its origin.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) origin: Origin,
     pub(super) content: Content,
 }
 
-/// What a value is.
+/// The content of a value.
 #[derive(Clone)]
 pub(super) enum Content {
     Scalar(ValueKind),
@@ -26,7 +26,7 @@ impl Node {
         Self { origin: origin.clone(), content: Content::Scalar(kind.into()) }
     }
 
-    /// A default. Nulls vanish: what is not set is set by nobody.
+    /// Creates a node from a default. Nulls are omitted: they are unset.
     pub(super) fn from_json(json: &serde_json::Value) -> Self {
         let scalar = |kind: ValueKind| Content::Scalar(kind);
         let content = match json {
@@ -48,7 +48,7 @@ impl Node {
         Self { origin: Origin::Default, content }
     }
 
-    /// Lays `upper` over this: tables merge, anything else is replaced.
+    /// Overrides this with `upper`: tables are merged, anything else is replaced.
     pub(super) fn overlay(&mut self, upper: Self) {
         match (&mut self.content, upper.content) {
             (Content::Table(lower), Content::Table(upper)) => {
@@ -65,7 +65,7 @@ impl Node {
         }
     }
 
-    /// The entries of a table; nothing else has any.
+    /// Returns the entries of a table; other values have none.
     pub(super) fn into_table(self) -> BTreeMap<String, Self> {
         match self.content {
             Content::Table(table) => table,

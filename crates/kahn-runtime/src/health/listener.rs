@@ -1,4 +1,4 @@
-//! Connections: how many, how long, and how large their headers may be.
+//! Connection limits: their number, duration and header size.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once; more wait to be accepted.
+/// Concurrent connections; more wait to be accepted.
 pub(super) const MAX_CONNECTIONS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
-/// From the first byte of a request, or of silence, to the last byte of its headers.
+/// Time until the headers of a request must be complete, including idle time before it.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// No connection lives longer, whatever it does.
+/// Maximum lifetime of a connection.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60);
-/// For answers under way when the listener stops.
+/// Time for pending responses when the listener stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a refused accept, usually for want of file descriptors.
+/// Pause after a failed accept, usually because file descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts and answers until `stop`, then lets the answers under way finish.
+/// Serves connections until `stop`, then lets pending responses finish.
 pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let builder = connection_builder();
     let graceful = GracefulShutdown::new();

@@ -1,4 +1,4 @@
-//! What is answered, and to whom.
+//! The routes and their access rules.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::Readiness;
 use crate::metrics::{self, Metrics};
 use crate::token::Token;
 
-/// What a request may carry; ours carry nothing.
+/// Maximum request body; valid requests have none.
 const MAX_BODY_BYTES: u64 = 4 * 1024;
 
 struct Answers {
@@ -27,7 +27,8 @@ struct Answers {
 }
 
 impl Answers {
-    /// Whether the caller may see more than a status: with the token, or on loopback without one.
+    /// Returns whether the caller may see more than the status: with the token, or on loopback
+    /// without a configured token.
     fn may_see_data(&self, headers: &HeaderMap) -> bool {
         match &self.token {
             Some(token) => {
@@ -56,7 +57,7 @@ pub(super) fn router(
         .with_state(answers)
 }
 
-/// The process answers, so it lives.
+/// Liveness: the process responds.
 async fn health() -> StatusCode {
     StatusCode::OK
 }
@@ -79,7 +80,7 @@ async fn metrics_text(State(answers): State<Arc<Answers>>, headers: HeaderMap) -
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], answers.metrics.to_text()).into_response()
 }
 
-/// Bodies are never read; a caller who announces a large one, or none of a known size, is told so.
+/// Bodies are never read; one that is large or of unknown size is refused.
 async fn refuse_large_bodies(request: Request, next: Next) -> Response {
     match request.body().size_hint().upper() {
         Some(size) if size <= MAX_BODY_BYTES => next.run(request).await,

@@ -1,4 +1,4 @@
-//! Real sockets, plain HTTP/1 typed by hand.
+//! Tests with real sockets and hand-written HTTP/1.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -34,7 +34,7 @@ impl Case {
     /// Sends a request and reads until the server closes.
     async fn send(&self, request: &str) -> String {
         let mut stream = self.connect().await;
-        // A refusal may come, and close the connection, before all is written.
+        // A refusal may arrive and close the connection before everything is written.
         let _ = stream.write_all(request.as_bytes()).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
@@ -51,7 +51,7 @@ impl Case {
 }
 
 #[tokio::test]
-async fn a_living_process_says_so_and_unknown_paths_are_not_found() {
+async fn health_is_ok_and_unknown_paths_are_not_found() {
     let case = on_loopback().await;
     assert_ne!(case.server.address().port(), 0);
     assert_eq!(case.get("/health", "").await, (200, String::new()));
@@ -59,7 +59,7 @@ async fn a_living_process_says_so_and_unknown_paths_are_not_found() {
 }
 
 #[tokio::test]
-async fn readiness_follows_the_checks_and_names_what_fails() {
+async fn readiness_follows_the_checks_and_names_failed_ones() {
     let case = on_loopback().await;
     case.readiness.set("store", Err("redis is away".to_owned()));
     case.readiness.set("leadership", Ok(()));
@@ -82,7 +82,7 @@ async fn metrics_are_open_on_loopback() {
 }
 
 #[tokio::test]
-async fn off_loopback_nobody_gets_data_unless_a_token_is_set() {
+async fn off_loopback_metrics_require_a_configured_token() {
     let case = case(off_loopback()).await;
     case.readiness.set("store", Err("redis is away".to_owned()));
     assert_eq!(case.get("/metrics", "").await, (401, String::new()));
@@ -91,7 +91,7 @@ async fn off_loopback_nobody_gets_data_unless_a_token_is_set() {
 }
 
 #[tokio::test]
-async fn a_set_token_opens_metrics_and_nothing_else_does() {
+async fn only_the_configured_token_gives_access_to_metrics() {
     let token = Token::generate().unwrap();
     let metrics_token = Some(Secret::new(token.expose()));
     for settings in [off_loopback(), HealthSettings::on_loopback(0)] {
@@ -123,7 +123,7 @@ async fn large_headers_and_bodies_are_refused() {
 }
 
 #[tokio::test]
-async fn a_caller_who_never_finishes_the_headers_is_cut_off() {
+async fn a_caller_that_never_finishes_its_headers_is_disconnected() {
     let case = on_loopback().await;
     let mut slow = case.connect().await;
     slow.write_all(b"GET /health HTTP/1.1\r\nhost:").await.unwrap();
@@ -134,7 +134,7 @@ async fn a_caller_who_never_finishes_the_headers_is_cut_off() {
 }
 
 #[tokio::test]
-async fn callers_beyond_the_room_wait_until_there_is_some() {
+async fn connections_beyond_the_limit_wait_for_a_free_slot() {
     let case = on_loopback().await;
     let mut idle = Vec::new();
     for _ in 0..listener::MAX_CONNECTIONS {
@@ -160,7 +160,7 @@ async fn callers_beyond_the_room_wait_until_there_is_some() {
 }
 
 #[tokio::test]
-async fn a_stopped_server_answers_nobody() {
+async fn a_stopped_server_accepts_no_connections() {
     let case = on_loopback().await;
     let address = case.server.address();
     let idle = case.connect().await;
@@ -170,7 +170,7 @@ async fn a_stopped_server_answers_nobody() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_refused_by_name() {
+async fn an_address_in_use_is_named_in_the_error() {
     let case = on_loopback().await;
     let settings = HealthSettings::on_loopback(case.server.address().port());
     let error = HealthServer::start(&settings, Readiness::new(), Metrics::new()).await.unwrap_err();

@@ -9,31 +9,31 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use super::TelemetryError;
 
-/// The variable that covers the log filter of the configuration.
+/// The variable that overrides the log filter of the configuration.
 pub const LOG_VARIABLE: &str = "KAHN_LOG";
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One readable line per event.
+    /// One human-readable line per event.
     #[default]
     Text,
     /// One JSON object per line, fields at the top level.
     Json,
 }
 
-/// Whether colours help whoever reads stderr.
+/// Returns whether stderr supports colours.
 pub(super) fn colours() -> bool {
     let no_color = crate::config::Environment::from_process().get("NO_COLOR").is_some();
     io::stderr().is_terminal() && !no_color
 }
 
-/// Makes a subscriber that is not yet installed: for tests, and for writers other than stderr.
+/// Creates a subscriber without installing it, for tests and for writers other than stderr.
 ///
 /// # Errors
 ///
-/// Returns [`TelemetryError::Filter`] for a filter that is not one.
+/// Returns [`TelemetryError::Filter`] for an invalid filter.
 pub fn subscriber<W>(
     format: LogFormat,
     filter: &str,
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn json_lines_carry_their_fields_at_the_top() {
+    fn json_lines_have_their_fields_at_the_top_level() {
         let line = logged(LogFormat::Json, "info", || {
             tracing::info!(worker = "w-1", slots = 4, "attached");
         });
@@ -94,14 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn text_lines_carry_their_fields_without_colours() {
+    fn text_lines_have_their_fields_and_no_colours() {
         let line = logged(LogFormat::Text, "info", || tracing::warn!(worker = "w-1", "lost"));
         assert!(line.contains("WARN") && line.contains("lost worker=\"w-1\""), "{line}");
         assert!(!line.contains('\u{1b}'), "{line}");
     }
 
     #[test]
-    fn the_filter_chooses_by_level_and_target() {
+    fn the_filter_selects_by_level_and_target() {
         let text = logged(LogFormat::Text, "warn,kahn_runtime=debug", || {
             tracing::debug!("ours");
             tracing::info!(target: "h2", "theirs");
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_filter_is_refused_by_name() {
+    fn an_invalid_filter_is_named_in_the_error() {
         let refused = subscriber(LogFormat::Text, "info,kahn=loud", false, io::sink).err().unwrap();
         assert!(refused.to_string().contains("info,kahn=loud"), "{refused}");
     }

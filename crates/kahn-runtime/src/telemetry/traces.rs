@@ -1,7 +1,7 @@
 //! Finished spans, sent in batches to an OpenTelemetry collector.
 //!
-//! Recording never waits and never fails: what does not fit into the queue is dropped and counted
-//! by the exporter. Times and ids come from the caller; nothing is taken from a context.
+//! Recording never blocks and never fails: spans that do not fit into the queue are dropped and
+//! counted by the exporter. Times and ids come from the caller, not from a context.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use opentelemetry_sdk::trace::{
 
 use super::{TelemetryError, TelemetrySettings};
 
-/// Spans that may wait; about 6 MiB.
+/// Queue length; about 6 MiB.
 const QUEUE_SIZE: usize = 16_384;
 const BATCH_SIZE: usize = 1_024;
 const BATCH_DELAY: Duration = Duration::from_secs(1);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A value of a span's attribute; made by `into()` from texts, integers, floats and booleans.
+/// The value of a span attribute; converted with `into()` from strings, integers, floats and bools.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttributeValue {
-    /// A text.
+    /// A string.
     Text(Cow<'static, str>),
     /// An integer.
     Integer(i64),
-    /// A number.
+    /// A float.
     Float(f64),
-    /// Yes or no.
+    /// A boolean.
     Flag(bool),
 }
 
@@ -85,15 +85,15 @@ impl From<AttributeValue> for Value {
     }
 }
 
-/// How a span ended.
+/// The status of a span.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SpanStatus {
-    /// Nothing is said about it.
+    /// Unset.
     #[default]
     Unset,
-    /// Well.
+    /// Ok.
     Ok,
-    /// Badly, and why.
+    /// Error, with a description.
     Error(String),
 }
 
@@ -107,28 +107,28 @@ impl From<SpanStatus> for Status {
     }
 }
 
-/// A piece of work that has ended.
+/// A finished span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FinishedSpan {
-    /// The trace it belongs to; all zero is not an id.
+    /// The trace id; must not be all zeros.
     pub trace_id: [u8; 16],
-    /// Its own id; all zero is not an id.
+    /// The span id; must not be all zeros.
     pub span_id: [u8; 8],
-    /// The span that it is part of, if any.
+    /// The parent span, if any.
     pub parent_id: Option<[u8; 8]>,
-    /// What it is.
+    /// The name.
     pub name: Cow<'static, str>,
-    /// When it began, in microseconds since the Unix epoch.
+    /// The start time, in microseconds since the Unix epoch.
     pub started_at_micros: u64,
-    /// When it ended, in microseconds since the Unix epoch.
+    /// The end time, in microseconds since the Unix epoch.
     pub ended_at_micros: u64,
-    /// What else is known about it.
+    /// Attributes.
     pub attributes: Vec<(&'static str, AttributeValue)>,
-    /// How it ended.
+    /// The status.
     pub status: SpanStatus,
 }
 
-/// Where finished spans go. Clones share it; by default it goes nowhere.
+/// The sink for finished spans. Clones share it; the default drops every span.
 #[derive(Clone, Debug, Default)]
 pub struct Traces(Option<Arc<Exporting>>);
 
@@ -145,16 +145,16 @@ impl Traces {
         Self(None)
     }
 
-    /// Sends spans to the collector in the settings, or drops them when there is none.
+    /// Exports spans to the configured collector, or drops them if there is none.
     ///
     /// # Errors
     ///
-    /// Returns [`TelemetryError::Exporter`] for an endpoint that is not one. A collector that is
-    /// away is not an error.
+    /// Returns [`TelemetryError::Exporter`] for an invalid endpoint. An unreachable collector is
+    /// not an error.
     ///
     /// # Panics
     ///
-    /// Panics outside a tokio runtime when a collector is set.
+    /// Panics outside a tokio runtime if a collector is configured.
     pub fn start(
         service: &'static str,
         settings: &TelemetrySettings,
@@ -183,13 +183,13 @@ impl Traces {
         Ok(Self(Some(Arc::new(Exporting { processor, scope }))))
     }
 
-    /// Whether spans go anywhere; when not, they need not be put together.
+    /// Returns whether spans are exported; if not, they need not be built.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Hands over one span; does not wait. A span without ids is dropped.
+    /// Records one span without blocking. A span without ids is dropped.
     pub fn record(&self, span: FinishedSpan) {
         let has_ids = span.trace_id != [0; 16] && span.span_id != [0; 8];
         if let Some(exporting) = &self.0
@@ -199,14 +199,14 @@ impl Traces {
         }
     }
 
-    /// Sends what is still waiting, for a few seconds at most. Spans recorded later are dropped.
+    /// Flushes pending spans, for a few seconds at most. Spans recorded later are dropped.
     ///
     /// # Errors
     ///
-    /// Returns [`TelemetryError::Unflushed`] when it takes too long or was called before.
+    /// Returns [`TelemetryError::Unflushed`] if it takes too long or was called before.
     pub async fn shutdown(&self) -> Result<(), TelemetryError> {
         let Some(exporting) = self.0.clone() else { return Ok(()) };
-        // The exporter's thread needs this runtime to go on while it is waited for.
+        // The exporter's thread needs this runtime to make progress while we wait for it.
         let ending = tokio::task::spawn_blocking(move || {
             let flushed = exporting.processor.force_flush();
             exporting.processor.shutdown_with_timeout(SHUTDOWN_TIMEOUT).and(flushed)
@@ -224,7 +224,7 @@ fn span_data(span: FinishedSpan, scope: InstrumentationScope) -> SpanData {
         span_context: SpanContext::new(
             TraceId::from_bytes(span.trace_id),
             SpanId::from_bytes(span.span_id),
-            // Without ids there is nothing to show: an unsampled span is dropped.
+            // A span without ids is not exportable: an unsampled span is dropped.
             TraceFlags::NOT_SAMPLED
                 .with_sampled(span.trace_id != [0; 16] && span.span_id != [0; 8]),
             false,
@@ -253,7 +253,7 @@ fn system_time(unix_micros: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(unix_micros)
 }
 
-/// The W3C `traceparent` of a span, for `$TRACEPARENT` and headers; always marked as sampled.
+/// Returns the W3C `traceparent` of a span, for `$TRACEPARENT` and headers; always sampled.
 #[must_use]
 pub fn traceparent(trace_id: [u8; 16], span_id: [u8; 8]) -> String {
     format!("00-{:032x}-{:016x}-01", u128::from_be_bytes(trace_id), u64::from_be_bytes(span_id))
