@@ -10,9 +10,11 @@ use kahn_runtime::human_duration;
 use kahn_runtime::secret::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::executor::FunctionSettings;
+use kahn_executor::secrets::{InvalidSecret, SecretSource};
+use kahn_executor_function::FunctionSettings;
+use kahn_executor_process::{LimitSettings, PythonSettings};
+
 use crate::pressure::PressureSettings;
-use crate::secrets::SecretSource;
 
 /// What an operator may choose about a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,17 +56,17 @@ pub struct Config {
     /// Whatever is there is removed.
     pub secrets_dir: Option<PathBuf>,
     /// What holds attempts to what they asked for.
-    pub limits: crate::executor::LimitSettings,
+    pub limits: LimitSettings,
     /// About functions of the program that the worker is part of.
     pub functions: FunctionSettings,
     /// About containers.
     #[cfg(feature = "container")]
-    pub container: crate::executor::ContainerSettings,
+    pub container: kahn_executor_container::ContainerSettings,
     /// About requests over HTTP.
     #[cfg(feature = "http")]
-    pub http: crate::executor::HttpSettings,
+    pub http: kahn_executor_http::HttpSettings,
     /// About functions of Python.
-    pub python: crate::executor::PythonSettings,
+    pub python: PythonSettings,
     /// When it accepts less than its capacity.
     pub pressure: PressureSettings,
     /// Where health and metrics are served.
@@ -84,18 +86,18 @@ impl Default for Config {
             data_dir: PathBuf::from("kahn-data"),
             heartbeat_period: Duration::from_secs(1),
             grace: Duration::from_secs(10),
-            log_bytes: crate::logs::LOG_BYTES_MAX,
-            log_rate: crate::logs::LOG_RATE,
-            environment: crate::executor::ALLOWED.map(str::to_owned).to_vec(),
+            log_bytes: kahn_executor::logs::LOG_BYTES_MAX,
+            log_rate: kahn_executor::logs::LOG_RATE,
+            environment: kahn_executor::ALLOWED.map(str::to_owned).to_vec(),
             secrets: BTreeMap::new(),
             secrets_dir: None,
-            limits: crate::executor::LimitSettings::default(),
+            limits: LimitSettings::default(),
             functions: FunctionSettings::default(),
             #[cfg(feature = "container")]
-            container: crate::executor::ContainerSettings::default(),
+            container: kahn_executor_container::ContainerSettings::default(),
             #[cfg(feature = "http")]
-            http: crate::executor::HttpSettings::default(),
-            python: crate::executor::PythonSettings::default(),
+            http: kahn_executor_http::HttpSettings::default(),
+            python: PythonSettings::default(),
             pressure: PressureSettings::default(),
             health: HealthSettings::on_loopback(7402),
         }
@@ -111,14 +113,9 @@ pub enum InvalidConfig {
     /// The capacity is not a list of amounts.
     #[error("worker.capacity: {0}")]
     Capacity(#[from] InvalidResources),
-    /// A secret cannot be what is said of it.
-    #[error("worker.secrets.{name}: {reason}")]
-    Secret {
-        /// The secret.
-        name: String,
-        /// What is wrong; nothing of the secret.
-        reason: String,
-    },
+    /// A secret cannot be defined.
+    #[error("worker.secrets.{}: {}", .0.name, .0.reason)]
+    Secret(#[from] InvalidSecret),
     /// The coordinator cannot be there.
     #[error("worker.coordinator: `{url}` is not an address: {reason}")]
     Coordinator {

@@ -1,12 +1,8 @@
-//! The worker: its session with the coordinator, its executors and its log shipping.
+//! The worker: its session with the coordinator, the attempts that it holds, and log shipping.
 //!
 //! One task, the driver, owns the worker's core; executors, the connection and the spools feed it
 //! and carry out what it says.
 
-pub mod executor;
-pub mod logs;
-pub mod platform;
-pub mod secrets;
 pub mod spool;
 
 mod config;
@@ -19,7 +15,8 @@ mod wire;
 mod worker;
 
 pub use config::{Config, InvalidConfig};
-pub use executor::FunctionContext;
+pub use kahn_executor_function::FunctionContext;
+pub use kahn_executor_process::{LimitMode, LimitStatement};
 pub use pressure::{PressureMode, PressureSettings};
 pub use standalone::RunError;
 pub use worker::{Services, StartError, Worker, WorkerBuilder};

@@ -2,7 +2,17 @@
 //!
 //! The figures are those of Linux' pressure stall information, of the worker's own cgroup where
 //! that has some, else of the whole machine. Without any, memory and processors are still watched
-//! by what is available and by how much wants to run; see [`crate::platform`].
+//! by what is available and by how much wants to run; see `pressure/linux.rs`.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux::PressureSource;
+
+#[cfg(not(target_os = "linux"))]
+mod portable;
+#[cfg(not(target_os = "linux"))]
+use portable::PressureSource;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +29,6 @@ use tracing::info;
 
 use crate::config::InvalidConfig;
 use crate::driver::Input;
-use crate::platform::PressureSource;
 
 /// Shorter periods measure noise.
 const PERIOD_MIN: Duration = Duration::from_millis(100);

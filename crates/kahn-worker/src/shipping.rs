@@ -18,9 +18,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::{debug, warn};
 
-use crate::logs::{Leftover, LogDir, LogReader};
 use crate::session::Link;
 use crate::wire;
+use kahn_executor::logs::{Leftover, LogDir, LogReader};
 
 /// Pieces of all attempts that may wait for the stream.
 const PIECES_MAX: usize = 64;
@@ -251,7 +251,7 @@ impl OnTheWay {
     }
 
     /// The next piece. A log that cannot be read ends there, and says so.
-    fn piece(&mut self, next: std::io::Result<Option<crate::logs::Chunk>>) -> LogPiece {
+    fn piece(&mut self, next: std::io::Result<Option<kahn_executor::logs::Chunk>>) -> LogPiece {
         let AttemptId { run, task, .. } = self.attempt;
         let (offset, data, is_sealed) = match next {
             Ok(Some(chunk)) => (chunk.offset, chunk.bytes, false),

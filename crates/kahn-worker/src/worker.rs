@@ -6,6 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kahn_executor::{BuiltinExecutor, Executor, allowed_environment};
+use kahn_executor_function::{FunctionContext, FunctionExecutor, Functions};
+use kahn_executor_process::{
+    LimitStatement, Limits, OpenError, ProcessExecutor, ProcessSettings, PythonExecutor,
+};
 use kahn_model::{ActionKind, BootId, FunctionCall, Labels};
 use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
@@ -20,17 +25,13 @@ use tracing::{info, warn};
 
 use crate::config::{Config, InvalidConfig};
 use crate::driver::{AttemptParts, Driver, Input, ShareGauge, left_behind};
-use crate::executor::{
-    BuiltinExecutor, Executor, FunctionContext, FunctionExecutor, Functions, LimitStatement,
-    Limits, OpenError, ProcessExecutor, ProcessSettings, PythonExecutor, allowed_environment,
-};
-use crate::logs::LogDir;
 use crate::pressure::watch;
-use crate::secrets::Secrets;
 use crate::session::{Link, keep_open};
 use crate::shipping::Shipping;
 use crate::spool::{Durability, Spool};
 use crate::wire::Identity;
+use kahn_executor::logs::LogDir;
+use kahn_executor::secrets::Secrets;
 
 /// Inputs that may wait for the driver; beyond that whoever sends waits.
 const INBOX_MAX: usize = 8192;
@@ -189,7 +190,7 @@ impl Worker {
         services: Services,
     ) -> Result<Self, StartError> {
         let WorkerBuilder { config, functions } = builder;
-        if let Err(error) = crate::platform::shield_memory() {
+        if let Err(error) = kahn_platform::shield_memory() {
             warn!(%error, "tasks of the same user could read this process's memory");
         }
         let at = |name: &str| config.data_dir.join(name);
@@ -208,7 +209,8 @@ impl Worker {
         let executors = executors(&config, functions, environment.clone(), &limits)?;
         // After the executors, which see to it that no other worker has the directory.
         let (dir, data_dir) = (config.secrets_dir.as_deref(), &config.data_dir);
-        let secrets = Secrets::open(&config.secrets, &environment, dir, data_dir)?;
+        let secrets = Secrets::open(&config.secrets, &environment, dir, data_dir)
+            .map_err(InvalidConfig::from)?;
         labels.extend(secrets.labels().map(|label| (label, String::new())));
         let identity = Identity {
             worker,
@@ -304,7 +306,7 @@ fn executors(
     #[cfg(feature = "container")]
     all.extend(container_executor(config)?);
     #[cfg(feature = "http")]
-    match crate::executor::HttpExecutor::open(&config.http) {
+    match kahn_executor_http::HttpExecutor::open(&config.http) {
         Ok(executor) => all.push(Arc::new(executor)),
         Err(reason) => tracing::info!(%reason, "this worker makes no requests over HTTP"),
     }
@@ -318,7 +320,7 @@ fn executors(
 fn container_executor(config: &Config) -> Result<Option<Arc<dyn Executor>>, StartError> {
     let dir = config.data_dir.join("containers");
     let (settings, worker) = (config.container.clone(), config.worker_id()?);
-    match crate::executor::ContainerExecutor::open(settings, &worker, &dir, config.grace) {
+    match kahn_executor_container::ContainerExecutor::open(settings, &worker, &dir, config.grace) {
         Ok(executor) => Ok(Some(Arc::new(executor))),
         Err(reason) => {
             tracing::info!(%reason, "this worker runs no containers");

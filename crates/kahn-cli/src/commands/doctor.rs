@@ -10,7 +10,7 @@ use kahn_runtime::clock::Clock;
 use kahn_runtime::secret::mask_url_password;
 use kahn_runtime::token::{Token, TokenError};
 use kahn_store::{ClusterId, ClusterMeta, RedisConfig, RedisStore};
-use kahn_worker::executor::{LimitMode, LimitStatement};
+use kahn_worker::{LimitMode, LimitStatement};
 use serde::Serialize;
 
 use super::coordinator::{self, CoordinatorArgs};

@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 
 use super::Input;
 use super::launch::{self, Launch, Start};
-use crate::executor::{self, Assignment, Executor, Report, Stopper};
-use crate::logs::LogDir;
-use crate::secrets::{GivenSecrets, Secrets};
 use crate::shipping::Shipping;
 use crate::wire::Task;
+use kahn_executor::logs::LogDir;
+use kahn_executor::secrets::{GivenSecrets, Secrets};
+use kahn_executor::{self, Assignment, Executor, Report, Stopper};
 
 /// What attempts need.
 pub(crate) struct Parts {
@@ -50,7 +50,7 @@ impl Attempts {
         let token = lease.token;
         let start = Arc::new(Start::new(token, self.parts.inbox.clone()));
         let begun = Arc::clone(&start);
-        let (stopper, control) = executor::control(move || begun.begin());
+        let (stopper, control) = kahn_executor::control(move || begun.begin());
         self.stoppers.insert(token, stopper);
         let assignment = self.describe(lease);
         let secrets = Arc::clone(&self.parts.secrets);
@@ -102,7 +102,7 @@ impl Attempts {
 fn environment(lease: &Lease<Task>) -> Vec<(String, String)> {
     match lease.payload.work.action.kind() {
         ActionKind::Process | ActionKind::Python | ActionKind::Container => {
-            executor::attempt_environment(lease.attempt, &lease.payload.name, None)
+            kahn_executor::attempt_environment(lease.attempt, &lease.payload.name, None)
         }
         ActionKind::Builtin | ActionKind::Function | ActionKind::Http => Vec::new(),
     }

@@ -18,10 +18,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Input;
-use crate::executor::{Assignment, Control, Executor, Report};
-use crate::logs::LogWriter;
-use crate::secrets::Secrets;
 use crate::shipping::{Shipment, Shipping};
+use kahn_executor::logs::LogWriter;
+use kahn_executor::secrets::Secrets;
+use kahn_executor::{Assignment, Control, Executor, Report};
 
 /// How long the end of an attempt waits for more of its output to be received. It waits for all of
 /// it while it goes on; where it does not, the report says that the output is late.

@@ -3,7 +3,7 @@
 use kahn_model::{RunId, TaskIx};
 
 use super::*;
-use crate::logs::LogWriter;
+use kahn_executor::logs::LogWriter;
 
 const TOKEN: Token = Token { epoch: 1, serial: 2, nonce: 3 };
 const BYTES: u64 = 3 << 20;

@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 
 use super::{Launch, Start, launch};
 use crate::driver::Input;
-use crate::executor::{self, Assignment, Control, Executor, Report};
-use crate::logs::{LOG_BYTES_MAX, LogDir};
-use crate::secrets::{GivenSecrets, Secrets};
+use kahn_executor::logs::{LOG_BYTES_MAX, LogDir};
+use kahn_executor::secrets::{GivenSecrets, Secrets};
+use kahn_executor::{self, Assignment, Control, Executor, Report};
 
 /// Panics on its way through the first attempt, before or after its first wait; others succeed.
 struct Faulty {
@@ -49,7 +49,7 @@ fn launched(
     let token = Token { epoch: 1, serial: u64::from(number), nonce: 1 };
     let start = Arc::new(Start::new(token, inbox.clone()));
     let begun = Arc::clone(&start);
-    let (_stopper, control) = executor::control(move || begun.begin());
+    let (_stopper, control) = kahn_executor::control(move || begun.begin());
     let assignment = Assignment {
         attempt,
         task_name: "task".to_owned(),

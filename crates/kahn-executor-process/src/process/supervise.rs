@@ -1,0 +1,380 @@
+//! One attempt from start to report.
+
+use std::io::{self, PipeReader};
+use std::os::fd::AsFd as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kahn_model::{Cause, CauseKind, Failure, Outputs, Timeouts, Usage};
+use kahn_spawn::{Child, NotStarted, Reaped};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::command::Plan;
+use super::lanes::Lane;
+use super::usage::Sampler;
+use super::{Ground, capture, gave_up};
+use crate::ProcessSettings;
+use crate::limits::Hold;
+use crate::scratch::{Scratch, Slot};
+use crate::trees::{Tree, Trees};
+use kahn_executor::logs::LogWriter;
+use kahn_executor::{Assignment, Control, Report, output_file};
+use kahn_platform::{ExitWatch, Inside};
+
+/// A program that is still being written, by the fork of another thread, is tried again.
+const N_BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// What all attempts of a worker share.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) settings: ProcessSettings,
+    pub(super) scratch: Arc<Scratch>,
+    pub(super) trees: &'static Trees,
+    /// Whether the executor is gone.
+    pub(super) is_closed: CancellationToken,
+}
+
+/// How far an attempt has come on its lane.
+pub(super) enum Begun {
+    /// To its end.
+    Over(Report),
+    /// Not to its end; what is left goes on by itself.
+    GoesOn(JoinHandle<Report>),
+}
+
+/// An attempt whose first process runs.
+struct Started {
+    child: Child,
+    pipe: PipeReader,
+    tree: Tree,
+    hold: Hold,
+    /// Once its first process was reaped.
+    dead: Option<Dead>,
+}
+
+/// The first process, when it is no more.
+struct Dead {
+    elapsed: Duration,
+    reaped: Reaped,
+}
+
+/// How an attempt was made to end.
+struct Stopped {
+    reason: CauseKind,
+    was_killed: bool,
+}
+
+impl Host {
+    /// Carries out an attempt for as long as the lane has patience. `abandoned` ends it without
+    /// grace.
+    pub(super) fn begin(
+        self: Arc<Self>,
+        lane: &mut Lane,
+        runtime: &Handle,
+        assignment: Assignment,
+        mut control: Control,
+        abandoned: CancellationToken,
+    ) -> Begun {
+        let nobody_waits = abandoned.is_cancelled().then_some(CauseKind::Cancelled);
+        if let Some(reason) = control.stop_reason().or(nobody_waits) {
+            return Begun::Over(not_run(Failure::of(reason)));
+        }
+        let started_at = Instant::now();
+        let slot = match self.scratch.take() {
+            Ok(slot) => slot,
+            Err(error) => {
+                let failure = gave_up(&format!("worker has no scratch directory: {error}"));
+                return Begun::Over(not_run(failure));
+            }
+        };
+        let (mut started, inside) = match self.start(lane, slot, &assignment) {
+            Ok(started) => started,
+            Err(failure) => {
+                runtime.block_on(self.release(slot, Ground::Lane));
+                return Begun::Over(not_run(failure));
+            }
+        };
+        control.started();
+        let Assignment { timeouts, logs, .. } = assignment;
+        let patience = timeouts.run.unwrap_or(Duration::MAX).min(lane.patience());
+        // What cannot be watched here is watched as well as may be.
+        if started.child.has_ended_within(patience).unwrap_or(false) {
+            let elapsed = started_at.elapsed();
+            let reaped = started.tree.reap_leader(started.child.pid()).ok();
+            started.dead = reaped.map(|reaped| Dead { elapsed, reaped });
+        }
+        // What is left of it may take its time to die. A group counts what was not reaped.
+        let is_over =
+            started.dead.is_some() && started.hold.is_clear() && started.tree.has_no_orphans();
+        let ground = if is_over { Ground::Lane } else { Ground::Runtime };
+        let run = Run { host: self, slot, started_at, abandoned, timeouts, ground };
+        if is_over {
+            let (report, hold) = runtime.block_on(run.carry_through(started, control, logs));
+            lane.seat = hold.and_then(|hold| hold.keep_seat(inside));
+            return Begun::Over(report);
+        }
+        started.hold.leave(inside);
+        let rest = async { run.carry_through(started, control, logs).await.0 };
+        Begun::GoesOn(runtime.spawn(rest))
+    }
+
+    /// Starts the program. Blocks until it is loaded, which takes long where it comes from a slow
+    /// disk.
+    fn start(
+        &self,
+        lane: &mut Lane,
+        slot: Slot,
+        assignment: &Assignment,
+    ) -> Result<(Started, Option<Inside>), Failure> {
+        let (dir, output_file) = (self.scratch.dir(slot), self.scratch.output_file(slot));
+        let plan = Plan::new(assignment, &self.settings.env, &dir, &output_file)?;
+        let no_pipe = |error| gave_up(&format!("worker cannot make a pipe: {error}"));
+        let (pipe, output) = capture::pipe().map_err(no_pipe)?;
+        let (mut hold, inside) =
+            self.settings.limits.take(&assignment.resources, lane.seat.take())?;
+        let program = plan.ready()?;
+        let way = hold.gate();
+        let entrance = way.open_entrance().map_err(cannot_be_held)?;
+        let gate = way.through(entrance.as_ref());
+        let mut tree = self.trees.enter(dir.clone());
+        let inside = hold.settle(inside).map_err(cannot_be_held)?;
+        let child = start_patiently(|| lane.launcher.start(&program, output.as_fd(), &gate))
+            .map_err(|error| match error {
+                NotStarted::Gate(error) => cannot_be_held(error),
+                NotStarted::Program(error) => {
+                    hold.explain(&error).unwrap_or_else(|| plan.explain(&error))
+                }
+            })?;
+        tree.set_leader(child.pid());
+        Ok((Started { child, pipe, tree, hold, dead: None }, inside))
+    }
+
+    async fn release(&self, slot: Slot, ground: Ground) {
+        if self.scratch.take_back(slot) {
+            return;
+        }
+        let scratch = Arc::clone(&self.scratch);
+        if let Err(error) = ground.block(move || scratch.clear(slot)).await {
+            tracing::warn!(%error, "scratch directory stays behind");
+        }
+    }
+}
+
+/// Tries again while the program is being written.
+fn start_patiently(
+    mut start: impl FnMut() -> Result<Child, NotStarted>,
+) -> Result<Child, NotStarted> {
+    for _ in 0..N_BUSY_TRIES {
+        match start() {
+            Err(NotStarted::Program(error)) if is_busy(&error) => std::thread::sleep(BUSY_PAUSE),
+            started => return started,
+        }
+    }
+    start()
+}
+
+fn cannot_be_held(error: io::Error) -> Failure {
+    gave_up(&format!("worker cannot hold the attempt to its limits: {error}"))
+}
+
+/// The run of one attempt.
+struct Run {
+    host: Arc<Host>,
+    slot: Slot,
+    started_at: Instant,
+    abandoned: CancellationToken,
+    timeouts: Timeouts,
+    /// On its lane is only what is over already, with nothing left of it.
+    ground: Ground,
+}
+
+impl Run {
+    /// Goes on until the report can be given, or the executor is gone; then what is left of the
+    /// attempt is killed, and nothing is confirmed. The hold is given back with nothing left in it.
+    async fn carry_through(
+        self,
+        started: Started,
+        control: Control,
+        log: Arc<LogWriter>,
+    ) -> (Report, Option<Hold>) {
+        let ended = tokio::select! {
+            biased;
+            ended = self.finish(started, control, log) => ended,
+            () = self.host.is_closed.cancelled() => (not_run(gave_up("worker has closed")), None),
+        };
+        self.host.release(self.slot, self.ground).await;
+        ended
+    }
+
+    async fn finish(
+        &self,
+        started: Started,
+        control: Control,
+        log: Arc<LogWriter>,
+    ) -> (Report, Option<Hold>) {
+        let Started { child, pipe, tree, mut hold, dead } = started;
+        let ended = CancellationToken::new();
+        let pumping = capture::pump(pipe, log, ended.clone(), self.ground);
+        let supervising = async {
+            let result = self.supervise(&child, tree, &mut hold, dead, control).await;
+            ended.cancel();
+            result
+        };
+        let (result, ()) = tokio::join!(supervising, pumping);
+        let (status, stopped, mut usage) = match result {
+            Ok(result) => result,
+            Err(error) => {
+                return (not_run(gave_up(&format!("worker lost the process: {error}"))), None);
+            }
+        };
+        hold.note_kills();
+        usage.memory_peak = usage.memory_peak.max(hold.memory_reached());
+        let outcome = match stopped {
+            Some(stopped) => Err(stopped_failure(&stopped, self.timeouts.run)),
+            None => {
+                let outcome = self.outcome(status).await;
+                // Whichever of its processes was killed, and whatever the others made of that.
+                outcome.map_err(|failure| hold.explain_end(&failure).unwrap_or(failure))
+            }
+        };
+        (Report { outcome, usage }, Some(hold))
+    }
+
+    /// Waits for the end of the first process, or brings it about, and kills the rest.
+    async fn supervise(
+        &self,
+        child: &Child,
+        mut tree: Tree,
+        hold: &mut Hold,
+        dead: Option<Dead>,
+        control: Control,
+    ) -> io::Result<(ExitStatus, Option<Stopped>, Usage)> {
+        let sampler = Sampler::new(self.started_at);
+        let mut stopped = Ok(None);
+        let Dead { elapsed, reaped } = match dead {
+            Some(dead) => dead,
+            None => {
+                stopped = self.watch(child, &tree, hold, &sampler, control).await;
+                if stopped.is_err() {
+                    tree.signal(Signal::KILL);
+                }
+                let elapsed = self.started_at.elapsed();
+                Dead { elapsed, reaped: tree.reap_leader(child.pid())? }
+            }
+        };
+        if self.ground == Ground::Runtime {
+            // First by group, which knows them all; it leaves dead orphans to be reaped.
+            hold.kill_rest().await;
+            tree.kill_rest().await;
+        }
+        Ok((reaped.status, stopped?, sampler.usage(elapsed, &reaped)))
+    }
+
+    /// Waits for the end of the first process, or brings it about.
+    async fn watch(
+        &self,
+        child: &Child,
+        tree: &Tree,
+        hold: &Hold,
+        sampler: &Sampler,
+        mut control: Control,
+    ) -> io::Result<Option<Stopped>> {
+        let watch = ExitWatch::new(child.pid())?;
+        let has_share = AtomicBool::new(false);
+        let at_sample = || {
+            tree.tidy();
+            if !has_share.swap(true, Ordering::Relaxed) {
+                hold.share_processors();
+            }
+        };
+        let run_left = self.timeouts.run.map(|all| all.saturating_sub(self.started_at.elapsed()));
+        let stopped = tokio::select! {
+            biased;
+            () = watch.died() => None,
+            () = self.abandoned.cancelled() => {
+                Some(Stopped { reason: CauseKind::Cancelled, was_killed: true })
+            }
+            reason = control.stop_or_timeout(run_left) => {
+                let was_killed = !self.terminate(tree, &watch).await;
+                Some(Stopped { reason, was_killed })
+            }
+            () = sampler.sample(child.pid(), at_sample) => None,
+        };
+        if stopped.as_ref().is_some_and(|stopped| stopped.was_killed) {
+            tree.signal(Signal::KILL);
+            watch.died().await;
+        }
+        Ok(stopped)
+    }
+
+    /// Asks the group to end, and waits; returns whether the first process did.
+    async fn terminate(&self, tree: &Tree, watch: &ExitWatch) -> bool {
+        let grace = self.timeouts.grace.unwrap_or(self.host.settings.grace);
+        tree.signal(Signal::TERM);
+        // A process that was stopped hears the signal only when it goes on.
+        tree.signal(Signal::CONT);
+        tokio::select! {
+            biased;
+            () = watch.died() => true,
+            () = tokio::time::sleep(grace) => false,
+            () = self.abandoned.cancelled() => false,
+        }
+    }
+
+    async fn outcome(&self, status: ExitStatus) -> Result<Outputs, Failure> {
+        if let Some(signal) = status.signal() {
+            let name = signal_name(signal);
+            return Err(Failure::new(Cause::signal(signal), &name));
+        }
+        match status.code() {
+            Some(0) => self.outputs().await,
+            code => Err(Failure::new(Cause::exit_code(code.unwrap_or(-1)), "")),
+        }
+    }
+
+    async fn outputs(&self) -> Result<Outputs, Failure> {
+        let path = self.host.scratch.output_file(self.slot);
+        if !self.host.scratch.has_outputs(self.slot) {
+            return Ok(Outputs::default());
+        }
+        match self.ground.block(move || output_file::read(&path)).await {
+            Ok(read) => read.map_err(|error| Failure::new(Cause::exit_code(0), &error.to_string())),
+            Err(error) => Err(gave_up(&error.to_string())),
+        }
+    }
+}
+
+fn not_run(failure: Failure) -> Report {
+    Report { outcome: Err(failure), usage: Usage::default() }
+}
+
+fn stopped_failure(stopped: &Stopped, run_timeout: Option<Duration>) -> Failure {
+    let why = match (stopped.reason, run_timeout) {
+        (CauseKind::RunTimeout, Some(limit)) => format!("ran for longer than {limit:?}"),
+        _ => String::new(),
+    };
+    let how = if stopped.was_killed { "had to be killed" } else { "" };
+    let separator = if why.is_empty() || how.is_empty() { "" } else { ", " };
+    Failure::new(Cause::of(stopped.reason), &format!("{why}{separator}{how}"))
+}
+
+/// `SIGSEGV`; its number when it has no name.
+pub(crate) fn signal_name(signal: i32) -> String {
+    let Some(named) = Signal::from_named_raw(signal) else { return format!("signal {signal}") };
+    // The library's own form is `"Signal::SEGV"`, quotes included.
+    let shown = format!("{named:?}");
+    format!("SIG{}", shown.trim_matches('"').trim_start_matches("Signal::"))
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::TXTBSY.raw_os_error())
+}

@@ -1,0 +1,229 @@
+//! One call, from the frame that asks for it to the report.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use kahn_model::{Cause, CauseKind, Failure, Outputs, Usage};
+use rustix::process::{Pid, Signal};
+use tokio::time::Instant;
+
+use super::connection::{Kind, Reply};
+use super::interpreter::{Death, Interpreter, Life};
+use super::output::Copier;
+use super::pool::CheckedOut;
+use super::request::Request;
+use super::{cannot_start, gave_up, not_run, vitals};
+use crate::process::signal_name;
+use kahn_executor::outputs_of_result;
+use kahn_executor::{Assignment, Control, Report};
+
+/// A call that takes longer than this has its pipe and its memory watched. Until then, what it
+/// prints stays in the pipe.
+const SHORT: Duration = Duration::from_millis(20);
+/// How much later than its connection an interpreter may end, to have ended by itself.
+const END_DELAY_MAX: Duration = Duration::from_secs(1);
+
+/// How a call ended.
+#[derive(Debug)]
+enum End {
+    Replied(Reply),
+    /// The process ended.
+    Died,
+    /// It says what cannot be understood, or nothing any more.
+    Broken(String),
+    /// It was asked to stop.
+    Stopped {
+        reason: CauseKind,
+        was_killed: bool,
+    },
+}
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    run: Option<Duration>,
+    grace: Duration,
+}
+
+/// Carries out one call in an interpreter that waits for it.
+pub(super) async fn carry_out(
+    mut checked_out: CheckedOut,
+    request: Request,
+    assignment: Assignment,
+    mut control: Control,
+) -> Report {
+    let frame = match request.frame(&checked_out.interpreter.directory()) {
+        Ok(frame) => frame,
+        Err(failure) => {
+            checked_out.give_back().await;
+            return not_run(&assignment, failure);
+        }
+    };
+    let limits = Limits {
+        run: assignment.timeouts.run,
+        grace: assignment.timeouts.grace.unwrap_or(checked_out.grace()),
+    };
+    let interpreter = &mut checked_out.interpreter;
+    let started_at = Instant::now();
+    control.started();
+    interpreter.output.discard();
+    interpreter.life().tree.set_running(true);
+    let mut copier = Copier::new(Arc::clone(&interpreter.output), assignment.logs);
+    let peak = AtomicU64::new(0);
+    let end = converse(interpreter, &frame, &mut copier, &mut control, limits, &peak).await;
+    let ended_at = Instant::now();
+    interpreter.n_calls += 1;
+    interpreter.vitals.look(ended_at);
+
+    let mut usage = Usage {
+        elapsed: ended_at.duration_since(started_at),
+        cpu: Duration::ZERO,
+        memory_peak: interpreter.vitals.resident.max(peak.into_inner()),
+        ..Usage::default()
+    };
+    let io = kahn_platform::io_bytes(Pid::from_child(&interpreter.life().child));
+    (usage.read_bytes, usage.written_bytes) = interpreter.count_io(io);
+    let hold = interpreter.look_at_hold();
+    let out_of_memory = hold.ran_out_of_memory();
+    usage.memory_peak = usage.memory_peak.max(hold.memory_reached());
+    let outcome = match end {
+        End::Replied(reply) => {
+            usage.cpu = reply.cpu.saturating_sub(interpreter.cpu);
+            interpreter.cpu = reply.cpu;
+            let outcome = after_reply(checked_out, reply, copier).await;
+            // A process that the function started was killed, and the function failed for it.
+            outcome.map_err(|failure| out_of_memory.unwrap_or(failure))
+        }
+        end => {
+            let cpu_before = interpreter.cpu;
+            let was_memory_short = interpreter.vitals.was_memory_short();
+            let (death, _permit) = checked_out.kill().await;
+            copier.finish().await;
+            usage.cpu = death
+                .as_ref()
+                .map_or(Duration::ZERO, |death| death.cpu - cpu_before.min(death.cpu));
+            Err(match (end, death) {
+                (End::Died | End::Broken(_), Ok(_)) if out_of_memory.is_some() => {
+                    out_of_memory.unwrap_or_else(|| Failure::of(CauseKind::OutOfMemory))
+                }
+                (End::Stopped { reason, was_killed }, _) => stopped(reason, was_killed, limits.run),
+                (End::Broken(why), _) => Failure::new(Cause::of(CauseKind::Exception), &why),
+                (_, Ok(death)) => died(&death, was_memory_short),
+                (_, Err(error)) => gave_up(&format!("worker lost the interpreter: {error}")),
+            })
+        }
+    };
+    Report { outcome, usage }
+}
+
+/// Has the interpreter carry out the call, until it replies, dies, or is asked to stop and either
+/// does or has had its time.
+async fn converse(
+    interpreter: &mut Interpreter,
+    frame: &[u8],
+    copier: &mut Copier,
+    control: &mut Control,
+    limits: Limits,
+    peak: &AtomicU64,
+) -> End {
+    let (connection, life) = interpreter.parts();
+    let watching = async {
+        tokio::time::sleep(SHORT).await;
+        let pid = Pid::from_child(&life.child);
+        tokio::join!(copier.copy(), vitals::sample(pid, peak));
+    };
+    let exchange = connection.exchange(frame);
+    tokio::pin!(watching, exchange);
+    let reason = tokio::select! {
+        biased;
+        reply = &mut exchange => {
+            return match reply {
+                Ok(reply) => End::Replied(reply),
+                Err(_) if is_dying(life).await => End::Died,
+                Err(error) => End::Broken(format!("interpreter lost its connection: {error}")),
+            };
+        }
+        () = life.watch.died() => return End::Died,
+        reason = control.stop_or_timeout(limits.run) => reason,
+        () = &mut watching => return End::Broken("nobody watches the call".to_owned()),
+    };
+    life.tree.signal(Signal::TERM);
+    // A process that was stopped hears the signal only when it goes on.
+    life.tree.signal(Signal::CONT);
+    let was_killed = tokio::select! {
+        biased;
+        () = life.watch.died() => false,
+        reply = &mut exchange => reply.is_err() && !is_dying(life).await,
+        () = tokio::time::sleep(limits.grace) => true,
+        () = &mut watching => true,
+    };
+    End::Stopped { reason, was_killed }
+}
+
+/// Whether an interpreter that has closed its connection also ends.
+async fn is_dying(life: &Life) -> bool {
+    tokio::time::timeout(END_DELAY_MAX, life.watch.died()).await.is_ok()
+}
+
+/// What a call that was replied to gives. Ends the interpreter if the call left behind what it
+/// may not.
+async fn after_reply(
+    checked_out: CheckedOut,
+    reply: Reply,
+    copier: Copier,
+) -> Result<Outputs, Failure> {
+    let tree = &checked_out.interpreter.life().tree;
+    let is_spent = reply.is_spent || tree.has_orphans();
+    tree.set_running(false);
+    if is_spent {
+        tracing::debug!("a call left processes behind; its interpreter is ended");
+        let (death, _permit) = checked_out.kill().await;
+        copier.finish().await;
+        death.map_err(|error| gave_up(&format!("worker lost the interpreter: {error}")))?;
+    } else {
+        copier.finish().await;
+        checked_out.give_back().await;
+    }
+    outcome(&reply)
+}
+
+fn outcome(reply: &Reply) -> Result<Outputs, Failure> {
+    let exception = |text: &str| Failure::new(Cause::of(CauseKind::Exception), text);
+    let text = &*reply.text;
+    match reply.kind {
+        Kind::Result => outputs_of_result(text).map_err(|error| exception(&error.to_string())),
+        Kind::Exception => {
+            let (raised, words) = text.split_once('\0').unwrap_or(("", text));
+            Err(exception(words).raised(raised))
+        }
+        Kind::Exit => Err(Failure::new(Cause::exit_code(text.parse().unwrap_or(1)), "")),
+        Kind::BadDirectory => {
+            Err(cannot_start(&format!("working directory cannot be entered: {text}")))
+        }
+        Kind::Hello | Kind::Pong => Err(exception("interpreter spoke out of turn")),
+    }
+}
+
+fn died(death: &Death, was_memory_short: bool) -> Failure {
+    let Some(signal) = death.signal() else {
+        let message = "the interpreter ended in the middle of the call";
+        return Failure::new(Cause::exit_code(death.code()), message);
+    };
+    if signal == Signal::KILL.as_raw() && was_memory_short {
+        let message = "the system killed the interpreter for want of memory";
+        return Failure::new(Cause::of(CauseKind::OutOfMemory), message);
+    }
+    let name = signal_name(signal);
+    Failure::new(Cause::signal(signal), &format!("{name} ended the interpreter"))
+}
+
+fn stopped(reason: CauseKind, was_killed: bool, run_timeout: Option<Duration>) -> Failure {
+    let why = match (reason, run_timeout) {
+        (CauseKind::RunTimeout, Some(limit)) => Some(format!("ran for longer than {limit:?}")),
+        _ => None,
+    };
+    let how = was_killed.then(|| "had to be killed".to_owned());
+    let message: Vec<String> = why.into_iter().chain(how).collect();
+    Failure::new(Cause::of(reason), &message.join(", "))
+}

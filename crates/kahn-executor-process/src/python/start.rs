@@ -1,0 +1,230 @@
+//! From a key to an interpreter that waits for its first call.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kahn_model::Failure;
+use kahn_model::limits::MESSAGE_BYTES_MAX;
+use rustix::fs::Access;
+use rustix::process::{Pid, Signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{Connection, Kind, RESULT_BYTES_MAX};
+use super::interpreter::{Interpreter, Life, Place};
+use super::output::Output;
+use super::request::Key;
+use super::{PythonSettings, cannot_start, gave_up};
+use crate::limits::{Hold, Limits};
+use crate::process::command::check_program;
+use crate::scratch::{SCRATCH_VARIABLE, Scratch};
+use crate::trees::Trees;
+use crate::{OpenError, ProcessSettings};
+use kahn_platform::{ExitWatch, Gate};
+
+/// What an interpreter runs.
+const SOURCE: &str = include_str!("worker.py");
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// Starts that may wait for the thread that starts.
+const STARTS_MAX: usize = 64;
+/// Of what an interpreter printed that did not start, how much is shown.
+const SHOWN_BYTES: usize = 2 << 10;
+
+/// A program to start, and who is told.
+type Start = (Command, Hold, oneshot::Sender<io::Result<(Child, Hold)>>);
+
+/// What all interpreters of a worker share.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) settings: PythonSettings,
+    pub(super) grace: Duration,
+    env: Vec<(OsString, OsString)>,
+    scratch: Arc<Scratch>,
+    trees: &'static Trees,
+    limits: Arc<Limits>,
+    starts: mpsc::Sender<Start>,
+    lifeline: PathBuf,
+    /// Held open by the worker alone: when the worker dies, the system tells the interpreters.
+    _lifeline: File,
+}
+
+impl Host {
+    pub(super) fn open(
+        settings: PythonSettings,
+        surroundings: ProcessSettings,
+        scratch: Arc<Scratch>,
+    ) -> Result<Self, OpenError> {
+        let lifeline = scratch.root().join("lifeline");
+        let held = kahn_platform::make_fifo(&lifeline)
+            .and_then(|()| OpenOptions::new().read(true).write(true).open(&lifeline));
+        let wrap = |source| OpenError::Scratch { path: lifeline.clone(), source };
+        Ok(Self {
+            settings,
+            grace: surroundings.grace,
+            env: surroundings.env,
+            limits: surroundings.limits,
+            trees: Trees::shared(scratch.root()),
+            starts: thread_that_starts().map_err(|source| OpenError::Threads { source })?,
+            _lifeline: held.map_err(wrap)?,
+            scratch,
+            lifeline,
+        })
+    }
+
+    /// Starts an interpreter and waits for its hello. When the returned future is dropped, the
+    /// interpreter is killed.
+    pub(super) async fn start(&self, key: &Key) -> Result<Interpreter, Failure> {
+        let place = Place::take(&self.scratch).map_err(|error| no("scratch directory", &error))?;
+        let (connection, stdin) = Connection::pair().map_err(|error| no("socket", &error))?;
+        let (output, stdout) = Output::pair().map_err(|error| no("pipe", &error))?;
+        let stderr = stdout.try_clone().map_err(|error| no("pipe", &error))?;
+        let hold = self.limits.take_changeable()?;
+        let mut command = self.command(key, &place.dir(), &hold.gate())?;
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+
+        let mut tree = self.trees.enter(place.dir());
+        let name = key.interpreter.as_deref().unwrap_or(&self.settings.interpreter);
+        let (child, hold) = self.spawn(command, hold, name).await?;
+        tree.set_leader(Pid::from_child(&child));
+        tree.set_running(false);
+        let watch = match ExitWatch::new(Pid::from_child(&child)) {
+            Ok(watch) => watch,
+            Err(error) => {
+                // Of a process that cannot be watched nothing more is wanted.
+                let _ = tree.reap_leader(Pid::from_child(&child));
+                return Err(no("descriptor", &error));
+            }
+        };
+        let life = Life { child, tree, watch, place, hold };
+        self.greet(Interpreter::new(Arc::new(key.clone()), connection, output, life), name).await
+    }
+
+    /// Waits for the hello.
+    async fn greet(
+        &self,
+        mut interpreter: Interpreter,
+        name: &str,
+    ) -> Result<Interpreter, Failure> {
+        let limit = self.settings.start_limit;
+        let hello = tokio::time::timeout(limit, interpreter.connection.receive()).await;
+        let why = match hello {
+            Ok(Ok(hello)) if hello.kind == Kind::Hello => {
+                tracing::debug!(interpreter = name, version = hello.text, "interpreter started");
+                interpreter.cpu = hello.cpu;
+                return Ok(interpreter);
+            }
+            Ok(Ok(_)) => "it spoke out of turn".to_owned(),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => "it ended".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it took longer than {limit:?}"),
+        };
+        let output = Arc::clone(&interpreter.output);
+        if let Err(error) = interpreter.kill().await {
+            tracing::warn!(interpreter = name, %error, "interpreter was lost");
+        }
+        let printed = output.take(SHOWN_BYTES);
+        let printed = String::from_utf8_lossy(&printed);
+        let message = format!("interpreter `{name}` did not start: {why}\n{}", printed.trim_end());
+        Err(cannot_start(message.trim_end()))
+    }
+
+    fn command(&self, key: &Key, scratch_dir: &Path, gate: &Gate) -> Result<Command, Failure> {
+        let program = match &key.interpreter {
+            None => find_program(&self.settings.interpreter, &self.env),
+            Some(name) if name.contains('/') => {
+                let working_dir = key.working_dir.as_deref().unwrap_or_default();
+                Some(scratch_dir.join(working_dir).join(&**name))
+            }
+            Some(name) => find_program(name, &self.env),
+        };
+        let name = key.interpreter.as_deref().unwrap_or(&self.settings.interpreter);
+        let program =
+            program.ok_or_else(|| cannot_start(&format!("interpreter `{name}` not found")))?;
+        let directory = key.working_dir.as_ref().map(|dir| scratch_dir.join(&**dir));
+        let start_env = key.start_env.iter().map(|(name, value)| (&**name, &**value));
+        let mut command = match gate.is_open() {
+            true => Command::new(program),
+            false => {
+                check_program(scratch_dir, &program).map_err(|error| not_started(name, &error))?;
+                gate.command(program.as_os_str())
+            }
+        };
+        command
+            .args(["-u", "-c", SOURCE])
+            .arg(&self.lifeline)
+            .arg(directory.as_deref().unwrap_or(Path::new("")))
+            .arg(RESULT_BYTES_MAX.to_string())
+            .arg(MESSAGE_BYTES_MAX.to_string())
+            .env_clear()
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .envs(start_env)
+            .env(SCRATCH_VARIABLE, scratch_dir)
+            .current_dir(scratch_dir)
+            .process_group(0);
+        Ok(command)
+    }
+
+    async fn spawn(
+        &self,
+        command: Command,
+        hold: Hold,
+        name: &str,
+    ) -> Result<(Child, Hold), Failure> {
+        let (sender, spawned) = oneshot::channel();
+        let gone = |_| gave_up("worker does not start interpreters any more");
+        self.starts.send((command, hold, sender)).await.map_err(|_| gone(()))?;
+        spawned.await.map_err(|_| gone(()))?.map_err(|error| not_started(name, &error))
+    }
+}
+
+/// The program that a name in the PATH of `env` stands for, or that a path leads to.
+pub(super) fn find_program(name: &str, env: &[(OsString, OsString)]) -> Option<PathBuf> {
+    let is_executable =
+        |path: &PathBuf| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok();
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(is_executable);
+    }
+    let path = env.iter().rfind(|(name, _)| name == "PATH");
+    let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
+    std::env::split_paths(path).map(|entry| entry.join(name)).find(is_executable)
+}
+
+/// The thread that starts interpreters.
+///
+/// A start holds up its thread until the program is loaded. And a child counts as one of the
+/// thread that started it: those of a thread that has ended would be taken for orphans.
+fn thread_that_starts() -> io::Result<mpsc::Sender<Start>> {
+    let (starts, mut receiver) = mpsc::channel::<Start>(STARTS_MAX);
+    std::thread::Builder::new().name("kahn-python".to_owned()).spawn(move || {
+        while let Some((mut command, hold, sender)) = receiver.blocking_recv() {
+            let spawned = hold.enter().and_then(|_inside| command.spawn());
+            // It holds the interpreter's ends of the pipes.
+            drop(command);
+            if let Err(Ok((mut child, _hold))) = sender.send(spawned.map(|child| (child, hold))) {
+                // The call was given up. What cannot be killed has ended already.
+                let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
+                let _ = child.wait();
+            }
+        }
+    })?;
+    Ok(starts)
+}
+
+fn not_started(name: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::NotFound => cannot_start(&format!("interpreter `{name}` not found")),
+        io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => {
+            gave_up(&format!("worker cannot start `{name}`: {error}"))
+        }
+        _ => cannot_start(&format!("cannot start interpreter `{name}`: {error}")),
+    }
+}
+
+fn no(what: &str, error: &io::Error) -> Failure {
+    gave_up(&format!("worker has no {what} for an interpreter: {error}"))
+}

@@ -1,0 +1,12 @@
+//! The executors, with real processes.
+
+#[path = "process/limits.rs"]
+mod limits;
+#[path = "process/processes.rs"]
+mod processes;
+#[path = "process/support.rs"]
+mod support;
+#[path = "process/surroundings.rs"]
+mod surroundings;
+#[path = "process/survivors.rs"]
+mod survivors;

@@ -1,0 +1,124 @@
+//! How the worker tells an executor to stop, and how the executor tells that it started.
+
+use std::fmt;
+use std::time::Duration;
+
+use kahn_model::{Cause, CauseKind, Failure};
+use tokio::sync::watch;
+
+/// The worker's end: asks the attempt to stop.
+///
+/// Dropping it asks for nothing.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    reason: watch::Sender<Option<CauseKind>>,
+}
+
+impl Stopper {
+    /// Asks the attempt to stop, and says why. Only the first reason counts.
+    pub fn stop(&self, reason: CauseKind) {
+        self.reason.send_if_modified(|current| {
+            let is_first = current.is_none();
+            current.get_or_insert(reason);
+            is_first
+        });
+    }
+}
+
+/// The executor's end: hears when to stop, and says that it started.
+pub struct Control {
+    reason: watch::Receiver<Option<CauseKind>>,
+    on_started: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Both ends for one attempt. `on_started` is called at most once, from the executor's task; it
+/// must not block.
+pub fn control(on_started: impl FnOnce() + Send + 'static) -> (Stopper, Control) {
+    let (sender, receiver) = watch::channel(None);
+    (
+        Stopper { reason: sender },
+        Control { reason: receiver, on_started: Some(Box::new(on_started)) },
+    )
+}
+
+impl Control {
+    /// Says that the work has begun. Later calls do nothing.
+    pub fn started(&mut self) {
+        if let Some(on_started) = self.on_started.take() {
+            on_started();
+        }
+    }
+
+    /// The reason to stop, if one was given already.
+    #[must_use]
+    pub fn stop_reason(&self) -> Option<CauseKind> {
+        *self.reason.borrow()
+    }
+
+    /// Waits until the attempt is asked to stop, and gives the reason; possibly for ever.
+    ///
+    /// May be dropped and called again.
+    pub async fn stop_requested(&mut self) -> CauseKind {
+        // An error means that nobody is left who could ask.
+        let reason = self.reason.wait_for(Option::is_some).await.ok().and_then(|reason| *reason);
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits as [`Control::stop_requested`] does, for `run_timeout` at most, counted from this
+    /// call; then the reason is [`CauseKind::RunTimeout`].
+    pub async fn stop_or_timeout(&mut self, run_timeout: Option<Duration>) -> CauseKind {
+        let Some(run_timeout) = run_timeout else {
+            return self.stop_requested().await;
+        };
+        tokio::select! {
+            biased;
+            reason = self.stop_requested() => reason,
+            () = tokio::time::sleep(run_timeout) => CauseKind::RunTimeout,
+        }
+    }
+}
+
+/// The failure of an attempt that was made to end.
+pub fn stopped(reason: CauseKind, run_timeout: Option<Duration>) -> Failure {
+    match (reason, run_timeout) {
+        (CauseKind::RunTimeout, Some(limit)) => {
+            Failure::new(Cause::of(reason), &format!("ran for longer than {limit:?}"))
+        }
+        _ => Failure::of(reason),
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("reason", &self.stop_reason())
+            .field("is_started", &self.on_started.is_none())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_first_reason_counts() {
+        let (stopper, mut control) = control(|| ());
+        assert_eq!(control.stop_reason(), None);
+        stopper.stop(CauseKind::Preempted);
+        stopper.stop(CauseKind::Cancelled);
+        assert_eq!(control.stop_requested().await, CauseKind::Preempted);
+        assert_eq!(control.stop_requested().await, CauseKind::Preempted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_stopper_asks_for_nothing() {
+        let (stopper, mut control) = control(|| ());
+        drop(stopper);
+        let reason = control.stop_or_timeout(Some(Duration::from_secs(60))).await;
+        assert_eq!(reason, CauseKind::RunTimeout);
+    }
+}

@@ -1,0 +1,259 @@
+//! Linux: orphans come to the worker, `/proc` tells whose they are, and a pidfd tells of the end.
+
+mod cgroup;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::str;
+
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::{Facts, Variable};
+pub use cgroup::{Cgroups, Group, Inside, clear_stale, probe};
+
+/// Most processes of which the memory is looked at in one sample.
+const N_SAMPLED_MAX: usize = 256;
+
+/// Makes this process the new parent of every orphan among its descendants.
+///
+/// # Errors
+///
+/// Fails when the system call is not allowed.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Makes memory and environment of this process unreadable to other processes of the same user,
+/// tasks among them, and turns its core dumps off. Children are not affected. It does not hold
+/// against root.
+///
+/// # Errors
+///
+/// Fails when the system call is not allowed.
+pub fn shield_memory() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// The children of the main thread.
+///
+/// An orphan is handed to the first living thread of the process that adopts it, which is the
+/// main thread. What other threads start is listed with them instead. So, in a process that
+/// starts its children from other threads, this list holds orphans and is empty most of the
+/// time, and reading it costs about a microsecond.
+#[derive(Debug)]
+pub struct Adopted {
+    listing: Option<File>,
+}
+
+impl Adopted {
+    /// Opens the list; it stays empty on a kernel that has none.
+    pub fn open() -> Self {
+        let own = rustix::process::getpid().as_raw_pid();
+        let listing = File::open(format!("/proc/{own}/task/{own}/children"));
+        if let Err(error) = &listing {
+            tracing::warn!(%error, "daemons that leave their process group will not be found");
+        }
+        Self { listing: listing.ok() }
+    }
+
+    /// Who is listed now.
+    ///
+    /// Entries may be missed while others leave the list, so a caller that acted on an entry
+    /// asks again.
+    pub fn pids(&self) -> Vec<Pid> {
+        let Some(listing) = &self.listing else { return Vec::new() };
+        let mut text = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let offset = u64::try_from(text.len()).unwrap_or(u64::MAX);
+            match listing.read_at(&mut buffer, offset) {
+                Ok(0) | Err(_) => return parse_pids(&text),
+                Ok(n) => text.extend_from_slice(&buffer[..n]),
+            }
+        }
+    }
+}
+
+fn parse_pids(text: &[u8]) -> Vec<Pid> {
+    let Ok(text) = str::from_utf8(text) else { return Vec::new() };
+    text.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?)).collect()
+}
+
+/// What is known of a process; `None` when there is none.
+pub fn facts(pid: Pid) -> Option<Facts> {
+    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    let mut fields = fields_after_name(&stat)?;
+    let state = fields.next()?;
+    let group = fields.nth(1)?.parse().ok().and_then(Pid::from_raw);
+    let started_ticks = fields.nth(16)?.parse().ok()?;
+    let (is_dead, is_stopped) = (matches!(state, "Z" | "X"), matches!(state, "T" | "t"));
+    Some(Facts { group, is_dead, is_stopped, started_ticks })
+}
+
+/// A variable in the environment that a process was started with.
+pub fn variable(pid: Pid, name: &str) -> Variable {
+    let Ok(environment) = fs::read(format!("/proc/{}/environ", pid.as_raw_pid())) else {
+        return Variable::Hidden;
+    };
+    if environment.is_empty() && environment_end(pid) == Some(0) {
+        return Variable::NotYet;
+    }
+    let value = environment.split(|&byte| byte == 0).find_map(|variable| {
+        variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)
+    });
+    value.map_or(Variable::Hidden, |value| Variable::Value(OsString::from_vec(value)))
+}
+
+/// The address at which the environment of a process ends; 0 while it has none.
+fn environment_end(pid: Pid) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    fields_after_name(&stat)?.nth(48)?.parse().ok()
+}
+
+/// The fields of a `stat` file from the state on, which is the third.
+fn fields_after_name(stat: &[u8]) -> Option<str::SplitAsciiWhitespace<'_>> {
+    // The name of the program stands in parentheses and may hold anything, these included.
+    let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
+    Some(str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace())
+}
+
+/// The children of a process, whichever of its threads started them.
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid()));
+    let listings = threads.into_iter().flatten().flatten().map(|thread| {
+        // A thread that is gone has given its children to others, where they are found.
+        fs::read(thread.path().join("children")).unwrap_or_default()
+    });
+    listings.flat_map(|text| parse_pids(&text)).collect()
+}
+
+/// Every process there is.
+pub fn all_pids() -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?))
+        .collect()
+}
+
+/// The largest resident memory that a living process has had since it started its program, in
+/// bytes.
+pub fn memory_peak(pid: Pid) -> Option<u64> {
+    memory_in_status(pid, "VmHWM:")
+}
+
+/// The resident memory of a living process, in bytes.
+pub fn memory_now(pid: Pid) -> Option<u64> {
+    memory_in_status(pid, "VmRSS:")
+}
+
+fn memory_in_status(pid: Pid, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Bytes that a process read from and wrote to storage, its dead and reaped children included.
+/// The system still knows them of a process that is dead and was not reaped.
+pub fn io_bytes(pid: Pid) -> Option<(u64, u64)> {
+    let file = File::open(format!("/proc/{}/io", pid.as_raw_pid())).ok()?;
+    let mut buffer = [0; 512];
+    let n_read = file.read_at(&mut buffer, 0).ok()?;
+    let counters = str::from_utf8(&buffer[..n_read]).ok()?;
+    let count = |name| {
+        let line = counters.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse::<u64>().ok()
+    };
+    let cancelled = count("cancelled_write_bytes:").unwrap_or(0);
+    Some((count("read_bytes:")?, count("write_bytes:")?.saturating_sub(cancelled)))
+}
+
+/// How many processes the system has killed for want of memory since it started, in whatever
+/// cgroup.
+pub fn n_out_of_memory_kills() -> Option<u64> {
+    let counters = fs::read_to_string("/proc/vmstat").ok()?;
+    counters.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+/// Makes a FIFO for this user alone.
+///
+/// # Errors
+///
+/// Fails when there is a file already, or the directory cannot be written.
+pub fn make_fifo(path: &std::path::Path) -> io::Result<()> {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    Ok(rustix::fs::mkfifoat(rustix::fs::CWD, path, mode)?)
+}
+
+/// The largest [`memory_peak`] of a process and those that descend from it, or of as many as can be
+/// looked at in a moment.
+pub fn tree_memory_peak(root: Pid) -> Option<u64> {
+    let mut peak = None;
+    let mut pending = vec![root];
+    for _ in 0..N_SAMPLED_MAX {
+        let Some(pid) = pending.pop() else { break };
+        peak = peak.max(memory_peak(pid));
+        pending.extend(children(pid));
+    }
+    peak
+}
+
+/// Tells when a child has died. It does not reap it.
+#[derive(Debug)]
+pub struct ExitWatch {
+    pidfd: AsyncFd<OwnedFd>,
+}
+
+impl ExitWatch {
+    /// Watches a child that was not reaped yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails when no descriptors are left.
+    pub fn new(child: Pid) -> io::Result<Self> {
+        let pidfd = rustix::process::pidfd_open(child, PidfdFlags::NONBLOCK)?;
+        #[expect(deprecated, reason = "sound for a descriptor that is owned and never replaced")]
+        let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+        Ok(Self { pidfd })
+    }
+
+    /// Returns when the child has died. May be dropped and called again.
+    pub async fn died(&self) {
+        // An error means that the runtime is going away, and the task with it.
+        if self.pidfd.readable().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_of_this_process_are_read() {
+        let facts = facts(rustix::process::getpid()).unwrap();
+        assert_eq!(facts.group, Some(rustix::process::getpgrp()));
+        assert!(!facts.is_dead && facts.started_ticks > 0);
+    }
+
+    #[test]
+    fn memory_of_this_process_is_plausible() {
+        let peak = memory_peak(rustix::process::getpid()).unwrap();
+        assert!((1 << 20..1 << 36).contains(&peak), "{peak}");
+    }
+
+    #[test]
+    fn a_variable_is_found_by_its_whole_name() {
+        let own = rustix::process::getpid();
+        assert!(matches!(variable(own, "PATH"), Variable::Value(_)));
+        assert_eq!(variable(own, "PAT"), Variable::Hidden);
+        assert!(environment_end(own).is_some_and(|end| end > 0));
+    }
+}

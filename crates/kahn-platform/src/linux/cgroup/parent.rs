@@ -1,0 +1,234 @@
+//! The group above those of all attempts of a worker.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::detect::{self, LEAF, Place, base, words};
+use super::sweep::{self, PREFIX};
+use super::{Version, shares, weight};
+use crate::Controller;
+
+/// The parent, controller by controller.
+#[derive(Debug)]
+pub(super) struct Parent {
+    places: Vec<(Controller, ParentPlace)>,
+    pub(super) is_memory_bounded: bool,
+    /// Version 1: where the memory of attempts is counted that is not counted by itself. For each
+    /// page that a processor hands out it remembers whose it was; to go from group to group with
+    /// every attempt costs a short one a twentieth.
+    pub(super) common: Option<Common>,
+}
+
+/// The part of memory that attempts share.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) tasks: File,
+    pub(super) kills: File,
+}
+
+#[derive(Debug)]
+pub(super) struct ParentPlace {
+    pub(super) version: Version,
+    pub(super) dir: PathBuf,
+    /// Version 1: where threads of this process belong.
+    home: Option<File>,
+}
+
+impl Parent {
+    /// Makes what can be made, after it has cleared what workers left that are gone.
+    pub(super) fn make(
+        worker: &str,
+        memory: Option<u64>,
+        cpu_milli: u64,
+    ) -> (Self, Vec<(Controller, String)>) {
+        static N_MADE: AtomicU64 = AtomicU64::new(0);
+        let name = sweep::name(worker, N_MADE.fetch_add(1, Ordering::Relaxed));
+        let (mut places, mut refused) = (Vec::<(_, ParentPlace)>::new(), Vec::new());
+        let mut tried = BTreeSet::new();
+        for (controller, place) in detect::places() {
+            let made = place.and_then(|place| {
+                tried.insert(base(&place.dir).join(&name));
+                make(controller, &place, &name)
+            });
+            match made {
+                Ok(place) => places.push((controller, place)),
+                Err(why) => refused.push((controller, why)),
+            }
+        }
+        // One group may serve many controllers, so it is given up only now.
+        for dir in tried.iter().filter(|dir| places.iter().all(|(_, place)| place.dir != **dir)) {
+            let _ = fs::remove_dir(dir);
+        }
+        let mut parent = Self { places, is_memory_bounded: false, common: None };
+        parent.is_memory_bounded = memory.is_some_and(|memory| parent.bound_memory(memory));
+        if parent.is_memory_bounded {
+            parent.common = parent.open_common();
+        }
+        parent.weigh(cpu_milli);
+        (parent, refused)
+    }
+
+    /// No controller.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self { places: Vec::new(), is_memory_bounded: false, common: None }
+    }
+
+    pub(super) fn place(&self, controller: Controller) -> Option<&ParentPlace> {
+        self.places.iter().find(|(found, _)| *found == controller).map(|(_, place)| place)
+    }
+
+    pub(super) fn dirs(&self) -> BTreeSet<&Path> {
+        self.places.iter().map(|(_, place)| &*place.dir).collect()
+    }
+
+    /// Takes the calling thread back to where this process belongs.
+    pub(super) fn come_home(&self, controller: Controller) -> io::Result<()> {
+        match self.place(controller).and_then(|place| place.home.as_ref()) {
+            Some(home) => home.write_at(b"0", 0).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn open_common(&self) -> Option<Common> {
+        let place = self.place(Controller::Memory).filter(|place| place.version == Version::V1)?;
+        let tasks = OpenOptions::new().write(true).open(place.dir.join("tasks")).ok()?;
+        let kills = File::open(place.dir.join("memory.oom_control")).ok()?;
+        Some(Common { tasks, kills })
+    }
+
+    /// Holds all attempts together; returns whether they are.
+    fn bound_memory(&self, bytes: u64) -> bool {
+        let Some(place) = self.place(Controller::Memory) else { return false };
+        let file = match place.version {
+            Version::V1 => "memory.limit_in_bytes",
+            Version::V2 => "memory.max",
+        };
+        let written = fs::write(place.dir.join(file), bytes.to_string());
+        if let Err(error) = &written {
+            tracing::warn!(%error, "attempts are not held to the worker's memory");
+        }
+        written.is_ok()
+    }
+
+    /// Gives all attempts together the weight of the processors that they were promised.
+    fn weigh(&self, cpu_milli: u64) {
+        let Some(place) = self.place(Controller::Cpu) else { return };
+        let (file, value) = match place.version {
+            Version::V1 => ("cpu.shares", shares(cpu_milli)),
+            Version::V2 => ("cpu.weight", weight(cpu_milli)),
+        };
+        if let Err(error) = fs::write(place.dir.join(file), value.to_string()) {
+            tracing::warn!(%error, "attempts together have the weight of one process");
+        }
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        for dir in self.dirs() {
+            sweep::clear(dir);
+        }
+    }
+}
+
+fn make(controller: Controller, place: &Place, name: &str) -> Result<ParentPlace, String> {
+    let base = base(&place.dir);
+    let dir = base.join(name);
+    let wrap = |path: &Path, error: io::Error| format!("{}: {}", path.display(), words(error));
+    clear_old(base);
+    match fs::create_dir(&dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(wrap(&dir, error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let made = match place.version {
+        Version::V1 => {
+            // Without it, children would not be held to what holds their parent.
+            let hierarchy = dir.join("memory.use_hierarchy");
+            if controller == Controller::Memory && hierarchy.exists() {
+                let _ = fs::write(&hierarchy, "1");
+            }
+            let home = place.dir.join("tasks");
+            let opened = OpenOptions::new().write(true).open(&home);
+            opened.map(Some).map_err(|error| wrap(&home, error))
+        }
+        Version::V2 => hand_down(controller, place, base, &dir).map(|()| None),
+    };
+    made.map(|home| ParentPlace { version: place.version, dir, home })
+}
+
+fn clear_old(base: &Path) {
+    let is_ours = |dir: &PathBuf| {
+        dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
+    };
+    let n_killed = sweep::clear_stale(sweep::children(base).into_iter().filter(is_ours));
+    if n_killed > 0 {
+        tracing::warn!(n_killed, "killed processes in control groups that an earlier boot left");
+    }
+}
+
+/// Version 2: lets a controller reach the groups of attempts.
+fn hand_down(controller: Controller, place: &Place, base: &Path, dir: &Path) -> Result<(), String> {
+    let control = base.join("cgroup.subtree_control");
+    if enable(&control, controller).is_err() {
+        // A group that is divided may hold no processes itself, unless it is the root.
+        make_room(place, base).map_err(|error| format!("{}: {}", base.display(), words(error)))?;
+        enable(&control, controller).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => {
+                go_back(base);
+                format!("{} is shared with other processes", base.display())
+            }
+            _ => format!("{}: {}", control.display(), words(error)),
+        })?;
+    }
+    let control = dir.join("cgroup.subtree_control");
+    enable(&control, controller).map_err(|error| format!("{}: {}", control.display(), words(error)))
+}
+
+fn enable(control: &Path, controller: Controller) -> io::Result<()> {
+    let word = match controller {
+        Controller::Memory => "memory",
+        Controller::Pids => "pids",
+        Controller::Cpu => "cpu",
+    };
+    let enabled = fs::read_to_string(control)?;
+    if enabled.split_ascii_whitespace().any(|enabled| enabled == word) {
+        return Ok(());
+    }
+    fs::write(control, format!("+{word}"))
+}
+
+/// Moves this process out of the group that is to be divided, and where that group is all that
+/// there is, such as in a container, everybody else too.
+fn make_room(place: &Place, base: &Path) -> io::Result<()> {
+    if !base.join("cgroup.type").exists() {
+        // The root of all groups, for which this is no obstacle.
+        return Ok(());
+    }
+    let leaf = base.join(LEAF);
+    match fs::create_dir(&leaf) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let entrance = leaf.join("cgroup.procs");
+    if place.is_top {
+        for pid in sweep::processes(base) {
+            // One that is gone by now is in nobody's way.
+            let _ = fs::write(&entrance, pid.as_raw_pid().to_string());
+        }
+    }
+    fs::write(&entrance, "0")
+}
+
+fn go_back(base: &Path) {
+    // Where that fails it may as well stay where it is.
+    if fs::write(base.join("cgroup.procs"), "0").is_ok() {
+        let _ = fs::remove_dir(base.join(LEAF));
+    }
+}

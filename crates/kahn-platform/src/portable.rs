@@ -1,0 +1,210 @@
+//! Other systems: what process groups alone allow.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
+use super::{Controller, Counted, Facts, Held, Variable};
+
+/// How often a child is asked whether it has died.
+const POLL_PERIOD: Duration = Duration::from_millis(5);
+
+/// Does nothing: orphans go elsewhere.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(())
+}
+
+/// Does nothing.
+///
+/// # Errors
+///
+/// Never fails.
+pub fn shield_memory() -> io::Result<()> {
+    Ok(())
+}
+
+/// No orphans.
+#[derive(Debug)]
+pub struct Adopted;
+
+impl Adopted {
+    pub fn open() -> Self {
+        Self
+    }
+
+    pub fn pids(&self) -> Vec<Pid> {
+        Vec::new()
+    }
+}
+
+/// Nothing is known.
+pub fn children(_pid: Pid) -> Vec<Pid> {
+    Vec::new()
+}
+
+/// Nothing is known.
+pub fn facts(_pid: Pid) -> Option<Facts> {
+    None
+}
+
+/// Nothing is known.
+pub fn variable(_pid: Pid, _name: &str) -> Variable {
+    Variable::Hidden
+}
+
+/// Nothing is known.
+pub fn all_pids() -> Vec<Pid> {
+    Vec::new()
+}
+
+/// Nothing is known.
+pub fn memory_peak(_pid: Pid) -> Option<u64> {
+    None
+}
+
+/// Nothing is known.
+pub fn memory_now(_pid: Pid) -> Option<u64> {
+    None
+}
+
+/// Nothing is known.
+pub fn n_out_of_memory_kills() -> Option<u64> {
+    None
+}
+
+/// Makes an empty file, which is no lifeline: interpreters then see the end of their connection.
+pub fn make_fifo(path: &std::path::Path) -> io::Result<()> {
+    std::fs::File::create_new(path).map(drop)
+}
+
+/// Nothing is known.
+pub fn tree_memory_peak(_root: Pid) -> Option<u64> {
+    None
+}
+
+/// Tells when a child has died, by asking. It does not reap it.
+#[derive(Debug)]
+pub struct ExitWatch {
+    pid: Pid,
+}
+
+impl ExitWatch {
+    pub fn new(child: Pid) -> io::Result<Self> {
+        Ok(Self { pid: child })
+    }
+
+    pub async fn died(&self) {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while matches!(rustix::process::waitid(WaitId::Pid(self.pid), options), Ok(None)) {
+            tokio::time::sleep(POLL_PERIOD).await;
+        }
+    }
+}
+
+/// Nothing is known.
+pub fn io_bytes(_pid: Pid) -> Option<(u64, u64)> {
+    None
+}
+
+fn no_groups() -> String {
+    "this system has no control groups".to_owned()
+}
+
+/// There are none.
+pub fn probe() -> Vec<(Controller, Result<u8, String>)> {
+    Controller::ALL.map(|controller| (controller, Err(no_groups()))).to_vec()
+}
+
+/// There is nothing to clear.
+pub fn clear_stale(_dirs: impl IntoIterator<Item = PathBuf>) -> usize {
+    0
+}
+
+/// No control groups.
+#[derive(Debug)]
+pub struct Cgroups;
+
+impl Cgroups {
+    pub fn open(
+        _worker: &str,
+        _memory: Option<u64>,
+        _cpu_milli: u64,
+    ) -> (Self, Vec<(Controller, String)>) {
+        (Self, Controller::ALL.map(|controller| (controller, no_groups())).to_vec())
+    }
+
+    pub fn version(&self, _controller: Controller) -> Option<u8> {
+        None
+    }
+
+    pub fn dirs(&self) -> BTreeSet<&Path> {
+        BTreeSet::new()
+    }
+
+    pub fn is_memory_bounded(&self) -> bool {
+        false
+    }
+
+    pub fn has_common(&self) -> bool {
+        false
+    }
+
+    pub fn n_common_kills(&self) -> u64 {
+        0
+    }
+
+    pub fn make(&self) -> io::Result<Group> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// The thread is in a group, which it never is.
+#[derive(Debug)]
+pub struct Inside(());
+
+/// A control group, of which there is none.
+#[derive(Debug)]
+pub struct Group;
+
+impl Group {
+    pub fn hold(&mut self, _wanted: Held) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn enter(&self, _memory: Counted, _with_cpu: bool) -> io::Result<Inside> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn is_entered(&self, _inside: &Inside, _memory: Counted, _cpu: bool) -> bool {
+        false
+    }
+
+    pub fn set_guest(&mut self, _has_guest: bool) {}
+
+    pub fn take_in(&self) {}
+
+    pub fn entrance(&self) -> Option<PathBuf> {
+        None
+    }
+
+    pub fn n_kills_noted(&self) -> u64 {
+        0
+    }
+
+    pub fn note_kills(&mut self) -> u64 {
+        0
+    }
+
+    pub fn memory(&self) -> u64 {
+        0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        true
+    }
+
+    pub fn kill(&mut self) {}
+}

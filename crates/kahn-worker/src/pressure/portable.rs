@@ -1,0 +1,22 @@
+//! Systems without pressure stall information: nothing is measured.
+
+/// Nothing to measure pressure by.
+#[derive(Debug)]
+pub(crate) struct PressureSource(std::convert::Infallible);
+
+impl PressureSource {
+    /// There is none.
+    pub(crate) fn open(_: Option<&std::path::Path>) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn measure(&mut self, _: Option<u64>) -> kahn_worker_core::Sample {
+        match self.0 {}
+    }
+}
+
+impl std::fmt::Display for PressureSource {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {}
+    }
+}
