@@ -19,7 +19,7 @@ use kahn_spawn::Reaped;
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::scratch::SCRATCH_VARIABLE;
-use kahn_platform::{Adopted, Facts, Variable};
+use kahn_platform::{Adopted, Facts, ProcessGroup, Variable};
 
 /// How long to wait before looking again whether what was killed is dead.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -286,9 +286,9 @@ impl Tree {
     }
 
     fn signal_group(&self, signal: Signal) {
-        if let Some(leader) = self.leader {
+        if let Some(group) = self.leader.and_then(ProcessGroup::led_by) {
             // The group may be empty but for the dead leader, which is as good.
-            let _ = rustix::process::kill_process_group(leader, signal);
+            let _ = group.signal(signal);
         }
     }
 

@@ -36,7 +36,7 @@ const ALL_BYTES_MAX: usize = 64 << 10;
 
 /// A secret that cannot be defined as configured.
 #[derive(Debug, thiserror::Error)]
-#[error("secret `{name}`: {reason}")]
+#[error("worker.secrets.{name}: {reason}")]
 pub struct InvalidSecret {
     /// The secret.
     pub name: String,

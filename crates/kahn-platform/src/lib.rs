@@ -4,6 +4,8 @@
 //! group outlives its attempt, peak memory is what the system reports at the end, nothing holds an
 //! attempt to what it asked for, and nothing is known of pressure.
 
+mod ids;
+
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
@@ -14,6 +16,7 @@ mod portable;
 #[cfg(not(target_os = "linux"))]
 use portable as system;
 
+pub use ids::{ProcessGroup, parse_pid};
 pub use system::{
     Adopted, Cgroups, ExitWatch, Group, Inside, adopt_orphans, all_pids, children, clear_stale,
     facts, io_bytes, make_fifo, memory_now, memory_peak, n_out_of_memory_kills, probe,
@@ -32,7 +35,7 @@ use rustix::process::Pid;
 /// What is known of a process besides its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Its process group.
+    /// Its process group; none when the process is being reaped.
     pub group: Option<Pid>,
     /// Whether it is dead and waits to be reaped.
     pub is_dead: bool,

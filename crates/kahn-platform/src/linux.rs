@@ -14,7 +14,7 @@ use rustix::process::{DumpableBehavior, Pid, PidfdFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{Facts, Variable};
+use super::{Facts, Variable, parse_pid};
 pub use cgroup::{Cgroups, Group, Inside, clear_stale, probe};
 
 /// Most processes of which the memory is looked at in one sample.
@@ -82,18 +82,40 @@ impl Adopted {
 
 fn parse_pids(text: &[u8]) -> Vec<Pid> {
     let Ok(text) = str::from_utf8(text) else { return Vec::new() };
-    text.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?)).collect()
+    text.split_ascii_whitespace().filter_map(parse_pid).collect()
 }
 
-/// What is known of a process; `None` when there is none.
+/// Reads the state of a process. Returns `None` when there is no such process.
 pub fn facts(pid: Pid) -> Option<Facts> {
-    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-    let mut fields = fields_after_name(&stat)?;
+    parse_stat(&read_stat(pid)?).map(|stat| stat.facts)
+}
+
+fn read_stat(pid: Pid) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()
+}
+
+/// What we read of a `/proc/PID/stat` file.
+#[derive(Clone, Copy, Debug)]
+struct Stat {
+    facts: Facts,
+    /// The address at which the environment ends. It is 0 while the process has none: before it
+    /// starts its program, and when it is dead.
+    environment_end: u64,
+}
+
+/// Parses a `stat` file, see proc_pid_stat(5).
+fn parse_stat(stat: &[u8]) -> Option<Stat> {
+    // The second field is the name of the program in parentheses, which may contain anything,
+    // parentheses included.
+    let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
+    let text = str::from_utf8(&stat[after_name..]).ok()?;
+    let mut fields = text.split_ascii_whitespace();
     let state = fields.next()?;
-    let group = fields.nth(1)?.parse().ok().and_then(Pid::from_raw);
+    let group = parse_pid(fields.nth(1)?);
     let started_ticks = fields.nth(16)?.parse().ok()?;
+    let environment_end = fields.nth(28)?.parse().ok()?;
     let (is_dead, is_stopped) = (matches!(state, "Z" | "X"), matches!(state, "T" | "t"));
-    Some(Facts { group, is_dead, is_stopped, started_ticks })
+    Some(Stat { facts: Facts { group, is_dead, is_stopped, started_ticks }, environment_end })
 }
 
 /// A variable in the environment that a process was started with.
@@ -101,26 +123,18 @@ pub fn variable(pid: Pid, name: &str) -> Variable {
     let Ok(environment) = fs::read(format!("/proc/{}/environ", pid.as_raw_pid())) else {
         return Variable::Hidden;
     };
-    if environment.is_empty() && environment_end(pid) == Some(0) {
+    // A dead process has no environment either, and never will have: its first thread may be dead
+    // while others run.
+    let is_starting = |stat: Stat| stat.environment_end == 0 && !stat.facts.is_dead;
+    if environment.is_empty()
+        && read_stat(pid).and_then(|stat| parse_stat(&stat)).is_some_and(is_starting)
+    {
         return Variable::NotYet;
     }
     let value = environment.split(|&byte| byte == 0).find_map(|variable| {
         variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)
     });
     value.map_or(Variable::Hidden, |value| Variable::Value(OsString::from_vec(value)))
-}
-
-/// The address at which the environment of a process ends; 0 while it has none.
-fn environment_end(pid: Pid) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-    fields_after_name(&stat)?.nth(48)?.parse().ok()
-}
-
-/// The fields of a `stat` file from the state on, which is the third.
-fn fields_after_name(stat: &[u8]) -> Option<str::SplitAsciiWhitespace<'_>> {
-    // The name of the program stands in parentheses and may hold anything, these included.
-    let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
-    Some(str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace())
 }
 
 /// The children of a process, whichever of its threads started them.
@@ -136,9 +150,7 @@ pub fn children(pid: Pid) -> Vec<Pid> {
 /// Every process there is.
 pub fn all_pids() -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?))
-        .collect()
+    entries.filter_map(|entry| parse_pid(entry.ok()?.file_name().to_str()?)).collect()
 }
 
 /// The largest resident memory that a living process has had since it started its program, in
@@ -254,6 +266,74 @@ mod tests {
         let own = rustix::process::getpid();
         assert!(matches!(variable(own, "PATH"), Variable::Value(_)));
         assert_eq!(variable(own, "PAT"), Variable::Hidden);
-        assert!(environment_end(own).is_some_and(|end| end > 0));
+        let stat = parse_stat(&read_stat(own).unwrap()).unwrap();
+        assert!(stat.environment_end > 0);
+    }
+
+    /// A `stat` line of a process that is being reaped, but for the name.
+    const DYING: &str = "X 1 -1 -1 0 -1 4228108 0 0 0 0 0 0 0 0 20 0 0 0 555 0 0 0 0 0 0 0 0 0 0 0 \
+                         0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0";
+
+    #[test]
+    fn a_process_that_is_being_reaped_has_no_group() {
+        for name in ["sh", "a) Z 1 1 (b", "((", ""] {
+            let stat = parse_stat(format!("7 ({name}) {DYING}").as_bytes()).unwrap();
+            let facts = stat.facts;
+            assert_eq!((facts.group, facts.is_dead, facts.started_ticks), (None, true, 555));
+            assert_eq!(stat.environment_end, 0);
+        }
+    }
+
+    #[test]
+    fn a_dead_process_is_read_until_it_is_reaped() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        while !facts(pid).unwrap().is_dead {
+            std::thread::yield_now();
+        }
+        assert!(facts(pid).unwrap().group.is_some_and(|group| group.as_raw_pid() > 0));
+        assert_eq!(variable(pid, "PATH"), Variable::Hidden);
+        assert_eq!((children(pid), memory_now(pid), memory_peak(pid)), (Vec::new(), None, None));
+        assert!(child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn processes_can_be_read_at_any_moment_of_their_end() {
+        for _ in 0..200 {
+            let mut child = std::process::Command::new("true").spawn().unwrap();
+            let pid = Pid::from_child(&child);
+            let reaping = std::thread::spawn(move || child.wait().unwrap());
+            while let Some(facts) = facts(pid) {
+                assert!(facts.group.is_none_or(|group| group.as_raw_pid() > 0));
+                variable(pid, "PATH");
+                children(pid);
+                memory_now(pid);
+                io_bytes(pid);
+            }
+            assert!(reaping.join().unwrap().success());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_parsed_without_a_panic(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+        ) {
+            parse_stat(&bytes);
+            parse_pids(&bytes);
+        }
+
+        #[test]
+        fn a_group_is_positive_or_none_wherever_a_line_is_cut(
+            name in ".{0,20}", group in proptest::prelude::any::<i64>(), end in 0_usize..300,
+        ) {
+            let line = format!("7 ({name}) {}", DYING.replacen("-1", &group.to_string(), 1));
+            let whole = parse_stat(line.as_bytes()).unwrap();
+            let expected = i32::try_from(group).ok().filter(|group| *group > 0);
+            proptest::prop_assert_eq!(whole.facts.group.map(Pid::as_raw_pid), expected);
+            if let Some(cut) = parse_stat(&line.as_bytes()[..end.min(line.len())]) {
+                proptest::prop_assert!(cut.facts.group.is_none_or(|group| group.as_raw_pid() > 0));
+            }
+        }
     }
 }

@@ -143,6 +143,7 @@ fn give_birth(stack: &mut [MaybeUninit<u8>], order: &Order<'_>) -> io::Result<(P
     };
     let failed = io::Error::last_os_error();
     drop(blocked);
+    #[expect(clippy::disallowed_methods, reason = "only positive numbers get here")]
     let Some(pid) = (pid > 0).then_some(pid).and_then(Pid::from_raw) else { return Err(failed) };
     // SAFETY: the system has just opened it for us.
     Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))

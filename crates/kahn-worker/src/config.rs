@@ -114,7 +114,7 @@ pub enum InvalidConfig {
     #[error("worker.capacity: {0}")]
     Capacity(#[from] InvalidResources),
     /// A secret cannot be defined.
-    #[error("worker.secrets.{}: {}", .0.name, .0.reason)]
+    #[error(transparent)]
     Secret(#[from] InvalidSecret),
     /// The coordinator cannot be there.
     #[error("worker.coordinator: `{url}` is not an address: {reason}")]

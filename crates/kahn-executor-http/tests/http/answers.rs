@@ -62,8 +62,8 @@ async fn a_request_carries_what_the_task_says_and_who_it_is() {
     let (server, worker) = (echo().await, Worker::new());
     let ended = worker.run(post(server.url("/a?b=c"), Body::Json(Text::new("{\"x\":1}")))).await;
     let run = "01010101-0101-0101-0101-010101010101";
-    let trace = "00-01010101010101010101010101010101-0000000700000001-01";
-    let expected = format!("POST\n/a?b=c\napplication/json\n{trace}\n{run}.7\nkahn\n{{\"x\":1}}");
+    let trace = "00-01010101010101010101010101010101-0000000000000001-01";
+    let expected = format!("POST\n/a?b=c\napplication/json\n{trace}\n{run}.0\nkahn\n{{\"x\":1}}");
     let body: String = serde_json::from_str(ended.output("body").unwrap()).unwrap();
     assert_eq!(body, expected);
     let own = [("Traceparent", "t"), ("Idempotency-Key", "k"), ("User-Agent", "u/1")];

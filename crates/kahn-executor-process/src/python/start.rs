@@ -25,7 +25,7 @@ use crate::process::command::check_program;
 use crate::scratch::{SCRATCH_VARIABLE, Scratch};
 use crate::trees::Trees;
 use crate::{OpenError, ProcessSettings};
-use kahn_platform::{ExitWatch, Gate};
+use kahn_platform::{ExitWatch, Gate, ProcessGroup};
 
 /// What an interpreter runs.
 const SOURCE: &str = include_str!("worker.py");
@@ -207,7 +207,9 @@ fn thread_that_starts() -> io::Result<mpsc::Sender<Start>> {
             drop(command);
             if let Err(Ok((mut child, _hold))) = sender.send(spawned.map(|child| (child, hold))) {
                 // The call was given up. What cannot be killed has ended already.
-                let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
+                if let Some(group) = ProcessGroup::led_by(Pid::from_child(&child)) {
+                    let _ = group.signal(Signal::KILL);
+                }
                 let _ = child.wait();
             }
         }

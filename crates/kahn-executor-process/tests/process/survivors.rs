@@ -1,8 +1,10 @@
 //! Whatever an attempt started is dead when it is reported.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{Worker, exec, sh, survivors};
+use kahn_executor_process::{LimitMode, LimitSettings};
 use kahn_model::CauseKind;
 
 /// Forks twice, makes sessions of its own and lets go of the task's output.
@@ -42,6 +44,27 @@ async fn a_daemon_that_hides_its_environment_does_not_outlive_its_task() {
     assert!(worker.run(sh(daemon)).await.report.outcome.is_ok());
     // Another test's attempt may be suspected too; with the last of them the daemon goes.
     while crate::support::n_with_argument("31.4159") > 0 {
+        assert!(worker.run(exec(&["true"])).await.report.outcome.is_ok());
+    }
+}
+
+/// The environment of such a process cannot be read, now or later, although it still runs.
+#[tokio::test]
+async fn a_daemon_whose_first_thread_has_exited_does_not_outlive_its_task() {
+    let worker =
+        Worker::with_limits(LimitSettings { mode: LimitMode::Off, ..LimitSettings::default() });
+    let program = "import ctypes, threading, time; \
+                   threading.Thread(target=time.sleep, args=(1000,)).start(); \
+                   ctypes.CDLL(None).pthread_exit(None)";
+    let script = format!(
+        "setsid python3 -c '{program}' </dev/null >/dev/null 2>&1 & echo $!\n\
+         until grep -q ') Z' /proc/$!/stat; do sleep 0.01; done"
+    );
+    let ended = worker.run(sh(&script)).await;
+    assert!(ended.report.outcome.is_ok(), "{:?}", ended.report);
+    let pid = ended.log.trim();
+    // Other tests' attempts may be suspected, too; with the last of them the daemon is killed.
+    while Path::new("/proc").join(pid).exists() {
         assert!(worker.run(exec(&["true"])).await.report.outcome.is_ok());
     }
 }

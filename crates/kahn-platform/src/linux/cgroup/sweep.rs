@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use crate::linux::facts;
+use crate::parse_pid;
 
 /// All groups that workers make have a name that begins so.
 pub(super) const PREFIX: &str = "kahn-";
@@ -17,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(super) fn processes(dir: &Path) -> Vec<Pid> {
     let own = rustix::process::getpid();
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    let pids = text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?));
+    let pids = text.lines().filter_map(parse_pid);
     pids.filter(|pid| *pid != own).collect()
 }
 
@@ -52,13 +53,12 @@ fn is_stale(dir: &Path) -> bool {
     if !name.starts_with(PREFIX) {
         return false;
     }
-    let mut fields = name.rsplit('-').map(|field| field.parse::<u64>().ok()).skip(1);
-    let (Some(Some(started)), Some(Some(pid)), Some(Some(space))) =
-        (fields.next(), fields.next(), fields.next())
-    else {
+    let mut fields = name.rsplit('-').skip(1);
+    let mut number = || fields.next().and_then(|field| field.parse::<u64>().ok());
+    let (Some(started), Some(pid), Some(space)) = (number(), number(), number()) else {
         return false;
     };
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = parse_pid(&pid.to_string());
     let is_alive = pid.and_then(facts).is_some_and(|found| found.started_ticks == started);
     space == pid_space() && !is_alive
 }
