@@ -10,6 +10,7 @@ use kahn_spec::{Compiled, ParamValue};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::output;
+use crate::render::diagnostics;
 
 /// A DAG file and the values of its parameters.
 #[derive(Clone, Debug, Args)]
@@ -77,7 +78,7 @@ impl DagFileArgs {
         };
         let file = DagFile::new(name, source, self.params.iter().cloned().collect())?;
         if let Some(warnings) = &file.compiled.warnings {
-            output::note(output::diagnostics(warnings, context.is_json()).trim_end());
+            output::note(diagnostics::lines(warnings, context.is_json()).trim_end());
         }
         Ok(file)
     }

@@ -8,8 +8,7 @@ use kahn_model::RunState;
 use kahn_spec::Diagnostics;
 use serde_json::json;
 
-use crate::output;
-use crate::render::text;
+use crate::render::{diagnostics, text};
 
 /// How a command ended; the numbers are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,9 +96,7 @@ impl Failure {
     pub(crate) fn report(&self, is_json: bool) -> Exit {
         let (exit, text) = match self {
             Self::OutputClosed => return Exit::Success,
-            Self::DagFile(diagnostics) => {
-                (Exit::BadInput, output::diagnostics(diagnostics, is_json))
-            }
+            Self::DagFile(found) => (Exit::BadInput, diagnostics::lines(found, is_json)),
             Self::Said { exit, message, advice } if is_json => {
                 let error = json!({ "kind": exit.word(), "message": message, "advice": advice });
                 (*exit, format!("{}\n", json!({ "error": error })))

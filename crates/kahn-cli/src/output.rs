@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use kahn_spec::Diagnostics;
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -52,25 +51,6 @@ pub(crate) fn json_lines<T: Serialize>(values: impl Iterator<Item = T>) -> Resul
 /// Says something beside the results, on stderr. That nobody reads it is no fault.
 pub(crate) fn note(text: &str) {
     drop(writeln!(anstream::stderr().lock(), "{text}"));
-}
-
-/// Diagnostics of a DAG file as they go to stderr: text, or an object on each line.
-pub(crate) fn diagnostics(diagnostics: &Diagnostics, is_json: bool) -> String {
-    if !is_json {
-        return diagnostics.render_coloured();
-    }
-    let mut out = String::new();
-    for item in &diagnostics.items {
-        let mut object = serde_json::to_value(item).unwrap_or_default();
-        if let Some(object) = object.as_object_mut() {
-            object.insert("file".into(), diagnostics.origin.clone().into());
-            let first = item.labels.first();
-            object.insert("line".into(), first.map(|label| label.line).into());
-            object.insert("column".into(), first.map(|label| label.column).into());
-        }
-        out.push_str(&format!("{object}\n"));
-    }
-    out
 }
 
 /// Whether stdout is a terminal, where escapes would be obeyed.

@@ -1,6 +1,8 @@
 //! How things look, as text and as JSON. Pure: everything gives text or values, nothing prints.
 
+pub(crate) mod diagnostics;
 pub(crate) mod event;
+pub(crate) mod json;
 pub(crate) mod plain;
 pub(crate) mod plan;
 pub(crate) mod progress;

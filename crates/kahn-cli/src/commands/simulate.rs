@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::dag_file::DagFileArgs;
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::render::run::seconds;
+use crate::render::json::seconds;
 use crate::render::summary::area;
 use crate::render::{plan, text};
 use crate::what_if::{self, ClusterArgs, Course};

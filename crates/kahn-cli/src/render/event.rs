@@ -4,6 +4,7 @@ use kahn_client::Event;
 use kahn_runtime::clock;
 use serde::Serialize;
 
+use super::json::{cause_code, word};
 use super::text;
 use super::usage::{self, UsageJson};
 
@@ -23,16 +24,6 @@ pub(crate) struct EventJson<'a> {
     /// Only where an attempt has ended of which it is known.
     #[serde(flatten)]
     usage: Option<UsageJson>,
-}
-
-/// The word, unless there is none.
-pub(crate) fn word(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-/// The exit code, signal or HTTP status, for the causes that have one.
-pub(crate) fn cause_code(cause: &str, code: i32) -> Option<i32> {
-    matches!(cause, "exit_code" | "signal" | "http_status").then_some(code)
 }
 
 impl<'a> EventJson<'a> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kahn_model::{Action, Dag, Levels, TaskIx, critical_path, levels};
 use serde_json::{Map, Value, json};
 
-use super::run::seconds;
+use super::json::seconds;
 use super::summary::area;
 use super::table::table;
 use super::text;

@@ -1,7 +1,6 @@
 //! Runs, tasks, workers and explanations, as JSON and as text.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use kahn_client::{Explanation, Run, Task};
 use kahn_model::{TaskState, Timestamp};
@@ -9,17 +8,10 @@ use kahn_runtime::clock;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::event::{cause_code, word};
+use super::json::{cause_code, seconds, word};
 use super::table::table;
 use super::text;
 use super::usage::{self, UsageJson};
-
-/// Seconds to the microsecond, as all spans of time are given in JSON.
-pub(crate) fn seconds(span: Duration) -> f64 {
-    let micros = u32::try_from(span.as_micros() % 1_000_000).unwrap_or(0);
-    // The quotient is the number nearest to the decimal one, so it is printed with six digits.
-    (span.as_secs() as f64 * 1e6 + f64::from(micros)) / 1e6
-}
 
 fn time(at: Option<Timestamp>) -> Option<String> {
     at.map(|at| clock::format_micros(at.0))
@@ -218,6 +210,8 @@ pub(crate) fn explanation(task: &str, why: &Explanation) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
     use kahn_client::Blocker;
     use kahn_model::{RunId, RunState, Uuid};
 
@@ -286,14 +280,6 @@ pub(crate) mod tests {
         assert_eq!(value["outputs"]["rows"], 42);
         assert_eq!(value["exception"], "app.Broken");
         assert_eq!((&value["seconds"], &value["cause"]), (&json!(1.0), &Value::Null));
-    }
-
-    #[test]
-    fn seconds_have_six_digits_at_most() {
-        for (micros, text) in [(1_810_547, "1.810547"), (400_000, "0.4"), (0, "0.0")] {
-            let value = json!(seconds(Duration::from_micros(micros)));
-            assert_eq!(value.to_string(), text);
-        }
     }
 
     #[test]

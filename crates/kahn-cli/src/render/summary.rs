@@ -9,8 +9,8 @@ use kahn_client::{Run, Task, Usage};
 use kahn_model::{Dag, Resources, TaskState, Timestamp};
 use serde_json::{Value, json};
 
-use super::event::{cause_code, word};
-use super::run::{count_words, seconds};
+use super::json::{cause_code, seconds, word};
+use super::run::count_words;
 use super::text;
 use super::usage::{self, UsageJson};
 use bound::Observed;

@@ -3,7 +3,7 @@
 use kahn_client::Usage;
 use serde::Serialize;
 
-use super::run::seconds;
+use super::json::seconds;
 use super::text;
 
 /// The fields for what an attempt used; stable, and null where it is not known.
