@@ -42,6 +42,25 @@ pub(crate) struct Context {
     environment: Environment,
 }
 
+/// Where a token is that somebody gave.
+#[derive(Clone, Debug)]
+pub(crate) enum TokenSource {
+    /// The value of the variable `KAHN_TOKEN`.
+    Variable(Secret),
+    /// A file.
+    File(PathBuf),
+}
+
+impl TokenSource {
+    /// Reads it.
+    pub(crate) fn read(&self) -> Result<Token, TokenError> {
+        match self {
+            Self::Variable(secret) => Token::from_secret(secret, "KAHN_TOKEN"),
+            Self::File(path) => Token::from_file(path),
+        }
+    }
+}
+
 const SECTIONS: [&str; 3] = ["coordinator", "worker", "telemetry"];
 const DEFAULT_URL: &str = "http://127.0.0.1:7400";
 
@@ -113,18 +132,30 @@ impl Context {
         }
     }
 
-    /// The token to show, if there is one.
-    fn token(&self) -> Result<Option<Token>, Failure> {
+    /// Whether `--token-file` was given.
+    pub(crate) fn has_token_flag(&self) -> bool {
+        self.globals.token_file.is_some()
+    }
+
+    /// The token to show, when somebody gave one.
+    pub(crate) fn token_source(&self) -> Option<TokenSource> {
         if self.globals.token_file.is_none()
             && let Some(text) = self.variable("KAHN_TOKEN")
         {
-            return Ok(Some(Token::from_secret(&Secret::new(text), "KAHN_TOKEN")?));
+            return Some(TokenSource::Variable(Secret::new(text)));
         }
-        let (file, is_given) = self.token_file();
-        if !is_given && !file.exists() {
-            return Ok(None);
-        }
-        Ok(Some(Token::from_file(&file)?))
+        let (path, is_given) = self.token_file();
+        is_given.then_some(TokenSource::File(path))
+    }
+
+    /// The token to show, if there is one.
+    fn token(&self) -> Result<Option<Token>, Failure> {
+        let usual = || {
+            let (path, _) = self.token_file();
+            path.exists().then_some(TokenSource::File(path))
+        };
+        let source = self.token_source().or_else(usual);
+        Ok(source.map(|source| source.read()).transpose()?)
     }
 
     /// Starts logging to stderr, at `usual` unless KAHN_LOG or the configuration says otherwise.

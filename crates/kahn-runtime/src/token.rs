@@ -22,7 +22,11 @@ const PREFIX: &str = "kahn_";
 
 /// A credential of a caller. Compared in constant time, never displayed.
 #[derive(Clone, Debug)]
-pub struct Token(Secret);
+pub struct Token {
+    secret: Secret,
+    /// Where it came from, for messages.
+    origin: String,
+}
 
 /// Why a token cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +74,8 @@ impl Token {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes).map_err(TokenError::NoRandomness)?;
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self(Secret::new(format!("{PREFIX}{digits}"))))
+        let secret = Secret::new(format!("{PREFIX}{digits}"));
+        Ok(Self { secret, origin: "this process".to_owned() })
     }
 
     /// Validates a token that was given inline. `origin` names its source for the error message.
@@ -82,7 +87,7 @@ impl Token {
         let text = secret.expose().trim();
         let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
         if is_visible && (MIN_LENGTH..=MAX_LENGTH).contains(&text.len()) {
-            Ok(Self(Secret::new(text)))
+            Ok(Self { secret: Secret::new(text), origin: origin.to_owned() })
         } else {
             Err(TokenError::Malformed { origin: origin.to_owned() })
         }
@@ -107,7 +112,7 @@ impl Token {
         }
         let mut text = String::new();
         file.take(2 * MAX_LENGTH as u64).read_to_string(&mut text)?;
-        Ok(Self::from_secret(&Secret::new(text), &format!("the content of {}", path.display())))
+        Ok(Self::from_secret(&Secret::new(text), &format!("file {}", path.display())))
     }
 
     /// Reads a token from a file, or creates the file (mode 0600) with a new token on the first
@@ -125,7 +130,7 @@ impl Token {
         }
         let token = Self::generate()?;
         match token.write_new(path) {
-            Ok(()) => Ok(token),
+            Ok(()) => Ok(Self { origin: format!("file {}", path.display()), ..token }),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Self::from_file(path),
             Err(source) => Err(TokenError::File { path: path.to_owned(), source }),
         }
@@ -148,10 +153,16 @@ impl Token {
         written
     }
 
+    /// Returns where the token came from, such as `file /etc/kahn/token`; never the token.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// Returns the token, to send it.
     #[must_use]
     pub fn expose(&self) -> &str {
-        self.0.expose()
+        self.secret.expose()
     }
 
     /// Returns the value of an `authorization` header with this token.

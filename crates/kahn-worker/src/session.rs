@@ -58,7 +58,7 @@ pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
     loop {
         match converse(&link, &inbox, &mut backoff).await {
             Ok(()) => debug!("the coordinator has ended the stream"),
-            Err(status) => report(&status, backoff.n_tries()),
+            Err(status) => report(&status, &link.token, backoff.n_tries()),
         }
         if inbox.is_closed() {
             return;
@@ -67,9 +67,13 @@ pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
     }
 }
 
-fn report(status: &Status, n_tries: u32) {
+fn report(status: &Status, token: &Token, n_tries: u32) {
     if status.code() == tonic::Code::Unauthenticated {
-        warn!("the coordinator does not take this worker's token; check worker.token_file");
+        warn!(
+            "the coordinator refuses this worker's token, which is from {}; let worker.token_file \
+             name the coordinator's file `worker.token`",
+            token.origin()
+        );
     } else if n_tries == 0 {
         info!(reason = status.message(), "lost the coordinator; going on with what is held");
     } else {

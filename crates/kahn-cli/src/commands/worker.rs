@@ -5,9 +5,10 @@ use kahn_runtime::config;
 use kahn_runtime::token::Token;
 use kahn_worker::{Config, RunError, Worker};
 
-use crate::context::Context;
+use crate::context::{Context, TokenSource};
 use crate::dag_file::pair;
 use crate::exit::{Exit, Failure};
+use crate::output;
 
 /// Arguments of `worker`; they go before the configuration.
 #[derive(Debug, Default, Args)]
@@ -26,18 +27,24 @@ pub(crate) struct WorkerArgs {
     health_listen: Option<std::net::SocketAddr>,
 }
 
-/// The configuration, with flags over all else. The data directory is that of the user, unless
-/// somebody named another.
+/// The configuration in force, with flags over all else. The data directory is that of the user,
+/// unless somebody named another.
 pub(crate) fn load(args: &WorkerArgs, context: &Context) -> Result<Config, Failure> {
+    let mut config = load_section(args, context)?;
+    if let Some(TokenSource::File(path)) = shared_token(&config, context) {
+        config.token_file = Some(path);
+    }
+    Ok(config)
+}
+
+/// The section `[worker]` with the flags over it, without the token that all commands share.
+fn load_section(args: &WorkerArgs, context: &Context) -> Result<Config, Failure> {
     let mut sources = context.sources();
     if let Some(dir) = context.given_data_dir() {
         sources = sources.set("worker.data_dir", "--data-dir", dir.display());
     }
     if let Some(url) = context.given_url() {
         sources = sources.set("worker.coordinator", "--coordinator", url);
-    }
-    if let (file, true) = context.token_file() {
-        sources = sources.set("worker.token_file", "--token-file", file.display());
     }
     if let Some(name) = &args.name {
         sources = sources.set("worker.name", "--name", name);
@@ -57,7 +64,10 @@ pub(crate) fn load(args: &WorkerArgs, context: &Context) -> Result<Config, Failu
 }
 
 pub(crate) async fn run(args: WorkerArgs, context: &Context) -> Result<Exit, Failure> {
-    let config = load(&args, context)?;
+    let config = load_section(&args, context)?;
+    if has_own_token(&config) && context.has_token_flag() {
+        output::note("--token-file is not used: worker.token or worker.token_file is set");
+    }
     let telemetry = context.telemetry("info")?;
     let shutdown = context.shutdown()?;
     let token = token(&config, context)?;
@@ -70,18 +80,84 @@ pub(crate) async fn run(args: WorkerArgs, context: &Context) -> Result<Exit, Fai
     }
 }
 
+/// The token that all commands share, where the worker's own settings name none. They go first,
+/// since what the other commands show is the token of a client.
+fn shared_token(config: &Config, context: &Context) -> Option<TokenSource> {
+    if has_own_token(config) { None } else { context.token_source() }
+}
+
+fn has_own_token(config: &Config) -> bool {
+    config.token.is_some() || config.token_file.is_some()
+}
+
 /// What it shows the coordinator.
 fn token(config: &Config, context: &Context) -> Result<Token, Failure> {
-    if let Some(secret) = &config.token {
-        return Ok(Token::from_secret(secret, "worker.token")?);
-    }
-    if let Some(text) = context.variable("KAHN_TOKEN") {
-        return Ok(Token::from_secret(&kahn_runtime::secret::Secret::new(text), "KAHN_TOKEN")?);
-    }
-    let usual = || config.data_dir.join("worker.token");
-    let file = config.token_file.clone().unwrap_or_else(usual);
-    Token::from_file(&file).map_err(|error| {
-        Failure::from(error)
-            .advise("give it the file `worker.token` of the coordinator with --token-file")
+    let token = match shared_token(config, context) {
+        Some(source) => source.read(),
+        None => config.read_token(),
+    };
+    token.map_err(|error| {
+        Failure::from(error).advise(
+            "let worker.token_file or KAHN_WORKER__TOKEN_FILE name the file `worker.token` of the \
+             coordinator",
+        )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kahn_runtime::config::Environment;
+
+    use super::*;
+    use crate::context::Globals;
+
+    /// Where the token of a worker with this environment and this `--token-file` comes from.
+    fn origin(environment: &[(&str, &str)], flag: Option<&str>) -> String {
+        let globals = Globals { token_file: flag.map(Into::into), ..Globals::default() };
+        let pairs = environment.iter().copied().chain([("KAHN_CONFIG", "/dev/null")]);
+        let context = Context::of(globals, Environment::from_pairs(pairs));
+        let config = load_section(&WorkerArgs::default(), &context).unwrap();
+        token(&config, &context).unwrap().origin().to_owned()
+    }
+
+    #[test]
+    fn the_workers_own_token_goes_before_the_one_that_clients_show() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = dir.path().join(name);
+            Token::from_file_or_generate(&path).unwrap();
+            path.display().to_string()
+        };
+        let (own, clients, usual) = (file("own"), file("clients"), file("worker.token"));
+        let is_from = |file: &str| format!("file {file}");
+        let text = "x".repeat(40);
+        let data_dir = ("KAHN_DATA_DIR", dir.path().to_str().unwrap());
+        let clients_file = ("KAHN_TOKEN_FILE", clients.as_str());
+        let clients_text = ("KAHN_TOKEN", text.as_str());
+        let own_file = ("KAHN_WORKER__TOKEN_FILE", own.as_str());
+
+        assert_eq!(origin(&[own_file, clients_file], None), is_from(&own));
+        assert_eq!(origin(&[own_file, clients_text], None), is_from(&own));
+        assert_eq!(origin(&[own_file], Some(&clients)), is_from(&own));
+        let own_text = ("KAHN_WORKER__TOKEN", text.as_str());
+        assert_eq!(origin(&[own_text, clients_file], Some(&clients)), "worker.token");
+
+        assert_eq!(origin(&[data_dir, clients_file], None), is_from(&clients));
+        assert_eq!(origin(&[data_dir, clients_text, clients_file], None), "KAHN_TOKEN");
+        assert_eq!(origin(&[data_dir, clients_text], Some(&clients)), is_from(&clients));
+        assert_eq!(origin(&[data_dir], None), is_from(&usual));
+    }
+
+    #[test]
+    fn the_configuration_in_force_names_the_file_that_the_token_is_read_from() {
+        let in_force = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().copied().chain([("KAHN_CONFIG", "/dev/null")]);
+            let context = Context::of(Globals::default(), Environment::from_pairs(pairs));
+            load(&WorkerArgs::default(), &context).unwrap().token_file.unwrap()
+        };
+        let clients = ("KAHN_TOKEN_FILE", "/clients");
+        assert_eq!(in_force(&[clients]), std::path::Path::new("/clients"));
+        let own = ("KAHN_WORKER__TOKEN_FILE", "/own");
+        assert_eq!(in_force(&[clients, own]), std::path::Path::new("/own"));
+    }
 }

@@ -91,6 +91,20 @@ fn a_wrong_token_is_refused() {
 }
 
 #[test]
+fn a_refused_worker_names_the_file_of_its_token() {
+    let cluster = Cluster::start();
+    let file = cluster.world.path().join("data/client.token").display().to_string();
+    let dir = cluster.world.path().join("w2").display().to_string();
+    let own = ["--name", "w2", "--data-dir", &dir, "--token-file", &file];
+    let args = [&["worker", "--health-listen", "127.0.0.1:0"][..], &own].concat();
+    let mut command = cluster.world.command(&cluster.args(&args));
+    command.env("NO_COLOR", "1").stderr(Stdio::piped());
+    let mut worker = Process::start(&mut command);
+    let warning = worker.wait_for_line(Source::Stderr, |line| line.contains("WARN"));
+    assert!(warning.contains(&format!("refuses this worker's token, which is from file {file}")));
+}
+
+#[test]
 fn a_coordinator_ends_in_good_order_when_asked() {
     let cluster = Cluster::start();
     cluster.coordinator.signal("TERM");

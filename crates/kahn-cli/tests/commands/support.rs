@@ -84,6 +84,15 @@ impl Process {
     /// Waits until it prints a line that begins so, and gives that line; what it prints then is
     /// read and thrown away.
     pub(crate) fn wait_for(&mut self, source: Source, beginning: &str) -> String {
+        self.wait_for_line(source, |line| line.starts_with(beginning))
+    }
+
+    /// The same for a line that is meant in another way.
+    pub(crate) fn wait_for_line(
+        &mut self,
+        source: Source,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> String {
         let mut printed: Box<dyn BufRead + Send> = match source {
             Source::Stdout => Box::new(BufReader::new(self.child().stdout.take().unwrap())),
             Source::Stderr => Box::new(BufReader::new(self.child().stderr.take().unwrap())),
@@ -92,8 +101,8 @@ impl Process {
         loop {
             let start = all.len();
             let n = printed.read_line(&mut all).unwrap();
-            assert_ne!(n, 0, "it ended before `{beginning}`: {all}");
-            if all[start..].starts_with(beginning) {
+            assert_ne!(n, 0, "it ended before the line came: {all}");
+            if is_meant(&all[start..]) {
                 let line = all[start..].to_owned();
                 std::thread::spawn(move || std::io::copy(&mut printed, &mut std::io::sink()));
                 return line;
