@@ -8,7 +8,7 @@ use kahn_client::{Client, LogQuery, Run, TaskFilter, Update};
 use kahn_model::{Dag, Resources, RunId, Timestamp};
 use kahn_runtime::clock::Clock;
 use kahn_runtime::shutdown::Shutdown;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::exit::Failure;
 use crate::output;
@@ -19,6 +19,10 @@ use screen::Screen;
 /// Larger DAGs are followed by their counts alone: nobody reads a line for each of so many tasks.
 const EVENTS_FOLLOWED_MAX: usize = 10_000;
 const REDRAW_EVERY: Duration = Duration::from_millis(120);
+/// Tasks may be ready for this long without anybody being told what they wait for.
+const WAITS_UNTOLD: Duration = Duration::from_secs(1);
+/// Time between two questions what tasks wait for.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 /// Failed tasks whose output is looked at.
 const TAILS_MAX: usize = 5;
 const TAIL_BYTES: u64 = 4096;
@@ -57,6 +61,9 @@ impl Follow<'_> {
         let mut last = None;
         let mut tick = tokio::time::interval(REDRAW_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut ask = tokio::time::interval_at(Instant::now() + WAITS_UNTOLD, ASK_EVERY);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut asked = None;
         loop {
             let next = watch.next();
             tokio::pin!(next);
@@ -65,6 +72,16 @@ impl Follow<'_> {
                 tokio::select! {
                     update = &mut next => break update,
                     _ = tick.tick() => screen.draw(now()),
+                    _ = ask.tick(), if asked.is_none() && screen.shows_waiting() => {
+                        asked = Some(Box::pin(self.client.get(self.run)));
+                    }
+                    found = answer(&mut asked) => {
+                        asked = None;
+                        // Without an answer it is asked again.
+                        if let Ok(run) = found {
+                            screen.on_waiting(run.waiting);
+                        }
+                    }
                     () = stop_requested(self.shutdown, is_called_off) => {
                         if is_called_off {
                             return Ok(None);
@@ -152,6 +169,14 @@ impl Follow<'_> {
             bytes.extend(piece.data);
         }
         last_lines(&bytes, is_cut)
+    }
+}
+
+/// Waits for the answer to a question, if one was asked.
+async fn answer<F: Future + Unpin>(asked: &mut Option<F>) -> F::Output {
+    match asked {
+        Some(asked) => asked.await,
+        None => std::future::pending().await,
     }
 }
 

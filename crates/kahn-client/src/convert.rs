@@ -9,7 +9,7 @@ use kahn_proto::api;
 use kahn_proto::convert::state;
 
 use crate::error::Error;
-use crate::types::{Blocker, Event, Explanation, Pressure, Run, Task, Usage, Worker};
+use crate::types::{Blocker, Event, Explanation, Pressure, Run, Task, Usage, Waiting, Worker};
 
 pub(crate) fn run_id(text: &str) -> Result<RunId, Error> {
     text.parse().map_err(|_| Error::bug(format!("the coordinator sent the run id `{text}`")))
@@ -41,7 +41,13 @@ pub(crate) fn run(run: api::Run) -> Result<Run, Error> {
         critical_path_done: Duration::from_micros(run.critical_path_done),
         critical_path: Duration::from_micros(run.critical_path),
         last_event: run.events,
+        waiting: run.waiting.into_iter().map(waiting).collect(),
     })
+}
+
+fn waiting(waiting: api::Waiting) -> Waiting {
+    let api::Waiting { tasks, first, code, message, remedy } = waiting;
+    Waiting { n_tasks: tasks, first, code, message, remedy }
 }
 
 pub(crate) fn task(task: api::Task) -> Result<Task, Error> {

@@ -42,6 +42,6 @@ pub use logs::{LogPiece, LogQuery, Logs};
 pub use submit::{DOCUMENT_PIECE_BYTES, Submission, Submitted};
 pub use types::{
     Blocker, Event, Explanation, Page, Pressure, RetryScope, Run, RunFilter, Task, TaskFilter,
-    Usage, Worker,
+    Usage, Waiting, Worker,
 };
 pub use watch::{Update, Watch};

@@ -32,6 +32,24 @@ pub struct Run {
     pub critical_path: Duration,
     /// The sequence number of its latest event.
     pub last_event: u64,
+    /// What its ready tasks wait for, the reason of most tasks first; known only when the run was
+    /// asked for by its id, alone.
+    pub waiting: Vec<Waiting>,
+}
+
+/// Ready tasks of a run that wait for the same thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many there are.
+    pub n_tasks: u32,
+    /// The name of the one that goes first.
+    pub first: String,
+    /// The reason as one stable word.
+    pub code: String,
+    /// The reason as a sentence.
+    pub message: String,
+    /// What would let them go on; may be empty.
+    pub remedy: String,
 }
 
 impl Run {

@@ -1,10 +1,14 @@
 //! Why a task is where it is, what holds it back, and what would change that.
 
+mod waiting;
+
 use kahn_model::{CauseKind, RunId, RunState, Share, TaskIx, TaskState};
 
 use crate::apply::rank;
 use crate::core::Core;
 use crate::state::{ClassIx, Flags, Gate, GateKey, LaneIx, Run, Worker};
+
+pub use waiting::Waiting;
 
 /// Something that a task waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,20 +71,10 @@ impl Core {
         let Some(lane_ix) = found.copied() else {
             return plain("ready", "it is about to be placed", "");
         };
-        let lane = self.state.ready.lane(lane_ix);
-        if let Some(gate) = self.gate_of(lane_ix) {
-            return self.gated(run, lane_ix, &gate);
-        }
-        if let Some(shortage) = self.infeasibility(lane.class) {
-            let remedy = "add a worker that has what it asks for, or ask for less";
-            return plain("infeasible", &shortage, remedy);
-        }
-        if !self.state.workers.iter().any(|worker| worker.takes_leases()) {
-            return plain("no_worker", "no worker takes work", "start or uncordon a worker");
-        }
-        if let Some(explanation) = self.under_pressure(lane.class) {
+        if let Some(explanation) = self.held_back(run, lane_ix) {
             return explanation;
         }
+        let lane = self.state.ready.lane(lane_ix);
         let ahead = lane.tasks().take(AHEAD_MAX).take_while(|t| *t != task).count();
         let or_more = if ahead == AHEAD_MAX { " or more" } else { "" };
         let message =
@@ -88,6 +82,22 @@ impl Core {
         let mut out = plain("no_room", &message, "wait, add workers, or raise its priority");
         out.blockers = blocking(self.suitable(lane.class));
         out
+    }
+
+    /// What holds back all tasks of a lane; `None` when they only wait for their turn.
+    fn held_back(&self, run: &Run, lane_ix: LaneIx) -> Option<Explanation> {
+        let lane = self.state.ready.lane(lane_ix);
+        if let Some(gate) = self.gate_of(lane_ix) {
+            return Some(self.gated(run, lane_ix, &gate));
+        }
+        if let Some(shortage) = self.infeasibility(lane.class) {
+            let remedy = "add a worker that has what it asks for, or ask for less";
+            return Some(plain("infeasible", &shortage, remedy));
+        }
+        if !self.state.workers.iter().any(|worker| worker.takes_leases()) {
+            return Some(plain("no_worker", "no worker takes work", "start or uncordon a worker"));
+        }
+        self.under_pressure(lane.class)
     }
 
     /// The workers that take leases and could ever run a task of the class.

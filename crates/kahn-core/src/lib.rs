@@ -32,7 +32,7 @@ pub use change::{Change, Submission, Then, Verdict};
 pub use command::{Command, Grant, StopReason};
 pub use core::{Core, Step};
 pub use event::{Attachment, Event, Held, ReportKind, RetryScope, SessionId, WorkerReport};
-pub use explain::{Blocker, Explanation};
+pub use explain::{Blocker, Explanation, Waiting};
 pub use history::{Record, RecordKind, Spent};
 pub use outbox::{Batch, Outbox};
 pub use refusal::Refusal;

@@ -26,13 +26,18 @@ pub(crate) struct GetArgs {
 
 pub(crate) async fn run(args: GetArgs, context: &Context) -> Result<Exit, Failure> {
     let reader = Reader::of_run(context, args.run).await?;
-    let done = show(&args, context, &reader.client).await;
+    let done = show(&args, context, &reader).await;
     reader.close().await;
     done.map(|()| Exit::Success)
 }
 
-async fn show(args: &GetArgs, context: &Context, client: &Client) -> Result<(), Failure> {
-    let found = client.get(args.run).await?;
+async fn show(args: &GetArgs, context: &Context, reader: &Reader) -> Result<(), Failure> {
+    let client = &reader.client;
+    let mut found = client.get(args.run).await?;
+    if reader.is_at_rest() {
+        // That there is no worker is not what its tasks wait for.
+        found.waiting.clear();
+    }
     let n_failed = found.tasks.get(&TaskState::Failed).copied().unwrap_or(0);
     let tasks = if args.tasks { Some(tasks(client, args.run).await?) } else { None };
     if context.is_json() {

@@ -6,15 +6,15 @@ use std::time::Duration;
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use kahn_client::{Event, Run};
+use kahn_client::{Event, Run, Waiting};
 use kahn_model::Timestamp;
 
 use crate::output;
-use crate::render::progress::{self, RUNNING_SHOWN_MAX, Tracker};
+use crate::render::progress::{self, RUNNING_SHOWN_MAX, Tracker, WAITING_SHOWN_MAX};
 use crate::render::throttle::Throttle;
 
-/// A header of two lines, the running tasks, and a count of the others.
-const LINES_MAX: usize = 3 + RUNNING_SHOWN_MAX;
+/// A header of two lines, what is waited for, the running tasks, and a count of the others.
+const LINES_MAX: usize = 3 + WAITING_SHOWN_MAX + RUNNING_SHOWN_MAX;
 
 /// Time between two lines that tell the counts.
 const COUNTS_EVERY: Duration = Duration::from_secs(2);
@@ -71,6 +71,19 @@ impl Screen {
             }
             Kind::Terminal { .. } if is_urgent => self.say(&line),
             Kind::Terminal { .. } | Kind::CountsInPipe { .. } | Kind::Silent => {}
+        }
+    }
+
+    /// Whether it is of use to ask what tasks wait for.
+    pub(super) fn shows_waiting(&self) -> bool {
+        !matches!(self.kind, Kind::Silent) && self.tracker.has_ready_tasks()
+    }
+
+    /// Takes what the ready tasks of the run wait for.
+    pub(super) fn on_waiting(&mut self, waiting: Vec<Waiting>) {
+        let lines = self.tracker.on_waiting(waiting);
+        if !matches!(self.kind, Kind::Terminal { .. }) {
+            lines.iter().for_each(|line| self.say(line));
         }
     }
 

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kahn_client::{Event, Run};
+use kahn_client::{Event, Run, Waiting};
 use kahn_model::{TaskState, Timestamp};
 
 use super::text;
 
 /// Most running tasks that are shown.
 pub(crate) const RUNNING_SHOWN_MAX: usize = 5;
+/// Most reasons for which tasks wait that are shown.
+pub(crate) const WAITING_SHOWN_MAX: usize = 3;
 const BAR_WIDTH: u64 = 24;
 
 /// What is known of a run while it goes on.
@@ -18,6 +20,8 @@ pub(crate) struct Tracker {
     began_at: Timestamp,
     running: BTreeMap<String, Attempt>,
     run: Option<Run>,
+    /// What its ready tasks waited for when that was last asked.
+    waiting: Vec<Waiting>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +33,7 @@ struct Attempt {
 impl Tracker {
     /// Nothing is known yet at `now`.
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { began_at: now, running: BTreeMap::new(), run: None }
+        Self { began_at: now, running: BTreeMap::new(), run: None, waiting: Vec::new() }
     }
 
     /// Takes what happened. Gives when the attempt that it ended had started.
@@ -45,6 +49,37 @@ impl Tracker {
     /// Takes how the run stands.
     pub(crate) fn on_run(&mut self, run: Run) {
         self.run = Some(run);
+    }
+
+    /// Whether tasks of the run are ready and no worker has them yet.
+    pub(crate) fn has_ready_tasks(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| !run.state.is_terminal() && has(run, TaskState::Ready))
+    }
+
+    /// Takes what the ready tasks of the run wait for. Gives a line for each reason that is worth
+    /// telling and was not among those of the last time.
+    pub(crate) fn on_waiting(&mut self, found: Vec<Waiting>) -> Vec<String> {
+        let before = std::mem::replace(&mut self.waiting, found);
+        let is_new = |waiting: &&Waiting| {
+            let is_same = |b: &Waiting| b.code == waiting.code && b.message == waiting.message;
+            !before.iter().any(is_same)
+        };
+        let lines = self.worth_telling().filter(is_new).take(WAITING_SHOWN_MAX);
+        lines.map(|waiting| text::waiting(waiting) + &remedy(waiting)).collect()
+    }
+
+    /// The reasons that do not go by themselves when tasks of this run end.
+    fn worth_telling(&self) -> impl Iterator<Item = &Waiting> {
+        let holds = |run: &Run| has(run, TaskState::Running) || has(run, TaskState::Leased);
+        let is_held_up = !self.run.as_ref().is_some_and(holds);
+        self.waiting.iter().filter(move |waiting| {
+            is_held_up || !matches!(waiting.code.as_str(), "no_room" | "max_parallel")
+        })
+    }
+
+    fn waiting_lines(&self) -> impl Iterator<Item = String> {
+        let shown = if self.has_ready_tasks() { WAITING_SHOWN_MAX } else { 0 };
+        self.worth_telling().take(shown).map(|waiting| format!("  {}", text::waiting(waiting)))
     }
 
     /// The lines of a terminal at `now`.
@@ -65,6 +100,7 @@ impl Tracker {
             second.push_str(&format!("; critical path {percent}%"));
         }
         let mut lines = vec![first, second];
+        lines.extend(self.waiting_lines());
         lines.extend(self.running_lines(now));
         lines
     }
@@ -101,6 +137,17 @@ impl Tracker {
         let by_count = elapsed * u128::from(all - ended) / u128::from(ended);
         let by_count = Duration::from_micros(u64::try_from(by_count).unwrap_or(u64::MAX));
         Some(by_count.max(run.critical_path.saturating_sub(run.critical_path_done)))
+    }
+}
+
+fn has(run: &Run, state: TaskState) -> bool {
+    run.tasks.get(&state).is_some_and(|count| *count > 0)
+}
+
+fn remedy(waiting: &Waiting) -> String {
+    match waiting.remedy.as_str() {
+        "" => String::new(),
+        remedy => format!(" (advice: {})", text::safe(remedy)),
     }
 }
 
@@ -227,6 +274,45 @@ mod tests {
         let frame = plain(&tracker.frame(Timestamp(START + 1_000_000)));
         assert_eq!(frame.len(), 2 + 5 + 1);
         assert_eq!(frame[7], "            and 3 more");
+    }
+
+    fn waiting(n_tasks: u32, code: &str, message: &str) -> Waiting {
+        let (first, remedy) = ("load".into(), "add workers".into());
+        Waiting { n_tasks, first, code: code.into(), message: message.into(), remedy }
+    }
+
+    #[test]
+    fn a_run_that_waits_for_placement_says_how_many_tasks_wait_and_why() {
+        let ready = |running| Run {
+            tasks: [(TaskState::Ready, 3), (TaskState::Running, running)].into(),
+            ..active()
+        };
+        let mut tracker = Tracker::new(Timestamp(START));
+        tracker.on_run(ready(0));
+        assert!(tracker.has_ready_tasks());
+        let (busy, none) =
+            (waiting(2, "no_room", "all are busy"), waiting(1, "no_worker", "there is none"));
+        assert_eq!(
+            tracker.on_waiting(vec![busy.clone(), none.clone()]),
+            [
+                "2 tasks wait, load first: all are busy (advice: add workers)",
+                "task load waits: there is none (advice: add workers)",
+            ]
+        );
+        let frame = plain(&tracker.frame(Timestamp(START)));
+        assert_eq!(frame[2], "  2 tasks wait, load first: all are busy");
+        assert_eq!(frame[3], "  task load waits: there is none");
+        // Each reason is told once for as long as it lasts.
+        assert!(tracker.on_waiting(vec![busy.clone(), none.clone()]).is_empty());
+        assert!(tracker.on_waiting(vec![none.clone()]).is_empty());
+        assert_eq!(tracker.on_waiting(vec![busy.clone(), none]).len(), 1);
+
+        // Where tasks of the run are under way, others wait for their turn as a matter of course.
+        tracker.on_run(ready(1));
+        assert!(tracker.on_waiting(vec![busy]).is_empty());
+        assert_eq!(tracker.frame(Timestamp(START)).len(), 2);
+        tracker.on_run(Run { tasks: [(TaskState::Running, 3)].into(), ..active() });
+        assert!(!tracker.has_ready_tasks());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kahn_client::{Explanation, Run, Task};
+use kahn_client::{Explanation, Run, Task, Waiting};
 use kahn_model::{TaskState, Timestamp};
 use kahn_runtime::clock;
 use serde::Serialize;
@@ -37,6 +37,9 @@ pub(crate) struct RunJson<'a> {
     critical_path_seconds: f64,
     critical_path_done_seconds: f64,
     events: u64,
+    /// Only where something is known of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     task_list: Option<Vec<TaskJson<'a>>>,
 }
@@ -57,9 +60,20 @@ impl<'a> RunJson<'a> {
             critical_path_seconds: seconds(run.critical_path),
             critical_path_done_seconds: seconds(run.critical_path_done),
             events: run.last_event,
+            waiting: run.waiting.iter().map(waiting_json).collect(),
             task_list: tasks.map(|tasks| tasks.iter().map(TaskJson::of).collect()),
         }
     }
+}
+
+fn waiting_json(waiting: &Waiting) -> Value {
+    json!({
+        "tasks": waiting.n_tasks,
+        "first": waiting.first,
+        "code": waiting.code,
+        "message": waiting.message,
+        "remedy": word(&waiting.remedy),
+    })
 }
 
 /// A task as JSON; the fields are stable.
@@ -134,6 +148,9 @@ pub(crate) fn details(run: &Run) -> String {
         add("finished", format!("{} ({})", text::time(at), text::span(at.since(run.submitted_at))));
     }
     add("tasks", text::counts(&run.tasks));
+    for waiting in &run.waiting {
+        add("waiting", text::waiting(waiting));
+    }
     if !run.reason.is_empty() {
         add("reason", text::safe(&run.reason));
     }
@@ -234,6 +251,7 @@ pub(crate) mod tests {
             critical_path_done: Duration::from_secs(3),
             critical_path: Duration::from_secs(4),
             last_event: 12,
+            waiting: Vec::new(),
         }
     }
 
@@ -268,6 +286,31 @@ pub(crate) mod tests {
              \"finished_at\":\"2026-01-01T00:00:02.500000Z\",\
              \"tasks\":{\"failed\":1,\"succeeded\":2},\"reason\":null,\"labels\":{},\
              \"critical_path_seconds\":4.0,\"critical_path_done_seconds\":3.0,\"events\":12}"
+        );
+    }
+
+    #[test]
+    fn a_run_shows_what_its_ready_tasks_wait_for() {
+        let waiting = Waiting {
+            n_tasks: 2,
+            first: "load".into(),
+            code: "no_worker".into(),
+            message: "no worker takes work".into(),
+            remedy: "start a worker".into(),
+        };
+        let run = Run { waiting: vec![waiting], ..run() };
+        let line = "waiting    2 tasks wait, load first: no worker takes work\n";
+        assert!(details(&run).contains(line), "{}", details(&run));
+        let value = serde_json::to_value(RunJson::of(&run, None)).unwrap();
+        assert_eq!(
+            value["waiting"],
+            json!([{
+                "tasks": 2,
+                "first": "load",
+                "code": "no_worker",
+                "message": "no worker takes work",
+                "remedy": "start a worker",
+            }])
         );
     }
 

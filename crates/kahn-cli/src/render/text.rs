@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use kahn_client::Waiting;
 use kahn_model::{RunState, TaskState, Timestamp};
 use kahn_runtime::clock;
 
@@ -124,6 +125,15 @@ pub(crate) fn why(cause: &str, code: i32, message: &str) -> String {
 /// `1 task`, `2 tasks`.
 pub(crate) fn plural(count: u64, word: &str) -> String {
     if count == 1 { format!("{count} {word}") } else { format!("{count} {word}s") }
+}
+
+/// `2 tasks wait, load first: no worker takes work`
+pub(crate) fn waiting(waiting: &Waiting) -> String {
+    let (first, message) = (safe(&waiting.first), safe(&waiting.message));
+    match waiting.n_tasks {
+        1 => format!("task {first} waits: {message}"),
+        n => format!("{n} tasks wait, {first} first: {message}"),
+    }
 }
 
 fn styled(style: Style, text: &str) -> String {

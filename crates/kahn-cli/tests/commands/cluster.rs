@@ -83,6 +83,27 @@ fn runs_are_paused_resumed_and_cancelled() {
 }
 
 #[test]
+fn a_run_that_waits_for_placement_says_so() {
+    let cluster = Cluster::start();
+    let text = "tasks:\n  far: { run: 'true', labels: { require: { zone: moon } } }\n  \
+                here: { sleep: 1000s }\n";
+    let file = cluster.world.file("far.yaml", text);
+    let follow = |args: &[&str]| {
+        let mut command = cluster.world.command(&cluster.args(args));
+        Process::start(command.stdout(Stdio::null()).stderr(Stdio::piped()))
+    };
+    let line = "task far waits: no worker can run it: w1 does not have the label zone in [moon] \
+                (advice: add a worker that has what it asks for, or ask for less)\n";
+    assert_eq!(follow(&["submit", &file, "--wait"]).wait_for(Source::Stderr, "task far"), line);
+
+    let run = cluster.object(&["submit", &file])["run"].as_str().unwrap().to_owned();
+    assert_eq!(follow(&["watch", &run]).wait_for(Source::Stderr, "task far"), line);
+    let waiting = &cluster.object(&["get", &run])["waiting"];
+    assert_eq!(waiting.as_array().unwrap().len(), 1, "{waiting}");
+    assert_eq!((&waiting[0]["tasks"], &waiting[0]["code"]), (&json!(1), &json!("infeasible")));
+}
+
+#[test]
 fn a_wrong_token_is_refused() {
     let cluster = Cluster::start();
     let mut command = cluster.world.command(&cluster.args(&["list"]));

@@ -72,7 +72,8 @@ impl Runs for RunService {
 
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::Run>, Status> {
         let run = run_id(&request.into_inner().run)?;
-        self.ask(run, |run| view::run(run, true)).await.map(Response::new)
+        let found = self.handle.query(move |core| view::run_with_waiting(core, run)).await;
+        found.map_err(refuse::status)?.map(Response::new).ok_or_else(|| unknown_run(run))
     }
 
     async fn list(

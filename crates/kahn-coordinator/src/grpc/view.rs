@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use kahn_core::{Explanation, Record, RecordKind, Run, Spent, Worker};
-use kahn_model::{RunState, TaskIx, TaskState, Timestamp};
+use kahn_core::{Core, Explanation, Record, RecordKind, Run, Spent, Worker};
+use kahn_model::{RunId, RunState, TaskIx, TaskState, Timestamp};
 use kahn_proto::api;
 
 /// The state as it travels.
@@ -56,7 +56,22 @@ pub(super) fn run(run: &Run, with_critical_path: bool) -> api::Run {
         critical_path_done,
         critical_path,
         events: count(run.history.len()),
+        waiting: Vec::new(),
     }
+}
+
+/// A run without its tasks, with what its ready tasks wait for.
+pub(super) fn run_with_waiting(core: &Core, id: RunId) -> Option<api::Run> {
+    let known = core.state().run(id)?;
+    let waiting = core.waiting(id).unwrap_or_default();
+    let waiting = waiting.into_iter().map(|waiting| api::Waiting {
+        tasks: u32::try_from(waiting.n_tasks).unwrap_or(u32::MAX),
+        first: known.dag.task_name(waiting.first).to_owned(),
+        code: waiting.code.to_owned(),
+        message: waiting.message,
+        remedy: waiting.remedy.to_owned(),
+    });
+    Some(api::Run { waiting: waiting.collect(), ..run(known, true) })
 }
 
 fn critical_path(run: &Run) -> (u64, u64) {

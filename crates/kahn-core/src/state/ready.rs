@@ -42,6 +42,11 @@ impl Lane {
         self.tasks.first().copied()
     }
 
+    /// How many tasks wait here.
+    pub(crate) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Whether the task waits here under this rank.
     pub(crate) fn has(&self, rank: Rank, task: TaskIx) -> bool {
         self.tasks.contains(&(rank, task))

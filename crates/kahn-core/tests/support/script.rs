@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_core::testing::{DagScript, World, dag, exit_code};
-use kahn_core::{Event, RetryScope, Settings, Spreading};
+use kahn_core::{Event, RetryScope, Settings, Spreading, Waiting};
 use kahn_model::{
     ActionKind, Admission, AttemptId, Cause, CauseKind, Dag, DependencyKind, Failure, Outputs,
     Pressure, PressureKind, RunId, Share, TaskIx, Trigger, Uuid, Value, When,
@@ -125,6 +125,7 @@ impl Script {
             ["wait", time] => self.world.wait(span(time)),
             ["takeover", time] => self.world.take_over(span(time)),
             ["explain", task] => self.explain(task),
+            ["waiting", run] => self.waiting(run),
             ["show", run] => self.show(run),
             ["workers"] => self.show_workers(),
             ["rest"] => self.world.finish_all(),
@@ -300,6 +301,15 @@ impl Script {
         }
         if !why.remedy.is_empty() {
             writeln!(self.out, "    remedy: {}", why.remedy).unwrap();
+        }
+    }
+
+    fn waiting(&mut self, run: &str) {
+        let waiting = self.world.core.waiting(run_id(run)).expect("a run");
+        for waiting in waiting {
+            let first = self.world.run(run_id(run)).dag.task_name(waiting.first);
+            let Waiting { n_tasks, code, message, remedy, .. } = &waiting;
+            writeln!(self.out, "  {n_tasks} from {first}: {code}: {message} ({remedy})").unwrap();
         }
     }
 
