@@ -6,27 +6,27 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-/// Where the binary is: what `KAHN_BIN` says, else the release build.
+/// Where the binary is: what `KAHN_BIN` says, else the debug build.
 ///
 /// # Panics
 ///
 /// When there is none.
 #[must_use]
 pub fn kahn_path() -> PathBuf {
-    let usual = crate::project().join("target/release/kahn");
+    let usual = crate::project().join("target/debug/kahn");
     let path = std::env::var_os("KAHN_BIN").map_or(usual, PathBuf::from);
     assert!(path.is_file(), "no binary at {}; run `cargo xtask test`", path.display());
     path
 }
 
-/// The worker of `examples/worker`: what `KAHN_EXAMPLE_WORKER` says, else the release build.
+/// The worker of `examples/worker`: what `KAHN_EXAMPLE_WORKER` says, else the debug build.
 ///
 /// # Panics
 ///
 /// When there is none.
 #[must_use]
 pub fn example_worker_path() -> PathBuf {
-    let usual = crate::project().join("target/release/kahn-example-worker");
+    let usual = crate::project().join("target/debug/kahn-example-worker");
     let path = std::env::var_os("KAHN_EXAMPLE_WORKER").map_or(usual, PathBuf::from);
     assert!(path.is_file(), "no binary at {}; run `cargo xtask test`", path.display());
     path

@@ -38,15 +38,16 @@ pub(crate) fn install(package: &str, program: &str) -> Result<()> {
         .with_context(|| format!("cannot install {program}"))
 }
 
-/// Makes sure that the toolchain can format and lint.
-pub(crate) fn ensure_components() -> Result<()> {
-    for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
-        let is_there = cargo().args([subcommand, "--version"]).output();
-        if is_there.is_ok_and(|output| output.status.success()) {
-            continue;
-        }
-        run(Command::new("rustup").args(["component", "add", component]))
-            .with_context(|| format!("cargo {subcommand} is needed; install {component}"))?;
+/// Ensures that the toolchain has a component, which provides `cargo <subcommand>`.
+///
+/// # Errors
+///
+/// Returns an error when it is missing and cannot be installed.
+pub(crate) fn ensure_component(component: &str, subcommand: &str) -> Result<()> {
+    let found = cargo().args([subcommand, "--version"]).output();
+    if found.is_ok_and(|output| output.status.success()) {
+        return Ok(());
     }
-    Ok(())
+    run(Command::new("rustup").args(["component", "add", component]))
+        .with_context(|| format!("cargo {subcommand} is missing, and so is {component}"))
 }

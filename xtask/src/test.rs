@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test there is, against the binary that users get.
+//! `cargo xtask test`: runs every test, the end-to-end tests against the binary of the same build.
 
 use std::path::PathBuf;
 
@@ -14,24 +14,31 @@ const WORKFLOWS_VARIABLE: &str = "KAHN_WORKFLOWS";
 /// Runs all tests, doctests included, or those whose name contains `filter`.
 pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     machine::ensure_redis()?;
-    let packages = ["--package", "kahn-cli", "--package", "kahn-example-worker"];
-    process::run(cargo().args(["build", "--release"]).args(packages).current_dir(root()))?;
-    let built = metadata()?.target_directory.join("release");
+    // One invocation for tests and binaries: built apart, they would differ in the features of
+    // dependencies, and those would be compiled twice.
+    let targets = ["--lib", "--bins", "--tests"];
+    process::run(cargo().args(["build", "--workspace"]).args(targets).current_dir(root()))?;
+    let built = metadata()?.target_directory.join("debug");
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--no-fail-fast"]).args(filter).current_dir(root());
     tests.env("KAHN_BIN", built.join("kahn"));
     tests.env("KAHN_EXAMPLE_WORKER", built.join("kahn-example-worker"));
-    if let Some(workflows) = workflows() {
-        tests.env(WORKFLOWS_VARIABLE, workflows);
+    let mut missing = Vec::new();
+    match workflows() {
+        Some(workflows) => drop(tests.env(WORKFLOWS_VARIABLE, workflows)),
+        None => missing.push(format!("recorded workflows: {WORKFLOWS_VARIABLE} names none")),
     }
     let engine = engine::ensure_engine();
     match &engine {
-        Ok(engine) => tests.env(engine::VARIABLE, engine.socket()),
-        Err(_) => tests.env_remove(engine::VARIABLE),
-    };
+        Ok(engine) => drop(tests.env(engine::VARIABLE, engine.socket())),
+        Err(why) => {
+            tests.env_remove(engine::VARIABLE);
+            missing.push(format!("container tests: {why:#}"));
+        }
+    }
     let tested = process::run(&mut tests);
-    if let Err(why) = engine {
-        say(&format!("NOT RUN: container tests: {why:#}\n"));
+    for extra in missing {
+        say(&format!("NOT RUN: {extra}\n"));
     }
     tested
 }
