@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 const CLIENTS: usize = 20;
 const RUNS_PER_CLIENT: usize = 5;
-/// What an answer may take, at the 99th percentile.
-const ANSWER_MAX: Duration = Duration::from_millis(100);
+/// The limit for the 99th percentile of answers. The binary has the profile of this test; a debug
+/// build is several times slower than a release build.
+const ANSWER_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 100 });
 /// Machines are noisy: one quiet round is enough.
 const ROUNDS_MAX: usize = 3;
 
