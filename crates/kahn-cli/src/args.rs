@@ -41,9 +41,9 @@ pub(crate) enum Command {
     /// Call a run off
     Cancel(commands::control::CancelArgs),
     /// Start nothing new in a run
-    Pause(commands::control::RunIdArg),
+    Pause(commands::control::RunArg),
     /// Go on with a paused run
-    Resume(commands::control::RunIdArg),
+    Resume(commands::control::RunArg),
     /// Run tasks of a finished run again
     Retry(commands::control::RetryArgs),
     /// Say why a task is where it is, and what would let it go on

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use kahn_model::{RunId, RunState};
+use kahn_model::{RunId, RunRef, RunState};
 use serde::{Deserialize, Serialize};
 
 use crate::dag_file::DagFile;
@@ -164,10 +164,26 @@ pub(crate) fn all(root: &Path) -> Vec<(PathBuf, Record)> {
     paths.into_iter().filter_map(|path| read(&path).map(|record| (path, record))).collect()
 }
 
-/// The directory of a run.
-pub(crate) fn find(root: &Path, run: RunId) -> Option<PathBuf> {
-    let is_meant = |record: &Record| record.run_id() == Some(run);
-    all(root).into_iter().find(|(_, record)| is_meant(record)).map(|(path, _)| path)
+/// The directory and the id of the run that is meant; `None` when it is none of these.
+///
+/// # Errors
+///
+/// [`Failure`] names the runs when several ids begin like the one that was given.
+pub(crate) fn find(root: &Path, run: RunRef) -> Result<Option<(PathBuf, RunId)>, Failure> {
+    let is_meant = |id: RunId| match run {
+        RunRef::Id(wanted) => id == wanted,
+        RunRef::Prefix(prefix) => prefix.matches(id),
+        RunRef::Last => true,
+    };
+    let known = all(root).into_iter();
+    let mut found = known
+        .filter_map(|(path, record)| record.run_id().filter(|id| is_meant(*id)).map(|id| (path, id)));
+    let first = found.next();
+    if let (RunRef::Prefix(prefix), Some((_, id)), Some((_, other))) = (run, &first, found.next()) {
+        let message = format!("several ids of runs begin with {prefix}, such as {id} and {other}");
+        return Err(Failure::bad_input(message).advise("give more characters"));
+    }
+    Ok(first)
 }
 
 /// The directory of the youngest run that has not ended and that nobody holds; of `file`, when one
@@ -210,8 +226,36 @@ mod tests {
         let path = create(root.path(), 7, None).path().to_owned();
         create(root.path(), 8, None);
         let id = RunId::new(uuid::Uuid::from_u128(7));
-        assert_eq!(find(root.path(), id), Some(path));
-        assert_eq!(find(root.path(), RunId::new(uuid::Uuid::from_u128(9))), None);
+        assert_eq!(found(root.path(), RunRef::Id(id)), Some((path, id)));
+        let unknown = RunId::new(uuid::Uuid::from_u128(9));
+        assert_eq!(found(root.path(), RunRef::Id(unknown)), None);
+    }
+
+    fn found(root: &Path, run: RunRef) -> Option<(PathBuf, RunId)> {
+        find(root, run).unwrap_or_else(|failure| panic!("{failure:?}"))
+    }
+
+    #[test]
+    fn last_is_the_youngest_run() {
+        let root = tempfile::tempdir().unwrap();
+        create(root.path(), 7, Some("failed"));
+        let path = create(root.path(), 3, None).path().to_owned();
+        let id = RunId::new(uuid::Uuid::from_u128(3));
+        assert_eq!(found(root.path(), RunRef::Last), Some((path, id)));
+    }
+
+    #[test]
+    fn a_prefix_is_the_only_run_whose_id_begins_with_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (one, other) = (0xabcd_1 << 108, 0xabcd_2 << 108);
+        create(root.path(), one, None);
+        create(root.path(), other, None);
+        let id = RunId::new(uuid::Uuid::from_u128(one));
+        let prefix = |text: &str| text.parse::<RunRef>().unwrap();
+        assert_eq!(found(root.path(), prefix("abcd1")).map(|(_, id)| id), Some(id));
+        assert_eq!(found(root.path(), prefix("abcd3")), None);
+        let ambiguous = find(root.path(), prefix("abcd")).unwrap_err();
+        assert!(format!("{ambiguous:?}").contains("several ids of runs begin with abcd"));
     }
 
     #[test]

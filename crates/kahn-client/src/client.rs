@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use kahn_model::{RunId, RunState, TaskState};
+use kahn_model::{RunId, RunRef, RunState, TaskState};
 use kahn_proto::api;
 use kahn_proto::api::runs_client::RunsClient;
 use kahn_proto::api::workers_client::WorkersClient;
@@ -79,8 +79,8 @@ impl Client {
     /// # Errors
     ///
     /// As [`Error`] says.
-    pub async fn get(&self, run: RunId) -> Result<Run, Error> {
-        let request = api::GetRequest { run: run.to_string() };
+    pub async fn get(&self, run: impl Into<RunRef>) -> Result<Run, Error> {
+        let request = api::GetRequest { run: run.into().to_string() };
         let ask = || async { self.runs().get(request.clone()).await };
         convert::run(self.repeatedly("get", ask).await?)
     }
@@ -143,7 +143,8 @@ impl Client {
     /// # Errors
     ///
     /// As [`Error`] says.
-    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<Run, Error> {
+    pub async fn cancel(&self, run: impl Into<RunRef>, reason: &str) -> Result<Run, Error> {
+        let run = run.into();
         let request = api::CancelRequest { run: run.to_string(), reason: reason.to_owned() };
         let ask = || async { self.runs().cancel(request.clone()).await };
         convert::run(self.repeatedly("cancel", ask).await?)
@@ -154,8 +155,8 @@ impl Client {
     /// # Errors
     ///
     /// As [`Error`] says.
-    pub async fn pause(&self, run: RunId) -> Result<Run, Error> {
-        let request = api::PauseRequest { run: run.to_string() };
+    pub async fn pause(&self, run: impl Into<RunRef>) -> Result<Run, Error> {
+        let request = api::PauseRequest { run: run.into().to_string() };
         let ask = || async { self.runs().pause(request.clone()).await };
         convert::run(self.repeatedly("pause", ask).await?)
     }
@@ -165,8 +166,8 @@ impl Client {
     /// # Errors
     ///
     /// As [`Error`] says.
-    pub async fn resume(&self, run: RunId) -> Result<Run, Error> {
-        let request = api::ResumeRequest { run: run.to_string() };
+    pub async fn resume(&self, run: impl Into<RunRef>) -> Result<Run, Error> {
+        let request = api::ResumeRequest { run: run.into().to_string() };
         let ask = || async { self.runs().resume(request.clone()).await };
         convert::run(self.repeatedly("resume", ask).await?)
     }
@@ -176,7 +177,12 @@ impl Client {
     /// # Errors
     ///
     /// As [`Error`] says.
-    pub async fn retry(&self, run: RunId, scope: &RetryScope) -> Result<Run, Error> {
+    pub async fn retry(
+        &self,
+        run: impl Into<RunRef>,
+        scope: &RetryScope,
+    ) -> Result<Run, Error> {
+        let run = run.into();
         let (scope, tasks) = match scope {
             RetryScope::Failed => (api::retry_request::Scope::Failed, Vec::new()),
             RetryScope::From(tasks) => (api::retry_request::Scope::From, tasks.clone()),

@@ -7,7 +7,6 @@
 mod assignments;
 mod dispatch;
 mod durable;
-mod input;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +17,8 @@ use kahn_runtime::clock::Clock;
 use tokio::sync::mpsc;
 use tracing::{debug, error};
 
-pub(crate) use input::Input;
-pub use input::{Handle, RequestError};
-
 use crate::evaluate::Evaluators;
+use crate::inbox::Input;
 use crate::sessions::Sessions;
 use crate::spans::Spans;
 use crate::stats::Stats;

@@ -7,7 +7,7 @@ use kahn_model::{Cause, CauseKind, Condition, Failure, RunId, TaskIx, Work};
 use kahn_spec::{Evaluator, ExprError, RunView, Scope, TaskView};
 use tokio::sync::mpsc;
 
-use crate::driver::Input;
+use crate::inbox::Input;
 
 /// Evaluations that may wait; more are asked for again.
 const QUEUE_MAX: usize = 4096;

@@ -13,9 +13,9 @@ use kahn_spec::Evaluator;
 use kahn_store::codec;
 use prost::Message as _;
 
-use crate::driver::Input;
 use crate::evaluate;
 use crate::grpc::wire;
+use crate::inbox::Input;
 
 /// The term of the coordinator: the tokens of its leases are this with serials from 1.
 const TERM: Term = Term { epoch: 1, nonce: 7 };

@@ -1,10 +1,12 @@
-//! The gRPC services. Generated types stop here.
+//! The gRPC services: adapters between messages and the service layer. Generated types of the API
+//! stop here.
 
 pub(crate) mod auth;
-mod refuse;
+mod convert;
+pub(crate) mod limits;
 pub(crate) mod runs;
 pub(crate) mod sessions;
 mod shipping;
-mod view;
+mod status;
 pub(crate) mod wire;
 pub(crate) mod workers;

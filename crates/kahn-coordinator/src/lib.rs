@@ -1,16 +1,21 @@
 //! The coordinator process: the driver around the core, and the services that feed it.
 //!
-//! One task, the [`driver`], owns the core. Everything else (worker streams, calls, timers, the
-//! store) only sends it inputs and carries out what it releases. Nothing leaves before the changes
-//! that it rests on are durable.
+//! One task, the [`driver`], owns the core. Everything else (worker streams, requests, timers, the
+//! store) only sends inputs to its [`inbox`] and carries out the effects that it releases. No
+//! effect is released before the changes that it depends on are durable.
+//!
+//! The [`service`] layer has every operation that people and programs may ask for; [`grpc`]
+//! translates messages for it.
 
 mod config;
 mod driver;
 mod evaluate;
 mod grpc;
+mod inbox;
 mod logs;
 mod recovery;
 mod server;
+mod service;
 mod sessions;
 mod spans;
 mod stats;
@@ -20,6 +25,6 @@ mod watchers;
 pub mod fuzz;
 
 pub use config::{Config, EmbeddedDurability, InvalidConfig, Limits, Placement, StoreConfig};
-pub use driver::{Handle, RequestError};
+pub use inbox::{Handle, RequestError};
 pub use recovery::RecoveryError;
 pub use server::{Coordinator, Listener, LocalConnector, Services, StartError};

@@ -28,14 +28,17 @@ use tracing::{error, info};
 pub use listener::{Listener, LocalConnector};
 
 use crate::config::{Config, InvalidConfig};
-use crate::driver::{Driver, Ended, Handle, Input, Log, Parts};
+use crate::driver::{Driver, Ended, Log, Parts};
 use crate::evaluate::Evaluators;
 use crate::grpc::auth::{AuthLayer, Tokens};
+use crate::grpc::limits::message_limit_layer;
 use crate::grpc::runs::RunService;
 use crate::grpc::sessions::SessionService;
 use crate::grpc::workers::WorkerService;
+use crate::inbox::{Handle, Input};
 use crate::logs::{Caps, Logs};
 use crate::recovery::{RecoveryError, recover};
+use crate::service::Service;
 use crate::sessions::Sessions;
 use crate::spans::Spans;
 use crate::stats::Stats;
@@ -151,14 +154,14 @@ impl Coordinator {
         let logs = Logs::new(config.data_dir.join("logs"), caps);
         let closing = CancellationToken::new();
         let address = listener.address();
-        let run_service = RunService {
-            handle: handle.clone(),
-            watchers,
-            logs: logs.clone(),
-            limits: config.limits.clone(),
-        };
+        let service = Service::new(handle.clone(), watchers, logs.clone(), config.limits.clone());
         let retention = retention::spawn(handle.clone(), logs.clone(), config.limits.finished_runs);
-        let server = serve(&config, listener, tokens.clone(), run_service, logs, closing.clone());
+        let sessions = SessionService {
+            handle: handle.clone(),
+            logs,
+            next_session: Arc::new(AtomicU64::new(1)),
+        };
+        let server = serve(&config, listener, tokens.clone(), service, sessions, closing.clone());
         services.readiness.set("coordinator", Ok(()));
         if let Some(address) = address {
             info!(%address, "serving");
@@ -251,18 +254,13 @@ fn serve(
     config: &Config,
     listener: Listener,
     tokens: Tokens,
-    run_service: RunService,
-    logs: Logs,
+    service: Service,
+    sessions: SessionService,
     closing: CancellationToken,
 ) -> JoinHandle<()> {
     let limits = config.limits.clone();
     let max = limits.message_bytes;
-    let sessions = SessionService {
-        handle: run_service.handle.clone(),
-        logs,
-        next_session: Arc::new(AtomicU64::new(1)),
-    };
-    let workers = WorkerService { handle: run_service.handle.clone() };
+    let (runs, workers) = (RunService(service.clone()), WorkerService(service));
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(kahn_proto::FILE_DESCRIPTOR_SET)
@@ -278,9 +276,10 @@ fn serve(
         .initial_connection_window_size(Some(4 << 20))
         .tcp_nodelay(true)
         .layer(AuthLayer(tokens))
+        .layer(message_limit_layer())
         .add_service(health_service)
         .add_service(
-            RunsServer::new(run_service)
+            RunsServer::new(runs)
                 .max_decoding_message_size(max)
                 .max_encoding_message_size(max),
         )

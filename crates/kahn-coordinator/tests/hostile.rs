@@ -24,7 +24,9 @@ async fn a_message_over_its_size_is_refused() {
     // Decoding is bounded by 4 MiB, and the document by its own limit.
     let large = vec![b'#'; 5 << 20];
     let refused = server.submit(vec![header(), piece(large)]).await.unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("coordinator.limits.message_bytes"), "{refused}");
+    assert!(refused.message().contains("4194304 bytes"), "{refused}");
     server.serves_honest_clients().await;
 }
 

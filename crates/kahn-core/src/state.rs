@@ -135,6 +135,11 @@ impl State {
         range.rev().map(|(_, ix)| &self.runs[ix.0])
     }
 
+    /// The runs whose ids lie between `first` and `last`, both included, in order of their ids.
+    pub fn runs_between(&self, first: RunId, last: RunId) -> impl Iterator<Item = &Run> {
+        self.run_ix.range(first..=last).map(|(_, ix)| &self.runs[ix.0])
+    }
+
     /// How many runs are known.
     #[must_use]
     pub fn n_runs(&self) -> usize {

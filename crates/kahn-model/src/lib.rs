@@ -5,6 +5,7 @@
 
 mod ids;
 mod name;
+mod run_ref;
 mod time;
 
 mod admission;
@@ -45,6 +46,7 @@ pub use profile::{
 };
 pub use report::{Outputs, Usage, Value};
 pub use resources::{InvalidResources, Resource, Resources};
+pub use run_ref::{ParseRunRefError, RunIdPrefix, RunRef};
 pub use state::{RunState, TaskState};
 pub use time::Timestamp;
 pub use uuid::Uuid;

@@ -31,3 +31,4 @@ pub use expr::{
     references, render, render_work, text_references, work_references,
 };
 pub use schema::schema;
+pub use suggest::nearest;

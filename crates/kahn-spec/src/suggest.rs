@@ -2,7 +2,8 @@
 
 /// The candidate that is most like `word`, when it is alike enough to be meant. Of equally near
 /// ones, the first.
-pub(crate) fn nearest<'a>(
+#[must_use]
+pub fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

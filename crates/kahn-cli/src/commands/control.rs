@@ -2,7 +2,7 @@
 
 use clap::Args;
 use kahn_client::{RetryScope, Run};
-use kahn_model::RunId;
+use kahn_model::RunRef;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -12,16 +12,16 @@ use crate::render::text;
 
 /// A run and nothing else.
 #[derive(Debug, Args)]
-pub(crate) struct RunIdArg {
-    /// The run
-    run: RunId,
+pub(crate) struct RunArg {
+    /// The run: its id, the first characters of it, or `last`
+    run: RunRef,
 }
 
 /// Arguments of `cancel`.
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
-    /// The run
-    run: RunId,
+    /// The run: its id, the first characters of it, or `last`
+    run: RunRef,
     /// Why, for whoever asks later
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
@@ -30,8 +30,8 @@ pub(crate) struct CancelArgs {
 /// Arguments of `retry`.
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
-    /// The run
-    run: RunId,
+    /// The run: its id, the first characters of it, or `last`
+    run: RunRef,
     /// Run this task and everything behind it; as often as needed
     #[arg(long, value_name = "TASK", conflicts_with = "only")]
     from: Vec<String>,
@@ -45,12 +45,12 @@ pub(crate) async fn cancel(args: CancelArgs, context: &Context) -> Result<Exit, 
     show(context, &run)
 }
 
-pub(crate) async fn pause(args: RunIdArg, context: &Context) -> Result<Exit, Failure> {
+pub(crate) async fn pause(args: RunArg, context: &Context) -> Result<Exit, Failure> {
     let run = context.client().await?.pause(args.run).await?;
     show(context, &run)
 }
 
-pub(crate) async fn resume(args: RunIdArg, context: &Context) -> Result<Exit, Failure> {
+pub(crate) async fn resume(args: RunArg, context: &Context) -> Result<Exit, Failure> {
     let run = context.client().await?.resume(args.run).await?;
     show(context, &run)
 }

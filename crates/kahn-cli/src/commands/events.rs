@@ -1,8 +1,8 @@
 //! `kahn events`: what happened in a run up to now, and with `--follow` what happens then.
 
 use clap::Args;
-use kahn_client::{Client, Event};
-use kahn_model::RunId;
+use kahn_client::Event;
+use kahn_model::RunRef;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -13,8 +13,8 @@ use crate::render::event::{self, EventJson};
 /// Arguments of `events`.
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
-    /// The run
-    run: RunId,
+    /// The run: its id, the first characters of it, or `last`
+    run: RunRef,
     /// Only events with a higher number
     #[arg(long, value_name = "SEQ", default_value_t = 0)]
     after: u64,
@@ -25,15 +25,15 @@ pub(crate) struct EventsArgs {
 
 pub(crate) async fn run(args: EventsArgs, context: &Context) -> Result<Exit, Failure> {
     let reader = Reader::of_run(context, args.run).await?;
-    let done = show(&args, context, &reader.client).await;
+    let done = show(&args, context, &reader).await;
     reader.close().await;
     done.map(|()| Exit::Success)
 }
 
-async fn show(args: &EventsArgs, context: &Context, client: &Client) -> Result<(), Failure> {
+async fn show(args: &EventsArgs, context: &Context, reader: &Reader) -> Result<(), Failure> {
     let mut watch = match args.follow {
-        true => client.watch(args.run, args.after),
-        false => client.history(args.run, args.after),
+        true => reader.client.watch(reader.run, args.after),
+        false => reader.client.history(reader.run, args.after),
     };
     while let Some(update) = watch.next().await? {
         print(&update.events, context.is_json())?;

@@ -1,7 +1,7 @@
 //! `kahn explain`: why a task is where it is, and what would let it go on.
 
 use clap::Args;
-use kahn_model::RunId;
+use kahn_model::RunRef;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -12,19 +12,20 @@ use crate::render::run;
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// The run
-    run: RunId,
+    /// The run: its id, the first characters of it, or `last`
+    run: RunRef,
     /// The task
     task: String,
 }
 
 pub(crate) async fn run(args: ExplainArgs, context: &Context) -> Result<Exit, Failure> {
     let reader = Reader::of_run(context, args.run).await?;
-    let answer = reader.client.explain(args.run, &args.task).await;
+    let answer = reader.client.explain(reader.run, &args.task).await;
+    let run = reader.run.to_string();
     reader.close().await;
     let why = answer?;
     match context.is_json() {
-        true => output::json(&run::explanation_json(&args.run.to_string(), &args.task, &why))?,
+        true => output::json(&run::explanation_json(&run, &args.task, &why))?,
         false => output::text(&run::explanation(&args.task, &why))?,
     }
     Ok(Exit::Success)

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use kahn_client::{Client, Task, TaskFilter};
-use kahn_model::{RunId, TaskState};
+use kahn_model::{RunId, RunRef, TaskState};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -17,8 +17,8 @@ const FAILED_MAX: u32 = 100;
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// The run
-    run: RunId,
+    /// The run: its id, the first characters of it, or `last`
+    run: RunRef,
     /// Show all its tasks, and not only those that failed
     #[arg(long)]
     tasks: bool,
@@ -33,13 +33,13 @@ pub(crate) async fn run(args: GetArgs, context: &Context) -> Result<Exit, Failur
 
 async fn show(args: &GetArgs, context: &Context, reader: &Reader) -> Result<(), Failure> {
     let client = &reader.client;
-    let mut found = client.get(args.run).await?;
+    let mut found = client.get(reader.run).await?;
     if reader.is_at_rest() {
         // That there is no worker is not what its tasks wait for.
         found.waiting.clear();
     }
     let n_failed = found.tasks.get(&TaskState::Failed).copied().unwrap_or(0);
-    let tasks = if args.tasks { Some(tasks(client, args.run).await?) } else { None };
+    let tasks = if args.tasks { Some(tasks(client, reader.run).await?) } else { None };
     if context.is_json() {
         return output::json(&RunJson::of(&found, tasks.as_deref()));
     }
@@ -49,7 +49,7 @@ async fn show(args: &GetArgs, context: &Context, reader: &Reader) -> Result<(), 
         text.push_str(&run::tasks(tasks));
     } else if n_failed > 0 {
         let filter = TaskFilter { states: vec![TaskState::Failed], ..TaskFilter::default() };
-        let failed = client.list_tasks(args.run, &filter, FAILED_MAX, None).await?;
+        let failed = client.list_tasks(reader.run, &filter, FAILED_MAX, None).await?;
         text.push('\n');
         text.push_str(&run::tasks(&failed.items));
         let n_more = n_failed.saturating_sub(FAILED_MAX);

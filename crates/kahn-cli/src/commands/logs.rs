@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use kahn_client::{Client, Error, LogPiece, LogQuery, TaskFilter};
-use kahn_model::RunId;
+use kahn_model::{RunId, RunRef};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -31,8 +31,8 @@ const TAIL_BYTES_MIN: u64 = 8 << 10;
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// The run
-    run: RunId,
+    /// The run: its id, the first characters of it, or `last`
+    run: RunRef,
     /// The task [default: all tasks, with each line saying whose it is]
     task: Option<String>,
     /// The attempt, from 1 [default: the latest; with --follow, also those that come after it]
@@ -61,10 +61,10 @@ pub(crate) async fn run(args: LogsArgs, context: &Context) -> Result<Exit, Failu
     let done = match (&args.task, is_following) {
         (Some(task), _) => {
             let printer = Printer::new(task.clone(), style, false);
-            show_task(&args, task, is_following, printer, &reader.client).await
+            show_task(&args, task, is_following, printer, &reader).await
         }
-        (None, false) => show_run(args.run, style, &reader.client).await,
-        (None, true) => follow_run(args.run, style, &reader.client).await,
+        (None, false) => show_run(reader.run, style, &reader.client).await,
+        (None, true) => follow_run(reader.run, style, &reader.client).await,
     };
     reader.close().await;
     done.map(|()| Exit::Success)
@@ -75,19 +75,19 @@ async fn show_task(
     task: &str,
     is_following: bool,
     mut printer: Printer,
-    client: &Client,
+    reader: &Reader,
 ) -> Result<(), Failure> {
     let is_through = is_following && args.attempt.is_none();
-    let base = LogQuery { attempt: args.attempt, ..LogQuery::new(args.run, task) };
+    let base = LogQuery { attempt: args.attempt, ..LogQuery::new(reader.run, task) };
     let mut query = LogQuery { is_following, is_through, ..base.clone() };
     if let Some(n) = args.tail
-        && let Some(tail) = read_tail(client, &base, n).await?
+        && let Some(tail) = read_tail(&reader.client, &base, n).await?
     {
         query.attempt = Some(tail.attempt);
         query.offset = tail.offset + u64::try_from(tail.data.len()).unwrap_or(0);
         printer.take(&tail)?;
     }
-    let mut logs = client.logs(query);
+    let mut logs = reader.client.logs(query);
     while let Some(piece) = logs.next().await? {
         printer.take(&piece)?;
     }

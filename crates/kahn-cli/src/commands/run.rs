@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kahn_client::{RunFilter, Submission};
-use kahn_model::{RunId, RunState};
+use kahn_model::{RunId, RunRef, RunState};
 use kahn_runtime::config;
 use kahn_runtime::shutdown::Shutdown;
 
@@ -26,7 +26,7 @@ pub(crate) struct RunArgs {
     params: Vec<(String, String)>,
     /// Go on with a run that was killed: this one, or the youngest that has not ended
     #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["params", "store"])]
-    resume: Option<Option<RunId>>,
+    resume: Option<Option<RunRef>>,
     /// Processors that tasks may use together [default: those of this machine]
     #[arg(long, value_name = "N")]
     cpus: Option<String>,
@@ -77,8 +77,8 @@ fn prepare(args: &RunArgs, context: &Context) -> Result<Prepared, Failure> {
         return Ok(Prepared { dir, file: loaded, is_new: true });
     };
     let dir = match resume {
-        Some(run) => match local::find(&root, run) {
-            Some(path) => RunDir::open(&path)?,
+        Some(run) => match local::find(&root, run)? {
+            Some((path, _)) => RunDir::open(&path)?,
             None => return Err(Failure::bad_input(format!("no run {run} in {}", root.display()))),
         },
         None => local::unfinished(&root, args.file.as_deref()).ok_or_else(|| {

@@ -1,7 +1,7 @@
 //! `kahn watch`: follows a run until it ends.
 
 use clap::Args;
-use kahn_model::RunId;
+use kahn_model::RunRef;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -11,17 +11,17 @@ use crate::output;
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// The run
-    run: RunId,
+    /// The run: its id, the first characters of it, or `last`
+    run: RunRef,
 }
 
 pub(crate) async fn run(args: WatchArgs, context: &Context) -> Result<Exit, Failure> {
     let client = context.client().await?;
-    // An unknown run is told at once, and not after waiting for it.
-    client.get(args.run).await?;
+    // An unknown run is refused at once, and not after waiting for it.
+    let run = client.get(args.run).await?.id;
     let follow = Follow {
         client: &client,
-        run: args.run,
+        run,
         dag: None,
         is_json: context.is_json(),
         prints_events: context.is_json(),

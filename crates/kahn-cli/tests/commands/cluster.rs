@@ -83,6 +83,40 @@ fn runs_are_paused_resumed_and_cancelled() {
 }
 
 #[test]
+fn a_run_is_named_by_the_first_characters_of_its_id_or_as_last() {
+    let cluster = Cluster::start();
+    let file = cluster.world.file("one.yaml", "tasks:\n  prepare: { noop: true }\n");
+    let submit = |key: &str| {
+        let run = cluster.object(&["submit", &file, "--idempotency-key", key])["run"].clone();
+        run.as_str().unwrap().to_owned()
+    };
+    let (first, last) = (submit("a"), submit("b"));
+    assert_eq!(cluster.object(&["get", "last"])["run"], json!(last));
+    assert_eq!(cluster.object(&["get", &first[..12]])["run"], json!(first));
+    assert_eq!(cluster.object(&["explain", "last", "prepare"])["run"], json!(last));
+    cluster.world.ok(&cluster.args(&["watch", &first[..10]]));
+
+    let unknown = cluster.world.run(&cluster.args(&["cancel", "ffffffff"]));
+    assert_eq!(unknown.code, 3);
+    assert!(unknown.stderr.contains("begins with ffffffff"), "{}", unknown.stderr);
+    let short = cluster.world.run(&cluster.args(&["cancel", "fff"]));
+    assert_eq!(short.code, 2);
+    assert!(short.stderr.contains("at least 4"), "{}", short.stderr);
+}
+
+#[test]
+fn a_wrong_task_name_suggests_the_nearest() {
+    let cluster = Cluster::start();
+    let file = cluster.world.file("one.yaml", "tasks:\n  prepare: { noop: true }\n");
+    cluster.object(&["submit", &file]);
+    for command in [&["explain", "last", "prepar"][..], &["logs", "last", "perpare"]] {
+        let refused = cluster.world.run(&cluster.args(command));
+        assert_eq!(refused.code, 3, "{}", refused.stderr);
+        assert!(refused.stderr.contains("did you mean `prepare`?"), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn a_run_that_waits_for_placement_says_so() {
     let cluster = Cluster::start();
     let text = "tasks:\n  far: { run: 'true', labels: { require: { zone: moon } } }\n  \

@@ -11,7 +11,7 @@ use kahn_store::{AppendEvent, Appender, LogStore, codec};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::input::Input;
+use crate::inbox::Input;
 use crate::stats::Stats;
 
 /// Log bytes after which a checkpoint is due, if the last one was not larger.

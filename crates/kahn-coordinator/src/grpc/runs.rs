@@ -1,61 +1,54 @@
-//! Calls about runs.
-
-mod list;
-mod logs;
-mod submit;
-mod watch;
+//! The gRPC service for runs.
 
 use std::pin::Pin;
 
-use futures_util::Stream;
-use kahn_core::{Event, RetryScope, Run};
-use kahn_model::RunId;
-use kahn_proto::api;
-use kahn_proto::api::runs_server::Runs;
+use futures_util::{Stream, StreamExt as _};
+use kahn_model::{RunId, RunRef};
+use kahn_proto::api::{self, runs_server::Runs, submit_request::Part};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{refuse, view};
-use crate::config::Limits;
-use crate::driver::Handle;
-use crate::logs::Logs;
-use crate::watchers::Watchers;
+use super::{convert, limits, status};
+use crate::service::{
+    LogRequest, RetryRequest, RetryWhich, RunFilter, RunView, Service, ServiceError,
+    Submit, TaskFilter, WatchRequest,
+};
 
-/// The service that people and programs call about runs.
+/// The gRPC service for runs.
 #[derive(Clone, Debug)]
-pub(crate) struct RunService {
-    pub handle: Handle,
-    pub watchers: Watchers,
-    pub logs: Logs,
-    pub limits: Limits,
-}
+pub(crate) struct RunService(pub Service);
 
 type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn run_id(text: &str) -> Result<RunId, Status> {
-    text.parse().map_err(|_| {
-        Status::invalid_argument(format!("run: `{text}` is not a run id; `list` shows the ids"))
-    })
+/// The run that a request names.
+fn run_ref(text: &str) -> Result<RunRef, Status> {
+    text.parse().map_err(|error| status::from_error(ServiceError::invalid("run", error)))
 }
 
-fn unknown_run(run: RunId) -> Status {
-    refuse::status(kahn_core::Refusal::UnknownRun(run).into())
+/// A number or id that says where a page starts; `None` for the first page.
+fn page<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Option<T>, Status> {
+    match text {
+        "" => Ok(None),
+        text => match text.parse() {
+            Ok(page) => Ok(Some(page)),
+            Err(error) => Err(status::from_error(ServiceError::invalid("page", error))),
+        },
+    }
 }
 
-impl RunService {
-    /// Asks something of a run.
-    async fn ask<T: Send + 'static>(
-        &self,
-        run: RunId,
-        question: impl FnOnce(&Run) -> T + Send + 'static,
-    ) -> Result<T, Status> {
-        let answer = self.handle.query(move |core| core.state().run(run).map(question)).await;
-        answer.map_err(refuse::status)?.ok_or_else(|| unknown_run(run))
-    }
+fn answer(run: Result<RunView, ServiceError>) -> Result<Response<api::Run>, Status> {
+    run.map(|run| Response::new(convert::run(run))).map_err(status::from_error)
+}
 
-    async fn change(&self, run: RunId, event: Event) -> Result<Response<api::Run>, Status> {
-        self.handle.request(event).await.map_err(refuse::status)?;
-        self.ask(run, |run| view::run(run, true)).await.map(Response::new)
-    }
+/// A stream of answers as a stream of messages.
+fn stream<T: Send + 'static, M: 'static>(
+    answers: mpsc::Receiver<Result<T, ServiceError>>,
+    message: fn(T) -> M,
+) -> Response<Out<M>> {
+    let messages = ReceiverStream::new(answers)
+        .map(move |answer| answer.map(message).map_err(status::from_error));
+    Response::new(Box::pin(messages))
 }
 
 #[tonic::async_trait]
@@ -67,27 +60,72 @@ impl Runs for RunService {
         &self,
         request: Request<Streaming<api::SubmitRequest>>,
     ) -> Result<Response<api::SubmitResponse>, Status> {
-        self.take_submission(request.into_inner()).await.map(Response::new)
+        let mut inbound = request.into_inner();
+        let Some(Part::Header(header)) = limits::next(&mut inbound).await?.and_then(|m| m.part)
+        else {
+            return Err(Status::invalid_argument("the first message must be the header"));
+        };
+        let mut document = self.0.upload();
+        while let Some(message) = limits::next(&mut inbound).await? {
+            let Some(Part::Document(piece)) = message.part else {
+                return Err(Status::invalid_argument("the header comes first and once"));
+            };
+            document.push(&piece).map_err(status::from_error)?;
+        }
+        let request = Submit {
+            namespace: header.namespace,
+            idempotency_key: header.idempotency_key,
+            params: header.params.into_iter().collect(),
+            labels: header.labels.into_iter().collect(),
+            file_name: header.file_name,
+        };
+        let submitted = self.0.submit(request, document).await.map_err(status::from_error)?;
+        Ok(Response::new(api::SubmitResponse {
+            run: submitted.run.to_string(),
+            is_repeated: submitted.is_repeated,
+            warnings: submitted.warnings.into_iter().map(status::cut).collect(),
+        }))
     }
 
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::Run>, Status> {
-        let run = run_id(&request.into_inner().run)?;
-        let found = self.handle.query(move |core| view::run_with_waiting(core, run)).await;
-        found.map_err(refuse::status)?.map(Response::new).ok_or_else(|| unknown_run(run))
+        answer(self.0.get(run_ref(&request.into_inner().run)?).await)
     }
 
     async fn list(
         &self,
         request: Request<api::ListRequest>,
     ) -> Result<Response<api::ListResponse>, Status> {
-        self.list_runs(request.into_inner()).await.map(Response::new)
+        let request = request.into_inner();
+        let before = page::<RunId>(&request.page)?;
+        let filter = RunFilter {
+            states: convert::run_states(request.states())?,
+            namespace: request.namespace,
+            dag: request.dag,
+            labels: request.labels.into_iter().collect(),
+        };
+        let listed = self.0.list_runs(filter, before, request.page_size).await;
+        let listed = listed.map_err(status::from_error)?;
+        Ok(Response::new(api::ListResponse {
+            runs: listed.runs.into_iter().map(convert::run).collect(),
+            next_page: listed.next.map(|next| next.to_string()).unwrap_or_default(),
+        }))
     }
 
     async fn list_tasks(
         &self,
         request: Request<api::ListTasksRequest>,
     ) -> Result<Response<api::ListTasksResponse>, Status> {
-        self.list_tasks_of(request.into_inner()).await.map(Response::new)
+        let request = request.into_inner();
+        let run = run_ref(&request.run)?;
+        let start = page(&request.page)?.unwrap_or(0);
+        let states = convert::task_states(request.states())?;
+        let filter = TaskFilter { states, names: request.names };
+        let listed = self.0.list_tasks(run, filter, start, request.page_size).await;
+        let listed = listed.map_err(status::from_error)?;
+        Ok(Response::new(api::ListTasksResponse {
+            tasks: listed.tasks.into_iter().map(convert::task).collect(),
+            next_page: listed.next.map(|next| next.to_string()).unwrap_or_default(),
+        }))
     }
 
     async fn cancel(
@@ -95,24 +133,21 @@ impl Runs for RunService {
         request: Request<api::CancelRequest>,
     ) -> Result<Response<api::Run>, Status> {
         let api::CancelRequest { run, reason } = request.into_inner();
-        let run = run_id(&run)?;
-        self.change(run, Event::CancelRequested { run, reason: reason.into() }).await
+        answer(self.0.cancel(run_ref(&run)?, &reason).await)
     }
 
     async fn pause(
         &self,
         request: Request<api::PauseRequest>,
     ) -> Result<Response<api::Run>, Status> {
-        let run = run_id(&request.into_inner().run)?;
-        self.change(run, Event::PauseRequested { run }).await
+        answer(self.0.pause(run_ref(&request.into_inner().run)?).await)
     }
 
     async fn resume(
         &self,
         request: Request<api::ResumeRequest>,
     ) -> Result<Response<api::Run>, Status> {
-        let run = run_id(&request.into_inner().run)?;
-        self.change(run, Event::ResumeRequested { run }).await
+        answer(self.0.resume(run_ref(&request.into_inner().run)?).await)
     }
 
     async fn retry(
@@ -120,47 +155,49 @@ impl Runs for RunService {
         request: Request<api::RetryRequest>,
     ) -> Result<Response<api::Run>, Status> {
         let request = request.into_inner();
-        let run = run_id(&request.run)?;
-        let asked = request.scope();
-        let names = request.tasks;
-        let tasks = self
-            .ask(run, move |run| {
-                names
-                    .into_iter()
-                    .map(|name| run.dag.task_by_name(&name).ok_or(name))
-                    .collect::<Result<Vec<_>, _>>()
-            })
-            .await?
-            .map_err(|task| refuse::status(kahn_core::Refusal::UnknownTask { run, task }.into()))?;
-        let scope = match (asked, tasks.is_empty()) {
-            (api::retry_request::Scope::From, false) => RetryScope::From(tasks),
-            (api::retry_request::Scope::Only, false) => RetryScope::Only(tasks),
-            (api::retry_request::Scope::Failed, true) => RetryScope::Failed,
-            (api::retry_request::Scope::Failed, false) => {
-                return Err(Status::invalid_argument("tasks: none are named with scope failed"));
-            }
-            (api::retry_request::Scope::From | api::retry_request::Scope::Only, true) => {
-                return Err(Status::invalid_argument("tasks: name at least one"));
-            }
-            (api::retry_request::Scope::Unspecified, _) => {
+        let which = match request.scope() {
+            api::retry_request::Scope::Failed => RetryWhich::Failed,
+            api::retry_request::Scope::From => RetryWhich::From,
+            api::retry_request::Scope::Only => RetryWhich::Only,
+            api::retry_request::Scope::Unspecified => {
                 return Err(Status::invalid_argument("scope: one of failed, from, only"));
             }
         };
-        self.change(run, Event::RetryRequested { run, scope }).await
+        let run = run_ref(&request.run)?;
+        answer(self.0.retry(RetryRequest { run, which, tasks: request.tasks }).await)
     }
 
     async fn watch(
         &self,
         request: Request<api::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.watch_run(request.into_inner()).await.map(Response::new)
+        let request = request.into_inner();
+        let request = WatchRequest {
+            run: run_ref(&request.run)?,
+            after: request.after,
+            is_snapshot: request.is_snapshot,
+            is_summary: request.is_summary,
+        };
+        let updates = self.0.watch(request).await.map_err(status::from_error)?;
+        Ok(stream(updates, convert::update))
     }
 
     async fn logs(
         &self,
         request: Request<api::LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        self.read_logs(request.into_inner()).await.map(Response::new)
+        let request = request.into_inner();
+        let request = LogRequest {
+            run: run_ref(&request.run)?,
+            task: request.task,
+            attempt: request.attempt,
+            offset: request.offset,
+            is_following: request.is_following,
+            tail_bytes: request.tail_bytes,
+            is_through: request.is_through,
+        };
+        let parts = self.0.read_logs(request).await.map_err(status::from_error)?;
+        Ok(stream(parts, convert::log_part))
     }
 
     async fn explain(
@@ -168,18 +205,9 @@ impl Runs for RunService {
         request: Request<api::ExplainRequest>,
     ) -> Result<Response<api::ExplainResponse>, Status> {
         let api::ExplainRequest { run, task } = request.into_inner();
-        let run = run_id(&run)?;
-        let found = self
-            .handle
-            .query(move |core| {
-                let known = core.state().run(run).ok_or(kahn_core::Refusal::UnknownRun(run))?;
-                let ix = known.dag.task_by_name(&task);
-                ix.and_then(|ix| core.explain(run, ix))
-                    .ok_or(kahn_core::Refusal::UnknownTask { run, task })
-            })
-            .await
-            .map_err(refuse::status)?;
-        let explanation = found.map_err(|refusal| refuse::status(refusal.into()))?;
-        Ok(Response::new(view::explanation(explanation)))
+        let explained = self.0.explain(run_ref(&run)?, task).await;
+        explained
+            .map(|explanation| Response::new(convert::explanation(explanation)))
+            .map_err(status::from_error)
     }
 }

@@ -15,10 +15,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
-use super::shipping::{Receiving, expect_late_output};
-use super::wire;
-use crate::driver::{Handle, Input};
+use super::shipping::{expect_late_output, receive_all};
+use super::{limits, status, wire};
+use crate::inbox::{Handle, Input, RequestError};
 use crate::logs::Logs;
+use crate::service::{OutputReceiver, ServiceError};
 use crate::sessions::MESSAGES_MAX;
 
 /// Receipts that may wait for a worker that does not read.
@@ -47,10 +48,11 @@ impl Sessions for SessionService {
         // before the worker says what it holds: so what it says is no older than this term.
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
-        let (handle, logs) = (self.handle.clone(), self.logs.clone());
+        let handle = self.handle.clone();
+        let receiver = OutputReceiver::new(handle.clone(), self.logs.clone());
         tokio::spawn(async move {
             let inbound = request.into_inner();
-            if let Err(status) = converse(&handle, &logs, session, inbound, &outbound).await {
+            if let Err(status) = converse(&handle, &receiver, session, inbound, &outbound).await {
                 debug!(session = session.0, %status, "worker stream broke");
                 // Nobody may be there to be told.
                 drop(outbound.try_send(Err(status)));
@@ -63,40 +65,39 @@ impl Sessions for SessionService {
         &self,
         request: Request<Streaming<LogPiece>>,
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
-        let receiving = Receiving::new(self.handle.clone(), self.logs.clone());
+        let receiver = OutputReceiver::new(self.handle.clone(), self.logs.clone());
         let (tx, receipts) = mpsc::channel(RECEIPTS_MAX);
-        tokio::spawn(receiving.run(request.into_inner(), tx));
+        tokio::spawn(receive_all(receiver, request.into_inner(), tx));
         Ok(Response::new(Box::pin(ReceiverStream::new(receipts))))
     }
 }
 
-fn stopping(error: crate::driver::RequestError) -> Status {
-    super::refuse::status(error)
+fn stopping(error: RequestError) -> Status {
+    status::from_error(ServiceError::from(error))
 }
 
 /// All that a worker says on one stream.
 async fn converse(
     handle: &Handle,
-    logs: &Logs,
+    receiver: &OutputReceiver,
     session: SessionId,
     mut inbound: Streaming<WorkerMessage>,
     outbound: &mpsc::Sender<Result<CoordinatorMessage, Status>>,
 ) -> Result<(), Status> {
-    let first = inbound.message().await?.and_then(|message| message.message);
+    let first = limits::next(&mut inbound).await?.and_then(|message| message.message);
     let Some(Message::Hello(hello)) = first else {
         return Err(Status::invalid_argument("the first message must be hello"));
     };
     let is_draining = hello.is_draining;
-    expect_late_output(handle, logs, &hello.unacknowledged).await;
-    let attachment = wire::attachment(session, hello)
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    expect_late_output(receiver, &hello.unacknowledged).await;
+    let attachment = wire::attachment(session, hello).map_err(status::unreadable)?;
     debug!(worker = %attachment.worker, session = session.0, "worker attaches");
     let attach = Input::Attach { attachment: Box::new(attachment), outbound: outbound.clone() };
     handle.send(attach).await.map_err(stopping)?;
     if is_draining {
         handle.send(Input::Draining { session }).await.map_err(stopping)?;
     }
-    let read = read(handle, logs, session, &mut inbound).await;
+    let read = read(handle, receiver, session, &mut inbound).await;
     // Without a driver there is nobody to tell.
     drop(handle.send(Input::Detach { session }).await);
     read
@@ -104,16 +105,15 @@ async fn converse(
 
 async fn read(
     handle: &Handle,
-    logs: &Logs,
+    receiver: &OutputReceiver,
     session: SessionId,
     inbound: &mut Streaming<WorkerMessage>,
 ) -> Result<(), Status> {
-    while let Some(message) = inbound.message().await? {
+    while let Some(message) = limits::next(inbound).await? {
         if let Some(Message::Reports(reports)) = &message.message {
-            expect_late_output(handle, logs, &reports.reports).await;
+            expect_late_output(receiver, &reports.reports).await;
         }
-        let input = wire::input(session, message)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let input = wire::input(session, message).map_err(status::unreadable)?;
         handle.send(input).await.map_err(stopping)?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use kahn_model::{ActionKind, Admission, AttemptId, BootId, RunId, TaskIx, Token,
 use kahn_proto::convert::{self, ConvertError};
 use kahn_proto::worker::{self, worker_message::Message};
 
-use crate::driver::Input;
+use crate::inbox::Input;
 
 /// The lease as it travels.
 pub(crate) fn lease_id(attempt: AttemptId, token: Token) -> worker::LeaseId {

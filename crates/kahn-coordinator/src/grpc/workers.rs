@@ -1,35 +1,17 @@
-//! Calls about workers.
+//! The gRPC service for workers, as people call it.
 
-use kahn_core::Event;
-use kahn_model::WorkerId;
-use kahn_proto::api;
-use kahn_proto::api::workers_server::Workers;
+use kahn_proto::api::{self, workers_server::Workers};
 use tonic::{Request, Response, Status};
 
-use super::{refuse, view};
-use crate::driver::Handle;
+use super::{convert, status};
+use crate::service::{Service, ServiceError, WorkerView};
 
-/// The service that people call about workers.
+/// The gRPC service for workers.
 #[derive(Clone, Debug)]
-pub(crate) struct WorkerService {
-    pub handle: Handle,
-}
+pub(crate) struct WorkerService(pub Service);
 
-impl WorkerService {
-    async fn show(&self, worker: WorkerId) -> Result<Response<api::Worker>, Status> {
-        let id = worker.clone();
-        let shown = self
-            .handle
-            .query(move |core| core.state().worker(&id).map(view::worker))
-            .await
-            .map_err(refuse::status)?;
-        let unknown = || Status::not_found(format!("worker {worker} is not known"));
-        shown.map(Response::new).ok_or_else(unknown)
-    }
-}
-
-fn worker_id(text: &str) -> Result<WorkerId, Status> {
-    text.parse().map_err(|error| refuse::invalid("worker", error))
+fn answer(worker: Result<WorkerView, ServiceError>) -> Result<Response<api::Worker>, Status> {
+    worker.map(|worker| Response::new(convert::worker(worker))).map_err(status::from_error)
 }
 
 #[tonic::async_trait]
@@ -38,11 +20,8 @@ impl Workers for WorkerService {
         &self,
         _: Request<api::ListWorkersRequest>,
     ) -> Result<Response<api::ListWorkersResponse>, Status> {
-        let workers = self
-            .handle
-            .query(|core| core.state().workers().iter().map(view::worker).collect())
-            .await
-            .map_err(refuse::status)?;
+        let workers = self.0.list_workers().await.map_err(status::from_error)?;
+        let workers = workers.into_iter().map(convert::worker).collect();
         Ok(Response::new(api::ListWorkersResponse { workers }))
     }
 
@@ -51,19 +30,13 @@ impl Workers for WorkerService {
         request: Request<api::CordonRequest>,
     ) -> Result<Response<api::Worker>, Status> {
         let api::CordonRequest { worker, is_lifted } = request.into_inner();
-        let worker = worker_id(&worker)?;
-        let event = Event::CordonRequested { worker: worker.clone(), is_cordoned: !is_lifted };
-        self.handle.request(event).await.map_err(refuse::status)?;
-        self.show(worker).await
+        answer(self.0.cordon(&worker, !is_lifted).await)
     }
 
     async fn drain(
         &self,
         request: Request<api::DrainRequest>,
     ) -> Result<Response<api::Worker>, Status> {
-        let worker = worker_id(&request.into_inner().worker)?;
-        let event = Event::DrainRequested { worker: worker.clone() };
-        self.handle.request(event).await.map_err(refuse::status)?;
-        self.show(worker).await
+        answer(self.0.drain(&request.into_inner().worker).await)
     }
 }

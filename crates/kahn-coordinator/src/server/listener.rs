@@ -12,12 +12,16 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tower::layer::util::{Identity, Stack};
+
+use crate::grpc::auth::AuthLayer;
+use crate::grpc::limits::MessageLimitLayer;
 
 /// Bytes on their way between the two ends of an in-memory connection.
 const PIPE_BYTES: usize = 1 << 20;
 
 /// The layers around the services.
-type Layers = tower::layer::util::Stack<crate::grpc::auth::AuthLayer, tower::layer::util::Identity>;
+type Layers = Stack<MessageLimitLayer, Stack<AuthLayer, Identity>>;
 
 /// Where calls come from.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use kahn_model::{RunId, Timestamp};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
-use crate::driver::Handle;
+use crate::inbox::Handle;
 use crate::logs::Logs;
 
 /// How often to look.

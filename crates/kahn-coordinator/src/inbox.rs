@@ -1,4 +1,4 @@
-//! What reaches the driver, and the handle by which others reach it.
+//! The inbox of the driver, and the handle by which everything else sends to it.
 
 use kahn_core::{Attachment, Core, Event, Refusal, SessionId, WorkerReport};
 use kahn_model::{Admission, Partition};

@@ -1,0 +1,122 @@
+//! Looking at one run and steering it.
+
+use kahn_core::{Event, Explanation, Refusal, RetryScope};
+use kahn_model::{Dag, RunId, RunRef, TaskIx};
+
+use super::{RunView, Service, ServiceError};
+
+/// Which tasks of a finished run are to run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RetryWhich {
+    /// All that failed, were cancelled, or were skipped because of those.
+    Failed,
+    /// The named tasks and everything that depends on them.
+    From,
+    /// The named tasks alone.
+    Only,
+}
+
+/// A request to run tasks of a finished run again.
+#[derive(Clone, Debug)]
+pub(crate) struct RetryRequest {
+    pub run: RunRef,
+    pub which: RetryWhich,
+    /// Names of tasks; none with [`RetryWhich::Failed`].
+    pub tasks: Vec<String>,
+}
+
+/// Most names that are compared with one that is unknown.
+const NAMES_COMPARED_MAX: usize = 100_000;
+
+/// The refusal for a task name that the DAG lacks, with the nearest name that it has.
+///
+/// Compares with many names, so it does not belong on the driver's task.
+pub(super) fn unknown_task(run: RunId, dag: &Dag, task: String) -> ServiceError {
+    let names = dag.tasks().take(NAMES_COMPARED_MAX).map(|task| dag.task_name(task));
+    let nearest = kahn_spec::nearest(&task, names).map(str::to_owned);
+    let mut error = ServiceError::from(Refusal::UnknownTask { run, task });
+    if let Some(nearest) = nearest {
+        error.message.push_str(&format!("; did you mean `{nearest}`?"));
+    }
+    error
+}
+
+impl Service {
+    /// One run, with what its ready tasks wait for.
+    pub(crate) async fn get(&self, run: RunRef) -> Result<RunView, ServiceError> {
+        self.ask(run, RunView::with_waiting).await
+    }
+
+    /// Cancels a run.
+    pub(crate) async fn cancel(&self, run: RunRef, reason: &str) -> Result<RunView, ServiceError> {
+        let run = self.resolve(run).await?;
+        self.change(run, Event::CancelRequested { run, reason: reason.into() }).await
+    }
+
+    /// Starts nothing new in a run.
+    pub(crate) async fn pause(&self, run: RunRef) -> Result<RunView, ServiceError> {
+        let run = self.resolve(run).await?;
+        self.change(run, Event::PauseRequested { run }).await
+    }
+
+    /// Continues a paused run.
+    pub(crate) async fn resume(&self, run: RunRef) -> Result<RunView, ServiceError> {
+        let run = self.resolve(run).await?;
+        self.change(run, Event::ResumeRequested { run }).await
+    }
+
+    /// Runs tasks of a finished run again.
+    pub(crate) async fn retry(&self, request: RetryRequest) -> Result<RunView, ServiceError> {
+        let run = self.resolve(request.run).await?;
+        let has_tasks = !request.tasks.is_empty();
+        let tasks = self.find_tasks(run, request.tasks).await?;
+        let scope = match (request.which, has_tasks) {
+            (RetryWhich::From, true) => RetryScope::From(tasks),
+            (RetryWhich::Only, true) => RetryScope::Only(tasks),
+            (RetryWhich::Failed, false) => RetryScope::Failed,
+            (RetryWhich::Failed, true) => {
+                return Err(ServiceError::invalid("tasks", "none are named with scope failed"));
+            }
+            (RetryWhich::From | RetryWhich::Only, false) => {
+                return Err(ServiceError::invalid("tasks", "name at least one"));
+            }
+        };
+        self.change(run, Event::RetryRequested { run, scope }).await
+    }
+
+    /// Why a task is in the state that it is in.
+    pub(crate) async fn explain(
+        &self,
+        run: RunRef,
+        task: String,
+    ) -> Result<Explanation, ServiceError> {
+        let (run, task) = self.find_task(run, task).await?;
+        let explained = self.handle.query(move |core| core.explain(run, task)).await?;
+        explained.ok_or_else(|| Refusal::UnknownRun(run).into())
+    }
+
+    /// The task with this name.
+    pub(super) async fn find_task(
+        &self,
+        run: RunRef,
+        task: String,
+    ) -> Result<(RunId, TaskIx), ServiceError> {
+        let run = self.resolve(run).await?;
+        let found = self.find_tasks(run, vec![task]).await?;
+        found.first().map(|task| (run, *task)).ok_or_else(|| Refusal::UnknownRun(run).into())
+    }
+
+    /// The tasks with these names, in the same order.
+    pub(super) async fn find_tasks(
+        &self,
+        run: RunId,
+        names: Vec<String>,
+    ) -> Result<Vec<TaskIx>, ServiceError> {
+        let dag = self.ask(run.into(), |_, run| std::sync::Arc::clone(&run.dag)).await?;
+        let find = |name: String| match dag.task_by_name(&name) {
+            Some(task) => Ok(task),
+            None => Err(unknown_task(run, &dag, name)),
+        };
+        names.into_iter().map(find).collect()
+    }
+}

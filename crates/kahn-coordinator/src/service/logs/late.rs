@@ -1,0 +1,75 @@
+//! Output whose end has not arrived: how long it is waited for.
+
+use std::time::Duration;
+
+use kahn_core::{Core, RecordKind};
+use kahn_model::{AttemptId, CauseKind, WorkerId};
+use tokio::time::Instant;
+
+/// How long the end is waited for after the last piece, while the worker is present: by a reader
+/// that does not follow.
+const LATE_MAX: Duration = Duration::from_secs(30);
+/// The same, by a reader that follows.
+const LATE_MAX_FOLLOWING: Duration = Duration::from_secs(600);
+/// The same, for an attempt that was lost and whose worker is back and may still have the output.
+const LATE_MAX_LOST: Duration = Duration::from_secs(3);
+
+/// What is known of an attempt that is over and whose output is not sealed.
+pub(super) struct Fate {
+    pub is_lost: bool,
+    pub worker: Option<WorkerId>,
+    pub is_worker_present: bool,
+    pub lease_ttl: Duration,
+}
+
+/// How long the end of an output has been waited for.
+#[derive(Default)]
+pub(super) struct LateEnd {
+    began_at: Option<Instant>,
+    /// Since when the worker has been absent.
+    gone_since: Option<Instant>,
+}
+
+impl LateEnd {
+    /// Whether the end is not to be waited for any longer.
+    pub(super) fn is_given_up(&mut self, fate: &Fate, is_following: bool) -> bool {
+        let now = Instant::now();
+        let began_at = *self.began_at.get_or_insert(now);
+        let longest = match (fate.is_lost, is_following) {
+            (true, _) => LATE_MAX_LOST,
+            (false, true) => LATE_MAX_FOLLOWING,
+            (false, false) => LATE_MAX,
+        };
+        if now - began_at > longest || (fate.is_lost && !fate.is_worker_present) {
+            return true;
+        }
+        if fate.is_worker_present {
+            self.gone_since = None;
+            return false;
+        }
+        // After a coordinator starts, its workers attach again within a lease.
+        now - *self.gone_since.get_or_insert(now) > fate.lease_ttl
+    }
+}
+
+/// Which worker had an attempt, and whether both were lost; `None` when the run is gone.
+pub(super) fn fate(core: &Core, attempt: AttemptId) -> Option<Fate> {
+    let run = core.state().run(attempt.run)?;
+    let of_attempt = run.history.iter().rev().filter(|record| {
+        record.task == attempt.task.0 && u32::from(record.attempt) == attempt.number
+    });
+    let (mut is_lost, mut worker) = (false, None);
+    for record in of_attempt {
+        let is_end = matches!(record.kind, RecordKind::TaskRetried | RecordKind::TaskFailed);
+        is_lost |= is_end && record.cause == Some(CauseKind::WorkerLost);
+        if record.kind == RecordKind::TaskLeased {
+            let position = usize::from(record.worker).checked_sub(1);
+            worker = position.and_then(|at| run.workers.get(at)).cloned();
+            break;
+        }
+    }
+    let known = worker.as_ref().and_then(|worker| core.state().worker(worker));
+    let is_worker_present = known.is_some_and(|worker| worker.status.is_present());
+    let lease_ttl = core.state().settings().lease_ttl;
+    Some(Fate { is_lost, worker, is_worker_present, lease_ttl })
+}

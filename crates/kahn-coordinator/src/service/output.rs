@@ -1,0 +1,118 @@
+//! Receiving what attempts print.
+//!
+//! Output is accepted only under the lease of its attempt: the one in force, or the one under which
+//! the log was begun. What an attempt printed may arrive after its end.
+
+use std::collections::BTreeMap;
+
+use kahn_core::Core;
+use kahn_model::{AttemptId, Token};
+use tracing::warn;
+
+use super::{ErrorKind, ServiceError};
+use crate::inbox::Handle;
+use crate::logs::{Extent, Logs, Piece};
+
+/// Attempts whose leases one receiver remembers as checked; the others are checked again.
+const CHECKED_MAX: usize = 4096;
+
+/// Receives the output that one worker sends.
+#[derive(Debug)]
+pub(crate) struct OutputReceiver {
+    handle: Handle,
+    logs: Logs,
+    checked: BTreeMap<AttemptId, Token>,
+}
+
+/// Whether the lease under which output arrives is the right one.
+enum Standing {
+    InForce,
+    Over,
+    Refused(&'static str),
+}
+
+impl OutputReceiver {
+    pub(crate) fn new(handle: Handle, logs: Logs) -> Self {
+        Self { handle, logs, checked: BTreeMap::new() }
+    }
+
+    /// Writes a piece of output. Returns how much of the output is kept then, or why output under
+    /// this lease is not accepted.
+    pub(crate) async fn receive(
+        &mut self,
+        attempt: AttemptId,
+        token: Token,
+        piece: Piece,
+    ) -> Result<Result<Extent, &'static str>, ServiceError> {
+        if self.checked.get(&attempt) != Some(&token) {
+            if let Some(refusal) = self.check(attempt, token).await? {
+                warn!(run = %attempt.run, task = attempt.task.0, %token, refusal, "output refused");
+                return Ok(Err(refusal));
+            }
+            if self.checked.len() >= CHECKED_MAX {
+                self.checked.clear();
+            }
+            self.checked.insert(attempt, token);
+        }
+        let written = self.logs.write(attempt, token, piece).await;
+        let extent = written.map_err(|error| not_kept(attempt, &error))?;
+        if extent.is_sealed {
+            self.checked.remove(&attempt);
+        }
+        Ok(Ok(extent))
+    }
+
+    /// Records that the rest of an attempt's output arrives later, so that no reader takes what is
+    /// there for all of it.
+    pub(crate) async fn expect_late(&self, attempt: AttemptId, token: Token) {
+        if !matches!(self.check(attempt, token).await, Ok(None)) {
+            return;
+        }
+        if let Err(error) = self.logs.expect(attempt, token).await {
+            warn!(run = %attempt.run, task = attempt.task.0, %error, "late output not recorded");
+        }
+    }
+
+    /// Why output is not accepted under this lease; `None` when it is.
+    async fn check(
+        &self,
+        attempt: AttemptId,
+        token: Token,
+    ) -> Result<Option<&'static str>, ServiceError> {
+        match self.handle.peek(move |core| standing(core, attempt, token)).await? {
+            Standing::InForce => Ok(None),
+            Standing::Refused(why) => Ok(Some(why)),
+            Standing::Over => {
+                let owner = self.logs.owner(attempt).await;
+                let owner = owner.map_err(|error| not_kept(attempt, &error))?;
+                let is_other = owner.is_some_and(|owner| owner != token);
+                Ok(is_other.then_some("the log was begun under another lease"))
+            }
+        }
+    }
+}
+
+fn not_kept(attempt: AttemptId, error: &std::io::Error) -> ServiceError {
+    warn!(run = %attempt.run, task = attempt.task.0, %error, "output not kept");
+    ServiceError::new(ErrorKind::Unavailable, "output could not be kept")
+}
+
+fn standing(core: &Core, attempt: AttemptId, token: Token) -> Standing {
+    let Some(run) = core.state().run(attempt.run) else {
+        return Standing::Refused("there is no such run");
+    };
+    if !run.dag.contains(attempt.task) {
+        return Standing::Refused("the run has no such task");
+    }
+    let latest = u32::from(run.cell(attempt.task).attempt);
+    if attempt.number == 0 || latest < attempt.number {
+        return Standing::Refused("the task has had no such attempt");
+    }
+    match core.state().lease_of(run, attempt.task) {
+        Some(lease) if lease.number == attempt.number => match lease.token == token {
+            true => Standing::InForce,
+            false => Standing::Refused("another lease is in force"),
+        },
+        _ => Standing::Over,
+    }
+}

@@ -1,0 +1,33 @@
+//! Finding the run that a request names.
+
+use kahn_core::{Core, Run};
+use kahn_model::{RunId, RunIdPrefix, RunRef};
+
+use super::error::{ErrorKind, ServiceError};
+
+/// The id of the run that is meant. One that is given in full need not exist.
+pub(super) fn resolve(core: &Core, run: RunRef) -> Result<RunId, ServiceError> {
+    match run {
+        RunRef::Id(id) => Ok(id),
+        RunRef::Prefix(prefix) => only_one(core, &prefix),
+        RunRef::Last => {
+            let last = core.state().runs().max_by_key(|run| (run.submitted_at, run.id()));
+            last.map(Run::id).ok_or_else(|| ServiceError::not_found("there is no run yet"))
+        }
+    }
+}
+
+fn only_one(core: &Core, prefix: &RunIdPrefix) -> Result<RunId, ServiceError> {
+    let mut found = core.state().runs_between(prefix.first(), prefix.last()).map(Run::id);
+    let Some(id) = found.next() else {
+        let message = format!("no run has an id that begins with {prefix}; list the runs to see them");
+        return Err(ServiceError::not_found(message));
+    };
+    let Some(other) = found.next() else { return Ok(id) };
+    let more = match found.count() {
+        0 => String::new(),
+        n => format!(", and {n} more"),
+    };
+    let reason = format!("several ids begin with {prefix}: {id}, {other}{more}; give more characters");
+    Err(ServiceError::new(ErrorKind::Invalid, format!("run: {reason}")))
+}

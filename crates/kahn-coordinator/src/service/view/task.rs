@@ -1,0 +1,118 @@
+//! A task with what is known of its latest attempt.
+
+use kahn_core::{RecordKind, Run, Spent};
+use kahn_model::{Cause, TaskIx, TaskState, Timestamp};
+
+use super::UsageView;
+
+/// A task with what is known of its latest attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskView {
+    pub name: String,
+    pub state: TaskState,
+    /// The number of its latest attempt; zero before the first.
+    pub attempt: u32,
+    pub worker: Option<String>,
+    /// When it came to each point; [`Timestamp::ZERO`] before that.
+    pub ready_at: Timestamp,
+    pub leased_at: Timestamp,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    /// Why its latest attempt failed, or why it was skipped.
+    pub cause: Option<Cause>,
+    pub message: String,
+    /// JSON values by name.
+    pub outputs: Vec<(String, String)>,
+    /// Names of the tasks it depends on; only where a single task was asked for.
+    pub dependencies: Vec<String>,
+    /// The type of the exception that its latest attempt raised, with its modules; may be empty.
+    pub exception: String,
+    pub usage: Option<UsageView>,
+}
+
+impl TaskView {
+    pub(in crate::service) fn of(
+        run: &Run,
+        task: TaskIx,
+        times: &Times,
+        with_dependencies: bool,
+    ) -> Self {
+        let cell = run.cell(task);
+        let at = times.0[task.index()];
+        let worker = usize::from(at.worker).checked_sub(1).and_then(|at| run.workers.get(at));
+        let has_own_failure = !matches!(cell.state, TaskState::Cancelled | TaskState::Skipped);
+        let failure = run.failure(task).filter(|_| has_own_failure);
+        let outputs = run.outputs(task).into_iter().flat_map(|outputs| &outputs.0);
+        let name_of = |task| run.dag.task_name(task).to_owned();
+        Self {
+            name: name_of(task),
+            state: cell.state,
+            attempt: u32::from(cell.attempt),
+            worker: worker.map(ToString::to_string),
+            ready_at: at.ready,
+            leased_at: at.leased,
+            started_at: at.started,
+            finished_at: if cell.state.is_terminal() { at.finished } else { Timestamp::ZERO },
+            cause: failure.map(|failure| failure.cause).or(at.cause),
+            message: run.why(task),
+            outputs: outputs
+                .map(|(name, value)| (name.to_string(), value.as_json().to_owned()))
+                .collect(),
+            dependencies: match with_dependencies {
+                true => run.dag.dependencies(task).map(|edge| name_of(edge.task)).collect(),
+                false => Vec::new(),
+            },
+            exception: failure.map(|failure| failure.exception.to_string()).unwrap_or_default(),
+            usage: spent_until(run, at.ended).map(UsageView::of),
+        }
+    }
+}
+
+/// What the attempt used whose end is the record with this number, from 1.
+fn spent_until(run: &Run, number: u32) -> Option<&Spent> {
+    run.spent_at(usize::try_from(number).ok()?.checked_sub(1)?)
+}
+
+/// When the latest attempt of each task came to each point.
+pub(in crate::service) struct Times(Vec<TaskTimes>);
+
+#[derive(Clone, Copy, Default)]
+struct TaskTimes {
+    ready: Timestamp,
+    leased: Timestamp,
+    started: Timestamp,
+    finished: Timestamp,
+    worker: u16,
+    cause: Option<Cause>,
+    /// Position of the record of its end, plus one.
+    ended: u32,
+}
+
+impl Times {
+    pub(in crate::service) fn of(run: &Run) -> Self {
+        let mut times = vec![TaskTimes::default(); run.dag.n_tasks()];
+        for (number, record) in (1..).zip(&run.history) {
+            let Some(task) = record.task() else { continue };
+            let entry = &mut times[task.index()];
+            match record.kind {
+                RecordKind::TaskReady => entry.ready = record.at,
+                RecordKind::TaskLeased => {
+                    *entry = TaskTimes {
+                        ready: entry.ready,
+                        leased: record.at,
+                        worker: record.worker,
+                        ..TaskTimes::default()
+                    };
+                }
+                RecordKind::TaskStarted => entry.started = record.at,
+                RecordKind::TaskReturned => entry.leased = Timestamp::ZERO,
+                _ => {
+                    entry.finished = record.at;
+                    entry.cause = record.cause();
+                    entry.ended = number;
+                }
+            }
+        }
+        Self(times)
+    }
+}

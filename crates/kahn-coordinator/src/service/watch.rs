@@ -1,0 +1,117 @@
+//! What happens in a run, as it happens.
+
+use std::time::Duration;
+
+use kahn_model::{RunId, RunRef};
+use tokio::sync::{mpsc, watch};
+
+use super::view::events;
+use super::{EventView, RunView, Service, ServiceError};
+use crate::watchers::News;
+
+/// Events in one update.
+const EVENTS_PER_UPDATE: usize = 4096;
+/// Updates that may wait for a watcher that does not read.
+const UPDATES_MAX: usize = 4;
+/// Pause between two summaries of a run that has not ended.
+const SUMMARY_EVERY: Duration = Duration::from_millis(100);
+
+/// What to watch of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WatchRequest {
+    pub run: RunRef,
+    /// Events with higher sequence numbers only.
+    pub after: u64,
+    /// Whether to end at the present instead of at the end of the run.
+    pub is_snapshot: bool,
+    /// Whether to leave out the events and show only the run, a few times a second.
+    pub is_summary: bool,
+}
+
+/// Some events, and the run after them.
+#[derive(Clone, Debug)]
+pub(crate) struct WatchUpdate {
+    pub events: Vec<EventView>,
+    pub run: RunView,
+}
+
+impl Service {
+    /// Follows a run until it has ended or the receiver is dropped.
+    pub(crate) async fn watch(
+        &self,
+        request: WatchRequest,
+    ) -> Result<mpsc::Receiver<Result<WatchUpdate, ServiceError>>, ServiceError> {
+        let run = self.resolve(request.run).await?;
+        let news = self.watchers.watch(run);
+        // An unknown run is refused here and not in the stream.
+        self.ask(run.into(), |_, _| ()).await?;
+        let (tx, updates) = mpsc::channel(UPDATES_MAX);
+        let watcher =
+            Watcher { service: self.clone(), run, after: request.after, request, news, tx };
+        tokio::spawn(watcher.run());
+        Ok(updates)
+    }
+}
+
+struct Watcher {
+    service: Service,
+    run: RunId,
+    after: u64,
+    request: WatchRequest,
+    news: watch::Receiver<News>,
+    tx: mpsc::Sender<Result<WatchUpdate, ServiceError>>,
+}
+
+impl Watcher {
+    async fn run(mut self) {
+        loop {
+            self.news.mark_unchanged();
+            let update = match self.look().await {
+                Ok(update) => update,
+                Err(error) => {
+                    // The receiver may have gone away.
+                    drop(self.tx.send(Err(error)).await);
+                    return;
+                }
+            };
+            self.after = update.events.last().map_or(self.after, |event| event.seq);
+            let is_full = update.events.len() == EVENTS_PER_UPDATE;
+            let is_over = update.run.state.is_terminal();
+            if self.tx.send(Ok(update)).await.is_err() {
+                return;
+            }
+            if is_full {
+                continue;
+            }
+            if is_over || self.request.is_snapshot || !self.wait().await {
+                return;
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<WatchUpdate, ServiceError> {
+        let (after, is_summary) = (self.after, self.request.is_summary);
+        self.service
+            .ask(self.run.into(), move |_, run| {
+                let events =
+                    if is_summary { Vec::new() } else { events(run, after, EVENTS_PER_UPDATE) };
+                WatchUpdate { events, run: RunView::of(run) }
+            })
+            .await
+    }
+
+    /// Waits for news. Returns whether to look again.
+    async fn wait(&mut self) -> bool {
+        if !self.request.is_summary {
+            return tokio::select! {
+                news = self.news.changed() => news.is_ok(),
+                () = self.tx.closed() => false,
+            };
+        }
+        tokio::select! {
+            news = self.news.wait_for(|news| news.is_over) => news.is_ok(),
+            () = self.tx.closed() => false,
+            () = tokio::time::sleep(SUMMARY_EVERY) => true,
+        }
+    }
+}

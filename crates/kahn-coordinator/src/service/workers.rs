@@ -1,0 +1,45 @@
+//! Operations on workers.
+
+use kahn_core::{Event, Refusal};
+use kahn_model::WorkerId;
+
+use super::{Service, ServiceError, WorkerView};
+
+impl Service {
+    /// All workers that the coordinator knows of.
+    pub(crate) async fn list_workers(&self) -> Result<Vec<WorkerView>, ServiceError> {
+        let workers =
+            self.handle.query(|core| core.state().workers().iter().map(WorkerView::of).collect());
+        Ok(workers.await?)
+    }
+
+    /// Gives a worker no new leases, or gives it leases again.
+    pub(crate) async fn cordon(
+        &self,
+        worker: &str,
+        is_cordoned: bool,
+    ) -> Result<WorkerView, ServiceError> {
+        let worker = worker_id(worker)?;
+        self.handle
+            .request(Event::CordonRequested { worker: worker.clone(), is_cordoned })
+            .await?;
+        self.show_worker(worker).await
+    }
+
+    /// Lets a worker finish what it holds and stop.
+    pub(crate) async fn drain(&self, worker: &str) -> Result<WorkerView, ServiceError> {
+        let worker = worker_id(worker)?;
+        self.handle.request(Event::DrainRequested { worker: worker.clone() }).await?;
+        self.show_worker(worker).await
+    }
+
+    async fn show_worker(&self, worker: WorkerId) -> Result<WorkerView, ServiceError> {
+        let id = worker.clone();
+        let shown = self.handle.query(move |core| core.state().worker(&id).map(WorkerView::of));
+        shown.await?.ok_or_else(|| Refusal::UnknownWorker(worker).into())
+    }
+}
+
+fn worker_id(text: &str) -> Result<WorkerId, ServiceError> {
+    text.parse().map_err(|error| ServiceError::invalid("worker", error))
+}
