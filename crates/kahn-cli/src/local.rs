@@ -176,8 +176,9 @@ pub(crate) fn find(root: &Path, run: RunRef) -> Result<Option<(PathBuf, RunId)>,
         RunRef::Last => true,
     };
     let known = all(root).into_iter();
-    let mut found = known
-        .filter_map(|(path, record)| record.run_id().filter(|id| is_meant(*id)).map(|id| (path, id)));
+    let mut found = known.filter_map(|(path, record)| {
+        record.run_id().filter(|id| is_meant(*id)).map(|id| (path, id))
+    });
     let first = found.next();
     if let (RunRef::Prefix(prefix), Some((_, id)), Some((_, other))) = (run, &first, found.next()) {
         let message = format!("several ids of runs begin with {prefix}, such as {id} and {other}");
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn a_prefix_is_the_only_run_whose_id_begins_with_it() {
         let root = tempfile::tempdir().unwrap();
-        let (one, other) = (0xabcd_1 << 108, 0xabcd_2 << 108);
+        let (one, other) = (0xabcd1 << 108, 0xabcd2 << 108);
         create(root.path(), one, None);
         create(root.path(), other, None);
         let id = RunId::new(uuid::Uuid::from_u128(one));
