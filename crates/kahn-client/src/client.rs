@@ -177,11 +177,7 @@ impl Client {
     /// # Errors
     ///
     /// As [`Error`] says.
-    pub async fn retry(
-        &self,
-        run: impl Into<RunRef>,
-        scope: &RetryScope,
-    ) -> Result<Run, Error> {
+    pub async fn retry(&self, run: impl Into<RunRef>, scope: &RetryScope) -> Result<Run, Error> {
         let run = run.into();
         let (scope, tasks) = match scope {
             RetryScope::Failed => (api::retry_request::Scope::Failed, Vec::new()),

@@ -224,9 +224,10 @@ impl Driver {
                 self.handle_from(now, session, Event::DrainStarted { session });
             }
             Input::Log(event) => return self.on_log(event),
-            Input::Checkpointed { partition, seq, bytes } => {
-                self.durable.checkpointed(partition, seq, bytes);
+            Input::Checkpointed { partition, seq, written } => {
+                self.durable.checkpointed(partition, seq, written);
             }
+            Input::Swept { partition } => self.durable.swept(partition),
             Input::Close => self.is_closing = true,
         }
         None

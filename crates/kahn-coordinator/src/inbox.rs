@@ -13,6 +13,15 @@ pub(crate) type Query = Box<dyn FnOnce(&Core) -> Box<dyn FnOnce() + Send> + Send
 /// A look at the core that shows nothing to anybody outside.
 pub(crate) type Peek = Box<dyn FnOnce(&Core) + Send>;
 
+/// A checkpoint in the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// Its size.
+    pub bytes: u64,
+    /// Blobs of the partition that the checkpoint does not name.
+    pub unnamed: Vec<String>,
+}
+
 /// What reaches the driver.
 pub(crate) enum Input {
     /// Only time has passed.
@@ -39,8 +48,10 @@ pub(crate) enum Input {
     Draining { session: SessionId },
     /// The log of a partition has something to say.
     Log(AppendEvent),
-    /// A checkpoint was written.
-    Checkpointed { partition: Partition, seq: u64, bytes: Option<u64> },
+    /// A checkpoint was written, or could not be.
+    Checkpointed { partition: Partition, seq: u64, written: Option<Written> },
+    /// Blobs that nothing names were removed, or could not be.
+    Swept { partition: Partition },
     /// The coordinator is to stop once everything is durable.
     Close,
 }

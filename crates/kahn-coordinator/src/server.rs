@@ -279,9 +279,7 @@ fn serve(
         .layer(message_limit_layer())
         .add_service(health_service)
         .add_service(
-            RunsServer::new(runs)
-                .max_decoding_message_size(max)
-                .max_encoding_message_size(max),
+            RunsServer::new(runs).max_decoding_message_size(max).max_encoding_message_size(max),
         )
         .add_service(
             WorkersServer::new(workers)

@@ -69,7 +69,7 @@ impl Spans {
         for change in changes {
             ended.extend(self.follow(change, state));
         }
-        for run in changes.iter().map(Change::run).collect::<BTreeSet<_>>() {
+        for run in changes.iter().filter_map(Change::run).collect::<BTreeSet<_>>() {
             let known = state.run(run);
             if known.is_none_or(|run| run.state.is_terminal()) && self.runs.remove(&run) {
                 ended.extend(known.map(run_span));

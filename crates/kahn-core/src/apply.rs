@@ -63,6 +63,9 @@ impl State {
             Change::RunResumed { run } => self.apply_resumed(self.ix(*run)),
             Change::RunRetried { run, tasks } => self.apply_retried(self.ix(*run), tasks),
             Change::RunRemoved { run } => self.apply_removed(*run),
+            Change::WorkerCordoned { worker, is_cordoned } => {
+                self.set_cordoned(worker, *is_cordoned);
+            }
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_model::{
-    BootId, Dag, Failure, Namespace, Outputs, RunId, TaskIx, Token, Usage, Value, Work, WorkerId,
+    BootId, Dag, Failure, Namespace, Outputs, Partition, RunId, TaskIx, Token, Usage, Value, Work,
+    WorkerId,
 };
 
 /// A DAG with all that a run of it needs.
@@ -168,13 +169,20 @@ pub enum Change {
         /// The run.
         run: RunId,
     },
+    /// A worker is to get no new leases, or is to get leases again.
+    WorkerCordoned {
+        /// The worker.
+        worker: WorkerId,
+        /// Whether it is to get none.
+        is_cordoned: bool,
+    },
 }
 
 impl Change {
-    /// The run that it is about.
+    /// The run that it is about; `None` for a change of the cluster.
     #[must_use]
-    pub fn run(&self) -> RunId {
-        match self {
+    pub fn run(&self) -> Option<RunId> {
+        Some(match self {
             Self::RunSubmitted(submission) => submission.run,
             Self::TaskEvaluated { run, .. }
             | Self::DependencyExpired { run, .. }
@@ -190,14 +198,24 @@ impl Change {
             | Self::RunResumed { run }
             | Self::RunRetried { run, .. }
             | Self::RunRemoved { run } => *run,
-        }
+            Self::WorkerCordoned { .. } => return None,
+        })
+    }
+
+    /// The partition whose log holds it: that of its run, and [`Partition::CLUSTER`] for changes of
+    /// the cluster.
+    #[must_use]
+    pub fn partition(&self, partitions: u16) -> Partition {
+        self.run().map_or(Partition::CLUSTER, |run| run.partition(partitions))
     }
 }
 
 impl fmt::Display for Change {
     /// One line for the log; ids and causes, no contents.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "run {} ", self.run())?;
+        if let Some(run) = self.run() {
+            write!(f, "run {run} ")?;
+        }
         match self {
             Self::RunSubmitted(s) => write!(f, "submitted with {} tasks", s.dag.n_tasks()),
             Self::TaskEvaluated { task, verdict: Verdict::Run(_), .. } => {
@@ -229,6 +247,12 @@ impl fmt::Display for Change {
             Self::RunResumed { .. } => f.write_str("resumed"),
             Self::RunRetried { tasks, .. } => write!(f, "retried with {} tasks", tasks.len()),
             Self::RunRemoved { .. } => f.write_str("removed"),
+            Self::WorkerCordoned { worker, is_cordoned: true } => {
+                write!(f, "worker {worker} cordoned")
+            }
+            Self::WorkerCordoned { worker, is_cordoned: false } => {
+                write!(f, "worker {worker} uncordoned")
+            }
         }
     }
 }

@@ -64,7 +64,7 @@ impl<C> Outbox<C> {
         self.ticket += 1;
         let partitions = u16::try_from(self.lanes.len()).expect("invariant: made from a u16");
         for change in changes {
-            let partition = change.run().partition(partitions);
+            let partition = change.partition(partitions);
             let lane = &mut self.lanes[usize::from(partition.0)];
             if lane.gathering.is_empty() {
                 lane.gathering_since = self.ticket;

@@ -100,6 +100,8 @@ pub struct Snapshot {
     pub runs: Vec<RunSnapshot>,
     /// Breakers with something to remember: failures in a row, and until when it is open.
     pub breakers: Vec<(Namespace, Name, u32, Option<Timestamp>)>,
+    /// Workers that are cordoned, in order of their names; in [`Partition::CLUSTER`] only.
+    pub cordoned: Vec<WorkerId>,
 }
 
 impl State {
@@ -123,7 +125,18 @@ impl State {
             })
             .collect();
         breakers.sort_unstable();
-        Snapshot { at: self.now, runs, breakers }
+        let cordoned = match partition {
+            Partition::CLUSTER => self.cordoned_workers(),
+            _ => Vec::new(),
+        };
+        Snapshot { at: self.now, runs, breakers, cordoned }
+    }
+
+    fn cordoned_workers(&self) -> Vec<WorkerId> {
+        let cordoned = self.workers.iter().filter(|worker| worker.is_cordoned);
+        let mut ids: Vec<_> = cordoned.map(|worker| worker.id.clone()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// A picture of one run.
@@ -170,6 +183,9 @@ impl State {
         // Every partition has all breakers in its picture; the latest picture is right.
         let is_latest = snapshot.at >= self.now;
         self.now = self.now.max(snapshot.at);
+        for worker in &snapshot.cordoned {
+            self.set_cordoned(worker, true);
+        }
         for (namespace, key, failures, open_until) in snapshot.breakers {
             let key = (self.namespaces.intern(&namespace), key);
             let known = self.gates.breaker(&key);

@@ -52,9 +52,9 @@ fn carry_out(plan: &Plan) -> (Play, Vec<String>) {
 /// Whoever watches a run hears of every change, and every lease leaves for its worker.
 fn check_commands(changes: &[(kahn_model::Timestamp, Change)], commands: &[Command]) {
     for (_, change) in changes {
-        let is_told = commands
-            .iter()
-            .any(|command| matches!(command, Command::Notify { run } if *run == change.run()));
+        let is_told = commands.iter().any(
+            |command| matches!(command, Command::Notify { run } if Some(*run) == change.run()),
+        );
         // That a dependency is waited for no longer is not part of what is shown.
         let is_shown = !matches!(change, Change::DependencyExpired { .. });
         assert!(is_told || !is_shown, "nobody was told of {change}");

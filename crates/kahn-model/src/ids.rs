@@ -11,6 +11,9 @@ use crate::name::{InvalidName, Name};
 pub struct RunId(uuid::Uuid);
 
 impl RunId {
+    /// The id of no run.
+    pub const NIL: Self = Self(uuid::Uuid::nil());
+
     /// The run with this UUID.
     #[must_use]
     pub const fn new(id: uuid::Uuid) -> Self {
@@ -227,6 +230,11 @@ impl FromStr for Namespace {
 /// One of the logs over which a cluster spreads its runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub u16);
+
+impl Partition {
+    /// The partition whose log also holds what is about no run, such as cordoned workers.
+    pub const CLUSTER: Self = Self(0);
+}
 
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,10 +3,7 @@
 /// The candidate that is most like `word`, when it is alike enough to be meant. Of equally near
 /// ones, the first.
 #[must_use]
-pub fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let chars: Vec<char> = word.chars().take(256).collect();
     let mut limit = (chars.len() / 3).clamp(1, 4) + 1;
     let mut best = None;

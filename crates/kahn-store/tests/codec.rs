@@ -216,7 +216,7 @@ fn a_checkpoint_refers_to_the_same_submission_as_the_log() {
     for (name, _) in &of_log.blobs {
         assert!(blobs.iter().all(|(known, _)| known != name), "{name} is not written again");
     }
-    let manifest = encode_manifest(snapshot.at, &snapshot.breakers, &[entry]);
+    let manifest = encode_manifest(snapshot.at, &snapshot.breakers, &snapshot.cordoned, &[entry]);
     assert_eq!(manifest, whole.payload);
     let mut names: Vec<String> = whole.blobs.iter().map(|(name, _)| name.clone()).collect();
     names.sort_unstable();

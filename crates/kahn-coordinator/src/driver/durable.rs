@@ -1,7 +1,13 @@
 //! The logs of all partitions, as the driver sees them: batches in, progress out, checkpoints now
 //! and then.
+//!
+//! After each checkpoint, the blobs that nothing names any more are removed. Blobs are named by
+//! their content, so that a new batch may name one that is about to be removed: such a batch waits
+//! until the removal is over, and then writes the blob again.
 
-use std::collections::VecDeque;
+mod checkpoint;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use kahn_core::Core;
@@ -11,7 +17,7 @@ use kahn_store::{AppendEvent, Appender, LogStore, codec};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use crate::inbox::Input;
+use crate::inbox::{Input, Written};
 use crate::stats::Stats;
 
 /// Log bytes after which a checkpoint is due, if the last one was not larger.
@@ -29,10 +35,17 @@ struct OnePartition {
     appender: Appender,
     /// Sequence number and batch number of what is under way.
     in_flight: VecDeque<(u64, u64)>,
+    /// Blobs that batches have named since the last checkpoint was taken.
+    named: BTreeSet<String>,
+    /// Blobs that are being removed.
+    sweeping: BTreeSet<String>,
+    /// Batches that wait until blobs have been removed, with their numbers.
+    held: VecDeque<(u64, kahn_store::Batch)>,
     /// Log bytes since the last checkpoint.
     grown: u64,
     /// Size of the last checkpoint.
     checkpoint_bytes: u64,
+    /// From when a checkpoint is taken until it is written and unnamed blobs are removed.
     is_checkpointing: bool,
     /// A checkpoint taken at this sequence number, to be written when that is durable.
     pending: Option<(u64, codec::Encoded)>,
@@ -43,11 +56,13 @@ pub(crate) struct Durable {
     store: Arc<dyn LogStore>,
     partitions: Vec<OnePartition>,
     inbox: mpsc::Sender<Input>,
+    /// Log bytes after which a checkpoint is due, if the last one was not larger.
+    checkpoint_after: u64,
 }
 
 impl Durable {
     pub(crate) fn new(store: Arc<dyn LogStore>, inbox: mpsc::Sender<Input>) -> Self {
-        Self { store, partitions: Vec::new(), inbox }
+        Self { store, partitions: Vec::new(), inbox, checkpoint_after: CHECKPOINT_BYTES }
     }
 
     /// Adds the next partition, which this coordinator owns under `term`.
@@ -56,6 +71,9 @@ impl Durable {
             term,
             appender,
             in_flight: VecDeque::new(),
+            named: BTreeSet::new(),
+            sweeping: BTreeSet::new(),
+            held: VecDeque::new(),
             grown: log_bytes,
             checkpoint_bytes: 0,
             is_checkpointing: false,
@@ -69,15 +87,15 @@ impl Durable {
         let size = u64::try_from(encoded.payload.len()).unwrap_or(u64::MAX);
         stats.appended(batch.changes.len(), size);
         entry.grown += size;
-        let pushed = entry
-            .appender
-            .push(kahn_store::Batch { payload: encoded.payload, blobs: encoded.blobs });
-        match pushed {
-            Ok(seq) => entry.in_flight.push_back((seq, batch.number)),
-            // The end itself is told by an event.
-            Err(error) => error!(partition = %batch.partition, %error, "batch not taken"),
+        let encoded = kahn_store::Batch { payload: encoded.payload, blobs: encoded.blobs };
+        entry.named.extend(encoded.blobs.iter().map(|(name, _)| name.clone()));
+        let is_swept = encoded.blobs.iter().any(|(name, _)| entry.sweeping.contains(name));
+        if is_swept || !entry.held.is_empty() {
+            entry.held.push_back((batch.number, encoded));
+        } else {
+            entry.push(batch.partition, batch.number, encoded);
         }
-        let is_due = entry.grown > CHECKPOINT_BYTES.max(entry.checkpoint_bytes);
+        let is_due = entry.grown > self.checkpoint_after.max(entry.checkpoint_bytes);
         if is_due && !entry.is_checkpointing {
             self.take_checkpoint(batch.partition, core);
         }
@@ -90,6 +108,7 @@ impl Durable {
         let Some((seq, _)) = entry.in_flight.back().copied() else { return };
         entry.is_checkpointing = true;
         entry.grown = 0;
+        entry.named.clear();
         let encoded = codec::encode_snapshot(&core.state().snapshot(partition));
         entry.pending = Some((seq, encoded));
     }
@@ -136,7 +155,7 @@ impl Durable {
             let term = entry.term;
             let store = Arc::clone(&self.store);
             let inbox = self.inbox.clone();
-            tokio::spawn(write_checkpoint(store, partition, term, seq, encoded, inbox));
+            tokio::spawn(checkpoint::write(store, partition, term, seq, encoded, inbox));
         }
         match number {
             Some(number) => Progress::Committed { partition, number },
@@ -144,14 +163,38 @@ impl Durable {
         }
     }
 
-    pub(super) fn checkpointed(&mut self, partition: Partition, seq: u64, bytes: Option<u64>) {
+    pub(super) fn checkpointed(
+        &mut self,
+        partition: Partition,
+        seq: u64,
+        written: Option<Written>,
+    ) {
+        let entry = &mut self.partitions[usize::from(partition.0)];
+        let Some(Written { bytes, unnamed }) = written else {
+            entry.is_checkpointing = false;
+            return;
+        };
+        entry.checkpoint_bytes = bytes;
+        if let Err(error) = entry.appender.checkpointed(seq) {
+            warn!(%partition, %error, "the appender was not told of a checkpoint");
+        }
+        let unnamed = unnamed.into_iter().filter(|name| !entry.named.contains(name));
+        entry.sweeping = unnamed.collect();
+        if entry.sweeping.is_empty() {
+            entry.is_checkpointing = false;
+            return;
+        }
+        let names = entry.sweeping.iter().cloned().collect();
+        let (store, inbox) = (Arc::clone(&self.store), self.inbox.clone());
+        tokio::spawn(checkpoint::sweep(store, partition, entry.term, names, inbox));
+    }
+
+    pub(super) fn swept(&mut self, partition: Partition) {
         let entry = &mut self.partitions[usize::from(partition.0)];
         entry.is_checkpointing = false;
-        if let Some(bytes) = bytes {
-            entry.checkpoint_bytes = bytes;
-            if let Err(error) = entry.appender.checkpointed(seq) {
-                warn!(%partition, %error, "the appender was not told of a checkpoint");
-            }
+        entry.sweeping.clear();
+        for (number, batch) in std::mem::take(&mut entry.held) {
+            entry.push(partition, number, batch);
         }
     }
 
@@ -162,42 +205,15 @@ impl Durable {
     }
 }
 
-async fn write_checkpoint(
-    store: Arc<dyn LogStore>,
-    partition: Partition,
-    term: Term,
-    seq: u64,
-    encoded: codec::Encoded,
-    inbox: mpsc::Sender<Input>,
-) {
-    let size: usize =
-        encoded.payload.len() + encoded.blobs.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
-    let outcome = write(&store, partition, term, seq, encoded).await;
-    let bytes = match outcome {
-        Ok(()) => Some(u64::try_from(size).unwrap_or(u64::MAX)),
-        Err(error) => {
-            warn!(%partition, %error, "checkpoint not written; the log is kept instead");
-            None
-        }
-    };
-    // Without a driver there is nobody to tell.
-    drop(inbox.send(Input::Checkpointed { partition, seq, bytes }).await);
-}
-
-/// Writes what the manifest names first, then the manifest. What no manifest names any more is
-/// removed when a coordinator starts, since nobody else can be writing it then.
-async fn write(
-    store: &Arc<dyn LogStore>,
-    partition: Partition,
-    term: Term,
-    seq: u64,
-    encoded: codec::Encoded,
-) -> Result<(), kahn_store::StoreError> {
-    let known = store.list_blobs(partition, "").await?;
-    for (name, bytes) in encoded.blobs {
-        if known.binary_search(&name).is_err() {
-            store.put_blob(partition, &name, bytes).await?;
+impl OnePartition {
+    fn push(&mut self, partition: Partition, number: u64, batch: kahn_store::Batch) {
+        match self.appender.push(batch) {
+            Ok(seq) => self.in_flight.push_back((seq, number)),
+            // The end itself is told by an event.
+            Err(error) => error!(%partition, %error, "batch not taken"),
         }
     }
-    store.checkpoint(partition, term, seq, encoded.payload).await
 }
+
+#[cfg(test)]
+mod tests;

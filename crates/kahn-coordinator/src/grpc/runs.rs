@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{convert, limits, status};
 use crate::service::{
-    LogRequest, RetryRequest, RetryWhich, RunFilter, RunView, Service, ServiceError,
-    Submit, TaskFilter, WatchRequest,
+    LogRequest, RetryRequest, RetryWhich, RunFilter, RunView, Service, ServiceError, Submit,
+    TaskFilter, WatchRequest,
 };
 
 /// The gRPC service for runs.

@@ -20,7 +20,8 @@ pub(super) fn resolve(core: &Core, run: RunRef) -> Result<RunId, ServiceError> {
 fn only_one(core: &Core, prefix: &RunIdPrefix) -> Result<RunId, ServiceError> {
     let mut found = core.state().runs_between(prefix.first(), prefix.last()).map(Run::id);
     let Some(id) = found.next() else {
-        let message = format!("no run has an id that begins with {prefix}; list the runs to see them");
+        let message =
+            format!("no run has an id that begins with {prefix}; list the runs to see them");
         return Err(ServiceError::not_found(message));
     };
     let Some(other) = found.next() else { return Ok(id) };
@@ -28,6 +29,7 @@ fn only_one(core: &Core, prefix: &RunIdPrefix) -> Result<RunId, ServiceError> {
         0 => String::new(),
         n => format!(", and {n} more"),
     };
-    let reason = format!("several ids begin with {prefix}: {id}, {other}{more}; give more characters");
+    let reason =
+        format!("several ids begin with {prefix}: {id}, {other}{more}; give more characters");
     Err(ServiceError::new(ErrorKind::Invalid, format!("run: {reason}")))
 }

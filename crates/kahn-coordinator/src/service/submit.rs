@@ -91,11 +91,7 @@ impl Service {
     }
 
     /// The answer for a run that exists already, before anything is compiled.
-    async fn known(
-        &self,
-        run: RunId,
-        digest: [u8; 16],
-    ) -> Result<Option<Submitted>, ServiceError> {
+    async fn known(&self, run: RunId, digest: [u8; 16]) -> Result<Option<Submitted>, ServiceError> {
         let known = self
             .handle
             .query(move |core| core.state().run(run).map(|known| known.submission.digest))

@@ -20,9 +20,7 @@ impl Service {
         is_cordoned: bool,
     ) -> Result<WorkerView, ServiceError> {
         let worker = worker_id(worker)?;
-        self.handle
-            .request(Event::CordonRequested { worker: worker.clone(), is_cordoned })
-            .await?;
+        self.handle.request(Event::CordonRequested { worker: worker.clone(), is_cordoned }).await?;
         self.show_worker(worker).await
     }
 

@@ -22,6 +22,14 @@ impl State {
         WorkerIx(at)
     }
 
+    /// Lets a worker get no new leases, or lets it get leases again.
+    pub(crate) fn set_cordoned(&mut self, worker: &WorkerId, is_cordoned: bool) {
+        // One that is not known yet keeps the mark until it attaches.
+        let ix = self.worker_or_unknown(worker, BootId(0));
+        self.workers[ix.index()].is_cordoned = is_cordoned;
+        self.pool.mark(ix);
+    }
+
     pub(super) fn apply_granted(
         &mut self,
         ix: RunIx,

@@ -180,8 +180,9 @@ impl Core {
         is_cordoned: bool,
     ) -> Result<(), Refusal> {
         let ix = self.worker_or_refuse(worker)?;
-        self.state.workers[ix.index()].is_cordoned = is_cordoned;
-        self.state.pool.mark(ix);
+        if self.state.workers[ix.index()].is_cordoned != is_cordoned {
+            self.emit(Change::WorkerCordoned { worker: worker.clone(), is_cordoned });
+        }
         Ok(())
     }
 

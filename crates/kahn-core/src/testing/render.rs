@@ -38,8 +38,9 @@ impl World {
     /// A change in one line.
     #[must_use]
     pub fn describe_change(&self, change: &Change) -> String {
-        let run = Self::run_label(change.run());
-        let of = |task: &TaskIx| self.label(change.run(), *task);
+        let Some(id) = change.run() else { return change.to_string() };
+        let run = Self::run_label(id);
+        let of = |task: &TaskIx| self.label(id, *task);
         match change {
             Change::RunSubmitted(submission) => {
                 format!("{run} submitted for {}", submission.namespace)
@@ -79,6 +80,7 @@ impl World {
                 format!("{run} retried: {}", names.join(" "))
             }
             Change::RunRemoved { .. } => format!("{run} removed"),
+            Change::WorkerCordoned { .. } => change.to_string(),
         }
     }
 

@@ -33,7 +33,7 @@ impl Oracle {
     }
 
     fn follow(&mut self, change: &Change) {
-        let run = change.run();
+        let Some(run) = change.run() else { return };
         match change {
             Change::LeaseGranted { task, token, .. } => {
                 assert!(self.tokens.insert(*token), "token {token} was used before");

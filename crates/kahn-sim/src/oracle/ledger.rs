@@ -51,7 +51,8 @@ impl Oracle {
     }
 
     fn check(&mut self, at: Timestamp, nonce: u64, change: &Change) {
-        let run = self.shadow.state().run(change.run());
+        let Some(run) = change.run() else { return };
+        let run = self.shadow.state().run(run);
         let state = run.map(|run| run.state);
         let is_new = matches!(change, Change::RunSubmitted(_));
         if is_new != state.is_none() {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use kahn_core::{RunSnapshot, Snapshot, Submission};
-use kahn_model::{Name, Namespace, RunId, Timestamp};
+use kahn_model::{Name, Namespace, RunId, Timestamp, WorkerId};
 use kahn_proto::convert::{ConvertError, ids};
 use kahn_proto::storage as wire;
 
@@ -71,11 +71,13 @@ pub fn encode_run(
     (RunEntry { run: id, entry }, blobs)
 }
 
-/// The manifest of a checkpoint of these runs; time and breakers are those of a [`Snapshot`].
+/// The manifest of a checkpoint of these runs. Time, breakers and cordoned workers are those of a
+/// [`Snapshot`].
 #[must_use]
 pub fn encode_manifest(
     at: Timestamp,
     breakers: &[(Namespace, Name, u32, Option<Timestamp>)],
+    cordoned: &[WorkerId],
     runs: &[RunEntry],
 ) -> Bytes {
     let breaker = |(namespace, key, failures, open_until): &(Namespace, Name, _, _)| {
@@ -91,6 +93,7 @@ pub fn encode_manifest(
         at: at.0,
         runs: runs.iter().map(|run| run.entry.clone()).collect(),
         breakers: breakers.iter().map(breaker).collect(),
+        cordoned: cordoned.iter().map(|worker| worker.as_str().to_owned()).collect(),
     };
     frame::seal(Document::Manifest, &message)
 }
@@ -105,7 +108,8 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Encoded {
         entries.push(entry);
         blobs.extend(of_run);
     }
-    Encoded { payload: encode_manifest(snapshot.at, &snapshot.breakers, &entries), blobs }
+    let Snapshot { at, breakers, cordoned, .. } = snapshot;
+    Encoded { payload: encode_manifest(*at, breakers, cordoned, &entries), blobs }
 }
 
 /// The entries of a manifest, to be kept for the next one.
@@ -153,7 +157,9 @@ pub fn decode_snapshot(
         runs.push(decode_run(&entry, &mut fetch)?);
     }
     let breakers = message.breakers.iter().map(breaker_from_wire).collect::<Result<_, _>>()?;
-    Ok(Snapshot { at: Timestamp(message.at), runs, breakers })
+    let cordoned = message.cordoned.iter().map(|id| ids::worker("manifest.cordoned", id));
+    let cordoned = cordoned.collect::<Result<_, _>>()?;
+    Ok(Snapshot { at: Timestamp(message.at), runs, breakers, cordoned })
 }
 
 fn decode_run(

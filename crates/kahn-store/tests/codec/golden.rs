@@ -285,5 +285,10 @@ pub(crate) fn snapshot_of(submission: Arc<Submission>) -> Snapshot {
         leases: vec![lease],
     };
     let breaker = (Namespace::new(name("team")), name("api"), 5, Some(t0));
-    Snapshot { at: t0 + Duration::from_secs(2), runs: vec![run], breakers: vec![breaker] }
+    Snapshot {
+        at: t0 + Duration::from_secs(2),
+        runs: vec![run],
+        breakers: vec![breaker],
+        cordoned: Vec::new(),
+    }
 }

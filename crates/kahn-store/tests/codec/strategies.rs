@@ -151,6 +151,8 @@ fn rare() -> impl Strategy<Value = Change> {
         run().prop_map(|run| Change::RunResumed { run }),
         (run(), vec(task(), 0..5)).prop_map(|(run, tasks)| Change::RunRetried { run, tasks }),
         run().prop_map(|run| Change::RunRemoved { run }),
+        (worker(), any::<bool>())
+            .prop_map(|(worker, is_cordoned)| Change::WorkerCordoned { worker, is_cordoned }),
     ]
 }
 
@@ -295,9 +297,11 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let namespace = dags::name().prop_map(Namespace::new);
     let breaker = (namespace, dags::name(), any::<u32>(), option::of(time()));
     let runs = vec(submission().prop_flat_map(picture), 0..4);
-    (time(), runs, vec(breaker, 0..3)).prop_map(|(at, mut runs, breakers)| {
-        let mut seen = BTreeSet::new();
-        runs.retain(|run| seen.insert(run.submission.run));
-        Snapshot { at, runs, breakers }
-    })
+    (time(), runs, vec(breaker, 0..3), vec(worker(), 0..3)).prop_map(
+        |(at, mut runs, breakers, cordoned)| {
+            let mut seen = BTreeSet::new();
+            runs.retain(|run| seen.insert(run.submission.run));
+            Snapshot { at, runs, breakers, cordoned }
+        },
+    )
 }

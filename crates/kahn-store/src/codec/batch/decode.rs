@@ -185,7 +185,8 @@ impl Decoder {
             | Kind::TaskFailed
             | Kind::WorkerLost
             | Kind::RunCancelled
-            | Kind::RunRetried => self.detailed(kind, run, fetch)?,
+            | Kind::RunRetried
+            | Kind::WorkerCordoned => self.detailed(kind, run, fetch)?,
             Kind::Unspecified => {
                 return Err(ConvertError::UnknownValue { field: "batch.kinds", found: 0 }.into());
             }
@@ -226,6 +227,10 @@ impl Decoder {
             (Kind::RunCancelled, Of::Failure(failure)) => {
                 Change::RunCancelled { run, failure: report::failure_from_wire(&failure)? }
             }
+            (Kind::WorkerCordoned, Of::Cordon(cordon)) => Change::WorkerCordoned {
+                worker: ids::worker("detail.cordon.worker", &cordon.worker)?,
+                is_cordoned: !cordon.is_lifted,
+            },
             (Kind::RunRetried, Of::Retried(tasks)) => {
                 Change::RunRetried { run, tasks: detail::retried_from_wire(&tasks) }
             }

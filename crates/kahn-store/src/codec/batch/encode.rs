@@ -56,7 +56,7 @@ impl Encoder {
     pub(super) fn push(&mut self, at: Timestamp, change: &Change) {
         self.batch.at.push(at.0.wrapping_sub(self.at).cast_signed());
         self.at = at.0;
-        self.batch.runs.push(self.runs.position(&change.run()));
+        self.batch.runs.push(self.runs.position(&change.run().unwrap_or(RunId::NIL)));
         let kind = self.columns(change);
         self.kinds.push(number(kind));
     }
@@ -116,6 +116,11 @@ impl Encoder {
                 self.detail(Kind::RunRetried, detail::retried(tasks))
             }
             Change::RunRemoved { run: _ } => Kind::RunRemoved,
+            Change::WorkerCordoned { worker, is_cordoned } => {
+                let worker = worker.as_str().to_owned();
+                let cordon = wire::Cordon { worker, is_lifted: !is_cordoned };
+                self.detail(Kind::WorkerCordoned, Of::Cordon(cordon))
+            }
         }
     }
 

@@ -1,0 +1,74 @@
+//! Writing a checkpoint, and removing the blobs that nothing names after it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kahn_core::log::Term;
+use kahn_model::Partition;
+use kahn_store::{LogStore, StoreError, codec};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::inbox::{Input, Written};
+
+/// Writes a checkpoint, and lets the driver know.
+pub(super) async fn write(
+    store: Arc<dyn LogStore>,
+    partition: Partition,
+    term: Term,
+    seq: u64,
+    encoded: codec::Encoded,
+    inbox: mpsc::Sender<Input>,
+) {
+    let size: usize =
+        encoded.payload.len() + encoded.blobs.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+    let written = match put(&store, partition, term, seq, encoded).await {
+        Ok(unnamed) => {
+            let bytes = u64::try_from(size).unwrap_or(u64::MAX);
+            Some(Written { bytes, unnamed })
+        }
+        Err(error) => {
+            warn!(%partition, %error, "checkpoint not written; the log is kept instead");
+            None
+        }
+    };
+    // Without a driver there is nobody to tell.
+    drop(inbox.send(Input::Checkpointed { partition, seq, written }).await);
+}
+
+/// Writes what the manifest names first, then the manifest. Returns the blobs that it does not
+/// name.
+async fn put(
+    store: &Arc<dyn LogStore>,
+    partition: Partition,
+    term: Term,
+    seq: u64,
+    encoded: codec::Encoded,
+) -> Result<Vec<String>, StoreError> {
+    let known = store.list_blobs(partition, "").await?;
+    let named: BTreeSet<String> = encoded.blobs.iter().map(|(name, _)| name.clone()).collect();
+    for (name, bytes) in encoded.blobs {
+        if known.binary_search(&name).is_err() {
+            store.put_blob(partition, &name, bytes).await?;
+        }
+    }
+    store.checkpoint(partition, term, seq, encoded.payload).await?;
+    Ok(known.into_iter().filter(|name| !named.contains(name)).collect())
+}
+
+/// Removes blobs, and lets the driver know. What could not be removed is found again after the
+/// next checkpoint.
+pub(super) async fn sweep(
+    store: Arc<dyn LogStore>,
+    partition: Partition,
+    term: Term,
+    names: Vec<String>,
+    inbox: mpsc::Sender<Input>,
+) {
+    match store.delete_blobs(partition, term, &names).await {
+        Ok(()) => debug!(%partition, n = names.len(), "removed blobs that nothing names"),
+        Err(error) => warn!(%partition, %error, "blobs that nothing names not removed"),
+    }
+    // Without a driver there is nobody to tell.
+    drop(inbox.send(Input::Swept { partition }).await);
+}

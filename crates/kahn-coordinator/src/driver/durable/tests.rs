@@ -1,0 +1,141 @@
+use std::time::Duration;
+
+use kahn_core::testing::{World, dag};
+use kahn_core::{Change, Event};
+use kahn_model::{Dag, RunId};
+use kahn_runtime::health::Readiness;
+use kahn_runtime::metrics::Metrics;
+use kahn_store::{ClusterId, ClusterMeta, MemoryStore};
+
+use super::*;
+
+const PARTITION: Partition = Partition(0);
+
+/// One partition in memory that takes a checkpoint whenever it may, and a core.
+struct Rig {
+    world: World,
+    store: Arc<dyn LogStore>,
+    durable: Durable,
+    inbox: mpsc::Receiver<Input>,
+    stats: Stats,
+    n_batches: u64,
+    n_appended: usize,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let meta = ClusterMeta { id: ClusterId(1), partitions: 1 };
+        let store: Arc<dyn LogStore> = Arc::new(MemoryStore::new(meta));
+        let acquired = store.acquire(PARTITION, 1, true).await.unwrap();
+        let (tx, inbox) = mpsc::channel(64);
+        let mut durable = Durable::new(Arc::clone(&store), tx.clone());
+        durable.checkpoint_after = 0;
+        let events = move |event| tx.try_send(Input::Log(event)).unwrap();
+        let (term, head) = (acquired.term, acquired.head);
+        durable.add(term, Appender::spawn(Arc::clone(&store), PARTITION, term, head, events), 0);
+        let stats = Stats::new(&Metrics::new(), Readiness::new());
+        let world = World::new();
+        Self { world, store, durable, inbox, stats, n_batches: 0, n_appended: 0 }
+    }
+
+    /// Appends what the core has decided since the last time.
+    fn append(&mut self) {
+        let changes = self.world.log[self.n_appended..].to_vec();
+        self.n_appended = self.world.log.len();
+        self.append_changes(changes);
+    }
+
+    fn append_changes(&mut self, changes: Vec<(kahn_model::Timestamp, Change)>) {
+        self.n_batches += 1;
+        // A checkpoint is due whatever the size of the last one was.
+        self.entry().checkpoint_bytes = 0;
+        let batch = kahn_core::Batch { partition: PARTITION, number: self.n_batches, changes };
+        self.durable.append(batch, &self.world.core, &mut self.stats);
+    }
+
+    /// Handles inputs until everything is durable and no checkpoint is under way.
+    async fn settle(&mut self) {
+        while self.entry().is_checkpointing || !self.entry().in_flight.is_empty() {
+            let input = tokio::time::timeout(Duration::from_secs(10), self.inbox.recv());
+            match input.await.unwrap().unwrap() {
+                Input::Log(event) => drop(self.durable.on_event(event, &mut self.stats)),
+                Input::Checkpointed { partition, seq, written } => {
+                    self.durable.checkpointed(partition, seq, written);
+                }
+                Input::Swept { partition } => self.durable.swept(partition),
+                _ => {}
+            }
+        }
+    }
+
+    fn entry(&mut self) -> &mut OnePartition {
+        &mut self.durable.partitions[0]
+    }
+
+    async fn blobs(&self) -> BTreeSet<String> {
+        self.store.list_blobs(PARTITION, "").await.unwrap().into_iter().collect()
+    }
+
+    fn end(&mut self, run: RunId) {
+        self.world.accept(Event::CancelRequested { run, reason: "enough".into() });
+        self.world.accept(Event::RunExpired { run });
+    }
+}
+
+/// A DAG that is too large to be kept with its record. No two of different names are alike.
+fn large_dag(name: &str) -> Arc<Dag> {
+    let argument = format!("{name} ").repeat(codec::INLINE_BYTES_MAX);
+    dag().task(name).exec(&["echo", &argument]).build()
+}
+
+#[tokio::test]
+async fn blobs_of_a_removed_run_are_removed_while_the_coordinator_runs() {
+    let mut rig = Rig::new().await;
+    let removed = rig.world.submit(&large_dag("removed"));
+    rig.append();
+    rig.settle().await;
+    let of_removed = rig.blobs().await;
+    assert!(!of_removed.is_empty());
+
+    rig.world.submit(&large_dag("kept"));
+    rig.append();
+    rig.settle().await;
+    let of_kept = &rig.blobs().await - &of_removed;
+
+    rig.end(removed);
+    rig.append();
+    rig.settle().await;
+    let left = rig.blobs().await;
+    assert!(!of_kept.is_empty() && left.iter().any(|name| of_kept.contains(name)));
+    assert!(left.is_disjoint(&of_removed), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_batch_that_names_a_blob_under_removal_waits_and_writes_it_again() {
+    let mut rig = Rig::new().await;
+    rig.world.submit(&large_dag("one"));
+    let submitted = rig.world.log.clone();
+    let names = codec::encode_batch(&submitted).blobs.into_iter().map(|(name, _)| name);
+    rig.entry().sweeping = names.collect();
+    rig.entry().is_checkpointing = true;
+
+    rig.append();
+    rig.append_changes(vec![submitted[0].clone()]);
+    assert!(rig.entry().in_flight.is_empty(), "both batches wait, in order");
+    assert!(rig.blobs().await.is_empty());
+
+    let names = rig.entry().sweeping.clone();
+    rig.durable.swept(PARTITION);
+    rig.settle().await;
+    assert!(names.is_subset(&rig.blobs().await));
+}
+
+#[tokio::test]
+async fn a_blob_named_since_the_checkpoint_was_taken_is_kept() {
+    let mut rig = Rig::new().await;
+    rig.entry().named = BTreeSet::from(["named".to_owned()]);
+    rig.entry().is_checkpointing = true;
+    let unnamed = vec!["named".to_owned(), "unnamed".to_owned()];
+    rig.durable.checkpointed(PARTITION, 0, Some(Written { bytes: 1, unnamed }));
+    assert_eq!(rig.entry().sweeping, BTreeSet::from(["unnamed".to_owned()]));
+}
