@@ -1,3 +1,5 @@
+//! Checkpoints and the removal of blobs, on a store in memory.
+
 use std::time::Duration;
 
 use kahn_core::testing::{World, dag};
