@@ -55,8 +55,10 @@ fn check_commands(changes: &[(kahn_model::Timestamp, Change)], commands: &[Comma
         let is_told = commands.iter().any(
             |command| matches!(command, Command::Notify { run } if Some(*run) == change.run()),
         );
-        // That a dependency is waited for no longer is not part of what is shown.
-        let is_shown = !matches!(change, Change::DependencyExpired { .. });
+        // That a dependency is waited for no longer is not part of what is shown of a run, and
+        // neither is a change of the cluster.
+        let is_shown =
+            change.run().is_some() && !matches!(change, Change::DependencyExpired { .. });
         assert!(is_told || !is_shown, "nobody was told of {change}");
         let Change::LeaseGranted { token, .. } = change else { continue };
         let is_sent = commands.iter().any(
