@@ -36,12 +36,10 @@ pub fn example(name: &str) -> PathBuf {
     project().join("examples").join(name)
 }
 
-/// The recorded workflows, if they are on this machine: the folder that `KAHN_WORKFLOWS` names, or
-/// `../shared/workflows` beside the project.
+/// A Montage of 619 tasks in WfFormat, the same for every test.
 #[must_use]
-pub fn workflows() -> Option<PathBuf> {
-    let named = std::env::var_os("KAHN_WORKFLOWS").map(PathBuf::from);
-    named.or_else(|| Some(project().parent()?.join("shared/workflows"))).filter(|dir| dir.is_dir())
+pub fn montage() -> String {
+    kahn_spec::testing::Family::Montage.document(30, 1)
 }
 
 fn project() -> PathBuf {

@@ -1,12 +1,10 @@
-//! A cluster under fire: coordinator, worker and Redis killed while a recorded workflow runs.
+//! A cluster under fire: coordinator, worker and Redis killed while a workflow of 619 tasks runs.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use kahn_e2e::{
     Cluster, ClusterOptions, History, Store, WorkerOptions, dependencies, wait_for, wait_until,
-    workflows,
 };
 
 fn worker(name: &str, capacity: &str, zone: &str) -> WorkerOptions {
@@ -28,12 +26,8 @@ fn three_workers(store: Store) -> ClusterOptions {
 }
 
 fn montage(cluster: &Cluster) -> anyhow::Result<String> {
-    let Some(workflows) = workflows() else {
-        panic!("no recorded workflows: set KAHN_WORKFLOWS to the folder that holds them")
-    };
-    let recorded: PathBuf = workflows.join("montage-chameleon-2mass-025d-001.json");
+    let recorded = cluster.write("montage.json", &kahn_e2e::montage())?.display().to_string();
     let file = cluster.write("montage.yaml", "")?.display().to_string();
-    let recorded = recorded.display().to_string();
     let scaled = ["import", "wfcommons", &recorded, "--time-scale", "0.02", "-o", &file];
     cluster.kahn(&scaled)?.ok()?;
     Ok(file)

@@ -24,6 +24,9 @@ mod schema;
 #[doc(hidden)]
 pub mod fuzz;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use compile::{Compiled, ParamValue, compile};
 pub use diagnostic::{Code, DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Label, Severity};
 pub use expr::{

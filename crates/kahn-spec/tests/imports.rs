@@ -4,23 +4,39 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kahn_spec::import::{ImportOptions, wfcommons};
+use kahn_spec::testing::Family;
 use kahn_spec::{compile, graph};
 
+/// A document to import, with its name.
+type Named = (String, Vec<u8>);
+
+/// Documents of every family, narrow and wide.
+fn generated() -> Vec<Named> {
+    let sizes = [(2, 1), (7, 2), (30, 3)];
+    let each = Family::ALL.into_iter().flat_map(|family| sizes.map(|size| (family, size)));
+    each.map(|(family, (width, seed))| {
+        let name = format!("{} of width {width}, seed {seed}", family.as_str());
+        (name, family.document(width, seed).into_bytes())
+    })
+    .collect()
+}
+
+/// The files in the folder that `KAHN_WORKFLOWS` names: an extra, for those who have recordings.
 #[expect(clippy::print_stdout, reason = "missing data must be seen, not pass for success")]
-fn recordings() -> Vec<(String, Vec<u8>)> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/workflows");
-    let folder = PathBuf::from(variable("KAHN_WORKFLOWS").unwrap_or(default.into()));
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        println!("NO RECORDED WORKFLOWS in {}: set KAHN_WORKFLOWS", folder.display());
+fn recorded() -> Vec<Named> {
+    let Some(folder) = variable("KAHN_WORKFLOWS").map(PathBuf::from) else {
+        println!("NOT RUN: recorded workflows: KAHN_WORKFLOWS names no folder");
         return Vec::new();
     };
-    let mut out: Vec<(String, Vec<u8>)> = entries
+    let entries = std::fs::read_dir(&folder).expect("KAHN_WORKFLOWS names a folder");
+    let mut out: Vec<Named> = entries
         .map(|entry| entry.expect("a readable folder").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .map(|path| (path.display().to_string(), std::fs::read(&path).expect("a readable file")))
         .collect();
     out.sort();
     assert!(!out.is_empty(), "no recordings in {}", folder.display());
+    println!("with {} recorded workflows of {}", out.len(), folder.display());
     out
 }
 
@@ -29,30 +45,62 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+fn check_both_ways((name, source): &Named) {
+    for starts_processes in [false, true] {
+        let options = ImportOptions { time_scale: 0.01, starts_processes };
+        let imported = wfcommons(source, options).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let direct = imported.dag().unwrap();
+        let file = imported.file();
+        let compiled = compile(&file, name, &BTreeMap::new())
+            .unwrap_or_else(|found| panic!("{}", found.render()));
+        assert_eq!(compiled.dag, direct, "{name}");
+        assert!(direct.n_dependencies() > 0, "{name}");
+    }
+}
+
+fn check_drawings((name, source): &Named) {
+    let dag = wfcommons(source, ImportOptions::default()).unwrap().dag().unwrap();
+    assert_eq!(graph::svg(&dag).matches("<rect").count(), dag.n_tasks(), "{name}");
+    assert_eq!(graph::dot(&dag).matches(" -> ").count(), dag.n_dependencies(), "{name}");
+    let mermaid = graph::mermaid(&dag);
+    assert_eq!(mermaid.lines().count(), 1 + dag.n_tasks() + dag.n_dependencies(), "{name}");
+}
+
 #[test]
-fn every_recording_gives_the_same_dag_directly_and_through_its_file() {
-    for (name, source) in recordings() {
-        for starts_processes in [false, true] {
-            let options = ImportOptions { time_scale: 0.01, starts_processes };
-            let imported = wfcommons(&source, options).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let direct = imported.dag().unwrap();
-            let file = imported.file();
-            let compiled = compile(&file, &name, &BTreeMap::new())
-                .unwrap_or_else(|found| panic!("{}", found.render()));
-            assert_eq!(compiled.dag, direct, "{name}");
-            assert!(direct.n_dependencies() > 0, "{name}");
-        }
+fn a_document_gives_the_same_dag_directly_and_through_its_file() {
+    generated().iter().for_each(check_both_ways);
+}
+
+#[test]
+fn a_document_can_be_drawn() {
+    generated().iter().for_each(check_drawings);
+}
+
+#[test]
+fn recorded_workflows_are_imported_and_drawn_like_generated_ones() {
+    for recording in recorded() {
+        check_both_ways(&recording);
+        check_drawings(&recording);
     }
 }
 
 #[test]
-fn every_recording_can_be_drawn() {
-    for (name, source) in recordings() {
-        let dag = wfcommons(&source, ImportOptions::default()).unwrap().dag().unwrap();
-        assert_eq!(graph::svg(&dag).matches("<rect").count(), dag.n_tasks(), "{name}");
-        assert_eq!(graph::dot(&dag).matches(" -> ").count(), dag.n_dependencies(), "{name}");
-        let mermaid = graph::mermaid(&dag);
-        assert_eq!(mermaid.lines().count(), 1 + dag.n_tasks() + dag.n_dependencies(), "{name}");
+fn a_generated_document_has_the_shape_of_its_family() {
+    // Tasks and dependencies of recordings with as many inputs.
+    let shapes = [
+        (Family::Montage, 30, 619, 1485),
+        (Family::Epigenomics, 14, 119, 144),
+        (Family::Blast, 40, 43, 120),
+        (Family::ThousandGenomes, 10, 104, 152),
+        (Family::Seismology, 300, 301, 300),
+    ];
+    for (family, width, n_tasks, n_dependencies) in shapes {
+        let source = family.document(width, 7);
+        assert_eq!(source, family.document(width, 7));
+        assert_ne!(source, family.document(width, 8));
+        let dag = wfcommons(source.as_bytes(), ImportOptions::default()).unwrap().dag().unwrap();
+        let found = (dag.n_tasks(), dag.n_dependencies());
+        assert_eq!(found, (n_tasks, n_dependencies), "{family:?}");
     }
 }
 
