@@ -82,6 +82,7 @@ pub(crate) fn event(run: RunId, event: api::Event) -> Event {
         cause: event.cause,
         cause_code: event.cause_code,
         message: event.message,
+        elapsed: Some(event.elapsed_micros).filter(|m| *m > 0).map(Duration::from_micros),
         usage: event.usage.map(usage),
     }
 }

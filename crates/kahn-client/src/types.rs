@@ -146,6 +146,8 @@ pub struct Event {
     pub cause_code: i32,
     /// What a person should know beside the cause; only that of a task's latest failure is kept.
     pub message: String,
+    /// How long the attempt took that this ends, as its worker measured it, if that is known.
+    pub elapsed: Option<Duration>,
     /// What the attempt used, where this is its end and that is known.
     pub usage: Option<Usage>,
 }

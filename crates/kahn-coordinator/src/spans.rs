@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kahn_core::{Change, Run, State};
+use kahn_core::{Change, Run, State, attempt_interval};
 use kahn_model::{AttemptId, Failure, RunId, RunState, TaskIx, Timestamp, WorkerId};
 use kahn_runtime::telemetry::{AttributeValue, FinishedSpan, SpanStatus, Traces};
 
@@ -106,17 +106,17 @@ impl Spans {
             Change::AttemptFinished { run, task, outcome, usage, .. } => {
                 let attempt = self.attempts.remove(&(*run, *task))?;
                 let name = state.run(*run)?.dag.task_name(*task).to_owned();
-                // A start that came with the end is dated back by what the attempt took.
                 let elapsed = u64::try_from(usage.elapsed.as_micros()).unwrap_or(u64::MAX);
-                let back = Timestamp(state.now().0.saturating_sub(elapsed)).max(attempt.leased_at);
+                let (started_at, ended_at) =
+                    attempt_interval(attempt.leased_at, attempt.started_at, state.now(), elapsed);
                 let id = AttemptId { run: *run, task: *task, number: attempt.number };
                 return Some(FinishedSpan {
                     trace_id: *run.as_bytes(),
                     span_id: attempt_span_id(id),
                     parent_id: Some(run_span_id(*run)),
                     name: name.into(),
-                    started_at_micros: attempt.started_at.unwrap_or(back).0,
-                    ended_at_micros: state.now().0,
+                    started_at_micros: started_at.0,
+                    ended_at_micros: ended_at.0,
                     attributes: vec![
                         ("kahn.run", run.to_string().into()),
                         ("kahn.attempt", attempt.number.into()),

@@ -33,7 +33,7 @@ pub use command::{Command, Grant, StopReason};
 pub use core::{Core, Step};
 pub use event::{Attachment, Event, Held, ReportKind, RetryScope, SessionId, WorkerReport};
 pub use explain::{Blocker, Explanation, Waiting};
-pub use history::{Record, RecordKind, Spent};
+pub use history::{Messages, Record, RecordKind, Spent, attempt_interval};
 pub use outbox::{Batch, Outbox};
 pub use refusal::Refusal;
 pub use settings::{Settings, Spreading};

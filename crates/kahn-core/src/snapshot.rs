@@ -9,7 +9,7 @@ use kahn_model::{
 };
 
 use crate::change::Submission;
-use crate::history::{Record, Spent};
+use crate::history::{Messages, Record, Spent};
 use crate::state::{Breaker, Cell, Flags, Lease, LeaseIx, LeasePhase, Overruns, Run, RunIx, State};
 
 /// Where one task stands.
@@ -71,6 +71,8 @@ pub struct RunSnapshot {
     pub history: Vec<Record>,
     /// What attempts used, by ascending positions in the history.
     pub spent: Vec<Spent>,
+    /// What failed attempts said.
+    pub messages: Messages,
     /// The workers that the history names.
     pub workers: Vec<WorkerId>,
     /// What tasks gave.
@@ -167,6 +169,7 @@ impl State {
             cells: run.cells.iter().map(picture).collect(),
             history: run.history.clone(),
             spent: run.spent.clone(),
+            messages: run.messages.clone(),
             workers: run.workers.clone(),
             outputs: run.outputs.clone(),
             failures: run.failures.clone(),
@@ -297,6 +300,7 @@ fn rebuild(snapshot: RunSnapshot, namespace: crate::state::NamespaceIx) -> Run {
         counts,
         history: snapshot.history,
         spent: snapshot.spent,
+        messages: snapshot.messages,
         worker_positions,
         workers: snapshot.workers,
         namespace,

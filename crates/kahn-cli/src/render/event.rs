@@ -4,7 +4,7 @@ use kahn_client::Event;
 use kahn_runtime::clock;
 use serde::Serialize;
 
-use super::json::{cause_code, word};
+use super::json::{cause_code, seconds, word};
 use super::text;
 use super::usage::{self, UsageJson};
 
@@ -21,6 +21,9 @@ pub(crate) struct EventJson<'a> {
     cause: Option<&'a str>,
     cause_code: Option<i32>,
     message: Option<&'a str>,
+    /// Only where this ends an attempt, as its worker measured it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elapsed_seconds: Option<f64>,
     /// Only where an attempt has ended of which it is known.
     #[serde(flatten)]
     usage: Option<UsageJson>,
@@ -40,6 +43,7 @@ impl<'a> EventJson<'a> {
             cause: word(&event.cause),
             cause_code: cause_code(&event.cause, event.cause_code),
             message: word(&event.message),
+            elapsed_seconds: event.elapsed.map(seconds),
             usage: event.usage.map(|usage| UsageJson::of(Some(usage))),
         }
     }
@@ -62,8 +66,11 @@ pub(crate) fn line(event: &Event) -> String {
         out.truncate(out.trim_end().len());
         out.push_str(&format!(": {}", text::why(&event.cause, event.cause_code, &event.message)));
     }
-    if let Some(usage) = &event.usage {
-        out.push_str(&format!(" ({})", usage::words(usage)));
+    let elapsed = event.elapsed.map(|elapsed| format!("took {}", text::span(elapsed)));
+    let spent = elapsed.into_iter().chain(event.usage.as_ref().map(usage::words));
+    let spent = spent.collect::<Vec<_>>().join(", ");
+    if !spent.is_empty() {
+        out.push_str(&format!(" ({spent})"));
     }
     out.truncate(out.trim_end().len());
     out
@@ -87,6 +94,7 @@ pub(crate) mod tests {
             worker: String::new(),
             cause: String::new(),
             cause_code: 0,
+            elapsed: None,
             usage: None,
             message: String::new(),
         }
@@ -118,10 +126,12 @@ pub(crate) mod tests {
     #[test]
     fn the_end_of_an_attempt_tells_what_it_used() {
         let usage = kahn_client::Usage { memory_peak: 64 << 20, ..Default::default() };
-        let ended = Event { usage: Some(usage), ..event(1, 0, "task_retried", "a") };
-        assert!(line(&ended).ends_with("a (cpu 0ms, memory 64Mi, read 0, wrote 0)"));
+        let elapsed = Some(std::time::Duration::from_millis(250));
+        let ended = Event { elapsed, usage: Some(usage), ..event(1, 0, "task_retried", "a") };
+        assert!(line(&ended).ends_with("a (took 250ms, cpu 0ms, memory 64Mi, read 0, wrote 0)"));
         let value = serde_json::to_value(EventJson::of(&ended)).unwrap();
         assert_eq!(value["memory_peak_bytes"], 64 << 20);
+        assert_eq!(value["elapsed_seconds"], 0.25);
     }
 
     #[test]

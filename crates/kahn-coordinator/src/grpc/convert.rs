@@ -119,6 +119,7 @@ fn event(event: EventView) -> api::Event {
         cause: event.cause.map(|cause| cause.kind.as_str().to_owned()).unwrap_or_default(),
         cause_code: event.cause.map_or(0, |cause| cause.code),
         message: event.message,
+        elapsed_micros: event.elapsed_micros,
         usage: event.usage.map(usage),
     }
 }

@@ -57,7 +57,11 @@ impl State {
         self.count_attempt(ix, task, outcome);
         // The next record is that of the end of this attempt.
         let run = &mut self.runs[ix.0];
-        run.spent.extend(Spent::of(run.history.len(), usage));
+        let record = u32::try_from(run.history.len()).unwrap_or(u32::MAX);
+        run.spent.extend(Spent::of(record, usage));
+        if let Err(failure) = outcome {
+            run.messages.push(record, &failure.message);
+        }
         match (then, outcome) {
             (Then::Cancel, _) => {
                 self.settle_cancelled(ix, task);

@@ -8,7 +8,7 @@ use kahn_model::{CauseKind, Dag, Failure, RunId, RunState, TaskIx, TaskState, Wh
 
 use super::resolve::{Decision, EdgeResult};
 use crate::change::{Submission, Verdict};
-use crate::history::RecordKind;
+use crate::history::{Messages, RecordKind};
 use crate::state::{Cell, Flags, Gate, Run, RunIx, State, Timer};
 
 impl State {
@@ -30,6 +30,7 @@ impl State {
             counts,
             history: Vec::new(),
             spent: Vec::new(),
+            messages: Messages::default(),
             workers: Vec::new(),
             namespace,
             cells: dag.tasks().map(|task| fresh_cell(&dag, task, 0)).collect(),

@@ -12,7 +12,7 @@ use super::classes::ClassIx;
 use super::lease::LeaseIx;
 use super::ready::LaneIx;
 use crate::change::Submission;
-use crate::history::{Record, RecordKind, Spent};
+use crate::history::{Messages, Record, RecordKind, Spent};
 
 /// Position of a run in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,6 +131,8 @@ pub struct Run {
     pub history: Vec<Record>,
     /// What attempts used, by ascending positions in the history.
     pub spent: Vec<Spent>,
+    /// What failed attempts said, earlier attempts included.
+    pub messages: Messages,
     /// The workers that the history names.
     pub workers: Vec<WorkerId>,
     pub(crate) namespace: NamespaceIx,
@@ -210,6 +212,13 @@ impl Run {
         let record = u32::try_from(record).ok()?;
         let at = self.spent.binary_search_by_key(&record, |spent| spent.record).ok()?;
         self.spent.get(at)
+    }
+
+    /// What the attempt said whose end is the record at this position of the history, if it
+    /// failed and that is kept.
+    #[must_use]
+    pub fn message_at(&self, record: usize) -> Option<&str> {
+        self.messages.get(u32::try_from(record).ok()?)
     }
 
     /// When a task that backs off may be tried again.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_core::{
-    CellSnapshot, Change, LeaseSnapshot, Record, RecordKind, RunSnapshot, Snapshot, Spent,
-    Submission, Then, Verdict,
+    CellSnapshot, Change, LeaseSnapshot, Messages, Record, RecordKind, RunSnapshot, Snapshot,
+    Spent, Submission, Then, Verdict,
 };
 use kahn_model::{
     BootId, Cause, CauseKind, Dag, Failure, Namespace, Outputs, RunId, RunState, TaskIx, TaskState,
@@ -221,10 +221,28 @@ fn leases(cells: &[CellSnapshot]) -> impl Strategy<Value = Vec<LeaseSnapshot>> +
 /// What the attempts used whose ends are some of so many records.
 fn spent(n_records: usize) -> impl Strategy<Value = Vec<Spent>> + use<> {
     let records = btree_set(0..u32::try_from(n_records).unwrap().max(1), 0..=n_records.min(3));
-    (records, any::<[u64; 4]>()).prop_map(|(records, amounts)| {
-        let [cpu_micros, memory_peak, read_bytes, written_bytes] = amounts;
-        let spent = |record| Spent { record, cpu_micros, memory_peak, read_bytes, written_bytes };
+    (records, any::<[u64; 5]>()).prop_map(|(records, amounts)| {
+        let [elapsed_micros, cpu_micros, memory_peak, read_bytes, written_bytes] = amounts;
+        let spent = |record| Spent {
+            record,
+            elapsed_micros,
+            cpu_micros,
+            memory_peak,
+            read_bytes,
+            written_bytes,
+        };
         records.into_iter().map(spent).collect()
+    })
+}
+
+/// What the attempts said whose ends are some of so many records.
+fn messages(n_records: usize) -> impl Strategy<Value = Messages> + use<> {
+    let records =
+        btree_map(0..u32::try_from(n_records).unwrap().max(1), ".{0,9}", 0..=n_records.min(3));
+    records.prop_map(|records| {
+        let mut messages = Messages::default();
+        records.iter().for_each(|(record, text)| messages.push(*record, text));
+        messages
     })
 }
 
@@ -258,32 +276,35 @@ fn picture(submission: Submission) -> impl Strategy<Value = RunSnapshot> {
             some(n, time()),
         );
         let ends = btree_set(((0..n).prop_map(TaskIx), (0..n).prop_map(TaskIx)), 0..3);
-        let held = (leases(&cells), spent(history.len()));
-        (whole, parts, ends, held).prop_map(move |(whole, parts, expired, (leases, spent))| {
-            let (state, submitted_at, finished_at, cancelled, is_halted, n_failures) = whole;
-            let (outputs, failures, rendered, backoffs, overruns, waiting_since) = parts;
-            RunSnapshot {
-                submission: Arc::clone(&submission),
-                state,
-                submitted_at,
-                finished_at,
-                cancelled,
-                is_halted,
-                n_failures,
-                cells: cells.clone(),
-                history: history.clone(),
-                spent,
-                workers: workers.clone(),
-                outputs,
-                failures,
-                rendered,
-                backoffs,
-                overruns,
-                expired,
-                waiting_since,
-                leases,
-            }
-        })
+        let held = (leases(&cells), spent(history.len()), messages(history.len()));
+        (whole, parts, ends, held).prop_map(
+            move |(whole, parts, expired, (leases, spent, messages))| {
+                let (state, submitted_at, finished_at, cancelled, is_halted, n_failures) = whole;
+                let (outputs, failures, rendered, backoffs, overruns, waiting_since) = parts;
+                RunSnapshot {
+                    submission: Arc::clone(&submission),
+                    state,
+                    submitted_at,
+                    finished_at,
+                    cancelled,
+                    is_halted,
+                    n_failures,
+                    cells: cells.clone(),
+                    history: history.clone(),
+                    spent,
+                    messages,
+                    workers: workers.clone(),
+                    outputs,
+                    failures,
+                    rendered,
+                    backoffs,
+                    overruns,
+                    expired,
+                    waiting_since,
+                    leases,
+                }
+            },
+        )
     })
 }
 

@@ -20,11 +20,13 @@ pub(crate) struct EventView {
     pub cause: Option<Cause>,
     /// What a person should know beside the cause; may be empty.
     pub message: String,
+    /// How long an attempt took that this ends, in microseconds; zero if not known.
+    pub elapsed_micros: u64,
     pub usage: Option<UsageView>,
 }
 
 /// What an attempt used.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UsageView {
     /// Processor time, in microseconds.
     pub cpu_micros: u64,
@@ -37,13 +39,15 @@ pub(crate) struct UsageView {
 }
 
 impl UsageView {
-    pub(super) fn of(spent: &Spent) -> Self {
-        Self {
+    /// Nothing is known of what runs in no process of its own.
+    pub(super) fn of(spent: &Spent) -> Option<Self> {
+        let used = Self {
             cpu_micros: spent.cpu_micros,
             memory_peak: spent.memory_peak,
             read_bytes: spent.read_bytes,
             written_bytes: spent.written_bytes,
-        }
+        };
+        (used != Self::default()).then_some(used)
     }
 }
 
@@ -58,6 +62,7 @@ pub(in crate::service) fn events(run: &Run, after: u64, max: usize) -> Vec<Event
 
 fn event(run: &Run, position: usize, record: &Record) -> EventView {
     let worker = usize::from(record.worker).checked_sub(1).and_then(|at| run.workers.get(at));
+    let spent = run.spent_at(position);
     EventView {
         seq: count(position) + 1,
         time: record.at,
@@ -66,25 +71,29 @@ fn event(run: &Run, position: usize, record: &Record) -> EventView {
         attempt: u32::from(record.attempt),
         worker: worker.map(ToString::to_string),
         cause: record.cause(),
-        message: message(run, record),
-        usage: run.spent_at(position).map(UsageView::of),
+        message: message(run, position, record),
+        elapsed_micros: spent.map_or(0, |spent| spent.elapsed_micros),
+        usage: spent.and_then(UsageView::of),
     }
 }
 
 /// What is still known of why it happened.
-fn message(run: &Run, record: &Record) -> String {
+fn message(run: &Run, position: usize, record: &Record) -> String {
     let of_run = || match &run.cancelled {
         Some(failure) if Some(failure.cause) == record.cause() => failure.message.to_string(),
         _ => String::new(),
     };
     let Some(task) = record.task() else { return of_run() };
     let cell = run.cell(task);
-    let is_latest = record.attempt == cell.attempt;
     match record.kind {
-        RecordKind::TaskFailed | RecordKind::TaskRetried if is_latest => match run.failure(task) {
-            Some(failure) if Some(failure.cause) == record.cause() => failure.message.to_string(),
-            _ => String::new(),
-        },
+        RecordKind::TaskFailed | RecordKind::TaskRetried => {
+            let is_latest = record.attempt == cell.attempt;
+            let latest = run.failure(task).filter(|_| is_latest);
+            match latest.filter(|failure| Some(failure.cause) == record.cause()) {
+                Some(failure) => failure.message.to_string(),
+                None => run.message_at(position).unwrap_or_default().to_owned(),
+            }
+        }
         RecordKind::TaskSkipped if cell.state == TaskState::Skipped => run.why(task),
         RecordKind::TaskCancelled if cell.state == TaskState::Cancelled => run.why(task),
         _ => String::new(),

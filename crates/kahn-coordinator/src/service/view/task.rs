@@ -1,6 +1,6 @@
 //! A task with what is known of its latest attempt.
 
-use kahn_core::{RecordKind, Run, Spent};
+use kahn_core::{Record, RecordKind, Run, Spent, attempt_interval};
 use kahn_model::{Cause, TaskIx, TaskState, Timestamp};
 
 use super::UsageView;
@@ -13,7 +13,8 @@ pub(crate) struct TaskView {
     /// The number of its latest attempt; zero before the first.
     pub attempt: u32,
     pub worker: Option<String>,
-    /// When it came to each point; [`Timestamp::ZERO`] before that.
+    /// When it came to each point; [`Timestamp::ZERO`] before that. Between the start and the end
+    /// of an attempt lies what its worker measured.
     pub ready_at: Timestamp,
     pub leased_at: Timestamp,
     pub started_at: Timestamp,
@@ -63,7 +64,7 @@ impl TaskView {
                 false => Vec::new(),
             },
             exception: failure.map(|failure| failure.exception.to_string()).unwrap_or_default(),
-            usage: spent_until(run, at.ended).map(UsageView::of),
+            usage: spent_until(run, at.ended).and_then(UsageView::of),
         }
     }
 }
@@ -106,13 +107,23 @@ impl Times {
                 }
                 RecordKind::TaskStarted => entry.started = record.at,
                 RecordKind::TaskReturned => entry.leased = Timestamp::ZERO,
-                _ => {
-                    entry.finished = record.at;
-                    entry.cause = record.cause();
-                    entry.ended = number;
-                }
+                _ => entry.end(record, number, spent_until(run, number)),
             }
         }
         Self(times)
+    }
+}
+
+impl TaskTimes {
+    /// Takes the record of an end, which has this number, from 1.
+    fn end(&mut self, record: &Record, number: u32, spent: Option<&Spent>) {
+        self.finished = record.at;
+        self.cause = record.cause();
+        self.ended = number;
+        if self.started != Timestamp::ZERO {
+            let elapsed = spent.map_or(0, |spent| spent.elapsed_micros);
+            (self.started, self.finished) =
+                attempt_interval(self.leased, Some(self.started), record.at, elapsed);
+        }
     }
 }

@@ -1,19 +1,21 @@
 //! What happened in a run, by columns.
 
-use kahn_core::{Record, RecordKind, Spent};
+use kahn_core::{Messages, Record, RecordKind, Spent};
 use kahn_proto::convert::{ConvertError, state};
 use kahn_proto::storage as wire;
 
 use super::cells::small;
 use crate::codec::CodecError;
 
-pub(super) fn to_wire(history: &[Record], spent: &[Spent]) -> wire::History {
+pub(super) fn to_wire(history: &[Record], spent: &[Spent], messages: &Messages) -> wire::History {
+    let message = |(record, text): (u32, &str)| wire::Message { record, text: text.to_owned() };
     let mut out = wire::History {
         kinds: history.iter().map(|record| record.kind.number() + 1).collect(),
         causes: history.iter().map(|r| r.cause.map_or(0, state::cause_number)).collect(),
         attempts: history.iter().map(|record| record.attempt.into()).collect(),
         workers: history.iter().map(|record| record.worker.into()).collect(),
         spent: spent.iter().map(spent_to_wire).collect(),
+        messages: messages.iter().map(message).collect(),
         ..wire::History::default()
     };
     let (mut last_at, mut last_task, mut last_coded) = (0u64, 0i64, 0u32);
@@ -67,6 +69,7 @@ pub(super) fn from_wire(
 fn spent_to_wire(spent: &Spent) -> wire::Spent {
     wire::Spent {
         record: spent.record,
+        elapsed_micros: spent.elapsed_micros,
         cpu_micros: spent.cpu_micros,
         memory_peak: spent.memory_peak,
         read_bytes: spent.read_bytes,
@@ -76,19 +79,38 @@ fn spent_to_wire(spent: &Spent) -> wire::Spent {
 
 /// What attempts used, by ascending positions of records.
 pub(super) fn spent_from_wire(history: &wire::History) -> Result<Vec<Spent>, CodecError> {
-    let is_ascending = history.spent.is_sorted_by(|one, next| one.record < next.record);
-    let last = history.spent.last().map(|spent| kahn_model::TaskIx(spent.record).index());
-    if !is_ascending || last.is_some_and(|last| last >= history.kinds.len()) {
+    let records = history.spent.iter().map(|spent| spent.record);
+    if !are_positions(records, history.kinds.len()) {
         return Err(CodecError::Inconsistent("what attempts used is not in the order of records"));
     }
     let spent = |spent: &wire::Spent| Spent {
         record: spent.record,
+        elapsed_micros: spent.elapsed_micros,
         cpu_micros: spent.cpu_micros,
         memory_peak: spent.memory_peak,
         read_bytes: spent.read_bytes,
         written_bytes: spent.written_bytes,
     };
     Ok(history.spent.iter().map(spent).collect())
+}
+
+/// What failed attempts said.
+pub(super) fn messages_from_wire(history: &wire::History) -> Result<Messages, CodecError> {
+    let records = history.messages.iter().map(|message| message.record);
+    if !are_positions(records, history.kinds.len()) {
+        return Err(CodecError::Inconsistent("messages are not in the order of records"));
+    }
+    let mut out = Messages::default();
+    for message in &history.messages {
+        out.push(message.record, &message.text);
+    }
+    Ok(out)
+}
+
+/// Whether these are ascending positions of `n` records.
+fn are_positions(records: impl Iterator<Item = u32> + Clone, n: usize) -> bool {
+    let is_below = |last: u32| kahn_model::TaskIx(last).index() < n;
+    records.clone().is_sorted_by(|one, next| one < next) && records.last().is_none_or(is_below)
 }
 
 fn check_lengths(history: &wire::History) -> Result<(), CodecError> {
