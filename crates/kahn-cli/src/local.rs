@@ -3,6 +3,7 @@
 
 mod cluster;
 mod reader;
+mod shortage;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -18,6 +19,7 @@ use crate::exit::Failure;
 
 pub(crate) use cluster::{Cluster, Durability, StoreKind, WorkerSettings};
 pub(crate) use reader::Reader;
+pub(crate) use shortage::shortages;
 
 /// Ended runs that are kept; the oldest go first.
 const KEPT_MAX: usize = 100;

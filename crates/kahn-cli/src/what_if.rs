@@ -167,7 +167,7 @@ fn infeasible(dag: &Dag, cluster: &Cluster, labels: &Labels) -> Option<(TaskIx, 
     dag.tasks().find_map(|task| {
         let profile = dag.profile(task);
         if let Some((resource, _, _)) = profile.resources.shortage(&cluster.capacity) {
-            let (wanted, found) = (&profile.resources, &cluster.named);
+            let (wanted, found) = (profile.resources.rounded(), cluster.named.rounded());
             let why = format!("asks for {wanted}, and a worker has {found}: too little {resource}");
             return Some((task, why));
         }

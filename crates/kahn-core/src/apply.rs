@@ -12,7 +12,7 @@ mod readiness;
 mod resolve;
 
 pub(crate) use lifecycle::b_levels;
-pub(crate) use readiness::rank;
+pub(crate) use readiness::{class_of_first_attempt, rank};
 pub(crate) use resolve::{is_open, open_edges};
 
 use kahn_model::{Cause, RunId, TaskIx, Timestamp, WorkerId};

@@ -368,7 +368,7 @@ fn blocking<'a>(workers: impl Iterator<Item = &'a Worker>) -> Vec<Blocker> {
 
 fn occupation(worker: &Worker) -> String {
     let room = worker.room();
-    let left = if room.is_none() { "nothing".to_owned() } else { room.to_string() };
+    let left = if room.is_none() { "nothing".to_owned() } else { room.rounded().to_string() };
     let mut out = match worker.n_leases() {
         1 => format!("holds 1 lease, has left: {left}"),
         n => format!("holds {n} leases, has left: {left}"),

@@ -36,8 +36,9 @@ pub use explain::{Blocker, Explanation, Waiting};
 pub use history::{Messages, Record, RecordKind, Spent, attempt_interval};
 pub use outbox::{Batch, Outbox};
 pub use refusal::Refusal;
+pub use schedule::shortage;
 pub use settings::{Settings, Spreading};
 pub use snapshot::{CellSnapshot, LeaseSnapshot, RunSnapshot, Snapshot};
 pub use state::{
-    Breaker, Cell, Counts, Lease, LeaseIx, Run, RunIx, State, Worker, WorkerIx, WorkerStatus,
+    Breaker, Cell, Counts, Lease, LeaseIx, Run, RunIx, Shape, State, Worker, WorkerIx, WorkerStatus,
 };

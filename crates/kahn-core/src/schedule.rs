@@ -15,6 +15,7 @@ mod reserve;
 
 use kahn_model::TaskIx;
 
+pub use feasible::shortage;
 pub(crate) use pool::Pool;
 
 use crate::change::Change;

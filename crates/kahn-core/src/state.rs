@@ -16,7 +16,6 @@ use kahn_model::{Namespace, Partition, Resources, RunId, TaskIx, Timestamp, Toke
 pub use gates::Breaker;
 pub use lease::{Lease, LeaseIx};
 pub use run::{Cell, Counts, Run, RunIx};
-pub(crate) use worker::Shape;
 pub use worker::{Worker, WorkerIx, WorkerStatus};
 
 pub(crate) use classes::{Class, ClassIx, Classes};

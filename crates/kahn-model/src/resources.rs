@@ -196,6 +196,15 @@ fn fixed_index(resource: &Resource) -> Option<usize> {
     }
 }
 
+impl Resources {
+    /// The amounts for people: `memory=24684084Ki` is shown as `memory=23.5Gi`. To be read back by
+    /// a program, use [`Resources`] itself.
+    #[must_use]
+    pub fn rounded(&self) -> Rounded<'_> {
+        Rounded(self)
+    }
+}
+
 impl fmt::Display for Resources {
     /// `cpu=1.5 memory=512Mi`, in the notation that the DAG file and the flags take.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -203,6 +212,25 @@ impl fmt::Display for Resources {
         for (resource, amount) in self.iter() {
             write!(f, "{separator}{resource}={}", Amount { resource: &resource, amount })?;
             separator = " ";
+        }
+        Ok(())
+    }
+}
+
+/// Amounts for people, from [`Resources::rounded`].
+#[derive(Clone, Copy, Debug)]
+pub struct Rounded<'a>(&'a Resources);
+
+impl fmt::Display for Rounded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (resource, amount) in self.0.iter() {
+            write!(f, "{separator}{resource}=")?;
+            separator = " ";
+            match resource {
+                Resource::Memory | Resource::Disk | Resource::Network => rounded(amount, f)?,
+                _ => Amount { resource: &resource, amount }.fmt(f)?,
+            }
         }
         Ok(())
     }
@@ -239,6 +267,20 @@ fn bytes(amount: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
     }
     write!(f, "{amount}")
+}
+
+/// A size to a tenth of its largest unit, rounded down; exact below a mebibyte.
+fn rounded(amount: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (unit, name) = match amount {
+        0..0x10_0000 => return bytes(amount, f),
+        0x10_0000..0x4000_0000 => (1 << 20, "Mi"),
+        _ => (1 << 30, "Gi"),
+    };
+    let tenths = u128::from(amount) * 10 / unit;
+    match tenths % 10 {
+        0 => write!(f, "{}{name}", tenths / 10),
+        rest => write!(f, "{}.{rest}{name}", tenths / 10),
+    }
 }
 
 /// Why a text is not an amount of a resource.
@@ -349,6 +391,19 @@ fn decimal(text: &str, unit: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_rounded_for_people() {
+        for (exact, rounded) in [
+            ("cpu=2.5 memory=24684084Ki", "cpu=2.5 memory=23.5Gi"),
+            ("memory=1536Ki disk=300Mi", "memory=1.5Mi disk=300Mi"),
+            ("memory=900Gi gpu=1", "memory=900Gi gpu=1"),
+            ("memory=10Ki", "memory=10Ki"),
+        ] {
+            let resources: Resources = exact.parse().unwrap();
+            assert_eq!(resources.rounded().to_string(), rounded);
+        }
+    }
 
     #[test]
     fn amounts_read_back_what_they_print() {

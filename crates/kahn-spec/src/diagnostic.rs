@@ -48,6 +48,8 @@ pub enum Code {
     Cycle,
     /// More than the limits allow.
     Limit,
+    /// A task that no worker can run.
+    Infeasible,
     /// Something that this version does not do yet.
     Unsupported,
 }
@@ -70,6 +72,7 @@ impl Code {
             Self::Injection => "injection",
             Self::Cycle => "cycle",
             Self::Limit => "limit",
+            Self::Infeasible => "infeasible",
             Self::Unsupported => "unsupported",
         }
     }

@@ -27,7 +27,7 @@ pub mod fuzz;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use compile::{Compiled, ParamValue, compile};
+pub use compile::{Compiled, ParamValue, Shortage, compile, diagnose_shortages};
 pub use diagnostic::{Code, DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Label, Severity};
 pub use expr::{
     Evaluator, ExprError, References, RunView, Scope, TaskReference, TaskView, evaluate_condition,

@@ -19,4 +19,4 @@ pub use kahn_executor_function::FunctionContext;
 pub use kahn_executor_process::{LimitMode, LimitStatement};
 pub use pressure::{PressureMode, PressureSettings};
 pub use standalone::RunError;
-pub use worker::{Services, StartError, Worker, WorkerBuilder};
+pub use worker::{Offer, Services, StartError, Worker, WorkerBuilder};

@@ -11,7 +11,7 @@ use kahn_executor_function::{FunctionContext, FunctionExecutor, Functions};
 use kahn_executor_process::{
     LimitStatement, Limits, OpenError, ProcessExecutor, ProcessSettings, PythonExecutor,
 };
-use kahn_model::{ActionKind, BootId, FunctionCall, Labels};
+use kahn_model::{ActionKind, BootId, FunctionCall, Labels, Resources};
 use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
 use kahn_runtime::token::Token;
@@ -174,6 +174,18 @@ pub struct Worker {
     shipping: Shipping,
     streaming: JoinHandle<()>,
     pressure: Option<JoinHandle<()>>,
+    offer: Offer,
+}
+
+/// What a worker has for tasks; it decides which tasks the worker can ever run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// What its tasks may use together.
+    pub capacity: Resources,
+    /// Its labels, those for functions and secrets included.
+    pub labels: Labels,
+    /// The kinds of actions that it carries out.
+    pub executors: Vec<ActionKind>,
 }
 
 impl Worker {
@@ -220,6 +232,11 @@ impl Worker {
             executors: executors.keys().copied().collect(),
             leases_max: config.leases_max,
         };
+        let offer = Offer {
+            capacity: identity.capacity.clone(),
+            labels: identity.labels.clone(),
+            executors: identity.executors.clone(),
+        };
         let settings = Settings {
             capacity: identity.capacity.clone(),
             heartbeat_period: config.heartbeat_period,
@@ -246,7 +263,13 @@ impl Worker {
         let pressure = watch(&config.pressure, inbox.clone());
         let session = tokio::spawn(keep_open(link, inbox.clone()));
         services.readiness.set("worker", Ok(()));
-        Ok(Self { inbox, driver, session, shipping, streaming, pressure })
+        Ok(Self { inbox, driver, session, shipping, streaming, pressure, offer })
+    }
+
+    /// What it has for tasks.
+    #[must_use]
+    pub fn offer(&self) -> &Offer {
+        &self.offer
     }
 
     /// Lets it finish what it holds, take nothing new, and end.

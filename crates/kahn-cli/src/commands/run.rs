@@ -14,6 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::follow::Follow;
 use crate::local::{self, Cluster, Durability, RunDir, StoreKind, WorkerSettings};
 use crate::output;
+use crate::render::diagnostics;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -100,6 +101,9 @@ async fn carry_out(
 ) -> Result<Option<Exit>, Failure> {
     let Prepared { dir, file, is_new } = prepared;
     cluster.add_worker(dir.path(), worker_settings(args, context)?)?;
+    if let Some(lacking) = cluster.offer().and_then(|offer| local::shortages(file, offer)) {
+        output::note(diagnostics::lines(&lacking, context.is_json()).trim_end());
+    }
     let run = match is_new {
         true => submit(dir, file, cluster).await?,
         false => find_run(dir, cluster).await?,

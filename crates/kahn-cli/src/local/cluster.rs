@@ -12,7 +12,7 @@ use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
 use kahn_runtime::secret::Secret;
 use kahn_runtime::telemetry::Traces;
-use kahn_worker::{PressureSettings, Worker};
+use kahn_worker::{Offer, PressureSettings, Worker};
 
 use crate::exit::Failure;
 
@@ -81,6 +81,8 @@ impl Cluster {
         let config = kahn_coordinator::Config {
             data_dir: dir.to_owned(),
             store,
+            // No other worker comes: what this one cannot run fails as soon as it is ready.
+            infeasible_grace: Duration::ZERO,
             ..kahn_coordinator::Config::default()
         };
         let (connector, listener) = Listener::local();
@@ -117,6 +119,11 @@ impl Cluster {
             .map_err(|error| Failure::bad_input(error.to_string()))?;
         self.worker = Some(worker);
         Ok(())
+    }
+
+    /// What the worker has for tasks, once there is one.
+    pub(crate) fn offer(&self) -> Option<&Offer> {
+        self.worker.as_ref().map(Worker::offer)
     }
 
     /// Returns when the coordinator has ended by itself, which it does only when its store fails.

@@ -118,7 +118,7 @@ impl<'a> Plan<'a> {
         let _ = writeln!(out, "\n{}", text::bold(&format!("critical path ({length})")));
         let _ = writeln!(out, "  {}", some(&self.path_names(), " -> "));
         let workers = text::plural(u64::from(self.cluster.workers), "worker");
-        let heading = format!("on {workers} with {} each", self.cluster.named);
+        let heading = format!("on {workers} with {} each", self.cluster.named.rounded());
         let _ = writeln!(out, "\n{}", text::bold(&heading));
         let _ = writeln!(
             out,

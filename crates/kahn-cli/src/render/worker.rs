@@ -1,15 +1,12 @@
 //! Workers, as JSON and as text.
 
 use kahn_client::{Pressure, Worker};
-use kahn_model::{Admission, PressureKind, Resource, Resources, Share};
+use kahn_model::{Admission, PressureKind, Resources, Share};
 use kahn_runtime::clock;
 use serde_json::{Value, json};
 
 use super::table::table;
 use super::text;
-
-const MEBIBYTE: u64 = 1 << 20;
-const GIBIBYTE: u64 = 1 << 30;
 
 /// A worker as JSON; the fields are stable.
 pub(crate) fn worker_json(worker: &Worker) -> Value {
@@ -85,21 +82,10 @@ fn known(pressure: &Pressure) -> Option<kahn_model::Pressure> {
 
 /// `cpu=2 memory=23.5Gi`: sizes as people read them. What cannot be read is shown as it came.
 fn amounts(written: &str) -> String {
-    let Ok(resources) = written.parse::<Resources>() else { return text::safe(written) };
-    let amount = |(resource, amount): (Resource, u64)| match resource {
-        Resource::Memory | Resource::Disk | Resource::Network if amount >= MEBIBYTE => {
-            format!("{resource}={}", size(amount))
-        }
-        _ => Resources::none().with(&resource, amount).to_string(),
-    };
-    resources.iter().map(amount).collect::<Vec<_>>().join(" ")
-}
-
-/// A size of a mebibyte or more, to a tenth of its unit.
-fn size(bytes: u64) -> String {
-    let (unit, name) = if bytes >= GIBIBYTE { (GIBIBYTE, "Gi") } else { (MEBIBYTE, "Mi") };
-    let (whole, tenths) = (bytes / unit, bytes % unit * 10 / unit);
-    if tenths == 0 { format!("{whole}{name}") } else { format!("{whole}.{tenths}{name}") }
+    match written.parse::<Resources>() {
+        Ok(resources) => resources.rounded().to_string(),
+        Err(_) => text::safe(written),
+    }
 }
 
 #[cfg(test)]
@@ -175,10 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_shown_as_people_read_them() {
-        assert_eq!(amounts("memory=1536Mi"), "memory=1.5Gi");
-        assert_eq!(amounts("memory=1536Ki disk=300Mi"), "memory=1.5Mi disk=300Mi");
-        assert_eq!(amounts("memory=10Ki"), "memory=10Ki");
+    fn an_amount_that_cannot_be_read_is_shown_as_it_came() {
         assert_eq!(amounts("who knows"), "who knows");
     }
 }

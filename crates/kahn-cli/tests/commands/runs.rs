@@ -107,6 +107,37 @@ fn a_run_that_was_killed_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_task_that_this_machine_can_never_run_is_told_at_once_and_fails_the_run() {
+    let world = World::new();
+    let huge = world
+        .file("huge.yaml", "tasks:\n  big:\n    run: 'true'\n    resources: { memory: 900Gi }\n");
+    let done = world.run(&["run", &huge]);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stderr.starts_with("warning"), "{}", done.stderr);
+    assert!(done.stderr.contains("huge.yaml:2:3"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("task `big` cannot run: this machine has memory="),
+        "{}",
+        done.stderr
+    );
+    assert!(done.stderr.contains("memory=900Gi is asked for"), "{}", done.stderr);
+    assert!(done.stdout.contains("infeasible"), "{}", done.stdout);
+
+    // What can be done is done before.
+    let far = world.file(
+        "far.yaml",
+        "tasks:\n  near: { run: 'true' }\n  far:\n    needs: [near]\n    noop: true\n    \
+         labels: { require: { zone: moon } }\n",
+    );
+    let done = world.run(&["run", &far, "--output", "json"]);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    let summary = objects(&done.stdout).pop().unwrap();
+    assert_eq!(summary["tasks"], json!({ "succeeded": 1, "failed": 1 }), "{summary}");
+    let told = objects(&done.stderr).remove(0);
+    assert_eq!((&told["code"], &told["line"]), (&json!("infeasible"), &json!(3)), "{told}");
+}
+
+#[test]
 fn an_interrupt_cancels_the_run() {
     let world = World::new();
     let file =

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use kahn_model::{ActionKind, Resource, Resources, TaskIx, TaskState};
+use kahn_model::{Dag, Resource, Resources, TaskIx, TaskState};
 
 use crate::history::RecordKind;
 use crate::state::{Class, ClassIx, Gate, LaneIx, Rank, Run, RunIx, State, Timer};
@@ -65,30 +65,36 @@ impl State {
         let position = u32::try_from(run.dag.profile_index(task)).expect("invariant: few profiles");
         let grown = run.overruns.get(&task).map_or(0, |overruns| overruns.memory);
         if grown > 0 {
-            let class = self.describe_class(ix, task, kind, grown);
+            let class = describe_class(&run.dag, task, grown);
             return self.classes.intern(class);
         }
         if let Some(class) = run.classes.get(&(position, kind)) {
             return *class;
         }
-        let class = self.describe_class(ix, task, kind, 0);
+        let class = describe_class(&run.dag, task, 0);
         let class = self.classes.intern(class);
         self.runs[ix.0].classes.insert((position, kind), class);
         class
     }
+}
 
-    fn describe_class(&self, ix: RunIx, task: TaskIx, kind: ActionKind, grown: u32) -> Class {
-        let profile = self.runs[ix.0].dag.profile(task);
-        let mut resources: Resources = profile.resources.clone();
-        let memory = resources.get(&Resource::Memory);
-        resources.set(&Resource::Memory, profile.retry.memory_after(memory, grown));
-        Class {
-            resources: Arc::new(resources),
-            selector: profile.selector.clone(),
-            kind,
-            concurrency: profile.concurrency.clone(),
-            circuit: profile.circuit.clone(),
-        }
+/// What the first attempt of a task asks for.
+pub(crate) fn class_of_first_attempt(dag: &Dag, task: TaskIx) -> Class {
+    describe_class(dag, task, 0)
+}
+
+/// What a task asks for whose attempts ran out of memory `grown` times.
+fn describe_class(dag: &Dag, task: TaskIx, grown: u32) -> Class {
+    let profile = dag.profile(task);
+    let mut resources: Resources = profile.resources.clone();
+    let memory = resources.get(&Resource::Memory);
+    resources.set(&Resource::Memory, profile.retry.memory_after(memory, grown));
+    Class {
+        resources: Arc::new(resources),
+        selector: profile.selector.clone(),
+        kind: dag.work(task).action.kind(),
+        concurrency: profile.concurrency.clone(),
+        circuit: profile.circuit.clone(),
     }
 }
 

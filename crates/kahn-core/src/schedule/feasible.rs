@@ -2,10 +2,19 @@
 
 use std::fmt::Write as _;
 
-use kahn_model::LabelRule;
+use kahn_model::{Dag, LabelRule, Resources, TaskIx};
 
+use crate::apply::class_of_first_attempt;
 use crate::core::Core;
-use crate::state::{Class, ClassIx, Timer};
+use crate::state::{Class, ClassIx, Shape, Timer};
+
+/// What a worker of this shape lacks to ever run `task`: a fragment that goes on from the name of
+/// the worker, such as `has no executor for container`. `None` when it can run it.
+#[must_use]
+pub fn shortage(dag: &Dag, task: TaskIx, shape: &Shape) -> Option<String> {
+    let class = class_of_first_attempt(dag, task);
+    (!class.suits(shape)).then(|| reason(&class, shape))
+}
 
 impl Core {
     /// Starts the clock of a class that no known worker suits; does nothing if it runs already or
@@ -49,14 +58,20 @@ impl Core {
     }
 }
 
-fn reason(class: &Class, shape: &crate::state::Shape) -> String {
+fn reason(class: &Class, shape: &Shape) -> String {
     if !shape.executors.contains(&class.kind) {
         return format!("has no executor for {}", class.kind);
     }
     if let Some((resource, want, have)) = class.resources.shortage(&shape.capacity) {
-        let amount = |n| kahn_model::Resources::none().with(&resource, n).to_string();
-        let have = if have == 0 { format!("no {resource}") } else { amount(have) };
-        return format!("has {have}, {} is asked for", amount(want));
+        let amount = |n| Resources::none().with(&resource, n);
+        let (want, exact) = (amount(want), amount(have));
+        let have = match (exact.rounded().to_string(), want.rounded().to_string()) {
+            _ if have == 0 => format!("no {resource}"),
+            // The difference is too small to be seen.
+            (have, want) if have == want => exact.to_string(),
+            (have, _) => have,
+        };
+        return format!("has {have}, {} is asked for", want.rounded());
     }
     let unmet = class.selector.required.iter().find(|rule| !rule.matches(&shape.labels));
     match unmet {

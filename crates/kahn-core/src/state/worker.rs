@@ -94,9 +94,12 @@ pub struct Worker {
 
 /// What decides whether a worker can ever run a task. Many workers have the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Shape {
+pub struct Shape {
+    /// What its tasks may use together.
     pub capacity: Resources,
+    /// What it says of itself, for tasks to select it by.
     pub labels: Labels,
+    /// The kinds of actions that it carries out.
     pub executors: BTreeSet<ActionKind>,
 }
 
