@@ -92,7 +92,7 @@ async fn round(executor: &PythonExecutor, logs: &LogDir, work: &Work, n_in_fligh
     let Action::Python(call) = &work.action else { return 0 };
     let prints = call.function.ends_with(":say");
     let n_started = Arc::new(AtomicU32::new(0));
-    let lanes: Vec<_> = (0..n_in_flight)
+    let clients: Vec<_> = (0..n_in_flight)
         .map(|_| {
             let (executor, logs, work) = (executor.clone(), logs.clone(), work.clone());
             let n_started = Arc::clone(&n_started);
@@ -118,8 +118,8 @@ async fn round(executor: &PythonExecutor, logs: &LogDir, work: &Work, n_in_fligh
         })
         .collect();
     let mut cpu = 0;
-    for lane in lanes {
-        cpu += lane.await.expect("a lane");
+    for client in clients {
+        cpu += client.await.expect("a client task");
     }
     cpu
 }

@@ -141,7 +141,7 @@ fn bare(env: &[(OsString, OsString)]) {
 async fn with_executor(executor: &ProcessExecutor, resources: &Resources, logs: &LogDir) {
     let resources = Arc::new(resources.clone());
     let n_started = Arc::new(AtomicU32::new(0));
-    let lanes: Vec<_> = (0..N_IN_FLIGHT)
+    let clients: Vec<_> = (0..N_IN_FLIGHT)
         .map(|_| {
             let (executor, logs) = (executor.clone(), logs.clone());
             let (n_started, resources) = (Arc::clone(&n_started), Arc::clone(&resources));
@@ -158,8 +158,8 @@ async fn with_executor(executor: &ProcessExecutor, resources: &Resources, logs: 
             })
         })
         .collect();
-    for lane in lanes {
-        lane.await.expect("a lane");
+    for client in clients {
+        client.await.expect("a client task");
     }
 }
 

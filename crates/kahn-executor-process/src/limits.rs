@@ -1,7 +1,7 @@
 //! What an attempt is held to, and by what: control groups where the worker may use them, limits
 //! of single processes where not, nothing where that was chosen.
 
-mod hold;
+mod guard;
 mod statement;
 
 use std::fs;
@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kahn_model::{Failure, Resource, Resources, WorkerId};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use hold::{Hold, Seat};
-use kahn_platform::{Cgroups, Controller, Group, Held, Inside, Share};
+pub(crate) use guard::{LimitGuard, ReusableGroup};
+use kahn_platform::{Cgroups, Controller, Group, Held, Membership, Share};
 pub use statement::LimitStatement;
 
 /// Processes and threads that an attempt may have, unless the operator says otherwise.
@@ -133,32 +133,36 @@ impl Limits {
     pub(crate) fn take(
         self: &Arc<Self>,
         resources: &Resources,
-        seat: Option<Seat>,
-    ) -> Result<(Hold, Option<Inside>), Failure> {
+        reusable_group: Option<ReusableGroup>,
+    ) -> Result<(LimitGuard, Option<Membership>), Failure> {
         let wanted = self.wanted(resources);
-        if let Some(Seat { inside, mut group }) = seat {
+        if let Some(ReusableGroup { membership, mut group }) = reusable_group {
             if fits(&mut group, wanted) {
-                let hold = Hold::new(Arc::clone(self), Some(group), wanted, false);
-                return Ok((hold, Some(inside)));
+                let guard = LimitGuard::new(Arc::clone(self), Some(group), wanted, false);
+                return Ok((guard, Some(membership)));
             }
             // In this order: a group in which the thread still is cannot be removed.
-            drop(inside);
+            drop(membership);
             drop(group);
         }
         Ok((self.take_for(wanted, false)?, None))
     }
 
     /// As [`Limits::take`], for an interpreter whose calls will be held to other amounts.
-    pub(crate) fn take_changeable(self: &Arc<Self>) -> Result<Hold, Failure> {
+    pub(crate) fn take_changeable(self: &Arc<Self>) -> Result<LimitGuard, Failure> {
         self.take_for(self.wanted(&Resources::none()), true)
     }
 
-    fn take_for(self: &Arc<Self>, wanted: Held, is_changeable: bool) -> Result<Hold, Failure> {
+    fn take_for(
+        self: &Arc<Self>,
+        wanted: Held,
+        is_changeable: bool,
+    ) -> Result<LimitGuard, Failure> {
         let group = self.cgroups.as_ref().map(|cgroups| self.group(cgroups, wanted)).transpose();
         let group = group.map_err(|error| {
             crate::process::gave_up(&format!("worker has no control group: {error}"))
         })?;
-        Ok(Hold::new(Arc::clone(self), group, wanted, is_changeable))
+        Ok(LimitGuard::new(Arc::clone(self), group, wanted, is_changeable))
     }
 
     fn wanted(&self, resources: &Resources) -> Held {

@@ -12,7 +12,7 @@
 
 mod capture;
 pub(super) mod command;
-mod lanes;
+mod starters;
 mod supervise;
 mod usage;
 
@@ -31,14 +31,14 @@ use crate::scratch::Scratch;
 use crate::trees::{self, Trees};
 use crate::{OpenError, ProcessSettings};
 use kahn_executor::{Assignment, Control, Executor, Report};
-use lanes::Lanes;
+use starters::StarterPool;
 pub(super) use supervise::signal_name;
-use supervise::{Begun, Host};
+use supervise::{Host, Progress};
 
 /// Most threads that start processes, for each processor: such a thread mostly waits, for the new
 /// process to be loaded and for its end, and with too few the processors idle.
-const LANES_PER_CPU: usize = 8;
-const N_LANES_MIN: usize = 16;
+const STARTERS_PER_CPU: usize = 8;
+const N_STARTERS_MIN: usize = 16;
 
 /// Carries out `run` and `exec`.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct ProcessExecutor {
     /// Before the lanes, whose end is waited for.
     _close_on_drop: Arc<DropGuard>,
     host: Arc<Host>,
-    lanes: Arc<Lanes>,
+    starters: Arc<StarterPool>,
 }
 
 impl ProcessExecutor {
@@ -66,15 +66,16 @@ impl ProcessExecutor {
         if n_killed > 0 {
             tracing::warn!(n_killed, "killed processes that an earlier boot left");
         }
-        usage::note_own_peak();
+        usage::update_own_peak();
         let trees = Trees::shared(scratch.root());
         let n_cpus = thread::available_parallelism().map_or(1, NonZero::get);
-        let n_lanes = (n_cpus * LANES_PER_CPU).max(N_LANES_MIN);
-        let lanes = Lanes::start(n_lanes).map_err(|source| OpenError::Threads { source })?;
+        let n_starters = (n_cpus * STARTERS_PER_CPU).max(N_STARTERS_MIN);
+        let starters =
+            StarterPool::start(n_starters).map_err(|source| OpenError::Threads { source })?;
         let is_closed = CancellationToken::new();
         let _close_on_drop = Arc::new(is_closed.clone().drop_guard());
         let host = Arc::new(Host { settings, scratch, trees, is_closed });
-        Ok(Self { host, lanes: Arc::new(lanes), _close_on_drop })
+        Ok(Self { host, starters: Arc::new(starters), _close_on_drop })
     }
 }
 
@@ -92,13 +93,13 @@ impl Executor for ProcessExecutor {
         let _abandon_on_drop = abandoned.clone().drop_guard();
         let (reply, begun) = oneshot::channel();
         let (host, runtime) = (Arc::clone(&self.host), Handle::current());
-        self.lanes.carry_out(Box::new(move |lane| {
+        self.starters.carry_out(Box::new(move |starter| {
             // When nobody waits for it any more, what goes on knows that.
-            drop(reply.send(host.begin(lane, &runtime, assignment, control, abandoned)));
+            drop(reply.send(host.begin(starter, &runtime, assignment, control, abandoned)));
         }));
         let report = match begun.await {
-            Ok(Begun::Over(report)) => Ok(report),
-            Ok(Begun::GoesOn(rest)) => rest.await.map_err(|error| error.to_string()),
+            Ok(Progress::Finished(report)) => Ok(report),
+            Ok(Progress::StillRunning(rest)) => rest.await.map_err(|error| error.to_string()),
             Err(_) => Err("its thread gave up".to_owned()),
         };
         report.unwrap_or_else(|error| Report {
@@ -110,22 +111,22 @@ impl Executor for ProcessExecutor {
 
 /// On what thread an attempt is, which says where it may block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ground {
+pub(crate) enum RunsOn {
     /// On its lane, which has nothing else to do. It may be in the attempt's control group, where a
     /// thread that it started would stay.
-    Lane,
+    Starter,
     /// On a thread of the runtime, which has.
     Runtime,
 }
 
-impl Ground {
+impl RunsOn {
     /// Does what may block.
     pub(crate) async fn block<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         match self {
-            Self::Lane => Ok(work()),
+            Self::Starter => Ok(work()),
             Self::Runtime => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
         }
     }

@@ -18,7 +18,7 @@ use portable as system;
 
 pub use ids::{ProcessGroup, parse_pid};
 pub use system::{
-    Adopted, Cgroups, ExitWatch, Group, Inside, adopt_orphans, all_pids, children, clear_stale,
+    Adopted, Cgroups, ExitWatch, Group, Membership, adopt_orphans, all_pids, children, clear_stale,
     facts, io_bytes, make_fifo, memory_now, memory_peak, n_out_of_memory_kills, probe,
     shield_memory, tree_memory_peak, variable,
 };

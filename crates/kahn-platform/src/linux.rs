@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::{Facts, Variable, parse_pid};
-pub use cgroup::{Cgroups, Group, Inside, clear_stale, probe};
+pub use cgroup::{Cgroups, Group, Membership, clear_stale, probe};
 
 /// Most processes of which the memory is looked at in one sample.
 const N_SAMPLED_MAX: usize = 256;

@@ -163,7 +163,7 @@ impl Cgroups {
 
 /// The thread is in a group, which it never is.
 #[derive(Debug)]
-pub struct Inside(());
+pub struct Membership(());
 
 /// A control group, of which there is none.
 #[derive(Debug)]
@@ -174,11 +174,11 @@ impl Group {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub fn enter(&self, _memory: Counted, _with_cpu: bool) -> io::Result<Inside> {
+    pub fn enter(&self, _memory: Counted, _with_cpu: bool) -> io::Result<Membership> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub fn is_entered(&self, _inside: &Inside, _memory: Counted, _cpu: bool) -> bool {
+    pub fn is_entered(&self, _membership: &Membership, _memory: Counted, _cpu: bool) -> bool {
         false
     }
 
@@ -190,11 +190,11 @@ impl Group {
         None
     }
 
-    pub fn n_kills_noted(&self) -> u64 {
+    pub fn last_kill_count(&self) -> u64 {
         0
     }
 
-    pub fn note_kills(&mut self) -> u64 {
+    pub fn update_kill_count(&mut self) -> u64 {
         0
     }
 

@@ -271,15 +271,15 @@ impl Child {
         self.pid
     }
 
-    /// Waits for its end for as long as `patience`, and says whether it has ended. It is not
+    /// Waits for its end for as long as `timeout`, and says whether it has ended. It is not
     /// reaped.
     ///
     /// # Errors
     ///
     /// Fails when the system is out of memory.
-    pub fn has_ended_within(&self, patience: Duration) -> io::Result<bool> {
+    pub fn has_ended_within(&self, timeout: Duration) -> io::Result<bool> {
         let mut watched = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let limit = Timespec::try_from(patience).ok();
+        let limit = Timespec::try_from(timeout).ok();
         match rustix::event::poll(&mut watched, limit.as_ref()) {
             // The time that is left is not worth to be counted.
             Err(Errno::INTR) => Ok(false),

@@ -97,15 +97,15 @@ impl Child {
         self.pid
     }
 
-    /// Waits for its end for as long as `patience`, and says whether it has ended. It is not
+    /// Waits for its end for as long as `timeout`, and says whether it has ended. It is not
     /// reaped.
     ///
     /// # Errors
     ///
     /// Fails when there is no such child.
-    pub fn has_ended_within(&self, patience: Duration) -> io::Result<bool> {
+    pub fn has_ended_within(&self, timeout: Duration) -> io::Result<bool> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let mut left = patience;
+        let mut left = timeout;
         loop {
             if rustix::process::waitid(WaitId::Pid(self.pid), options)?.is_some() {
                 return Ok(true);

@@ -19,7 +19,7 @@ use rustix::buffer::spare_capacity;
 use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use super::Ground;
+use super::RunsOn;
 use kahn_executor::logs::LogWriter;
 
 /// The first read; later ones grow while they are filled, up to the usual size of a pipe.
@@ -52,14 +52,14 @@ pub(super) async fn pump(
     pipe: PipeReader,
     log: Arc<LogWriter>,
     ended: CancellationToken,
-    ground: Ground,
+    runs_on: RunsOn,
 ) {
-    let copied = match ground {
-        Ground::Lane => {
+    let copied = match runs_on {
+        RunsOn::Starter => {
             ended.cancelled().await;
-            copy_rest(&pipe, &log, ground).await
+            copy_rest(&pipe, &log, runs_on).await
         }
-        Ground::Runtime => copy(pipe, &log, &ended).await,
+        RunsOn::Runtime => copy(pipe, &log, &ended).await,
     };
     if let Err(error) = copied {
         tracing::warn!(?log, %error, "output is lost");
@@ -67,7 +67,7 @@ pub(super) async fn pump(
     let sealing = Arc::clone(&log);
     if log.is_empty() {
         log.seal();
-    } else if let Err(error) = ground.block(move || sealing.seal()).await {
+    } else if let Err(error) = runs_on.block(move || sealing.seal()).await {
         tracing::warn!(?log, %error, "log is not sealed");
     }
 }
@@ -78,7 +78,7 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
     loop {
         tokio::select! {
             biased;
-            () = ended.cancelled() => return copy_rest(&pipe, log, Ground::Runtime).await,
+            () = ended.cancelled() => return copy_rest(&pipe, log, RunsOn::Runtime).await,
             ready = pipe.readable() => ready?,
         }
         let mut bytes = Vec::with_capacity(read_bytes);
@@ -87,7 +87,7 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
             Found::Nothing => {}
             Found::Bytes(bytes) => {
                 let (n_bytes, is_filled) = (bytes.len(), read_bytes <= bytes.len());
-                keep(log, bytes, Ground::Runtime).await?;
+                keep(log, bytes, RunsOn::Runtime).await?;
                 tokio::select! {
                     () = log.keep_pace(n_bytes) => {}
                     () = ended.cancelled() => {}
@@ -103,13 +103,13 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
 }
 
 /// Copies what the pipe holds. The runtime may not have heard of all of it, so it is not asked.
-async fn copy_rest(pipe: impl AsFd, log: &Arc<LogWriter>, ground: Ground) -> io::Result<()> {
+async fn copy_rest(pipe: impl AsFd, log: &Arc<LogWriter>, runs_on: RunsOn) -> io::Result<()> {
     let mut read_bytes = READ_BYTES_MIN;
     for _ in 0..N_FINAL_READS_MAX {
         let mut bytes = Vec::with_capacity(read_bytes);
         let read = rustix::io::read(&pipe, spare_capacity(&mut bytes)).map_err(io::Error::from);
         let Found::Bytes(bytes) = found(read, bytes)? else { break };
-        keep(log, bytes, ground).await?;
+        keep(log, bytes, runs_on).await?;
         read_bytes = READ_BYTES_MAX;
     }
     Ok(())
@@ -128,11 +128,11 @@ fn is_for_now(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-async fn keep(log: &Arc<LogWriter>, bytes: Vec<u8>, ground: Ground) -> io::Result<()> {
+async fn keep(log: &Arc<LogWriter>, bytes: Vec<u8>, runs_on: RunsOn) -> io::Result<()> {
     if log.is_full() {
         log.append(&bytes);
         return Ok(());
     }
     let log = Arc::clone(log);
-    ground.block(move || log.append(&bytes)).await
+    runs_on.block(move || log.append(&bytes)).await
 }

@@ -18,16 +18,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::command::Plan;
-use super::lanes::Lane;
+use super::starters::Starter;
 use super::usage::Sampler;
-use super::{Ground, capture, gave_up};
+use super::{RunsOn, capture, gave_up};
 use crate::ProcessSettings;
-use crate::limits::Hold;
+use crate::limits::LimitGuard;
 use crate::scratch::{Scratch, Slot};
 use crate::trees::{Tree, Trees};
 use kahn_executor::logs::LogWriter;
 use kahn_executor::{Assignment, Control, Report, output_file};
-use kahn_platform::{ExitWatch, Inside};
+use kahn_platform::{ExitWatch, Membership};
 
 /// A program that is still being written, by the fork of another thread, is tried again.
 const N_BUSY_TRIES: u32 = 20;
@@ -44,11 +44,11 @@ pub(super) struct Host {
 }
 
 /// How far an attempt has come on its lane.
-pub(super) enum Begun {
+pub(super) enum Progress {
     /// To its end.
-    Over(Report),
+    Finished(Report),
     /// Not to its end; what is left goes on by itself.
-    GoesOn(JoinHandle<Report>),
+    StillRunning(JoinHandle<Report>),
 }
 
 /// An attempt whose first process runs.
@@ -56,7 +56,7 @@ struct Started {
     child: Child,
     pipe: PipeReader,
     tree: Tree,
-    hold: Hold,
+    guard: LimitGuard,
     /// Once its first process was reaped.
     dead: Option<Dead>,
 }
@@ -78,99 +78,99 @@ impl Host {
     /// grace.
     pub(super) fn begin(
         self: Arc<Self>,
-        lane: &mut Lane,
+        starter: &mut Starter,
         runtime: &Handle,
         assignment: Assignment,
         mut control: Control,
         abandoned: CancellationToken,
-    ) -> Begun {
+    ) -> Progress {
         let nobody_waits = abandoned.is_cancelled().then_some(CauseKind::Cancelled);
         if let Some(reason) = control.stop_reason().or(nobody_waits) {
-            return Begun::Over(not_run(Failure::of(reason)));
+            return Progress::Finished(not_run(Failure::of(reason)));
         }
         let started_at = Instant::now();
         let slot = match self.scratch.take() {
             Ok(slot) => slot,
             Err(error) => {
                 let failure = gave_up(&format!("worker has no scratch directory: {error}"));
-                return Begun::Over(not_run(failure));
+                return Progress::Finished(not_run(failure));
             }
         };
-        let (mut started, inside) = match self.start(lane, slot, &assignment) {
+        let (mut started, membership) = match self.start(starter, slot, &assignment) {
             Ok(started) => started,
             Err(failure) => {
-                runtime.block_on(self.release(slot, Ground::Lane));
-                return Begun::Over(not_run(failure));
+                runtime.block_on(self.release(slot, RunsOn::Starter));
+                return Progress::Finished(not_run(failure));
             }
         };
         control.started();
         let Assignment { timeouts, logs, .. } = assignment;
-        let patience = timeouts.run.unwrap_or(Duration::MAX).min(lane.patience());
+        let exit_timeout = timeouts.run.unwrap_or(Duration::MAX).min(starter.exit_timeout());
         // What cannot be watched here is watched as well as may be.
-        if started.child.has_ended_within(patience).unwrap_or(false) {
+        if started.child.has_ended_within(exit_timeout).unwrap_or(false) {
             let elapsed = started_at.elapsed();
             let reaped = started.tree.reap_leader(started.child.pid()).ok();
             started.dead = reaped.map(|reaped| Dead { elapsed, reaped });
         }
         // What is left of it may take its time to die. A group counts what was not reaped.
         let is_over =
-            started.dead.is_some() && started.hold.is_clear() && started.tree.has_no_orphans();
-        let ground = if is_over { Ground::Lane } else { Ground::Runtime };
-        let run = Run { host: self, slot, started_at, abandoned, timeouts, ground };
+            started.dead.is_some() && started.guard.is_clear() && started.tree.has_no_orphans();
+        let runs_on = if is_over { RunsOn::Starter } else { RunsOn::Runtime };
+        let run = Run { host: self, slot, started_at, abandoned, timeouts, runs_on };
         if is_over {
-            let (report, hold) = runtime.block_on(run.carry_through(started, control, logs));
-            lane.seat = hold.and_then(|hold| hold.keep_seat(inside));
-            return Begun::Over(report);
+            let (report, guard) = runtime.block_on(run.carry_through(started, control, logs));
+            starter.reusable_group = guard.and_then(|guard| guard.into_reusable(membership));
+            return Progress::Finished(report);
         }
-        started.hold.leave(inside);
+        started.guard.leave(membership);
         let rest = async { run.carry_through(started, control, logs).await.0 };
-        Begun::GoesOn(runtime.spawn(rest))
+        Progress::StillRunning(runtime.spawn(rest))
     }
 
     /// Starts the program. Blocks until it is loaded, which takes long where it comes from a slow
     /// disk.
     fn start(
         &self,
-        lane: &mut Lane,
+        starter: &mut Starter,
         slot: Slot,
         assignment: &Assignment,
-    ) -> Result<(Started, Option<Inside>), Failure> {
+    ) -> Result<(Started, Option<Membership>), Failure> {
         let (dir, output_file) = (self.scratch.dir(slot), self.scratch.output_file(slot));
         let plan = Plan::new(assignment, &self.settings.env, &dir, &output_file)?;
         let no_pipe = |error| gave_up(&format!("worker cannot make a pipe: {error}"));
         let (pipe, output) = capture::pipe().map_err(no_pipe)?;
-        let (mut hold, inside) =
-            self.settings.limits.take(&assignment.resources, lane.seat.take())?;
+        let (mut guard, membership) =
+            self.settings.limits.take(&assignment.resources, starter.reusable_group.take())?;
         let program = plan.ready()?;
-        let way = hold.gate();
+        let way = guard.gate();
         let entrance = way.open_entrance().map_err(cannot_be_held)?;
         let gate = way.through(entrance.as_ref());
         let mut tree = self.trees.enter(dir.clone());
-        let inside = hold.settle(inside).map_err(cannot_be_held)?;
-        let child = start_patiently(|| lane.launcher.start(&program, output.as_fd(), &gate))
+        let membership = guard.settle(membership).map_err(cannot_be_held)?;
+        let child = start_with_retries(|| starter.launcher.start(&program, output.as_fd(), &gate))
             .map_err(|error| match error {
                 NotStarted::Gate(error) => cannot_be_held(error),
                 NotStarted::Program(error) => {
-                    hold.explain(&error).unwrap_or_else(|| plan.explain(&error))
+                    guard.explain(&error).unwrap_or_else(|| plan.explain(&error))
                 }
             })?;
         tree.set_leader(child.pid());
-        Ok((Started { child, pipe, tree, hold, dead: None }, inside))
+        Ok((Started { child, pipe, tree, guard, dead: None }, membership))
     }
 
-    async fn release(&self, slot: Slot, ground: Ground) {
+    async fn release(&self, slot: Slot, runs_on: RunsOn) {
         if self.scratch.take_back(slot) {
             return;
         }
         let scratch = Arc::clone(&self.scratch);
-        if let Err(error) = ground.block(move || scratch.clear(slot)).await {
+        if let Err(error) = runs_on.block(move || scratch.clear(slot)).await {
             tracing::warn!(%error, "scratch directory stays behind");
         }
     }
 }
 
 /// Tries again while the program is being written.
-fn start_patiently(
+fn start_with_retries(
     mut start: impl FnMut() -> Result<Child, NotStarted>,
 ) -> Result<Child, NotStarted> {
     for _ in 0..N_BUSY_TRIES {
@@ -194,7 +194,7 @@ struct Run {
     abandoned: CancellationToken,
     timeouts: Timeouts,
     /// On its lane is only what is over already, with nothing left of it.
-    ground: Ground,
+    runs_on: RunsOn,
 }
 
 impl Run {
@@ -205,13 +205,13 @@ impl Run {
         started: Started,
         control: Control,
         log: Arc<LogWriter>,
-    ) -> (Report, Option<Hold>) {
+    ) -> (Report, Option<LimitGuard>) {
         let ended = tokio::select! {
             biased;
             ended = self.finish(started, control, log) => ended,
             () = self.host.is_closed.cancelled() => (not_run(gave_up("worker has closed")), None),
         };
-        self.host.release(self.slot, self.ground).await;
+        self.host.release(self.slot, self.runs_on).await;
         ended
     }
 
@@ -220,12 +220,12 @@ impl Run {
         started: Started,
         control: Control,
         log: Arc<LogWriter>,
-    ) -> (Report, Option<Hold>) {
-        let Started { child, pipe, tree, mut hold, dead } = started;
+    ) -> (Report, Option<LimitGuard>) {
+        let Started { child, pipe, tree, mut guard, dead } = started;
         let ended = CancellationToken::new();
-        let pumping = capture::pump(pipe, log, ended.clone(), self.ground);
+        let pumping = capture::pump(pipe, log, ended.clone(), self.runs_on);
         let supervising = async {
-            let result = self.supervise(&child, tree, &mut hold, dead, control).await;
+            let result = self.supervise(&child, tree, &mut guard, dead, control).await;
             ended.cancel();
             result
         };
@@ -236,17 +236,17 @@ impl Run {
                 return (not_run(gave_up(&format!("worker lost the process: {error}"))), None);
             }
         };
-        hold.note_kills();
-        usage.memory_peak = usage.memory_peak.max(hold.memory_reached());
+        guard.update_kill_count();
+        usage.memory_peak = usage.memory_peak.max(guard.memory_reached());
         let outcome = match stopped {
             Some(stopped) => Err(stopped_failure(&stopped, self.timeouts.run)),
             None => {
                 let outcome = self.outcome(status).await;
                 // Whichever of its processes was killed, and whatever the others made of that.
-                outcome.map_err(|failure| hold.explain_end(&failure).unwrap_or(failure))
+                outcome.map_err(|failure| guard.explain_end(&failure).unwrap_or(failure))
             }
         };
-        (Report { outcome, usage }, Some(hold))
+        (Report { outcome, usage }, Some(guard))
     }
 
     /// Waits for the end of the first process, or brings it about, and kills the rest.
@@ -254,7 +254,7 @@ impl Run {
         &self,
         child: &Child,
         mut tree: Tree,
-        hold: &mut Hold,
+        guard: &mut LimitGuard,
         dead: Option<Dead>,
         control: Control,
     ) -> io::Result<(ExitStatus, Option<Stopped>, Usage)> {
@@ -263,7 +263,7 @@ impl Run {
         let Dead { elapsed, reaped } = match dead {
             Some(dead) => dead,
             None => {
-                stopped = self.watch(child, &tree, hold, &sampler, control).await;
+                stopped = self.watch(child, &tree, guard, &sampler, control).await;
                 if stopped.is_err() {
                     tree.signal(Signal::KILL);
                 }
@@ -271,9 +271,9 @@ impl Run {
                 Dead { elapsed, reaped: tree.reap_leader(child.pid())? }
             }
         };
-        if self.ground == Ground::Runtime {
+        if self.runs_on == RunsOn::Runtime {
             // First by group, which knows them all; it leaves dead orphans to be reaped.
-            hold.kill_rest().await;
+            guard.kill_rest().await;
             tree.kill_rest().await;
         }
         Ok((reaped.status, stopped?, sampler.usage(elapsed, &reaped)))
@@ -284,7 +284,7 @@ impl Run {
         &self,
         child: &Child,
         tree: &Tree,
-        hold: &Hold,
+        guard: &LimitGuard,
         sampler: &Sampler,
         mut control: Control,
     ) -> io::Result<Option<Stopped>> {
@@ -293,7 +293,7 @@ impl Run {
         let at_sample = || {
             tree.tidy();
             if !has_share.swap(true, Ordering::Relaxed) {
-                hold.share_processors();
+                guard.share_processors();
             }
         };
         let run_left = self.timeouts.run.map(|all| all.saturating_sub(self.started_at.elapsed()));
@@ -346,7 +346,7 @@ impl Run {
         if !self.host.scratch.has_outputs(self.slot) {
             return Ok(Outputs::default());
         }
-        match self.ground.block(move || output_file::read(&path)).await {
+        match self.runs_on.block(move || output_file::read(&path)).await {
             Ok(read) => read.map_err(|error| Failure::new(Cause::exit_code(0), &error.to_string())),
             Err(error) => Err(gave_up(&error.to_string())),
         }

@@ -24,7 +24,7 @@ const OWN_PEAK_SLACK: u64 = 4 << 20;
 static OWN_PEAK: AtomicU64 = AtomicU64::new(0);
 
 /// Looks at the worker's own peak memory, so that samples are taken while they are needed.
-pub(super) fn note_own_peak() {
+pub(super) fn update_own_peak() {
     let own = kahn_platform::memory_peak(rustix::process::getpid()).unwrap_or(0);
     OWN_PEAK.fetch_max(own, Ordering::Relaxed);
 }
@@ -86,7 +86,7 @@ fn is_above_own_peak(memory: u64) -> bool {
     if !is_above() {
         return false;
     }
-    note_own_peak();
+    update_own_peak();
     is_above()
 }
 

@@ -84,9 +84,9 @@ pub(super) async fn carry_out(
     };
     let io = kahn_platform::io_bytes(Pid::from_child(&interpreter.life().child));
     (usage.read_bytes, usage.written_bytes) = interpreter.count_io(io);
-    let hold = interpreter.look_at_hold();
-    let out_of_memory = hold.ran_out_of_memory();
-    usage.memory_peak = usage.memory_peak.max(hold.memory_reached());
+    let guard = interpreter.refresh_guard();
+    let out_of_memory = guard.ran_out_of_memory();
+    usage.memory_peak = usage.memory_peak.max(guard.memory_reached());
     let outcome = match end {
         End::Replied(reply) => {
             usage.cpu = reply.cpu.saturating_sub(interpreter.cpu);

@@ -16,13 +16,13 @@ use super::connection::Connection;
 use super::output::Output;
 use super::request::Key;
 use super::vitals::Vitals;
-use crate::limits::Hold;
+use crate::limits::LimitGuard;
 use crate::scratch::{Scratch, Slot};
 use crate::trees::Tree;
 use kahn_platform::ExitWatch;
 
 /// How long an interpreter that is not needed any more may take to end by itself.
-const PATIENCE: Duration = Duration::from_secs(2);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// An interpreter that waited for longer is asked for a sign of life before it is used.
 const PING_AFTER: Duration = Duration::from_secs(1);
 const PING_LIMIT: Duration = Duration::from_secs(2);
@@ -52,7 +52,7 @@ pub(super) struct Life {
     pub(super) tree: Tree,
     pub(super) watch: ExitWatch,
     pub(super) place: Place,
-    pub(super) hold: Hold,
+    pub(super) guard: LimitGuard,
 }
 
 /// Its scratch directory. Dropping it removes what is there, which blocks.
@@ -138,18 +138,18 @@ impl Interpreter {
     }
 
     /// Holds it to what its next call asks for; says whether it can be.
-    pub(super) fn hold_to(&mut self, resources: &Resources) -> bool {
-        let hold = &mut self.life.as_mut().expect(HAS_LIFE).hold;
-        let is_held = hold.change(resources).is_ok();
-        hold.forget_kills();
+    pub(super) fn apply_limits(&mut self, resources: &Resources) -> bool {
+        let guard = &mut self.life.as_mut().expect(HAS_LIFE).guard;
+        let is_held = guard.change(resources).is_ok();
+        guard.forget_kills();
         is_held
     }
 
     /// What holds it, which has just looked whether it ran out of memory.
-    pub(super) fn look_at_hold(&mut self) -> &Hold {
-        let hold = &mut self.life.as_mut().expect(HAS_LIFE).hold;
-        hold.note_kills();
-        hold
+    pub(super) fn refresh_guard(&mut self) -> &LimitGuard {
+        let guard = &mut self.life.as_mut().expect(HAS_LIFE).guard;
+        guard.update_kill_count();
+        guard
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -193,7 +193,7 @@ impl Interpreter {
     pub(super) fn retire(mut self) {
         if let Some(life) = self.life.take() {
             tracing::debug!(n_calls = self.n_calls, "an interpreter is not needed any more");
-            tokio::spawn(end(life, PATIENCE));
+            tokio::spawn(end(life, EXIT_TIMEOUT));
         }
     }
 }
@@ -211,17 +211,17 @@ impl Drop for Interpreter {
     }
 }
 
-/// Waits for the end of a process, brings it about when that takes longer than `patience`, and
+/// Waits for the end of a process, brings it about when that takes longer than `exit_timeout`, and
 /// then kills whatever descends from it.
-async fn end(mut life: Life, patience: Duration) -> io::Result<Death> {
-    if !patience.is_zero() {
+async fn end(mut life: Life, exit_timeout: Duration) -> io::Result<Death> {
+    if !exit_timeout.is_zero() {
         // Whether it has ended by then shows below.
-        let _ = tokio::time::timeout(patience, life.watch.died()).await;
+        let _ = tokio::time::timeout(exit_timeout, life.watch.died()).await;
     }
     life.tree.signal(Signal::KILL);
     life.watch.died().await;
     let reaped = life.tree.reap_leader(Pid::from_child(&life.child))?;
-    life.hold.kill_rest().await;
+    life.guard.kill_rest().await;
     life.tree.kill_rest().await;
     let place = life.place;
     if let Err(error) = tokio::task::spawn_blocking(move || drop(place)).await {

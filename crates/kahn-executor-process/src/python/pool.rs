@@ -64,7 +64,7 @@ impl Pool {
             match self.take_warm(key) {
                 None => {
                     let mut interpreter = self.host.start(key).await?;
-                    if interpreter.hold_to(resources) {
+                    if interpreter.apply_limits(resources) {
                         break interpreter;
                     }
                     interpreter.retire();
@@ -72,7 +72,7 @@ impl Pool {
                 }
                 Some(mut interpreter) => {
                     let is_healthy = interpreter.is_healthy().await;
-                    if is_healthy && interpreter.hold_to(resources) {
+                    if is_healthy && interpreter.apply_limits(resources) {
                         break interpreter;
                     }
                     if !is_healthy {

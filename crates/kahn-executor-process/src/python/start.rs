@@ -20,7 +20,7 @@ use super::interpreter::{Interpreter, Life, Place};
 use super::output::Output;
 use super::request::Key;
 use super::{PythonSettings, cannot_start, gave_up};
-use crate::limits::{Hold, Limits};
+use crate::limits::{LimitGuard, Limits};
 use crate::process::command::check_program;
 use crate::scratch::{SCRATCH_VARIABLE, Scratch};
 use crate::trees::Trees;
@@ -36,7 +36,7 @@ const STARTS_MAX: usize = 64;
 const SHOWN_BYTES: usize = 2 << 10;
 
 /// A program to start, and who is told.
-type Start = (Command, Hold, oneshot::Sender<io::Result<(Child, Hold)>>);
+type Start = (Command, LimitGuard, oneshot::Sender<io::Result<(Child, LimitGuard)>>);
 
 /// What all interpreters of a worker share.
 #[derive(Debug)]
@@ -83,13 +83,13 @@ impl Host {
         let (connection, stdin) = Connection::pair().map_err(|error| no("socket", &error))?;
         let (output, stdout) = Output::pair().map_err(|error| no("pipe", &error))?;
         let stderr = stdout.try_clone().map_err(|error| no("pipe", &error))?;
-        let hold = self.limits.take_changeable()?;
-        let mut command = self.command(key, &place.dir(), &hold.gate())?;
+        let guard = self.limits.take_changeable()?;
+        let mut command = self.command(key, &place.dir(), &guard.gate())?;
         command.stdin(stdin).stdout(stdout).stderr(stderr);
 
         let mut tree = self.trees.enter(place.dir());
         let name = key.interpreter.as_deref().unwrap_or(&self.settings.interpreter);
-        let (child, hold) = self.spawn(command, hold, name).await?;
+        let (child, guard) = self.spawn(command, guard, name).await?;
         tree.set_leader(Pid::from_child(&child));
         tree.set_running(false);
         let watch = match ExitWatch::new(Pid::from_child(&child)) {
@@ -100,7 +100,7 @@ impl Host {
                 return Err(no("descriptor", &error));
             }
         };
-        let life = Life { child, tree, watch, place, hold };
+        let life = Life { child, tree, watch, place, guard };
         self.greet(Interpreter::new(Arc::new(key.clone()), connection, output, life), name).await
     }
 
@@ -172,12 +172,12 @@ impl Host {
     async fn spawn(
         &self,
         command: Command,
-        hold: Hold,
+        guard: LimitGuard,
         name: &str,
-    ) -> Result<(Child, Hold), Failure> {
+    ) -> Result<(Child, LimitGuard), Failure> {
         let (sender, spawned) = oneshot::channel();
         let gone = |_| gave_up("worker does not start interpreters any more");
-        self.starts.send((command, hold, sender)).await.map_err(|_| gone(()))?;
+        self.starts.send((command, guard, sender)).await.map_err(|_| gone(()))?;
         spawned.await.map_err(|_| gone(()))?.map_err(|error| not_started(name, &error))
     }
 }
@@ -201,11 +201,11 @@ pub(super) fn find_program(name: &str, env: &[(OsString, OsString)]) -> Option<P
 fn thread_that_starts() -> io::Result<mpsc::Sender<Start>> {
     let (starts, mut receiver) = mpsc::channel::<Start>(STARTS_MAX);
     std::thread::Builder::new().name("kahn-python".to_owned()).spawn(move || {
-        while let Some((mut command, hold, sender)) = receiver.blocking_recv() {
-            let spawned = hold.enter().and_then(|_inside| command.spawn());
+        while let Some((mut command, guard, sender)) = receiver.blocking_recv() {
+            let spawned = guard.enter().and_then(|_membership| command.spawn());
             // It holds the interpreter's ends of the pipes.
             drop(command);
-            if let Err(Ok((mut child, _hold))) = sender.send(spawned.map(|child| (child, hold))) {
+            if let Err(Ok((mut child, _guard))) = sender.send(spawned.map(|child| (child, guard))) {
                 // The call was given up. What cannot be killed has ended already.
                 if let Some(group) = ProcessGroup::led_by(Pid::from_child(&child)) {
                     let _ = group.signal(Signal::KILL);

@@ -245,20 +245,20 @@ pub struct Group {
     /// Whether a thread of this process stays in it.
     has_guest: bool,
     /// How many of its processes were killed for want of memory, by the last look.
-    n_kills_noted: u64,
+    last_kill_count: u64,
 }
 
 /// The thread that made this is in the groups of an attempt until this is dropped, by the same
 /// thread.
 #[derive(Debug)]
-pub struct Inside {
+pub struct Membership {
     memory: Counted,
     with_cpu: bool,
     joined: Vec<Controller>,
     parent: Arc<Parent>,
 }
 
-impl Drop for Inside {
+impl Drop for Membership {
     fn drop(&mut self) {
         for controller in &self.joined {
             if let Err(error) = self.parent.come_home(*controller) {
@@ -271,7 +271,7 @@ impl Drop for Inside {
 
 impl Group {
     fn new(parts: Vec<Part>, parent: Arc<Parent>) -> Self {
-        Self { parts, parent, held: None, has_guest: false, n_kills_noted: 0 }
+        Self { parts, parent, held: None, has_guest: false, last_kill_count: 0 }
     }
 
     /// What never changes.
@@ -330,9 +330,10 @@ impl Group {
     /// # Errors
     ///
     /// Fails when the system does not allow it; then the thread is where it was.
-    pub fn enter(&self, memory: Counted, with_cpu: bool) -> io::Result<Inside> {
+    pub fn enter(&self, memory: Counted, with_cpu: bool) -> io::Result<Membership> {
         let joined = Vec::with_capacity(3);
-        let mut inside = Inside { memory, with_cpu, joined, parent: Arc::clone(&self.parent) };
+        let mut membership =
+            Membership { memory, with_cpu, joined, parent: Arc::clone(&self.parent) };
         for part in self.parts.iter().filter(|part| part.version == Version::V1) {
             match part.controller {
                 Controller::Memory if memory == Counted::Not => continue,
@@ -343,14 +344,14 @@ impl Group {
                 Controller::Cpu if !with_cpu && self.can_take_in() => continue,
                 Controller::Memory | Controller::Pids | Controller::Cpu => part.join()?,
             }
-            inside.joined.push(part.controller);
+            membership.joined.push(part.controller);
         }
-        Ok(inside)
+        Ok(membership)
     }
 
     /// Whether a thread that is inside would be where it is if it entered in this way.
-    pub fn is_entered(&self, inside: &Inside, memory: Counted, with_cpu: bool) -> bool {
-        (inside.memory, inside.with_cpu) == (memory, with_cpu)
+    pub fn is_entered(&self, membership: &Membership, memory: Counted, with_cpu: bool) -> bool {
+        (membership.memory, membership.with_cpu) == (memory, with_cpu)
     }
 
     /// Says whether a thread of this process stays in it.
@@ -397,14 +398,14 @@ impl Group {
 
     /// How many of its processes were killed for want of memory since it was made, as far as
     /// anybody looked.
-    pub fn n_kills_noted(&self) -> u64 {
-        self.n_kills_noted
+    pub fn last_kill_count(&self) -> u64 {
+        self.last_kill_count
     }
 
     /// How many it is now.
-    pub fn note_kills(&mut self) -> u64 {
-        self.n_kills_noted = self.n_memory_kills().max(self.n_kills_noted);
-        self.n_kills_noted
+    pub fn update_kill_count(&mut self) -> u64 {
+        self.last_kill_count = self.n_memory_kills().max(self.last_kill_count);
+        self.last_kill_count
     }
 
     fn n_memory_kills(&self) -> u64 {

@@ -8,7 +8,7 @@ use kahn_model::{Cause, CauseKind, Failure, Resource, Resources};
 use rustix::io::Errno;
 
 use super::{LimitMode, Limits};
-use kahn_platform::{Controller, Counted, Gate, Group, Held, Inside};
+use kahn_platform::{Controller, Counted, Gate, Group, Held, Membership};
 
 /// How long to wait before looking again whether what was killed is dead.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -22,7 +22,7 @@ const KILL: i32 = 9;
 
 /// What one attempt is held by. When it is dropped, what is left in its group is killed.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct LimitGuard {
     limits: Arc<Limits>,
     group: Option<Group>,
     wanted: Held,
@@ -36,19 +36,19 @@ pub(crate) struct Hold {
 
 /// A thread's place in a group in which nothing else is left.
 #[derive(Debug)]
-pub(crate) struct Seat {
-    pub(super) inside: Inside,
+pub(crate) struct ReusableGroup {
+    pub(super) membership: Membership,
     pub(super) group: Group,
 }
 
-impl Hold {
+impl LimitGuard {
     pub(super) fn new(
         limits: Arc<Limits>,
         group: Option<Group>,
         wanted: Held,
         is_changeable: bool,
     ) -> Self {
-        let n_kills = group.as_ref().map_or(0, Group::n_kills_noted);
+        let n_kills = group.as_ref().map_or(0, Group::last_kill_count);
         let n_kills_before = n_kills;
         Self { limits, group, wanted, is_changeable, n_kills_before, n_kills }
     }
@@ -79,24 +79,24 @@ impl Hold {
     }
 
     /// Looks whether processes were killed for want of memory.
-    pub(crate) fn note_kills(&mut self) {
+    pub(crate) fn update_kill_count(&mut self) {
         if self.has_memory()
             && let Some(group) = &mut self.group
         {
-            self.n_kills = group.note_kills();
+            self.n_kills = group.update_kill_count();
         }
     }
 
     /// Takes the calling thread along to where what it starts is to be, until what is returned is
     /// dropped.
-    pub(crate) fn enter(&self) -> io::Result<Option<Inside>> {
+    pub(crate) fn enter(&self) -> io::Result<Option<Membership>> {
         let (memory, with_cpu) = (self.counted(), self.is_changeable);
         self.group.as_ref().map(|group| group.enter(memory, with_cpu)).transpose()
     }
 
     /// Has the calling thread stay where what it starts is to be; it may have stayed there before.
-    /// [`Hold::leave`] or [`Hold::keep_seat`] come after it.
-    pub(crate) fn settle(&mut self, from: Option<Inside>) -> io::Result<Option<Inside>> {
+    /// [`LimitGuard::leave`] or [`LimitGuard::into_reusable`] come after it.
+    pub(crate) fn settle(&mut self, from: Option<Membership>) -> io::Result<Option<Membership>> {
         let (memory, with_cpu) = (self.counted(), self.is_changeable);
         if memory == Counted::WithAll {
             self.n_kills_before = self.n_common_kills();
@@ -104,7 +104,9 @@ impl Hold {
         let Some(group) = &mut self.group else { return Ok(None) };
         group.set_guest(true);
         match from {
-            Some(inside) if group.is_entered(&inside, memory, with_cpu) => Ok(Some(inside)),
+            Some(membership) if group.is_entered(&membership, memory, with_cpu) => {
+                Ok(Some(membership))
+            }
             elsewhere => {
                 drop(elsewhere);
                 group.enter(memory, with_cpu).map(Some)
@@ -113,21 +115,21 @@ impl Hold {
     }
 
     /// The calling thread leaves, and what it has started stays.
-    pub(crate) fn leave(&mut self, inside: Option<Inside>) {
+    pub(crate) fn leave(&mut self, membership: Option<Membership>) {
         if let Some(group) = &mut self.group {
             group.set_guest(false);
         }
-        drop(inside);
+        drop(membership);
     }
 
     /// Once nothing is left in it, the calling thread stays in the group, to which its next attempt
     /// will be held. Not where memory is short: what the thread needs itself would be counted.
-    pub(crate) fn keep_seat(mut self, inside: Option<Inside>) -> Option<Seat> {
+    pub(crate) fn into_reusable(mut self, membership: Option<Membership>) -> Option<ReusableGroup> {
         if self.wanted.memory.is_some() {
-            self.leave(inside);
+            self.leave(membership);
             return None;
         }
-        Some(Seat { inside: inside?, group: self.group.take()? })
+        Some(ReusableGroup { membership: membership?, group: self.group.take()? })
     }
 
     /// Gives what lives its share of the processors. A short attempt is over before that matters,
@@ -186,7 +188,7 @@ impl Hold {
     }
 
     /// That the system killed any of its processes for want of memory between the beginning of the
-    /// hold, or [`Hold::forget_kills`], and the last [`Hold::note_kills`].
+    /// hold, or [`LimitGuard::forget_kills`], and the last [`LimitGuard::update_kill_count`].
     pub(crate) fn ran_out_of_memory(&self) -> Option<Failure> {
         if self.n_kills <= self.n_kills_before {
             return None;
@@ -218,7 +220,7 @@ impl Hold {
 
     /// Begins to count anew.
     pub(crate) fn forget_kills(&mut self) {
-        self.note_kills();
+        self.update_kill_count();
         self.n_kills_before = self.n_kills;
     }
 
@@ -244,10 +246,10 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for LimitGuard {
     fn drop(&mut self) {
         // What happened here is nothing to those who get the group next.
-        self.note_kills();
+        self.update_kill_count();
         self.leave(None);
         let Some(mut group) = self.group.take() else { return };
         if group.is_empty() {

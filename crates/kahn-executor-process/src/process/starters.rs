@@ -14,39 +14,39 @@ use std::time::Duration;
 
 use kahn_spawn::Launcher;
 
-use crate::limits::Seat;
+use crate::limits::ReusableGroup;
 
 /// For how long a lane waits for the end of what it has started, and when others wait for a lane:
 /// then a crowd of long tasks must not start one after the other.
-const PATIENCE: Duration = Duration::from_millis(20);
-const PATIENCE_IN_CROWD: Duration = Duration::from_millis(4);
+const EXIT_TIMEOUT: Duration = Duration::from_millis(20);
+const EXIT_TIMEOUT_BUSY: Duration = Duration::from_millis(4);
 /// For how long the end of the set waits for its lanes.
 const END_WAIT: Duration = Duration::from_secs(1);
 /// All that a lane needs, most of it for reading what a task has printed.
 const STACK_BYTES: usize = 512 << 10;
 
 /// What is done on a lane.
-pub(super) type Job = Box<dyn FnOnce(&mut Lane) + Send>;
+pub(super) type Job = Box<dyn FnOnce(&mut Starter) + Send>;
 
 /// One thread that starts processes.
-pub(super) struct Lane {
+pub(super) struct Starter {
     pub(super) launcher: Launcher,
     /// Where it has stayed since its last attempt.
-    pub(super) seat: Option<Seat>,
+    pub(super) reusable_group: Option<ReusableGroup>,
     shared: Arc<Shared>,
 }
 
-impl Lane {
+impl Starter {
     /// How long to wait here for the end of what was started.
-    pub(super) fn patience(&self) -> Duration {
-        if self.shared.lock().jobs.is_empty() { PATIENCE } else { PATIENCE_IN_CROWD }
+    pub(super) fn exit_timeout(&self) -> Duration {
+        if self.shared.lock().jobs.is_empty() { EXIT_TIMEOUT } else { EXIT_TIMEOUT_BUSY }
     }
 }
 
 /// A set of lanes, of which there are as many as were needed at one time. Dropping it ends those
 /// that have nothing to do.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub(super) struct StarterPool {
     shared: Arc<Shared>,
 }
 
@@ -61,12 +61,12 @@ struct Shared {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    n_lanes: usize,
+    n_starters: usize,
     n_idle: usize,
     is_over: bool,
 }
 
-impl Lanes {
+impl StarterPool {
     /// Up to `n_max` lanes, of which there must be one at least; the first is there at once.
     pub(super) fn start(n_max: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -75,8 +75,8 @@ impl Lanes {
             has_job: Condvar::new(),
             is_left: Condvar::new(),
         });
-        shared.lock().n_lanes = 1;
-        Shared::add_lane(&shared)?;
+        shared.lock().n_starters = 1;
+        Shared::add_starter(&shared)?;
         Ok(Self { shared })
     }
 
@@ -86,27 +86,27 @@ impl Lanes {
         state.jobs.push_back(job);
         if state.jobs.len() <= state.n_idle {
             self.shared.has_job.notify_one();
-        } else if state.n_lanes < self.shared.n_max {
-            state.n_lanes += 1;
+        } else if state.n_starters < self.shared.n_max {
+            state.n_starters += 1;
             drop(state);
-            if let Err(error) = Shared::add_lane(&self.shared) {
+            if let Err(error) = Shared::add_starter(&self.shared) {
                 // There is one at least, which will come to it.
                 tracing::warn!(%error, "no more threads that start processes");
-                self.shared.lock().n_lanes -= 1;
+                self.shared.lock().n_starters -= 1;
             }
         }
     }
 }
 
-impl Drop for Lanes {
+impl Drop for StarterPool {
     /// A lane that stays in a control group keeps it from being removed, so they are waited for;
     /// but not for one that somehow cannot come to its end.
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.is_over = true;
         self.shared.has_job.notify_all();
-        let has_lanes = |state: &mut State| state.n_lanes > 0;
-        let left = self.shared.is_left.wait_timeout_while(state, END_WAIT, has_lanes);
+        let has_starters = |state: &mut State| state.n_starters > 0;
+        let left = self.shared.is_left.wait_timeout_while(state, END_WAIT, has_starters);
         drop(left.unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -114,18 +114,18 @@ impl Drop for Lanes {
 impl Shared {
     /// A lane stays for as long as the set does: with a thread that ends, the children it started
     /// would move to the main thread, among the orphans.
-    fn add_lane(shared: &Arc<Self>) -> io::Result<()> {
+    fn add_starter(shared: &Arc<Self>) -> io::Result<()> {
         let (launcher, shared) = (Launcher::new()?, Arc::clone(shared));
-        let mut lane = Lane { launcher, seat: None, shared };
+        let mut starter = Starter { launcher, reusable_group: None, shared };
         let work = move || {
-            while let Some(job) = lane.shared.next() {
+            while let Some(job) = starter.shared.next() {
                 // What a job has promised it cannot keep then, and whoever waits for it hears that.
-                if panic::catch_unwind(AssertUnwindSafe(|| job(&mut lane))).is_err() {
-                    tracing::error!("an attempt panicked on its lane");
+                if panic::catch_unwind(AssertUnwindSafe(|| job(&mut starter))).is_err() {
+                    tracing::error!("an attempt panicked on its starter thread");
                 }
             }
-            drop(lane.seat.take());
-            lane.shared.leave();
+            drop(starter.reusable_group.take());
+            starter.shared.leave();
         };
         thread::Builder::new()
             .name("kahn-process".to_owned())
@@ -150,7 +150,7 @@ impl Shared {
     }
 
     fn leave(&self) {
-        self.lock().n_lanes -= 1;
+        self.lock().n_starters -= 1;
         self.is_left.notify_all();
     }
 
@@ -163,7 +163,7 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
             .field("jobs", &self.jobs.len())
-            .field("n_lanes", &self.n_lanes)
+            .field("n_starters", &self.n_starters)
             .field("n_idle", &self.n_idle)
             .finish_non_exhaustive()
     }
@@ -178,15 +178,15 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     #[test]
-    fn as_many_jobs_are_done_at_one_time_as_there_may_be_lanes() {
-        let lanes = Lanes::start(3).unwrap();
+    fn no_more_jobs_run_at_one_time_than_the_maximum_of_threads() {
+        let starters = StarterPool::start(3).unwrap();
         let (begun, begins) = sync_channel(8);
         let mut gates = Vec::new();
         for number in 0..4 {
             let (open, gate) = sync_channel::<()>(1);
             gates.push(open);
             let begun = begun.clone();
-            lanes.carry_out(Box::new(move |_| {
+            starters.carry_out(Box::new(move |_| {
                 begun.send(number).unwrap();
                 gate.recv_timeout(LONG).unwrap();
             }));
@@ -204,27 +204,27 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_panics_costs_no_lane() {
-        let lanes = Lanes::start(1).unwrap();
-        lanes.carry_out(Box::new(|_| panic!("as a test wants")));
+    fn a_job_that_panics_does_not_end_its_thread() {
+        let starters = StarterPool::start(1).unwrap();
+        starters.carry_out(Box::new(|_| panic!("as a test wants")));
         let (done, is_done) = sync_channel(1);
-        lanes.carry_out(Box::new(move |_| done.send(()).unwrap()));
+        starters.carry_out(Box::new(move |_| done.send(()).unwrap()));
         assert!(is_done.recv_timeout(LONG).is_ok());
     }
 
     #[test]
-    fn a_lane_has_less_patience_while_others_wait() {
-        let lanes = Lanes::start(1).unwrap();
+    fn the_exit_timeout_is_shorter_while_jobs_wait() {
+        let starters = StarterPool::start(1).unwrap();
         let (say, said) = sync_channel(2);
         let (open, gate) = sync_channel::<()>(1);
         let alone = say.clone();
-        lanes.carry_out(Box::new(move |lane| {
+        starters.carry_out(Box::new(move |starter| {
             gate.recv_timeout(LONG).unwrap();
-            alone.send(lane.patience()).unwrap();
+            alone.send(starter.exit_timeout()).unwrap();
         }));
-        lanes.carry_out(Box::new(move |lane| say.send(lane.patience()).unwrap()));
+        starters.carry_out(Box::new(move |starter| say.send(starter.exit_timeout()).unwrap()));
         open.send(()).unwrap();
-        assert_eq!(said.recv_timeout(LONG).unwrap(), PATIENCE_IN_CROWD);
-        assert_eq!(said.recv_timeout(LONG).unwrap(), PATIENCE);
+        assert_eq!(said.recv_timeout(LONG).unwrap(), EXIT_TIMEOUT_BUSY);
+        assert_eq!(said.recv_timeout(LONG).unwrap(), EXIT_TIMEOUT);
     }
 }
