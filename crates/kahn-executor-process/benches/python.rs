@@ -1,7 +1,7 @@
-//! How fast functions of Python that do nothing are called, in two warm interpreters.
+//! Measures the rate of trivial Python calls with two warm interpreters.
 //!
-//! One call in flight for each interpreter tells the latency of a call, more tell what the
-//! executor keeps up with. On a busy machine the processor time of a call is the steadier number.
+//! With one call in flight per interpreter it measures the latency of a call, and with more the
+//! throughput of the executor. On a busy machine the CPU time per call is the more reliable number.
 
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
@@ -18,7 +18,7 @@ use kahn_executor::{
 use kahn_executor_process::{Limits, ProcessSettings, PythonExecutor, PythonSettings};
 use kahn_model::{Action, AttemptId, PythonCall, RunId, TaskIx, Text, Timeouts, Work};
 
-/// The allocator of the binary that people run.
+/// The allocator of the released binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -67,7 +67,7 @@ fn main() {
                 .collect();
             rates.sort_by(f64::total_cmp);
             let n_calls = f64::from(N_PER_ROUND) * N_ROUNDS as f64;
-            // A tick is 10 ms on all systems that have them.
+            // A tick is 10 ms on all systems that have ticks.
             let executor_micros = (cpu_ticks() - before) * 10_000.0 / n_calls;
             let interpreter_micros = of_interpreters.into_inner() as f64 / n_calls;
             let rate = rates[N_ROUNDS / 2];
@@ -79,7 +79,7 @@ fn main() {
     }
 }
 
-/// Processor time of this process, without its children.
+/// Returns the CPU ticks of this process without its children.
 fn cpu_ticks() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
@@ -87,7 +87,7 @@ fn cpu_ticks() -> f64 {
     times.filter_map(|ticks| ticks.parse::<f64>().ok()).sum()
 }
 
-/// Gives the processor time of the interpreters, in microseconds.
+/// Returns the CPU time of the interpreters, in microseconds.
 async fn round(executor: &PythonExecutor, logs: &LogDir, work: &Work, n_in_flight: u32) -> u64 {
     let Action::Python(call) = &work.action else { return 0 };
     let prints = call.function.ends_with(":say");
@@ -109,7 +109,7 @@ async fn round(executor: &PythonExecutor, logs: &LogDir, work: &Work, n_in_fligh
                     let report = executor.run(assignment, control).await;
                     assert!(report.outcome.is_ok(), "{report:?}");
                     cpu += u64::try_from(report.usage.cpu.as_micros()).unwrap_or(0);
-                    // As the worker does with a log that was shipped.
+                    // The worker does the same with logs that were shipped.
                     if prints {
                         logs.remove(attempt).expect("a log that can be removed");
                     }

@@ -1,9 +1,9 @@
-//! How fast short processes are run, against how fast the machine spawns them at all.
+//! Compares the rate of short processes with the rate at which the machine can spawn them.
 //!
-//! Both sides keep as many in flight. They take turns, since machines are noisy, and what counts
-//! is the ratio of the medians. The floor is one thread per process in flight that starts
-//! `/bin/true` and waits for it, with the variables that a task would have: how many there are
-//! matters, and so does what is in them.
+//! Both sides have the same number in flight. They alternate, because machines are noisy, and the
+//! result is the ratio of the medians. The baseline uses one thread per process in flight, which
+//! starts `/bin/true` and waits for it. Its environment is that of a task, since the number and
+//! size of variables affect the cost of a spawn.
 
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
@@ -22,7 +22,7 @@ use kahn_executor::{
 use kahn_executor_process::{LimitSettings, Limits, ProcessExecutor, ProcessSettings};
 use kahn_model::{Action, AttemptId, Resource, Resources, RunId, TaskIx, Text, Timeouts, Work};
 
-/// The allocator of the binary that people run.
+/// The allocator of the released binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -50,13 +50,14 @@ fn main() {
     let limits = Limits::open(
         LimitSettings::default(),
         &"bench".parse().expect("a name"),
-        // Room for all in flight, as their weight among what else the machine runs goes by it.
+        // Capacity for all processes in flight, because it determines their weight relative to
+        // everything else on the machine.
         &Resources::cpu_milli(u64::from(N_IN_FLIGHT) * 1000),
         None,
         &dir.path().join("groups"),
     );
     println!("{}\n", limits.statement());
-    // The same with nothing held, with what every task asks for, and with memory besides.
+    // Without limits, with the usual CPU request, and with memory in addition.
     let kinds = [
         ("nothing held", executor("free", Limits::none()), Resources::none()),
         ("cpu held", executor("cpu", Arc::clone(&limits)), Resources::cpu_milli(1000)),
@@ -87,10 +88,10 @@ fn main() {
     }
 }
 
-/// What a round cost, for each process in it.
+/// The cost per process of a round.
 struct Cost {
     rate: f64,
-    /// Processor time of parent and child. On a busy machine this is the steadier of the two.
+    /// CPU time of parent and child. On a busy machine this is the more reliable number.
     cpu_micros: f64,
 }
 
@@ -114,7 +115,7 @@ fn measure(round: impl FnOnce()) -> Cost {
     Cost { rate, cpu_micros }
 }
 
-/// Processor time of this process and of the children it has reaped.
+/// Returns the CPU ticks of this process and of the children that it has reaped.
 fn cpu_ticks() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Executors for processes on the worker's host: `run`, `exec`, and Python functions.
 //!
-//! Both kinds share what keeps a process within its attempt: scratch directories, limits, and the
-//! process trees that ensure nothing outlives its attempt.
+//! They share scratch directories, resource limits, and the tracking of process trees that ensures
+//! that no process outlives its attempt.
 
 mod limits;
 mod process;
@@ -19,22 +19,21 @@ pub use limits::{CpuLimit, LimitMode, LimitSettings, LimitStatement, Limits};
 pub use process::ProcessExecutor;
 pub use python::{PythonExecutor, PythonSettings};
 
-/// How processes are run.
+/// Settings for running processes.
 #[derive(Clone, Debug)]
 pub struct ProcessSettings {
-    /// The directory under which attempts get their scratch directories. No other worker may
-    /// use it.
+    /// The parent of the scratch directories of attempts. Must not be shared with another worker.
     pub scratch_dir: PathBuf,
-    /// The variables of the worker that tasks see, from
+    /// The worker's environment variables that tasks inherit, from
     /// [`allowed_environment`](kahn_executor::allowed_environment).
     pub env: Vec<(OsString, OsString)>,
-    /// Between SIGTERM and SIGKILL, for tasks that do not say.
+    /// The delay between SIGTERM and SIGKILL for tasks that do not set one.
     pub grace: Duration,
-    /// What attempts are held to.
+    /// The resource limits of attempts.
     pub limits: Arc<Limits>,
 }
 
-/// Why a [`ProcessExecutor`] cannot work.
+/// An error while opening an executor.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another worker uses the scratch directory.
@@ -43,24 +42,24 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// The scratch directory cannot be made or emptied.
+    /// The scratch directory cannot be created or emptied.
     #[error("cannot prepare scratch directory {path}: {source}")]
     Scratch {
         /// The directory.
         path: PathBuf,
-        /// What the system says.
+        /// The OS error.
         source: io::Error,
     },
-    /// The system does not let the worker start the threads that look after processes.
+    /// The threads that start and supervise processes cannot be created.
     #[error("cannot start threads: {source}")]
     Threads {
-        /// What the system says.
+        /// The OS error.
         source: io::Error,
     },
-    /// The system does not let the worker adopt orphans.
+    /// The worker cannot become the reaper of orphaned processes.
     #[error("cannot adopt orphaned processes: {source}")]
     Adopt {
-        /// What the system says.
+        /// The OS error.
         source: io::Error,
     },
 }

@@ -1,5 +1,7 @@
-//! What an attempt is held to, and by what: control groups where the worker may use them, limits
-//! of single processes where not, nothing where that was chosen.
+//! Resource limits of attempts.
+//!
+//! Enforced by control groups if the worker may use them, otherwise by rlimits of each process, or
+//! not at all if configured so.
 
 mod guard;
 mod statement;
@@ -15,76 +17,78 @@ pub(crate) use guard::{LimitGuard, ReusableGroup};
 use kahn_platform::{Cgroups, Controller, Group, Held, Membership, Share};
 pub use statement::LimitStatement;
 
-/// Processes and threads that an attempt may have, unless the operator says otherwise.
+/// The default limit of processes and threads of an attempt.
 const PIDS_MAX: u32 = 4096;
-/// With fewer, a shell script does not get anywhere.
+/// The lowest limit of processes and threads. A shell script needs about this many.
 const PIDS_MIN: u32 = 8;
-/// What an attempt weighs that asks for no processor, in thousandths.
+/// The CPU weight, in thousandths of a CPU, of an attempt that requests no CPU.
 const WEIGHT_UNASKED: u64 = 100;
-/// A group that still holds more than this part of an attempt's memory does not serve it: files
-/// that an earlier attempt left in memory would count.
+/// A group is not reused if its memory exceeds this fraction of the attempt's memory request: page
+/// cache left by an earlier attempt would be charged to the next one.
 const RESIDUE_PART: u64 = 16;
-/// Groups that wait for the next attempt.
+/// The maximum number of empty groups kept for reuse.
 const POOL_MAX: usize = 256;
 
-/// By what attempts are held to what they asked for.
+/// The mechanism that enforces resource requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LimitMode {
-    /// Control groups where they can be used, else limits of single processes.
+    /// Control groups where available, otherwise rlimits.
     #[default]
     Auto,
-    /// Limits of single processes.
+    /// Rlimits of each process.
     Rlimit,
-    /// Nothing.
+    /// No enforcement.
     Off,
 }
 
-/// What a request for processors means.
+/// How a CPU request is enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CpuLimit {
-    /// A share: it counts where processors are short, and idle ones are anybody's.
+    /// As a weight: it takes effect only when CPUs are contended, and idle CPUs may be used freely.
     #[default]
     Weight,
-    /// A limit: no more than that, even where processors are idle.
+    /// As a quota: an upper bound, even if CPUs are idle.
     Quota,
 }
 
-/// How attempts are held to what they asked for.
+/// Settings for enforcing resource requests.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitSettings {
-    /// By what.
+    /// The mechanism.
     pub mode: LimitMode,
-    /// What a request for processors means.
+    /// How a CPU request is enforced.
     pub cpu: CpuLimit,
-    /// Most processes and threads of one attempt, 8 at least; 4096 when not given.
+    /// The maximum number of processes and threads of one attempt, at least 8. The default is 4096.
     pub pids: Option<u32>,
 }
 
-/// What holds the attempts of one worker. When it is dropped, its control groups are removed,
-/// with all that is in them.
+/// Enforces the resource limits of all attempts of a worker. Dropping it removes its control groups
+/// and kills all processes in them.
 #[derive(Debug)]
 pub struct Limits {
     settings: LimitSettings,
     cgroups: Option<Cgroups>,
     statement: LimitStatement,
-    /// Groups with nothing in them.
+    /// Empty groups for reuse.
     pool: Mutex<Vec<Group>>,
 }
 
 impl Limits {
-    /// No limits.
+    /// Returns limits that enforce nothing.
     #[must_use]
     pub fn none() -> Arc<Self> {
         let settings = LimitSettings { mode: LimitMode::Off, ..LimitSettings::default() };
         Self::without_groups(settings)
     }
 
-    /// The limits of a worker with `capacity`, which is held to `memory` bytes in all. `record` is
-    /// a file that remembers its control groups, so that the next start in the same data
-    /// directory finds them: what an earlier boot left is killed and removed.
+    /// Creates the limits of a worker with `capacity` whose attempts may use `memory` bytes in
+    /// total.
+    ///
+    /// `record` is a file that lists the worker's control groups. The groups that an earlier start
+    /// with the same data directory listed there are removed, and their processes are killed.
     #[must_use]
     pub fn open(
         settings: LimitSettings,
@@ -122,14 +126,16 @@ impl Limits {
         Arc::new(Self { settings, cgroups: None, statement, pool: Mutex::default() })
     }
 
-    /// What holds attempts to what, in words.
+    /// Returns a human-readable description of how limits are enforced.
     #[must_use]
     pub fn statement(&self) -> &LimitStatement {
         &self.statement
     }
 
-    /// What an attempt with these resources is held to, from now on. The calling thread may be in
-    /// a group from an attempt before, and hears where it is.
+    /// Starts to enforce the limits of an attempt with these resources.
+    ///
+    /// `reusable_group` is the group of the calling thread's previous attempt. If it is reused, the
+    /// thread's membership is returned.
     pub(crate) fn take(
         self: &Arc<Self>,
         resources: &Resources,
@@ -141,14 +147,14 @@ impl Limits {
                 let guard = LimitGuard::new(Arc::clone(self), Some(group), wanted, false);
                 return Ok((guard, Some(membership)));
             }
-            // In this order: a group in which the thread still is cannot be removed.
+            // The order matters: a group cannot be removed while the thread is a member.
             drop(membership);
             drop(group);
         }
         Ok((self.take_for(wanted, false)?, None))
     }
 
-    /// As [`Limits::take`], for an interpreter whose calls will be held to other amounts.
+    /// Like [`Limits::take`], for an interpreter whose limits change with each call.
     pub(crate) fn take_changeable(self: &Arc<Self>) -> Result<LimitGuard, Failure> {
         self.take_for(self.wanted(&Resources::none()), true)
     }
@@ -202,13 +208,14 @@ impl Limits {
     }
 }
 
-/// Holds a group to what is wanted, if it is of use for that, and says whether it is.
+/// Applies limits to an existing group. Returns whether the group can be used with them.
 fn fits(group: &mut Group, wanted: Held) -> bool {
     let is_clean = wanted.memory.is_none_or(|memory| group.memory() < memory / RESIDUE_PART);
     is_clean && group.hold(wanted).is_ok()
 }
 
-/// Kills and removes what a start before this one recorded, unless that one still lives.
+/// Removes the control groups recorded by an earlier start and kills their processes, unless that
+/// worker is still running.
 fn clear_recorded(record: &Path) {
     let dirs = fs::read_to_string(record).unwrap_or_default();
     let n_killed = kahn_platform::clear_stale(dirs.lines().map(PathBuf::from));

@@ -1,14 +1,13 @@
-//! `run` and `exec`: a process on the worker's host.
+//! Executes `run` and `exec` as processes on the worker's host.
 //!
-//! The life of an attempt: a scratch directory is taken from the pool, the program is started as
-//! the leader of its own process group, its output is pumped into the log, and when it has ended
-//! or was asked to, everything that it left behind is killed and confirmed dead. Only then are
-//! its outputs read and the report given.
+//! An attempt takes a scratch directory from the pool and starts the program as the leader of its
+//! own process group, with its output copied into the log. When the program has ended, all
+//! remaining processes of the attempt are killed and confirmed dead. Only then are its outputs read
+//! and the report returned.
 //!
-//! The parts are cheap for short tasks, since their cost adds to every one of them: a start takes
-//! little more than the system takes for it, the scratch directory of a task that left nothing in
-//! it serves the next, a silent task makes no log file, and a look for stray processes is one read
-//! of a list that is nearly always empty.
+//! The overhead per attempt is kept low because most tasks are short: starting costs little more
+//! than the system calls, an unused scratch directory is reused, a task without output creates no
+//! log file, and the check for stray processes reads one list that is almost always empty.
 
 mod capture;
 pub(super) mod command;
@@ -35,30 +34,30 @@ use starters::StarterPool;
 pub(super) use supervise::signal_name;
 use supervise::{Host, Progress};
 
-/// Most threads that start processes, for each processor: such a thread mostly waits, for the new
-/// process to be loaded and for its end, and with too few the processors idle.
+/// The maximum number of starter threads per CPU. Such a thread mostly waits for a process to be
+/// loaded or to end, so with too few of them CPUs would idle.
 const STARTERS_PER_CPU: usize = 8;
 const N_STARTERS_MIN: usize = 16;
 
-/// Carries out `run` and `exec`.
+/// Executes `run` and `exec`.
 #[derive(Clone, Debug)]
 pub struct ProcessExecutor {
-    /// Before the lanes, whose end is waited for.
+    /// Declared before `starters`, whose drop waits for its threads.
     _close_on_drop: Arc<DropGuard>,
     host: Arc<Host>,
     starters: Arc<StarterPool>,
 }
 
 impl ProcessExecutor {
-    /// An executor whose process adopts, from now on, the orphans of all its descendants.
+    /// Opens an executor. From now on this process adopts the orphans of all its descendants.
     ///
-    /// Kills the processes and removes the files that an earlier boot of this worker left.
-    /// The program around it starts no child in a process group of its own from its main
-    /// thread: such a child would be taken for an orphan.
+    /// Kills the processes and removes the files left by an earlier boot of this worker. The
+    /// calling program must not start children in process groups of their own from its main thread,
+    /// because they would be mistaken for orphans.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] says what is in the way.
+    /// Returns an [`OpenError`] if the executor cannot be set up.
     pub fn open(settings: ProcessSettings) -> Result<Self, OpenError> {
         kahn_platform::adopt_orphans().map_err(|source| OpenError::Adopt { source })?;
         let scratch = Arc::new(Scratch::open(&settings.scratch_dir)?);
@@ -85,16 +84,16 @@ impl Executor for ProcessExecutor {
         ActionKind::Process
     }
 
-    /// As the trait says. When the returned future is dropped, the attempt is killed without
-    /// grace in the background. When the executor itself is dropped, so are the attempts: their
-    /// process groups are killed, and nothing is confirmed.
+    /// See the trait. Dropping the returned future kills the attempt without grace in the
+    /// background. Dropping the executor kills the process groups of its attempts without waiting
+    /// for their death.
     async fn run(&self, assignment: Assignment, control: Control) -> Report {
         let abandoned = CancellationToken::new();
         let _abandon_on_drop = abandoned.clone().drop_guard();
         let (reply, begun) = oneshot::channel();
         let (host, runtime) = (Arc::clone(&self.host), Handle::current());
         self.starters.carry_out(Box::new(move |starter| {
-            // When nobody waits for it any more, what goes on knows that.
+            // If the receiver is gone, `abandoned` is cancelled too, which ends a running attempt.
             drop(reply.send(host.begin(starter, &runtime, assignment, control, abandoned)));
         }));
         let report = match begun.await {
@@ -109,18 +108,18 @@ impl Executor for ProcessExecutor {
     }
 }
 
-/// On what thread an attempt is, which says where it may block.
+/// The kind of thread that an attempt runs on, which determines how to block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RunsOn {
-    /// On its lane, which has nothing else to do. It may be in the attempt's control group, where a
-    /// thread that it started would stay.
+    /// A starter thread, which may block. It may be a member of the attempt's control group, and so
+    /// would any thread that it creates.
     Starter,
-    /// On a thread of the runtime, which has.
+    /// A runtime thread, which must not block.
     Runtime,
 }
 
 impl RunsOn {
-    /// Does what may block.
+    /// Runs a blocking operation.
     pub(crate) async fn block<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -132,8 +131,8 @@ impl RunsOn {
     }
 }
 
-/// The worker, not the task, is at fault, and another worker may do better: no descriptors, no
-/// memory, no disk.
+/// Returns a failure that is the worker's fault, not the task's, such as a lack of descriptors,
+/// memory or disk space. Another worker may succeed.
 pub(super) fn gave_up(message: &str) -> Failure {
     Failure::new(Cause::of(CauseKind::Preempted), message)
 }

@@ -1,14 +1,14 @@
-//! `python`: a function of Python, in an interpreter that is kept warm.
+//! Executes `python`: calls of Python functions in warm interpreters.
 //!
-//! Interpreters are processes that carry out one call at a time and then wait for the next.
-//! There is a set of them for each environment: the interpreter, the working directory, and the
-//! variables that an interpreter reads only at its start. A call costs one frame each way. What
-//! it prints goes through the one pipe that its interpreter has for good, and is in that pipe
-//! when the reply comes, so that a look into the pipe tells whose it is.
+//! Interpreters are processes that execute one call at a time and then wait for the next. They are
+//! pooled by environment: the interpreter program, the working directory, and the variables that
+//! Python reads only at startup. A call takes one frame in each direction. Its output goes through
+//! the pipe of its interpreter and is in that pipe before the reply arrives, so the pipe's content
+//! belongs to the current call.
 //!
-//! A call may leave modules, globals and threads behind in its interpreter, which is what warm
-//! means. It leaves no processes, files, variables, directory or redirected streams: those are
-//! put back, and where that cannot be done the interpreter is ended.
+//! A call may leave modules, globals and threads behind in its interpreter; keeping these is the
+//! purpose of a warm interpreter. Processes, files, variables, the working directory and redirected
+//! streams are restored after each call. If that fails, the interpreter is ended.
 
 mod call;
 mod connection;
@@ -35,24 +35,24 @@ use pool::Pool;
 use request::Request;
 use start::Host;
 
-/// How Python is run.
+/// Settings for Python.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PythonSettings {
-    /// The interpreter of calls that name none: a path, or a name to be searched for in the PATH
-    /// of tasks. When there is no such program, the worker does without Python.
+    /// The interpreter of calls that name none: a path, or a name looked up in the PATH of tasks.
+    /// If it does not exist, the worker does not support Python.
     pub interpreter: String,
-    /// Most interpreters at one time, 1 at least; as many as there are processors when not given.
+    /// The maximum number of interpreters, at least 1. The default is the number of CPUs.
     pub interpreters_max: Option<u32>,
-    /// Calls after which an interpreter is replaced, 1 at least.
+    /// The number of calls after which an interpreter is replaced, at least 1.
     pub calls_max: u32,
-    /// An interpreter whose resident memory has grown by this many bytes since its first call is
-    /// replaced.
+    /// An interpreter is replaced if its resident memory has grown by more than this many bytes
+    /// since its first call.
     pub memory_growth_bytes: u64,
-    /// How long an interpreter may wait for a call before it is ended.
+    /// How long an interpreter may be idle before it is ended.
     #[serde(with = "human_duration")]
     pub idle_limit: Duration,
-    /// How long an interpreter may take to start.
+    /// The timeout for starting an interpreter.
     #[serde(with = "human_duration")]
     pub start_limit: Duration,
 }
@@ -70,24 +70,24 @@ impl Default for PythonSettings {
     }
 }
 
-/// Carries out `python`. When it is dropped, its interpreters are killed, and nothing is
-/// confirmed; when the worker's process dies, the system kills them.
+/// Executes `python`. Dropping it kills its interpreters without waiting for their death. If the
+/// worker's process dies, the kernel kills them.
 #[derive(Clone, Debug)]
 pub struct PythonExecutor {
     pool: Arc<Pool>,
 }
 
 impl PythonExecutor {
-    /// An executor, unless the interpreter that calls use by default is not there. The scratch
-    /// directory of `surroundings` must not be that of another executor.
+    /// Opens an executor, or returns `None` if the default interpreter does not exist. The scratch
+    /// directory in `surroundings` must not be shared with another executor.
     ///
-    /// Kills the interpreters and removes the files that an earlier boot of this worker left. As
+    /// Kills the interpreters and removes the files left by an earlier boot of this worker. Like
     /// [`ProcessExecutor::open`](crate::ProcessExecutor::open), it makes this process adopt
     /// orphans.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] says what is in the way.
+    /// Returns an [`OpenError`] if the executor cannot be set up.
     pub fn open(
         settings: PythonSettings,
         surroundings: ProcessSettings,
@@ -116,8 +116,8 @@ impl Executor for PythonExecutor {
         ActionKind::Python
     }
 
-    /// As the trait says. When the returned future is dropped, the interpreter is killed without
-    /// grace in the background.
+    /// See the trait. Dropping the returned future kills the interpreter without grace in the
+    /// background.
     async fn run(&self, assignment: Assignment, mut control: Control) -> Report {
         self.pool.look_after();
         let Action::Python(call) = &assignment.work.action else {
@@ -148,12 +148,12 @@ fn not_run(assignment: &Assignment, failure: Failure) -> Report {
     Report { outcome: Err(failure), usage: Usage::default() }
 }
 
-/// The worker, not the task, is at fault, and another worker may do better.
+/// Returns a failure that is the worker's fault, not the task's. Another worker may succeed.
 fn gave_up(message: &str) -> Failure {
     Failure::new(Cause::of(CauseKind::Preempted), message)
 }
 
-/// The task asks for what cannot be started here.
+/// Returns a failure for a task that cannot be started on this worker.
 fn cannot_start(message: &str) -> Failure {
     Failure::new(Cause::of(CauseKind::Image), message)
 }

@@ -1,8 +1,8 @@
-//! Scratch directories: where a task works unless it says otherwise.
+//! Scratch directories, the default working directories of tasks.
 //!
-//! Making and removing a directory can cost more than starting a process, so a directory that a
-//! task left empty serves the next attempt; one that holds anything is removed with all it holds.
-//! Paths are made of numbers, never of names that people give.
+//! Creating and removing a directory can cost more than starting a process. A directory that a task
+//! left empty is therefore reused, and any other is removed with its content. Paths consist of
+//! numbers and never of user-provided names.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -18,17 +18,17 @@ use tokio::time::Instant;
 
 use crate::OpenError;
 
-/// The variable that names the scratch directory of an attempt. It also marks every process of the
-/// attempt, see [`crate::trees`].
+/// The variable that names the scratch directory of an attempt. It also identifies the processes of
+/// the attempt, see [`crate::trees`].
 pub(crate) const SCRATCH_VARIABLE: &str = "KAHN_SCRATCH";
 const MODE: u32 = 0o700;
 const N_LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
-/// The system's clock for times of files may stand still for so long: a tick of it, or, where a
-/// file system keeps whole seconds, two of those.
+/// The maximum resolution of file timestamps: a kernel tick, or two seconds on file systems that
+/// store whole seconds.
 const CLOCK_TICKS: Duration = Duration::from_millis(2_100);
 
-/// The number of a scratch directory; of the attempts that live at one time, no two share one.
+/// The number of a scratch directory, unique among the attempts that are running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Slot(u32);
 
@@ -37,40 +37,39 @@ pub(crate) struct Slot(u32);
 pub(crate) struct Scratch {
     root: PathBuf,
     pool: Mutex<Pool>,
-    /// Held for as long as this lives, so that no other worker uses the same root.
+    /// Held for the lifetime of the value, so that no other worker uses the same root.
     _lock: File,
 }
 
 #[derive(Debug, Default)]
 struct Pool {
     n_slots: u32,
-    /// Free slots, and their directories where these are there and empty.
+    /// Free slots, each with its directory if that exists and is empty.
     free: Vec<(Slot, Option<Seen>)>,
-    /// Directories of slots that are given out, where these were there, and whether a change since
-    /// shows.
+    /// Existing directories of slots in use, and whether their change time reveals later changes.
     given: BTreeMap<Slot, (Seen, bool)>,
 }
 
-/// A directory that was found empty. As long as the system has noted no change since, it is: that
-/// takes one call to find out, and reading it takes several.
+/// A directory that was found empty. It is still empty while its change time is the same. Checking
+/// that takes one system call, and reading the directory takes several.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    /// When anything about it last changed, in seconds and nanoseconds since 1970. No task can set
-    /// that.
+    /// The change time, in seconds and nanoseconds since 1970. Tasks cannot set it.
     changed_at: (i64, i64),
-    /// When that was first seen.
+    /// When this change time was first seen.
     since: Instant,
 }
 
 impl Seen {
-    /// Whether a change from now on shows: two that are close together may have one time.
+    /// Returns whether any later change is visible, since two changes within the timestamp
+    /// resolution have the same change time.
     fn shows_change(&self) -> bool {
         CLOCK_TICKS <= self.since.elapsed()
     }
 }
 
 impl Scratch {
-    /// Takes `root` for this worker alone, and empties it.
+    /// Locks `root` for this worker and empties it.
     pub(crate) fn open(root: &Path) -> Result<Self, OpenError> {
         let wrap = |source| OpenError::Scratch { path: root.to_owned(), source };
         DirBuilder::new().recursive(true).mode(MODE).create(root).map_err(wrap)?;
@@ -88,12 +87,12 @@ impl Scratch {
         Ok(Self { root, pool: Mutex::default(), _lock: lock })
     }
 
-    /// The directory that holds them all: absolute, and free of links.
+    /// Returns the absolute path, without symbolic links, of the parent of all scratch directories.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Gives out a slot with an empty directory, readable by the worker's user alone. Blocks.
+    /// Takes a free slot with an empty directory that only the worker's user can access. Blocks.
     pub(crate) fn take(&self) -> io::Result<Slot> {
         let (slot, seen) = self.next_free();
         if seen.is_none()
@@ -117,22 +116,22 @@ impl Scratch {
         (slot, seen)
     }
 
-    /// The directory of a slot.
+    /// Returns the directory of a slot.
     pub(crate) fn dir(&self, slot: Slot) -> PathBuf {
         self.root.join(slot.0.to_string())
     }
 
-    /// The file into which the task in a slot writes its outputs; it is not there at first.
+    /// Returns the path of the slot's outputs file, which does not exist at first.
     pub(crate) fn output_file(&self, slot: Slot) -> PathBuf {
         self.root.join(format!("{}.output", slot.0))
     }
 
-    /// Whether the task wrote outputs, or put anything else in their place.
+    /// Returns whether anything exists at the path of the outputs file.
     pub(crate) fn has_outputs(&self, slot: Slot) -> bool {
         exists(&self.output_file(slot))
     }
 
-    /// Whether the task left nothing behind, so that the slot serves the next as it is.
+    /// Returns whether the task left nothing behind, so that the slot can be reused unchanged.
     pub(crate) fn is_pristine(&self, slot: Slot) -> bool {
         let seen = self.look(slot);
         if let Some(seen) = seen {
@@ -141,7 +140,7 @@ impl Scratch {
         seen.is_some()
     }
 
-    /// Takes back a slot if the task left nothing behind, and says whether it did so.
+    /// Takes back a slot if the task left nothing behind. Returns whether it was taken back.
     pub(crate) fn take_back(&self, slot: Slot) -> bool {
         let seen = self.look(slot);
         let mut pool = self.lock();
@@ -152,7 +151,7 @@ impl Scratch {
         seen.is_some()
     }
 
-    /// The directory of a slot, if that is empty and there are no outputs beside it.
+    /// Returns the directory of a slot if it is empty and there is no outputs file.
     fn look(&self, slot: Slot) -> Option<Seen> {
         let dir = self.dir(slot);
         let given = self.lock().given.get(&slot).copied();
@@ -169,17 +168,18 @@ impl Scratch {
         is_empty.then(|| given.map_or_else(new, |(seen, _)| seen))
     }
 
-    /// Replaces the directory of a slot by an empty one, and removes the outputs. Blocks, for as
-    /// long as removing takes.
+    /// Replaces the directory of a slot by an empty one, and removes the outputs file. Blocks while
+    /// files are removed.
     pub(crate) fn renew(&self, slot: Slot) -> io::Result<()> {
         remove(&self.output_file(slot))?;
         remove(&self.dir(slot))?;
         DirBuilder::new().mode(MODE).create(self.dir(slot))
     }
 
-    /// Removes what the task left and takes the slot back. Blocks, for as long as removing takes.
+    /// Removes the files that the task left and takes the slot back. Blocks while files are
+    /// removed.
     ///
-    /// A directory that cannot be removed is set aside for good.
+    /// A slot whose directory cannot be removed is not used again.
     pub(crate) fn clear(&self, slot: Slot) {
         self.lock().given.remove(&slot);
         let removed = remove(&self.output_file(slot)).and_then(|()| remove(&self.dir(slot)));
@@ -197,8 +197,8 @@ impl Scratch {
     }
 }
 
-/// A program on its way to its start shares the lock of the worker that starts it, so the lock of
-/// a worker that is gone may be held for a moment longer.
+/// Tries to lock the file, with retries. A child between fork and exec shares its worker's lock, so
+/// the lock of a dead worker may be held for a moment longer.
 fn try_lock(lock: &File) -> io::Result<bool> {
     for _ in 0..N_LOCK_TRIES {
         match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
@@ -214,8 +214,8 @@ fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Removes a file, a link or a directory with all it holds; follows no link, and does nothing
-/// when there is nothing. Directories that the task made unreadable are opened up first.
+/// Removes a file, symbolic link or directory tree, if it exists. Does not follow links. Makes
+/// directories accessible first if the task removed their permissions.
 fn remove(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -230,12 +230,12 @@ fn remove(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Makes a directory and those in it writable for their owner, as far as that goes.
+/// Makes a directory and its subdirectories writable for their owner, as far as possible.
 fn open_up(root: &Path) {
     let mut pending = vec![root.to_owned()];
     while let Some(dir) = pending.pop() {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(MODE);
-        // What cannot be changed shows when it cannot be removed.
+        // If this fails, so does the removal.
         let _ = fs::set_permissions(&dir, mode);
         let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
         let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -282,10 +282,10 @@ mod tests {
         }
         fs::write(scratch.dir(slot).join("left"), "x").unwrap();
         assert!(!scratch.is_pristine(slot));
-        // What was removed again leaves a change behind, and an empty directory.
+        // Removing the file again changes the change time but leaves an empty directory.
         fs::remove_file(scratch.dir(slot).join("left")).unwrap();
         assert!(scratch.take_back(slot));
-        // And so does a directory put in place of the other.
+        // A replaced directory is detected as well.
         assert_eq!(scratch.take().unwrap(), slot);
         fs::remove_dir(scratch.dir(slot)).unwrap();
         fs::create_dir(scratch.dir(slot)).unwrap();

@@ -1,14 +1,13 @@
-//! Everything that an attempt started is dead before the attempt is reported.
+//! Ensures that all processes of an attempt are dead before the attempt is reported.
 //!
-//! The group of an attempt's first process is killed at once. What left the group, such as a
-//! daemon that forked twice and made a session of its own, has lost its parent by then and was
-//! handed to the worker, which adopts orphans. Every process of an attempt descends from its
-//! first one, so once that one is dead, what is left hangs below an orphan of ours.
+//! The process group of the attempt's first process is killed at once. Processes that left the
+//! group, such as daemons that forked twice and created a session, have lost their parent by then
+//! and were adopted by the worker. Every process of an attempt is a descendant of its first one. So
+//! once that one is dead, each remaining process is an adopted orphan or the descendant of one.
 //!
-//! Whose orphan it is follows from the scratch directory in its environment, or from a process
-//! that we killed and that it descended from. One that hides it and was an orphan before is
-//! suspected to be of any attempt that lived when it was first seen, and killed when all of these
-//! have ended.
+//! An orphan is attributed to an attempt by the scratch directory in its environment, or because it
+//! is a descendant of a process that was killed here. An orphan with neither may belong to any
+//! attempt that was running when it was first seen. It is killed when all of these have ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,17 +20,17 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use crate::scratch::SCRATCH_VARIABLE;
 use kahn_platform::{Adopted, Facts, ProcessGroup, Variable};
 
-/// How long to wait before looking again whether what was killed is dead.
+/// The initial and maximum delay between checks whether killed processes are dead.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LOOK_PERIOD_MAX: Duration = Duration::from_millis(100);
-/// A process that is not dead by then is stuck in the system, which an operator should know.
+/// After this time an undead process is logged, since it is probably stuck in the kernel.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
-/// How often an orphan is looked at that was told to stop and does not, before it is killed.
+/// The number of checks after which an orphan is killed although it has not stopped.
 const N_STOP_LOOKS_MAX: u32 = 8;
 const N_LEFTOVER_ROUNDS_MAX: u32 = 1_000;
 
-/// The process trees of all attempts of this process, whichever executor carries them out: the
-/// orphans of all come to one place.
+/// The process trees of all attempts of this process. Shared by all executors, because all orphans
+/// are adopted by the same process.
 #[derive(Debug)]
 pub(crate) struct Trees {
     adopted: Adopted,
@@ -42,27 +41,28 @@ pub(crate) struct Trees {
 #[derive(Debug, Default)]
 struct Ledger {
     n_entered: u64,
-    /// The directories under which attempts have theirs.
+    /// The parents of scratch directories.
     roots: BTreeSet<PathBuf>,
-    /// The attempts, by their scratch directories.
+    /// The running attempts, by scratch directory.
     live: BTreeMap<PathBuf, Live>,
-    /// Orphans that hide whose they are, by id and start, with the attempts that are suspected.
+    /// Orphans that cannot be attributed, by id and start time, with the attempts that they may
+    /// belong to.
     unclaimed: BTreeMap<(i32, u64), BTreeSet<u64>>,
-    /// Descendants of what was about to be killed, by id and start, with their attempts: once
-    /// their parents are dead, nothing shows whose they are when they hide it.
+    /// Descendants of processes that were about to be killed, by id and start time, with their
+    /// attempts. Once their parents are dead, they could not be attributed any more.
     claimed: BTreeMap<(i32, u64), u64>,
-    /// Orphans that were told to stop, and are killed when they have, with how often they were
-    /// looked at since: one that is killed while it starts others leaves some of which nobody took
-    /// note.
+    /// Orphans that were sent SIGSTOP, with the number of checks since then. They are killed only
+    /// when stopped, because a process that is killed while it forks may leave children that were
+    /// not recorded.
     stopping: BTreeMap<(i32, u64), u32>,
 }
 
 impl Ledger {
-    /// Stops an orphan of the attempt in `scratch_dir`, or kills it when it has stopped.
+    /// Stops an orphan of the attempt in `scratch_dir`, or kills it if it has stopped.
     fn put_down(&mut self, scratch_dir: &Path, pid: Pid, facts: Facts) {
         let Some(serial) = self.live.get(scratch_dir).map(|live| live.serial) else { return };
         let orphan = (pid.as_raw_pid(), facts.started_ticks);
-        // It may show whose it is now, and hide it when it starts its next program.
+        // Its next program may not have the variable any more.
         self.claimed.insert(orphan, serial);
         let n_looks = self.stopping.entry(orphan).or_default();
         *n_looks += 1;
@@ -74,7 +74,7 @@ impl Ledger {
         }
     }
 
-    /// Takes note of all that descends from a process of this attempt.
+    /// Records all descendants of a process of this attempt.
     fn claim_descendants(&mut self, serial: u64, ancestor: Pid) {
         let mut seen = BTreeSet::new();
         let mut open = vec![ancestor];
@@ -93,27 +93,28 @@ impl Ledger {
 
 #[derive(Debug)]
 struct Live {
-    /// Tells two attempts apart that had one directory, one after the other.
+    /// Distinguishes attempts that used the same directory one after the other.
     serial: u64,
     /// The first process, until it is reaped.
     leader: Option<Pid>,
-    /// Whether it may start processes. Not when the first process was reaped and what is left is
-    /// being killed, and not between the calls of an interpreter.
+    /// Whether it may start processes. False while the remaining processes are being killed after
+    /// the first one was reaped, and between the calls of an interpreter.
     is_running: bool,
 }
 
-/// What is to be done about an orphan.
+/// What to do with an orphan.
 enum Verdict {
-    /// Nothing: it is another's.
+    /// Nothing, because it belongs to another attempt.
     Leave,
     /// Kill it.
     Kill,
-    /// Look again: it does not show yet whose it is.
+    /// Check again, because it cannot be attributed yet.
     Wait,
 }
 
 impl Trees {
-    /// The trees of this process, attempts under `scratch_root` among them from now on.
+    /// Returns the trees of this process, and registers `scratch_root` as a parent of scratch
+    /// directories.
     pub(crate) fn shared(scratch_root: &Path) -> &'static Self {
         static SHARED: OnceLock<Trees> = OnceLock::new();
         let trees = SHARED.get_or_init(|| Self {
@@ -125,7 +126,7 @@ impl Trees {
         trees
     }
 
-    /// Makes an attempt known by its scratch directory, before its first process starts.
+    /// Registers an attempt by its scratch directory, before its first process starts.
     pub(crate) fn enter(&'static self, scratch_dir: PathBuf) -> Tree {
         let mut ledger = self.lock();
         ledger.n_entered += 1;
@@ -134,12 +135,12 @@ impl Trees {
         Tree { trees: self, scratch_dir, leader: None }
     }
 
-    /// Reaps dead orphans, and kills those whose attempts have ended, and those of the attempt in
+    /// Reaps dead orphans, and kills the orphans of ended attempts and of the attempt in
     /// `scratch_dir`, which is ending.
     ///
-    /// Returns whether nothing of that attempt can be left: no orphan was seen that was not
-    /// another's. Whatever was done, the children of a dead orphan may have come to us since, so
-    /// only a look that found nothing to do counts.
+    /// Returns whether no process of that attempt can be left, which is the case only if all
+    /// orphans belong to other attempts and there was nothing to do: any action may have orphaned
+    /// further processes.
     fn sweep(&self, scratch_dir: &Path) -> bool {
         let mut ledger = self.lock();
         let mut seen = BTreeSet::new();
@@ -150,10 +151,11 @@ impl Trees {
             }
             let Some(facts) = kahn_platform::facts(pid) else { continue };
             if facts.group == Some(self.own_group) {
-                // No task is in the worker's own group: this child is somebody else's business.
+                // Tasks are never in the worker's own group, so this child was not started by an
+                // executor.
                 continue;
             }
-            // The first thread of a process may be dead and others not: then it is not reaped.
+            // A process is not reaped if its main thread is dead but other threads are alive.
             if facts.is_dead && reap(pid) {
                 is_clean = false;
                 continue;
@@ -173,7 +175,8 @@ impl Trees {
         is_clean
     }
 
-    /// Whether an orphan lives that is, or may be, of the attempt in `scratch_dir`.
+    /// Returns whether there is a live orphan that belongs, or may belong, to the attempt in
+    /// `scratch_dir`.
     fn has_orphans(&self, scratch_dir: &Path) -> bool {
         let mut ledger = self.lock();
         let Some(serial) = ledger.live.get(scratch_dir).map(|live| live.serial) else {
@@ -238,8 +241,8 @@ impl Trees {
     }
 }
 
-/// The scratch directory of the attempt that an orphan belongs to, if its environment or its
-/// group shows it.
+/// Returns the scratch directory of the attempt that an orphan belongs to, if its environment or
+/// process group identifies it.
 fn owner(ledger: &Ledger, mark: Variable, facts: Facts) -> Option<PathBuf> {
     if let Variable::Value(dir) = mark
         && let dir = PathBuf::from(dir)
@@ -252,17 +255,18 @@ fn owner(ledger: &Ledger, mark: Variable, facts: Facts) -> Option<PathBuf> {
     ledger.live.iter().find_map(|(dir, live)| is_leader(live).then(|| dir.clone()))
 }
 
-/// The process tree of one attempt. When it is dropped before its end, its group is killed.
+/// The process tree of one attempt. Dropping it kills the process group of the first process.
 #[derive(Debug)]
 pub(crate) struct Tree {
     trees: &'static Trees,
     scratch_dir: PathBuf,
-    /// The first process and its group, until it is reaped; so the id cannot be another's.
+    /// The first process and leader of the group, until it is reaped. Until then its id is not
+    /// reused.
     leader: Option<Pid>,
 }
 
 impl Tree {
-    /// Makes the first process known.
+    /// Registers the first process.
     pub(crate) fn set_leader(&mut self, leader: Pid) {
         self.leader = Some(leader);
         if let Some(live) = self.trees.lock().live.get_mut(&self.scratch_dir) {
@@ -270,8 +274,8 @@ impl Tree {
         }
     }
 
-    /// Sends a signal to the group. What may die of it leaves children behind, of which note is
-    /// taken first.
+    /// Sends a signal to the process group. Records its descendants first, since those of a process
+    /// that dies from the signal cannot be found later.
     pub(crate) fn signal(&self, signal: Signal) {
         if signal == Signal::KILL {
             self.signal_group(Signal::STOP);
@@ -287,39 +291,40 @@ impl Tree {
 
     fn signal_group(&self, signal: Signal) {
         if let Some(group) = self.leader.and_then(ProcessGroup::led_by) {
-            // The group may be empty but for the dead leader, which is as good.
+            // The signal may fail if only the dead leader is left in the group.
             let _ = group.signal(signal);
         }
     }
 
-    /// Says whether the first process may start others from now on; while it does not, no orphan
-    /// that appears is suspected to be its.
+    /// Sets whether the first process may start others. While it may not, new orphans are not
+    /// attributed to this attempt.
     pub(crate) fn set_running(&self, is_running: bool) {
         if let Some(live) = self.trees.lock().live.get_mut(&self.scratch_dir) {
             live.is_running = is_running;
         }
     }
 
-    /// Whether an orphan lives that is, or may be, of this attempt.
+    /// Returns whether there is a live orphan that belongs, or may belong, to this attempt.
     pub(crate) fn has_orphans(&self) -> bool {
         !self.has_no_orphans() && self.trees.has_orphans(&self.scratch_dir)
     }
 
-    /// Whether there is no orphan at all, of whatever attempt, which is the usual case.
+    /// Returns whether there are no orphans of any attempt, which is the usual case.
     pub(crate) fn has_no_orphans(&self) -> bool {
         self.trees.adopted.pids().is_empty()
     }
 
-    /// Reaps dead orphans, of whatever attempt, so that they do not pile up while a long one runs.
+    /// Reaps dead orphans of all attempts, so that they do not accumulate during a long attempt.
     pub(crate) fn tidy(&self) {
         if !self.has_no_orphans() {
             self.trees.reap_dead();
         }
     }
 
-    /// Kills what is left of the group of a first process that has died, and reaps that process.
+    /// Kills the rest of the process group after the first process has died, and reaps that
+    /// process.
     pub(crate) fn reap_leader(&mut self, leader: Pid) -> std::io::Result<Reaped> {
-        // While the leader is unreaped, no other group can have its id.
+        // The id of the group cannot be reused before its leader is reaped.
         self.signal_group(Signal::KILL);
         let reaped = kahn_spawn::reap(leader);
         self.leader = None;
@@ -330,7 +335,7 @@ impl Tree {
         reaped
     }
 
-    /// Kills all that is left of the attempt, and returns when it is dead.
+    /// Kills all remaining processes of the attempt and waits until they are dead.
     pub(crate) async fn kill_rest(self) {
         let mut pause = FIRST_LOOK;
         let mut waited = Duration::ZERO;
@@ -363,11 +368,11 @@ impl Drop for Tree {
     }
 }
 
-/// Kills the processes of attempts of an earlier boot, whose scratch directories were under
-/// `scratch_root`, and waits until they are dead. Blocks. Returns how many there were.
+/// Kills the processes of an earlier boot's attempts, whose scratch directories were in
+/// `scratch_root`, and waits until they are dead. Blocks. Returns the number of processes.
 pub(crate) fn kill_leftovers(scratch_root: &Path) -> usize {
     let mut killed = BTreeSet::new();
-    // Those that were just being forked show up in the next round.
+    // A process that was being forked is found in the next round.
     for _ in 0..N_LEFTOVER_ROUNDS_MAX {
         let leftovers = leftovers(scratch_root);
         if leftovers.is_empty() {
@@ -391,12 +396,12 @@ fn leftovers(scratch_root: &Path) -> Vec<Pid> {
     kahn_platform::all_pids().into_iter().filter(is_leftover).collect()
 }
 
-/// An error means that the process is gone already.
+/// Sends a signal. An error means that the process is gone already.
 fn send(pid: Pid, signal: Signal) {
     let _ = rustix::process::kill_process(pid, signal);
 }
 
-/// Whether the process is gone now; an error means that somebody else reaped it.
+/// Returns whether the process is gone. An error means that it was reaped elsewhere.
 fn reap(pid: Pid) -> bool {
     !matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(None))
 }

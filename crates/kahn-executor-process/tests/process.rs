@@ -1,4 +1,4 @@
-//! The executors, with real processes.
+//! Tests of the process executor with real processes.
 
 #[path = "process/limits.rs"]
 mod limits;

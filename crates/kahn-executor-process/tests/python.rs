@@ -1,4 +1,4 @@
-//! Functions of Python, with the real interpreter.
+//! Tests of the Python executor with a real interpreter.
 
 #[path = "python/calls.rs"]
 mod calls;

@@ -1,4 +1,4 @@
-//! The hold on one attempt, from before its first process to after its last.
+//! The limits of one attempt, from before its first process starts until its last one is dead.
 
 use std::io;
 use std::sync::Arc;
@@ -10,31 +10,29 @@ use rustix::io::Errno;
 use super::{LimitMode, Limits};
 use kahn_platform::{Controller, Counted, Gate, Group, Held, Membership};
 
-/// How long to wait before looking again whether what was killed is dead.
+/// The initial and maximum delay between checks whether killed processes are dead.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LOOK_PERIOD_MAX: Duration = Duration::from_millis(50);
-/// A process that is not dead by then is stuck in the system, which an operator should know.
+/// After this time an undead process is logged, since it is probably stuck in the kernel.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 const AT_THE_END: &str = "killed where the worker's memory ended";
-/// SIGKILL.
 const KILL: i32 = 9;
 
-/// What one attempt is held by. When it is dropped, what is left in its group is killed.
+/// Enforces the limits of one attempt. Dropping it kills the processes left in its group.
 #[derive(Debug)]
 pub(crate) struct LimitGuard {
     limits: Arc<Limits>,
     group: Option<Group>,
     wanted: Held,
-    /// Whether the amounts will change while processes live.
+    /// Whether the limits change while processes are alive.
     is_changeable: bool,
-    /// How many processes of the group were killed for want of memory, before the attempt and by
-    /// the last look.
+    /// The number of OOM kills in the group: before the attempt, and as of the last update.
     n_kills_before: u64,
     n_kills: u64,
 }
 
-/// A thread's place in a group in which nothing else is left.
+/// A thread's membership of an otherwise empty group.
 #[derive(Debug)]
 pub(crate) struct ReusableGroup {
     pub(super) membership: Membership,
@@ -53,7 +51,7 @@ impl LimitGuard {
         Self { limits, group, wanted, is_changeable, n_kills_before, n_kills }
     }
 
-    /// Where the memory of the attempt is counted.
+    /// Returns the group that the attempt's memory is charged to.
     fn counted(&self) -> Counted {
         let groups = self.limits.cgroups.as_ref();
         let Some(groups) = groups.filter(|g| g.version(Controller::Memory).is_some()) else {
@@ -78,7 +76,7 @@ impl LimitGuard {
         self.limits.cgroups.as_ref().map_or(0, kahn_platform::Cgroups::n_common_kills)
     }
 
-    /// Looks whether processes were killed for want of memory.
+    /// Reads the number of OOM kills of the group.
     pub(crate) fn update_kill_count(&mut self) {
         if self.has_memory()
             && let Some(group) = &mut self.group
@@ -87,15 +85,16 @@ impl LimitGuard {
         }
     }
 
-    /// Takes the calling thread along to where what it starts is to be, until what is returned is
-    /// dropped.
+    /// Moves the calling thread into the group until the return value is dropped. Processes that it
+    /// starts are members too.
     pub(crate) fn enter(&self) -> io::Result<Option<Membership>> {
         let (memory, with_cpu) = (self.counted(), self.is_changeable);
         self.group.as_ref().map(|group| group.enter(memory, with_cpu)).transpose()
     }
 
-    /// Has the calling thread stay where what it starts is to be; it may have stayed there before.
-    /// [`LimitGuard::leave`] or [`LimitGuard::into_reusable`] come after it.
+    /// Moves the calling thread into the group unless it is there already.
+    ///
+    /// Must be followed by [`LimitGuard::leave`] or [`LimitGuard::into_reusable`].
     pub(crate) fn settle(&mut self, from: Option<Membership>) -> io::Result<Option<Membership>> {
         let (memory, with_cpu) = (self.counted(), self.is_changeable);
         if memory == Counted::WithAll {
@@ -114,7 +113,7 @@ impl LimitGuard {
         }
     }
 
-    /// The calling thread leaves, and what it has started stays.
+    /// Removes the calling thread from the group. The processes that it started stay.
     pub(crate) fn leave(&mut self, membership: Option<Membership>) {
         if let Some(group) = &mut self.group {
             group.set_guest(false);
@@ -122,8 +121,10 @@ impl LimitGuard {
         drop(membership);
     }
 
-    /// Once nothing is left in it, the calling thread stays in the group, to which its next attempt
-    /// will be held. Not where memory is short: what the thread needs itself would be counted.
+    /// Keeps the calling thread in the empty group, for its next attempt.
+    ///
+    /// Returns `None` for a group with a memory limit, which would be charged for the thread's own
+    /// memory.
     pub(crate) fn into_reusable(mut self, membership: Option<Membership>) -> Option<ReusableGroup> {
         if self.wanted.memory.is_some() {
             self.leave(membership);
@@ -132,9 +133,10 @@ impl LimitGuard {
         Some(ReusableGroup { membership: membership?, group: self.group.take()? })
     }
 
-    /// Gives what lives its share of the processors. A short attempt is over before that matters,
-    /// and to move a process from one share to another costs a good part of what it costs to
-    /// start it.
+    /// Moves living processes to their CPU share.
+    ///
+    /// Done late, because a short attempt ends before the share matters, and moving a process costs
+    /// a large part of what starting it costs.
     pub(crate) fn share_processors(&self) {
         if !self.is_changeable
             && let Some(group) = &self.group
@@ -143,12 +145,12 @@ impl LimitGuard {
         }
     }
 
-    /// What a process of the attempt goes through by itself, where the calling thread cannot take
-    /// it along.
+    /// Returns what a process of the attempt must do itself at its start, because the calling
+    /// thread cannot do it on its behalf.
     pub(crate) fn gate(&self) -> Gate {
         let settings = &self.limits.settings;
         let cgroups = self.limits.cgroups.as_ref();
-        // Of a group nothing is known where there is none, so each process is held for itself.
+        // Without a group, each process is limited individually.
         let is_alone = |controller| {
             settings.mode != LimitMode::Off
                 && cfg!(target_os = "linux")
@@ -161,11 +163,12 @@ impl LimitGuard {
         }
     }
 
-    /// Holds what lives already to other amounts.
+    /// Changes the limits of living processes.
     ///
     /// # Errors
     ///
-    /// When it has more memory than that. Then it is of no use for them.
+    /// Returns an error if the group uses more memory than `resources` allow. It must not be used
+    /// for them.
     pub(crate) fn change(&mut self, resources: &Resources) -> io::Result<()> {
         let wanted = self.limits.wanted(resources);
         let Some(group) = self.group.as_mut().filter(|_| wanted != self.wanted) else {
@@ -179,7 +182,7 @@ impl LimitGuard {
         Ok(())
     }
 
-    /// What a failed start means, if the hold is to blame.
+    /// Returns the failure for a failed start, if the limits caused it.
     pub(crate) fn explain(&self, error: &io::Error) -> Option<Failure> {
         let is_held = self.has_memory() || self.gate().address_space.is_some();
         let memory = self.wanted.memory.filter(|_| is_held)?;
@@ -187,8 +190,8 @@ impl LimitGuard {
         is_memory.then(|| out_of_memory(&format!("{} is too little to start", bytes(memory))))
     }
 
-    /// That the system killed any of its processes for want of memory between the beginning of the
-    /// hold, or [`LimitGuard::forget_kills`], and the last [`LimitGuard::update_kill_count`].
+    /// Returns a failure if the kernel OOM-killed a process of the attempt between the start, or
+    /// the last [`LimitGuard::forget_kills`], and the last [`LimitGuard::update_kill_count`].
     pub(crate) fn ran_out_of_memory(&self) -> Option<Failure> {
         if self.n_kills <= self.n_kills_before {
             return None;
@@ -199,8 +202,10 @@ impl LimitGuard {
         }))
     }
 
-    /// That an attempt which ended in this way ran out of memory. Where others are counted with it,
-    /// it did if one of them was killed meanwhile and this one looks like it.
+    /// Returns the out-of-memory failure that explains `failure`, if there is one.
+    ///
+    /// If the memory of several attempts is counted together, the attempt ran out of memory if
+    /// there was an OOM kill during it and it ended like a killed process.
     pub(crate) fn explain_end(&self, failure: &Failure) -> Option<Failure> {
         match self.counted() {
             Counted::Not => None,
@@ -212,24 +217,24 @@ impl LimitGuard {
         }
     }
 
-    /// Memory that the attempt had at least, if it ran out of it, in bytes: no look at single
-    /// processes shows what they had together in that moment.
+    /// Returns a lower bound for the peak memory of an attempt that ran out of memory, in bytes:
+    /// its limit. Samples of single processes do not show their simultaneous total.
     pub(crate) fn memory_reached(&self) -> u64 {
         self.wanted.memory.filter(|_| self.n_kills > self.n_kills_before).unwrap_or(0)
     }
 
-    /// Begins to count anew.
+    /// Restarts the count of OOM kills.
     pub(crate) fn forget_kills(&mut self) {
         self.update_kill_count();
         self.n_kills_before = self.n_kills;
     }
 
-    /// Whether nothing is left, as far as a group tells.
+    /// Returns whether the group, if there is one, is empty.
     pub(crate) fn is_clear(&self) -> bool {
         self.group.as_ref().is_none_or(Group::is_empty)
     }
 
-    /// Kills all that is left, however it hides, and returns when it is dead.
+    /// Kills all processes left in the group and waits until they are dead.
     pub(crate) async fn kill_rest(&mut self) {
         let Some(group) = &mut self.group else { return };
         let mut pause = FIRST_LOOK;
@@ -248,7 +253,7 @@ impl LimitGuard {
 
 impl Drop for LimitGuard {
     fn drop(&mut self) {
-        // What happened here is nothing to those who get the group next.
+        // The kills must not be attributed to the next attempt in this group.
         self.update_kill_count();
         self.leave(None);
         let Some(mut group) = self.group.take() else { return };
@@ -260,7 +265,7 @@ impl Drop for LimitGuard {
     }
 }
 
-/// Whether a process was killed, or a shell says so of one that it started.
+/// Returns whether a process was killed by SIGKILL, or a shell reports that its child was.
 fn was_killed(failure: &Failure) -> bool {
     let cause = failure.cause;
     cause == Cause::signal(KILL) || cause == Cause::exit_code(128 + KILL)
@@ -270,7 +275,7 @@ fn out_of_memory(message: &str) -> Failure {
     Failure::new(Cause::of(CauseKind::OutOfMemory), message)
 }
 
-/// As people write it, such as `64Mi`.
+/// Formats bytes for humans, such as `64Mi`.
 fn bytes(amount: u64) -> String {
     let text = Resources::none().with(&Resource::Memory, amount).to_string();
     text.trim_start_matches("memory=").to_owned()

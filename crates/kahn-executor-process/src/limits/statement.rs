@@ -1,14 +1,14 @@
-//! What holds attempts, for people and for the labels of a worker.
+//! Describes how limits are enforced, for humans and for the labels of a worker.
 
 use std::fmt;
 
 use super::{CpuLimit, LimitMode, LimitSettings, PIDS_MAX, PIDS_MIN};
 use kahn_platform::Controller;
 
-/// What a controller is used by, or why it is not.
+/// The cgroup version used for a controller, or why none is used.
 type Found = (Controller, Result<u8, String>);
 
-/// What holds the attempts of a worker to what they asked for, and why not more does.
+/// How the limits of a worker's attempts are enforced, and why unused mechanisms are unavailable.
 #[derive(Clone, Debug)]
 pub struct LimitStatement {
     settings: LimitSettings,
@@ -16,14 +16,14 @@ pub struct LimitStatement {
 }
 
 impl LimitStatement {
-    /// The label under which a worker says by what attempts are held to their memory.
+    /// The name of the worker label that tells how memory limits are enforced.
     pub const LABEL: &str = "limits";
 
     pub(super) fn new(settings: LimitSettings, found: [Found; 3]) -> Self {
         Self { settings, found }
     }
 
-    /// What a worker with these settings would say if it started here. Changes nothing.
+    /// Predicts the statement of a worker with these settings on this host, without side effects.
     #[must_use]
     pub fn foresee(settings: LimitSettings) -> Self {
         let mut found = Controller::ALL.map(|controller| (controller, Err(String::new())));
@@ -35,7 +35,7 @@ impl LimitStatement {
         Self { settings, found }
     }
 
-    /// The value of the label: `cgroup-v2`, `cgroup-v1`, `rlimit` or `none`.
+    /// Returns the value of the label: `cgroup-v2`, `cgroup-v1`, `rlimit` or `none`.
     #[must_use]
     pub fn label(&self) -> &'static str {
         let memory = self.found.iter().find(|(controller, _)| *controller == Controller::Memory);
@@ -48,7 +48,7 @@ impl LimitStatement {
         }
     }
 
-    /// Whether control groups hold everything that is to be held.
+    /// Returns whether all controllers are available as control groups.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.found.iter().all(|(_, found)| found.is_ok())
@@ -70,7 +70,8 @@ impl LimitStatement {
         let by_rlimit = cfg!(target_os = "linux");
         match controller {
             Controller::Memory if by_rlimit => format!("memory by rlimit of each process{why}"),
-            // It counts all processes of the user, so it is set only where somebody asked for it.
+            // RLIMIT_NPROC counts all processes of the user, so it is set only if configured
+            // explicitly.
             Controller::Pids if by_rlimit && self.settings.pids.is_some() => {
                 format!("processes by rlimit, {pids} of the user, root exempt{why}")
             }

@@ -1,14 +1,16 @@
-//! From the pipe of a task into its log.
+//! Copies a task's output from a pipe into its log.
 //!
-//! Why a pipe, and not the log file itself as the task's standard output: making a file costs as
-//! much as starting a process, and most tasks print nothing; the cap on a log is kept to the
-//! byte, where a file could only be cut after the fact; and `echo x > /dev/stderr`, common in
-//! scripts, would empty the file. One pipe serves both streams, which keeps their order and
-//! gives up telling them apart. The price is that bytes are copied once, and that tasks do not
-//! outlive their worker, which they would not anyway.
+//! The log file is not used directly as standard output for three reasons. Creating a file costs as
+//! much as starting a process, and most tasks print nothing. The log's size limit is exact to the
+//! byte, whereas a file could only be truncated afterwards. And `echo x > /dev/stderr`, common in
+//! scripts, would truncate the file.
 //!
-//! A task that prints faster than the disk takes it, or than the rate, has to wait, as in any pipe.
-//! What it prints beyond the cap is read and dropped.
+//! One pipe serves both streams, which preserves their order but does not distinguish them. The
+//! costs are one copy of all bytes, and that tasks cannot outlive their worker, which they do not
+//! do anyway.
+//!
+//! A task that prints faster than the disk or the rate limit allows blocks on the pipe. Output
+//! beyond the size limit is read and discarded.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
@@ -22,32 +24,36 @@ use tokio_util::sync::CancellationToken;
 use super::RunsOn;
 use kahn_executor::logs::LogWriter;
 
-/// The first read; later ones grow while they are filled, up to the usual size of a pipe.
+/// The size of the first read. Later reads grow, while they are full, up to the usual pipe
+/// capacity.
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
-/// After a read that found less than it could, how long output may gather before the next: a
-/// chatty task then costs a few hundred writes a second, not one for each of its lines.
+/// The delay before the next read after one that did not fill its buffer. It batches the output of
+/// a task that prints many lines into a few hundred writes a second.
 const GATHER: Duration = Duration::from_millis(5);
-/// Reads after the end of the attempt: all that a pipe can hold (1 MiB without privilege).
+/// The maximum number of reads after the end of the attempt, enough for the largest unprivileged
+/// pipe (1 MiB).
 const N_FINAL_READS_MAX: usize = 17;
 
-/// A pipe from a task to [`pump`]; its read end does not block.
+/// Creates a pipe from a task to [`pump`], with a non-blocking read end.
 pub(super) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     Ok((reader, writer))
 }
 
-/// What a read found.
+/// The result of a read.
 enum Found {
     Bytes(Vec<u8>),
     Nothing,
     End,
 }
 
-/// Copies into the log what a task prints, until no process holds the pipe, or `ended` says that
-/// all that matter are dead and the pipe is empty. Then seals the log. On a lane, which nothing
-/// comes to before it is over, the pipe is read once all are dead.
+/// Copies a task's output into the log until all writers have closed the pipe, or until `ended` is
+/// cancelled and the pipe is empty. Then seals the log.
+///
+/// On a starter thread the pipe is read only after `ended`, since by then all processes of the
+/// attempt are dead.
 pub(super) async fn pump(
     pipe: PipeReader,
     log: Arc<LogWriter>,
@@ -102,7 +108,8 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
     }
 }
 
-/// Copies what the pipe holds. The runtime may not have heard of all of it, so it is not asked.
+/// Copies what is left in the pipe. Reads directly, because the runtime may not know yet that the
+/// pipe is readable.
 async fn copy_rest(pipe: impl AsFd, log: &Arc<LogWriter>, runs_on: RunsOn) -> io::Result<()> {
     let mut read_bytes = READ_BYTES_MIN;
     for _ in 0..N_FINAL_READS_MAX {

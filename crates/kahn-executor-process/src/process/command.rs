@@ -1,6 +1,7 @@
-//! From an action to a program that is ready to start, and from a failed start to words.
+//! Turns an action into a program that can be started, and a start error into a failure.
 //!
-//! The program is searched for here, so that «not found» names what was looked for.
+//! The program is looked up here and not by the system, so that a "not found" error names what was
+//! searched.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -19,7 +20,7 @@ use kahn_executor::Assignment;
 use super::gave_up;
 use crate::scratch::SCRATCH_VARIABLE;
 
-/// How much of a script the system reads to find its interpreter.
+/// The number of bytes that the kernel reads to find a script's interpreter.
 const INTERPRETER_BYTES_MAX: u64 = 256;
 
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -27,7 +28,8 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// The variable that names the outputs file of an attempt.
 pub(super) const OUTPUT_VARIABLE: &str = "KAHN_OUTPUT";
 
-/// What to start, where and with what. Secrets may be in it, so that it cannot be shown.
+/// The program, its arguments, environment and working directory. Not `Debug`, because it may
+/// contain secrets.
 pub(super) struct Plan<'a> {
     argv: Vec<&'a OsStr>,
     env: BTreeMap<&'a OsStr, &'a OsStr>,
@@ -35,8 +37,8 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Plans an attempt whose scratch directory is `scratch_dir`; later sources of variables win
-    /// over earlier ones: the worker, the work, its secrets, what tells the task who it is.
+    /// Plans an attempt with `scratch_dir`. Later sources of variables override earlier ones: the
+    /// worker, the work, its secrets, and the variables that identify the attempt.
     pub(super) fn new(
         assignment: &'a Assignment,
         inherited: &'a [(OsString, OsString)],
@@ -52,7 +54,8 @@ impl<'a> Plan<'a> {
         env.insert(SCRATCH_VARIABLE.as_ref(), scratch_dir.as_os_str());
         env.insert(OUTPUT_VARIABLE.as_ref(), output_file.as_os_str());
         let dir = match &work.working_dir {
-            // A relative one starts at the scratch directory, the only place all workers have.
+            // Relative paths are resolved against the scratch directory, the only directory that
+            // every worker has.
             Some(dir) => scratch_dir.join(dir.as_str()),
             None => scratch_dir.to_owned(),
         };
@@ -80,7 +83,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// What is to be started.
+    /// Resolves the plan into a program that can be started.
     pub(super) fn ready(&self) -> Result<Program, Failure> {
         let env = self.env.iter().map(|(name, value)| (*name, *value));
         Program::new(&self.resolve()?, self.argv.iter().copied(), env, &self.dir)
@@ -91,7 +94,7 @@ impl<'a> Plan<'a> {
         self.argv[0]
     }
 
-    /// The path of the program, searched for as a shell does.
+    /// Returns the path of the program, looked up like a shell does.
     fn resolve(&self) -> Result<PathBuf, Failure> {
         let program = self.program();
         if program.as_encoded_bytes().contains(&b'/') {
@@ -113,7 +116,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// What a failed start means.
+    /// Converts a start error into a failure.
     pub(super) fn explain(&self, error: &io::Error) -> Failure {
         let program = self.program().display();
         if !self.dir.is_dir() {
@@ -138,7 +141,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Finds out what a shell that cannot start the program would not say in so many words.
+/// Checks whether a program can be started. Used if a wrapping shell starts it, because the shell's
+/// error message would be less specific.
 pub(crate) fn check_program(dir: &Path, program: &Path) -> io::Result<()> {
     if !dir.is_dir() {
         return Err(Errno::NOENT.into());
@@ -150,7 +154,7 @@ pub(crate) fn check_program(dir: &Path, program: &Path) -> io::Result<()> {
     let mut start = Vec::new();
     match File::open(program) {
         Ok(file) => file.take(INTERPRETER_BYTES_MAX).read_to_end(&mut start)?,
-        // It may be run and not read.
+        // The file may be executable but not readable.
         Err(_) => return Ok(()),
     };
     let Some(line) = start.strip_prefix(b"#!") else { return Ok(()) };

@@ -1,9 +1,9 @@
-//! The threads on which processes are started.
+//! The threads that start processes.
 //!
-//! Starting a program holds up its thread until the program is loaded, so it does not happen on
-//! the threads that keep the worker's heartbeat. Most tasks that a worker runs by the thousand are
-//! over a moment later; so a lane waits for that moment itself, in the system, where an end costs
-//! one wake-up. What takes longer goes on elsewhere, and the lane is free for the next.
+//! Starting a program blocks its thread until the program is loaded, so it must not happen on the
+//! threads that send heartbeats. Most tasks end shortly after their start, so a starter thread
+//! first waits for that end itself, with a system call that takes a single wake-up. A task that
+//! runs for longer moves to the runtime, and the thread starts the next one.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,35 +16,34 @@ use kahn_spawn::Launcher;
 
 use crate::limits::ReusableGroup;
 
-/// For how long a lane waits for the end of what it has started, and when others wait for a lane:
-/// then a crowd of long tasks must not start one after the other.
+/// How long a starter thread waits for a process to end. The timeout is shorter while jobs are
+/// waiting, so that many long tasks do not delay each other's start.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(20);
 const EXIT_TIMEOUT_BUSY: Duration = Duration::from_millis(4);
-/// For how long the end of the set waits for its lanes.
+/// How long dropping the pool waits for its threads.
 const END_WAIT: Duration = Duration::from_secs(1);
-/// All that a lane needs, most of it for reading what a task has printed.
+/// The stack size of a starter thread. Most of it is for reading a task's output.
 const STACK_BYTES: usize = 512 << 10;
 
-/// What is done on a lane.
+/// A job for a starter thread.
 pub(super) type Job = Box<dyn FnOnce(&mut Starter) + Send>;
 
-/// One thread that starts processes.
+/// A thread that starts processes.
 pub(super) struct Starter {
     pub(super) launcher: Launcher,
-    /// Where it has stayed since its last attempt.
+    /// The group that the thread has been a member of since its previous attempt.
     pub(super) reusable_group: Option<ReusableGroup>,
     shared: Arc<Shared>,
 }
 
 impl Starter {
-    /// How long to wait here for the end of what was started.
+    /// Returns how long to wait on this thread for the end of a process.
     pub(super) fn exit_timeout(&self) -> Duration {
         if self.shared.lock().jobs.is_empty() { EXIT_TIMEOUT } else { EXIT_TIMEOUT_BUSY }
     }
 }
 
-/// A set of lanes, of which there are as many as were needed at one time. Dropping it ends those
-/// that have nothing to do.
+/// A pool of starter threads that grows on demand. Dropping it ends the threads that have no job.
 #[derive(Debug)]
 pub(super) struct StarterPool {
     shared: Arc<Shared>,
@@ -67,7 +66,8 @@ struct State {
 }
 
 impl StarterPool {
-    /// Up to `n_max` lanes, of which there must be one at least; the first is there at once.
+    /// Creates a pool of at most `n_max` threads, which must not be 0. The first thread is started
+    /// immediately.
     pub(super) fn start(n_max: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             n_max,
@@ -80,7 +80,7 @@ impl StarterPool {
         Ok(Self { shared })
     }
 
-    /// Does `job` on a lane, as soon as there is one.
+    /// Runs `job` on a thread as soon as one is free.
     pub(super) fn carry_out(&self, job: Job) {
         let mut state = self.shared.lock();
         state.jobs.push_back(job);
@@ -90,7 +90,7 @@ impl StarterPool {
             state.n_starters += 1;
             drop(state);
             if let Err(error) = Shared::add_starter(&self.shared) {
-                // There is one at least, which will come to it.
+                // An existing thread runs the job; there is always at least one.
                 tracing::warn!(%error, "no more threads that start processes");
                 self.shared.lock().n_starters -= 1;
             }
@@ -99,8 +99,8 @@ impl StarterPool {
 }
 
 impl Drop for StarterPool {
-    /// A lane that stays in a control group keeps it from being removed, so they are waited for;
-    /// but not for one that somehow cannot come to its end.
+    /// Waits for the threads, because a member thread keeps its control group from being removed.
+    /// The wait is bounded in case a thread is stuck.
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.is_over = true;
@@ -112,14 +112,14 @@ impl Drop for StarterPool {
 }
 
 impl Shared {
-    /// A lane stays for as long as the set does: with a thread that ends, the children it started
-    /// would move to the main thread, among the orphans.
+    /// Adds a thread that lives as long as the pool: if it ended, its children would be handed to
+    /// the main thread, where they would be mistaken for orphans.
     fn add_starter(shared: &Arc<Self>) -> io::Result<()> {
         let (launcher, shared) = (Launcher::new()?, Arc::clone(shared));
         let mut starter = Starter { launcher, reusable_group: None, shared };
         let work = move || {
             while let Some(job) = starter.shared.next() {
-                // What a job has promised it cannot keep then, and whoever waits for it hears that.
+                // The panic drops the job's reply channel, which tells the caller.
                 if panic::catch_unwind(AssertUnwindSafe(|| job(&mut starter))).is_err() {
                     tracing::error!("an attempt panicked on its starter thread");
                 }
@@ -198,7 +198,7 @@ mod tests {
         gates[1].send(()).unwrap();
         assert_eq!(begins.recv_timeout(LONG).unwrap(), 3);
         for gate in gates {
-            // The second has been through.
+            // The second job has ended already, so its send may fail.
             let _ = gate.send(());
         }
     }

@@ -1,4 +1,4 @@
-//! One attempt from start to report.
+//! Runs one attempt, from its start to its report.
 
 use std::io::{self, PipeReader};
 use std::os::fd::AsFd as _;
@@ -29,53 +29,53 @@ use kahn_executor::logs::LogWriter;
 use kahn_executor::{Assignment, Control, Report, output_file};
 use kahn_platform::{ExitWatch, Membership};
 
-/// A program that is still being written, by the fork of another thread, is tried again.
+/// Retries for a program whose file is still open for writing, in a fork of another thread.
 const N_BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
-/// What all attempts of a worker share.
+/// State shared by all attempts of a worker.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) settings: ProcessSettings,
     pub(super) scratch: Arc<Scratch>,
     pub(super) trees: &'static Trees,
-    /// Whether the executor is gone.
+    /// Cancelled when the executor is dropped.
     pub(super) is_closed: CancellationToken,
 }
 
-/// How far an attempt has come on its lane.
+/// The state of an attempt when its starter thread is done with it.
 pub(super) enum Progress {
-    /// To its end.
+    /// The attempt has ended.
     Finished(Report),
-    /// Not to its end; what is left goes on by itself.
+    /// The attempt continues on the runtime.
     StillRunning(JoinHandle<Report>),
 }
 
-/// An attempt whose first process runs.
+/// An attempt whose first process was started.
 struct Started {
     child: Child,
     pipe: PipeReader,
     tree: Tree,
     guard: LimitGuard,
-    /// Once its first process was reaped.
+    /// Set when the first process has been reaped.
     dead: Option<Dead>,
 }
 
-/// The first process, when it is no more.
+/// The first process after its end.
 struct Dead {
     elapsed: Duration,
     reaped: Reaped,
 }
 
-/// How an attempt was made to end.
+/// Why and how an attempt was stopped.
 struct Stopped {
     reason: CauseKind,
     was_killed: bool,
 }
 
 impl Host {
-    /// Carries out an attempt for as long as the lane has patience. `abandoned` ends it without
-    /// grace.
+    /// Starts an attempt and waits for its end, up to the exit timeout of the starter thread.
+    /// Cancelling `abandoned` ends the attempt without grace.
     pub(super) fn begin(
         self: Arc<Self>,
         starter: &mut Starter,
@@ -106,13 +106,13 @@ impl Host {
         control.started();
         let Assignment { timeouts, logs, .. } = assignment;
         let exit_timeout = timeouts.run.unwrap_or(Duration::MAX).min(starter.exit_timeout());
-        // What cannot be watched here is watched as well as may be.
+        // If waiting fails, the attempt moves to the runtime and is watched there.
         if started.child.has_ended_within(exit_timeout).unwrap_or(false) {
             let elapsed = started_at.elapsed();
             let reaped = started.tree.reap_leader(started.child.pid()).ok();
             started.dead = reaped.map(|reaped| Dead { elapsed, reaped });
         }
-        // What is left of it may take its time to die. A group counts what was not reaped.
+        // Other processes of the attempt may take a while to die. The group also counts zombies.
         let is_over =
             started.dead.is_some() && started.guard.is_clear() && started.tree.has_no_orphans();
         let runs_on = if is_over { RunsOn::Starter } else { RunsOn::Runtime };
@@ -127,8 +127,7 @@ impl Host {
         Progress::StillRunning(runtime.spawn(rest))
     }
 
-    /// Starts the program. Blocks until it is loaded, which takes long where it comes from a slow
-    /// disk.
+    /// Starts the program. Blocks until it is loaded, which takes long on a slow disk.
     fn start(
         &self,
         starter: &mut Starter,
@@ -169,7 +168,7 @@ impl Host {
     }
 }
 
-/// Tries again while the program is being written.
+/// Starts a program, with retries while its file is open for writing.
 fn start_with_retries(
     mut start: impl FnMut() -> Result<Child, NotStarted>,
 ) -> Result<Child, NotStarted> {
@@ -186,20 +185,21 @@ fn cannot_be_held(error: io::Error) -> Failure {
     gave_up(&format!("worker cannot hold the attempt to its limits: {error}"))
 }
 
-/// The run of one attempt.
+/// A running attempt.
 struct Run {
     host: Arc<Host>,
     slot: Slot,
     started_at: Instant,
     abandoned: CancellationToken,
     timeouts: Timeouts,
-    /// On its lane is only what is over already, with nothing left of it.
+    /// [`RunsOn::Starter`] only if all processes of the attempt are dead.
     runs_on: RunsOn,
 }
 
 impl Run {
-    /// Goes on until the report can be given, or the executor is gone; then what is left of the
-    /// attempt is killed, and nothing is confirmed. The hold is given back with nothing left in it.
+    /// Runs the attempt until its report is available or the executor is dropped. In the latter
+    /// case its processes are killed without waiting for their death. The returned guard's group is
+    /// empty.
     async fn carry_through(
         self,
         started: Started,
@@ -242,14 +242,15 @@ impl Run {
             Some(stopped) => Err(stopped_failure(&stopped, self.timeouts.run)),
             None => {
                 let outcome = self.outcome(status).await;
-                // Whichever of its processes was killed, and whatever the others made of that.
+                // An OOM kill of any process explains the failure, whatever the other processes
+                // made of it.
                 outcome.map_err(|failure| guard.explain_end(&failure).unwrap_or(failure))
             }
         };
         (Report { outcome, usage }, Some(guard))
     }
 
-    /// Waits for the end of the first process, or brings it about, and kills the rest.
+    /// Waits for the end of the first process, stops it if necessary, and kills the remaining ones.
     async fn supervise(
         &self,
         child: &Child,
@@ -272,14 +273,15 @@ impl Run {
             }
         };
         if self.runs_on == RunsOn::Runtime {
-            // First by group, which knows them all; it leaves dead orphans to be reaped.
+            // The control group comes first, since it contains all processes. Dead orphans are
+            // reaped after.
             guard.kill_rest().await;
             tree.kill_rest().await;
         }
         Ok((reaped.status, stopped?, sampler.usage(elapsed, &reaped)))
     }
 
-    /// Waits for the end of the first process, or brings it about.
+    /// Waits for the end of the first process, and stops it if necessary.
     async fn watch(
         &self,
         child: &Child,
@@ -316,11 +318,12 @@ impl Run {
         Ok(stopped)
     }
 
-    /// Asks the group to end, and waits; returns whether the first process did.
+    /// Asks the process group to end. Returns whether the first process did so within the grace
+    /// period.
     async fn terminate(&self, tree: &Tree, watch: &ExitWatch) -> bool {
         let grace = self.timeouts.grace.unwrap_or(self.host.settings.grace);
         tree.signal(Signal::TERM);
-        // A process that was stopped hears the signal only when it goes on.
+        // A stopped process handles SIGTERM only after it continues.
         tree.signal(Signal::CONT);
         tokio::select! {
             biased;
@@ -367,10 +370,10 @@ fn stopped_failure(stopped: &Stopped, run_timeout: Option<Duration>) -> Failure 
     Failure::new(Cause::of(stopped.reason), &format!("{why}{separator}{how}"))
 }
 
-/// `SIGSEGV`; its number when it has no name.
+/// Returns the name of a signal, such as `SIGSEGV`, or its number if it has no name.
 pub(crate) fn signal_name(signal: i32) -> String {
     let Some(named) = Signal::from_named_raw(signal) else { return format!("signal {signal}") };
-    // The library's own form is `"Signal::SEGV"`, quotes included.
+    // The `Debug` output is `"Signal::SEGV"`, including the quotes.
     let shown = format!("{named:?}");
     format!("SIG{}", shown.trim_matches('"').trim_start_matches("Signal::"))
 }

@@ -1,8 +1,8 @@
-//! What an attempt used.
+//! Resource usage of an attempt.
 //!
-//! The system reports peak memory of a process at its end, but counts in what its parent held
-//! when the process was spawned: below the worker's own peak the number says nothing. For tasks
-//! that stay below it, and live long enough, memory is also sampled.
+//! The kernel reports a process's peak memory when it is reaped, but includes the memory that its
+//! parent used when it was spawned. A value below the worker's own peak is therefore meaningless.
+//! Tasks that stay below it are sampled if they run long enough.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,24 +12,24 @@ use kahn_spawn::Reaped;
 use rustix::process::Pid;
 use tokio::time::Instant;
 
-/// A task shorter than this is not sampled; later samples come at twice the age of the last.
+/// The age of a task at its first sample. The interval then doubles with each sample.
 const FIRST_SAMPLE: Duration = Duration::from_millis(25);
 const SAMPLE_PERIOD_MAX: Duration = Duration::from_secs(1);
 
-/// The system counts memory on each processor and sums it up now and then, so that it reports more
-/// of the worker's own to one than to another.
+/// The tolerance for comparing with the worker's own peak. The kernel counts memory per CPU and
+/// sums it up only occasionally, so the value that it reports varies.
 const OWN_PEAK_SLACK: u64 = 4 << 20;
 
-/// The peak memory of the worker itself, in bytes, as far as it was looked at.
+/// The highest known peak memory of the worker itself, in bytes.
 static OWN_PEAK: AtomicU64 = AtomicU64::new(0);
 
-/// Looks at the worker's own peak memory, so that samples are taken while they are needed.
+/// Reads the worker's own peak memory, which determines whether samples are needed.
 pub(super) fn update_own_peak() {
     let own = kahn_platform::memory_peak(rustix::process::getpid()).unwrap_or(0);
     OWN_PEAK.fetch_max(own, Ordering::Relaxed);
 }
 
-/// Samples the memory of a task while it lives.
+/// Samples the memory of a running task.
 #[derive(Debug)]
 pub(super) struct Sampler {
     started_at: Instant,
@@ -37,12 +37,12 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Of a task that was started then.
+    /// Creates a sampler for a task that was started at `started_at`.
     pub(super) fn new(started_at: Instant) -> Self {
         Self { started_at, peak: AtomicU64::new(0) }
     }
 
-    /// Takes samples for as long as it is polled, and calls `at_sample` with each; never returns.
+    /// Takes samples while it is polled and calls `at_sample` after each. Never returns.
     pub(super) async fn sample(&self, leader: Pid, at_sample: impl Fn()) {
         let mut period = FIRST_SAMPLE;
         let mut next = self.started_at + period;
@@ -58,7 +58,7 @@ impl Sampler {
         }
     }
 
-    /// What the attempt used, all told.
+    /// Returns the total usage of the attempt.
     pub(super) fn usage(&self, elapsed: Duration, reaped: &Reaped) -> Usage {
         let (reported, sampled) = (reaped.memory_peak, self.peak.load(Ordering::Relaxed));
         Usage {
@@ -71,11 +71,11 @@ impl Sampler {
     }
 }
 
-/// What was reported is the worker's own memory where it is no more than that: then without a
-/// sample nothing is known.
+/// Chooses between reported and sampled peak memory. A report that is not exact may be the worker's
+/// own memory, so it is ignored.
 fn judge(reported: u64, sampled: u64, is_exact: bool) -> u64 {
     match sampled {
-        // A process that nobody waited for is in the samples only.
+        // A process that was never waited for appears only in the samples.
         sampled if is_exact => reported.max(sampled),
         sampled => sampled,
     }

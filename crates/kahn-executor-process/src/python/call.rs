@@ -1,4 +1,4 @@
-//! One call, from the frame that asks for it to the report.
+//! Executes one call, from its request frame to its report.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -18,10 +18,11 @@ use crate::process::signal_name;
 use kahn_executor::outputs_of_result;
 use kahn_executor::{Assignment, Control, Report};
 
-/// A call that takes longer than this has its pipe and its memory watched. Until then, what it
-/// prints stays in the pipe.
+/// Calls longer than this have their pipe and memory watched. Until then, their output stays in the
+/// pipe.
 const SHORT: Duration = Duration::from_millis(20);
-/// How much later than its connection an interpreter may end, to have ended by itself.
+/// The maximum delay between the end of the connection and the end of the process for a regular
+/// exit of the interpreter.
 const END_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// How a call ended.
@@ -30,23 +31,23 @@ enum End {
     Replied(Reply),
     /// The process ended.
     Died,
-    /// It says what cannot be understood, or nothing any more.
+    /// The reply is malformed, or the connection was closed.
     Broken(String),
-    /// It was asked to stop.
+    /// The call was stopped.
     Stopped {
         reason: CauseKind,
         was_killed: bool,
     },
 }
 
-/// How long a call may take.
+/// The timeouts of a call.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     run: Option<Duration>,
     grace: Duration,
 }
 
-/// Carries out one call in an interpreter that waits for it.
+/// Executes one call in an idle interpreter.
 pub(super) async fn carry_out(
     mut checked_out: CheckedOut,
     request: Request,
@@ -92,7 +93,7 @@ pub(super) async fn carry_out(
             usage.cpu = reply.cpu.saturating_sub(interpreter.cpu);
             interpreter.cpu = reply.cpu;
             let outcome = after_reply(checked_out, reply, copier).await;
-            // A process that the function started was killed, and the function failed for it.
+            // The function may have failed because a process that it started was OOM-killed.
             outcome.map_err(|failure| out_of_memory.unwrap_or(failure))
         }
         end => {
@@ -117,8 +118,8 @@ pub(super) async fn carry_out(
     Report { outcome, usage }
 }
 
-/// Has the interpreter carry out the call, until it replies, dies, or is asked to stop and either
-/// does or has had its time.
+/// Sends the call to the interpreter and waits until it replies, dies, or is stopped. A stopped
+/// call is given its grace period.
 async fn converse(
     interpreter: &mut Interpreter,
     frame: &[u8],
@@ -149,7 +150,7 @@ async fn converse(
         () = &mut watching => return End::Broken("nobody watches the call".to_owned()),
     };
     life.tree.signal(Signal::TERM);
-    // A process that was stopped hears the signal only when it goes on.
+    // A stopped process handles SIGTERM only after it continues.
     life.tree.signal(Signal::CONT);
     let was_killed = tokio::select! {
         biased;
@@ -161,13 +162,13 @@ async fn converse(
     End::Stopped { reason, was_killed }
 }
 
-/// Whether an interpreter that has closed its connection also ends.
+/// Returns whether an interpreter ends soon after it closed its connection.
 async fn is_dying(life: &Life) -> bool {
     tokio::time::timeout(END_DELAY_MAX, life.watch.died()).await.is_ok()
 }
 
-/// What a call that was replied to gives. Ends the interpreter if the call left behind what it
-/// may not.
+/// Returns the outcome of a call that was replied to. Ends the interpreter if the call left
+/// processes behind.
 async fn after_reply(
     checked_out: CheckedOut,
     reply: Reply,

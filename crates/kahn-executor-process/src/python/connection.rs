@@ -1,4 +1,4 @@
-//! The frames between the worker and an interpreter, as `worker.py` describes them.
+//! The protocol between the worker and an interpreter. The frames are documented in `worker.py`.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,41 +9,41 @@ use kahn_model::limits::OUTPUT_BYTES_MAX;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-/// Longest JSON of a result that is sent at all. What is within the limit of outputs has, with
-/// quotes and separators, no more than this.
+/// The maximum size of a result as JSON. A result within the limit of outputs, including quotes and
+/// separators, is never longer.
 pub(super) const RESULT_BYTES_MAX: usize = 4 * OUTPUT_BYTES_MAX;
 const HEAD_BYTES: usize = 10;
 const REPLY_BYTES_MAX: usize = RESULT_BYTES_MAX + (64 << 10);
 
-/// What an interpreter says.
+/// A reply of an interpreter.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) kind: Kind,
-    /// Whether the interpreter is not fit for another call.
+    /// Whether the interpreter must not be used for another call.
     pub(super) is_spent: bool,
-    /// Processor time of the interpreter and its dead children since its start.
+    /// CPU time of the interpreter and its reaped children since its start.
     pub(super) cpu: Duration,
     pub(super) text: String,
 }
 
-/// What a reply is about.
+/// The kind of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It has started; the text is the version of Python.
+    /// The interpreter has started; the text is the Python version.
     Hello,
-    /// It lives.
+    /// The answer to a ping.
     Pong,
     /// The function returned; the text is JSON.
     Result,
-    /// The function raised; the text is the type, NUL, and what and where.
+    /// The function raised an exception; the text is its type, NUL, and its message and traceback.
     Exception,
-    /// The function asked for an exit with the code in the text, which is not zero.
+    /// The function exited with the code in the text, which is not 0.
     Exit,
-    /// The working directory cannot be entered; the text says why.
+    /// The working directory cannot be entered; the text is the error.
     BadDirectory,
 }
 
-/// The worker's end.
+/// The worker's end of the connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: UnixStream,
@@ -51,7 +51,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// A connection, and the end for the interpreter.
+    /// Creates a connection, and the interpreter's end of it.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -59,14 +59,14 @@ impl Connection {
         Ok((Self { stream, received: Vec::with_capacity(4 << 10) }, theirs.into()))
     }
 
-    /// Sends a frame and waits for the reply. When it is dropped before its end, the connection
-    /// cannot be used any more.
+    /// Sends a frame and waits for the reply. Not cancellation safe: if the future is dropped
+    /// early, the connection must not be used again.
     pub(super) async fn exchange(&mut self, frame: &[u8]) -> io::Result<Reply> {
         self.stream.write_all(frame).await?;
         self.receive().await
     }
 
-    /// Asks for a sign of life.
+    /// Checks that the interpreter responds.
     pub(super) async fn ping(&mut self) -> io::Result<()> {
         match self.exchange(&[0; 4]).await?.kind {
             Kind::Pong => Ok(()),

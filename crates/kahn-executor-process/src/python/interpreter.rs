@@ -1,4 +1,4 @@
-//! One interpreter, from its hello to its confirmed death.
+//! An interpreter process, from its hello until it is confirmed dead.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -21,31 +21,31 @@ use crate::scratch::{Scratch, Slot};
 use crate::trees::Tree;
 use kahn_platform::ExitWatch;
 
-/// How long an interpreter that is not needed any more may take to end by itself.
+/// How long a retired interpreter may take to end by itself.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
-/// An interpreter that waited for longer is asked for a sign of life before it is used.
+/// An interpreter that was idle for longer than this is pinged before it is used.
 const PING_AFTER: Duration = Duration::from_secs(1);
 const PING_LIMIT: Duration = Duration::from_secs(2);
 
 const HAS_LIFE: &str = "invariant: an interpreter has a process until it is ended";
 
-/// An interpreter that waits for a call, or carries one out. Dropping it kills it.
+/// An interpreter that is idle or executes a call. Dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Interpreter {
     pub(super) key: Arc<Key>,
     pub(super) connection: Connection,
     pub(super) output: Arc<Output>,
     pub(super) vitals: Vitals,
-    /// Processor time that it had used when it last replied.
+    /// CPU time used by the time of the last reply.
     pub(super) cpu: Duration,
     pub(super) n_calls: u32,
-    /// Bytes that it had read and written when its last call ended.
+    /// Bytes read and written by the end of the last call.
     io: (u64, u64),
     pub(super) idle_since: Instant,
     life: Option<Life>,
 }
 
-/// The process.
+/// The interpreter's process and its resources.
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) child: Child,
@@ -55,7 +55,7 @@ pub(super) struct Life {
     pub(super) guard: LimitGuard,
 }
 
-/// Its scratch directory. Dropping it removes what is there, which blocks.
+/// The interpreter's scratch directory. Dropping it removes the directory, which blocks.
 #[derive(Debug)]
 pub(super) struct Place {
     scratch: Arc<Scratch>,
@@ -82,7 +82,7 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(super) struct Death {
     status: ExitStatus,
-    /// Processor time in its whole life.
+    /// CPU time of its whole lifetime.
     pub(super) cpu: Duration,
 }
 
@@ -111,7 +111,7 @@ impl Interpreter {
         }
     }
 
-    /// What a call needs at one time.
+    /// Borrows the connection and the process at the same time.
     pub(super) fn parts(&mut self) -> (&mut Connection, &Life) {
         let life = self.life.as_ref().expect(HAS_LIFE);
         (&mut self.connection, life)
@@ -121,14 +121,14 @@ impl Interpreter {
         self.life.as_ref().expect(HAS_LIFE)
     }
 
-    /// What was read and written since the last count, now that so much was.
+    /// Returns the bytes read and written since the previous count, given the current totals.
     pub(super) fn count_io(&mut self, now: Option<(u64, u64)>) -> (u64, u64) {
         let Some(now) = now else { return (0, 0) };
         let before = std::mem::replace(&mut self.io, now);
         (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))
     }
 
-    /// Where calls work that do not say where.
+    /// Returns the working directory of calls.
     pub(super) fn directory(&self) -> PathBuf {
         let scratch_dir = self.life().place.dir();
         match &self.key.working_dir {
@@ -137,7 +137,7 @@ impl Interpreter {
         }
     }
 
-    /// Holds it to what its next call asks for; says whether it can be.
+    /// Applies the limits of the next call. Returns whether they can be enforced.
     pub(super) fn apply_limits(&mut self, resources: &Resources) -> bool {
         let guard = &mut self.life.as_mut().expect(HAS_LIFE).guard;
         let is_held = guard.change(resources).is_ok();
@@ -145,7 +145,7 @@ impl Interpreter {
         is_held
     }
 
-    /// What holds it, which has just looked whether it ran out of memory.
+    /// Returns the limit guard, with its kill count updated.
     pub(super) fn refresh_guard(&mut self) -> &LimitGuard {
         let guard = &mut self.life.as_mut().expect(HAS_LIFE).guard;
         guard.update_kill_count();
@@ -158,7 +158,7 @@ impl Interpreter {
         !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(None))
     }
 
-    /// Whether it can be handed a call.
+    /// Returns whether the interpreter can take a call.
     pub(super) async fn is_healthy(&mut self) -> bool {
         if self.is_dead() {
             return false;
@@ -171,7 +171,7 @@ impl Interpreter {
         matches!(pong, Ok(Ok(())))
     }
 
-    /// Makes the scratch directory as empty as it was.
+    /// Empties the scratch directory.
     pub(super) async fn tidy(&self) -> io::Result<()> {
         let Place { scratch, slot } = &self.life().place;
         if scratch.is_pristine(*slot) {
@@ -182,14 +182,14 @@ impl Interpreter {
         renewed.map_err(io::Error::other)?
     }
 
-    /// Kills it and all that descends from it, and returns when they are dead. Goes on when the
-    /// returned future is dropped. What was printed is still in the pipe.
+    /// Kills the interpreter and all its descendants, and waits until they are dead. Continues in
+    /// the background if the returned future is dropped. Unread output stays in the pipe.
     pub(super) async fn kill(mut self) -> io::Result<Death> {
         let life = self.life.take().expect(HAS_LIFE);
         tokio::spawn(end(life, Duration::ZERO)).await.map_err(io::Error::other)?
     }
 
-    /// Lets it end by itself, in the background, or kills it if it does not.
+    /// Lets the interpreter end by itself in the background, and kills it after a timeout.
     pub(super) fn retire(mut self) {
         if let Some(life) = self.life.take() {
             tracing::debug!(n_calls = self.n_calls, "an interpreter is not needed any more");
@@ -204,18 +204,17 @@ impl Drop for Interpreter {
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(end(life, Duration::ZERO))),
             Err(_) => {
-                // The process that is being killed needs no more than a moment.
+                // Blocks only briefly, since the process is being killed.
                 let _ = life.tree.reap_leader(Pid::from_child(&life.child));
             }
         }
     }
 }
 
-/// Waits for the end of a process, brings it about when that takes longer than `exit_timeout`, and
-/// then kills whatever descends from it.
+/// Waits for a process to end, kills it after `exit_timeout`, and then kills its descendants.
 async fn end(mut life: Life, exit_timeout: Duration) -> io::Result<Death> {
     if !exit_timeout.is_zero() {
-        // Whether it has ended by then shows below.
+        // A process that has not ended by now is killed below.
         let _ = tokio::time::timeout(exit_timeout, life.watch.died()).await;
     }
     life.tree.signal(Signal::KILL);

@@ -1,8 +1,8 @@
-//! From the pipe of an interpreter into the log of the call that it carries out.
+//! Copies an interpreter's output from its pipe into the log of the current call.
 //!
-//! All calls of an interpreter print into one pipe. A call that replied has printed what it
-//! prints, so whatever is in the pipe then is its own; what comes between two calls is from
-//! threads that a call left behind, and is dropped.
+//! All calls of an interpreter share one pipe. A call that has replied does not print any more, so
+//! the pipe's content at that moment belongs to it. Output between two calls comes from threads
+//! left behind by earlier calls, and is discarded.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,9 +17,9 @@ use tokio::task::JoinHandle;
 use kahn_executor::logs::LogWriter;
 
 const READ_BYTES: usize = 64 << 10;
-/// Reads of what a pipe holds, each as much as a pipe usually holds (1 MiB without privilege).
+/// The maximum number of reads to drain a pipe, enough for the largest unprivileged pipe (1 MiB).
 const N_FINAL_READS_MAX: usize = 17;
-/// After a read that did not fill the buffer, how long output may gather before the next.
+/// The delay before the next read after one that did not fill its buffer, which batches output.
 const GATHER: Duration = Duration::from_millis(5);
 
 /// The worker's end of the pipe.
@@ -29,7 +29,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// The pipe, and the end for the interpreter.
+    /// Creates the pipe, and the interpreter's end of it.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = io::pipe()?;
         rustix::io::ioctl_fionbio(&ours, true)?;
@@ -37,7 +37,7 @@ impl Output {
         Ok((Self { pipe }, theirs.into()))
     }
 
-    /// Drops what the pipe holds.
+    /// Discards the pipe's content.
     pub(super) fn discard(&self) {
         let mut n_bytes = 0;
         for _ in 0..N_FINAL_READS_MAX {
@@ -51,15 +51,15 @@ impl Output {
         }
     }
 
-    /// Takes what the pipe holds, `n_bytes_max` bytes at most.
+    /// Reads up to `n_bytes_max` bytes of the pipe's content.
     pub(super) fn take(&self, n_bytes_max: usize) -> Vec<u8> {
         self.read_now(n_bytes_max).unwrap_or_default()
     }
 
-    /// Reads without asking the runtime, which may not have heard of all there is. Nothing, the
-    /// end and errors are one: there is nothing to be had.
+    /// Reads without consulting the runtime, which may not know yet that the pipe is readable.
+    /// Returns `None` if the pipe is empty or closed, and on errors.
     fn read_now(&self, n_bytes_max: usize) -> Option<Vec<u8>> {
-        // Most calls print nothing, and need no buffer.
+        // Most calls print nothing and need no buffer on the heap.
         let mut first = [0u8; 512];
         let n_first = loop {
             match rustix::io::read(&self.pipe, &mut first[..n_bytes_max.min(512)]) {
@@ -71,7 +71,7 @@ impl Output {
         let mut bytes = Vec::with_capacity(n_bytes_max);
         bytes.extend_from_slice(&first[..n_first]);
         if n_first == first.len() {
-            // An error means that this was all.
+            // An error means that the pipe is empty now.
             let _ = rustix::io::read(&self.pipe, spare_capacity(&mut bytes));
         }
         Some(bytes)
@@ -83,7 +83,7 @@ impl Output {
 pub(super) struct Copier {
     output: Arc<Output>,
     log: Arc<LogWriter>,
-    /// The write under way: it is never given up, so that bytes stay in order.
+    /// The write in progress. It is always awaited, so that bytes stay in order.
     writing: Option<JoinHandle<()>>,
 }
 
@@ -92,11 +92,11 @@ impl Copier {
         Self { output, log, writing: None }
     }
 
-    /// Copies for as long as it is polled. May be dropped and called again.
+    /// Copies output while it is polled. Cancellation safe.
     pub(super) async fn copy(&mut self) {
         loop {
             self.written().await;
-            // Errors show as an empty pipe at the end of the call.
+            // After an error, the pipe appears empty at the end of the call.
             if self.output.pipe.readable().await.is_err() {
                 return std::future::pending().await;
             }
@@ -116,7 +116,7 @@ impl Copier {
         }
     }
 
-    /// Copies what is in the pipe, and seals the log.
+    /// Copies the rest of the output and seals the log.
     pub(super) async fn finish(mut self) {
         self.written().await;
         let first = self.output.read_now(READ_BYTES);

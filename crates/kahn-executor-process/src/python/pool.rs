@@ -1,4 +1,4 @@
-//! The interpreters that wait for calls, and how many there may be.
+//! The pool of idle interpreters, and the limit on their number.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use super::interpreter::{Death, Interpreter};
 use super::request::Key;
 use super::start::Host;
 
-/// How often idle interpreters are looked at, unless they may idle for less than that.
+/// The bounds of the interval between checks of idle interpreters, which depends on the idle limit.
 const LOOK_PERIOD_MAX: Duration = Duration::from_secs(5);
 const LOOK_PERIOD_MIN: Duration = Duration::from_millis(20);
 
@@ -23,14 +23,14 @@ const LOOK_PERIOD_MIN: Duration = Duration::from_millis(20);
 pub(super) struct Pool {
     host: Host,
     max: usize,
-    /// One for each call that may run.
+    /// One permit for each call that may run.
     permits: Arc<Semaphore>,
-    /// Those that wait; the last one waits for the shortest time.
+    /// Idle interpreters, with the most recently used one last.
     idle: Mutex<Vec<Interpreter>>,
     is_looked_after: AtomicBool,
 }
 
-/// An interpreter for one call, and the right to run it.
+/// An interpreter checked out for one call, with the permit to run it.
 #[derive(Debug)]
 pub(super) struct CheckedOut {
     pub(super) interpreter: Interpreter,
@@ -52,7 +52,7 @@ impl Pool {
         }
     }
 
-    /// Waits until a call may run, and gives it an interpreter: a warm one if there is one.
+    /// Waits for a permit, and returns a warm interpreter or else a new one.
     pub(super) async fn check_out(
         self: &Arc<Self>,
         key: &Key,
@@ -85,7 +85,8 @@ impl Pool {
         Ok(CheckedOut { interpreter, pool: Arc::clone(self), permit })
     }
 
-    /// An interpreter that waits for calls with this key. Without one, room is made for it.
+    /// Removes an idle interpreter with this key from the pool. If there is none, retires another
+    /// one if necessary to make room for a new one.
     fn take_warm(&self, key: &Key) -> Option<Interpreter> {
         let mut idle = self.idle();
         if let Some(position) = idle.iter().rposition(|interpreter| *interpreter.key == *key) {
@@ -103,7 +104,7 @@ impl Pool {
         self.idle().push(interpreter);
     }
 
-    /// Begins to look after idle interpreters, if that has not begun.
+    /// Starts the background task that ends stale interpreters, unless it is running.
     pub(super) fn look_after(self: &Arc<Self>) {
         if !self.is_looked_after.load(Ordering::Relaxed)
             && !self.is_looked_after.swap(true, Ordering::Relaxed)
@@ -114,7 +115,7 @@ impl Pool {
         }
     }
 
-    /// Ends interpreters that have waited for too long, and buries those that died.
+    /// Ends interpreters that were idle for too long, and reaps those that died.
     fn end_stale(&self) {
         let limit = self.host.settings.idle_limit;
         let is_stale = |interpreter: &mut Interpreter| {
@@ -130,19 +131,18 @@ impl Pool {
 }
 
 impl CheckedOut {
-    /// Between SIGTERM and SIGKILL, for tasks that do not say.
+    /// Returns the delay between SIGTERM and SIGKILL for tasks that do not set one.
     pub(super) fn grace(&self) -> Duration {
         self.pool.host.grace
     }
 
-    /// Kills the interpreter, and returns when all that descends from it is dead. The next call
-    /// may run when what it returns is dropped.
+    /// Kills the interpreter and waits until all its descendants are dead. Returns the permit,
+    /// which allows the next call once it is dropped.
     pub(super) async fn kill(self) -> (io::Result<Death>, OwnedSemaphorePermit) {
         (self.interpreter.kill().await, self.permit)
     }
 
-    /// After a call that the interpreter came through: keeps it for the next one, unless it has
-    /// served long enough.
+    /// Returns the interpreter to the pool after a call, unless it must be replaced.
     pub(super) async fn give_back(self) {
         let Self { interpreter, pool, permit } = self;
         let settings = &pool.host.settings;

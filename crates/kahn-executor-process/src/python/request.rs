@@ -1,4 +1,4 @@
-//! From a call in a DAG to the frame that an interpreter is sent.
+//! Converts a call of a DAG into the request frame for an interpreter.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,28 +9,29 @@ use super::cannot_start;
 use kahn_executor::Assignment;
 use kahn_executor::secrets::GivenSecrets;
 
-/// Variables that an interpreter reads at its start: to set them later has no effect.
+/// Prefixes of the variables that are read only at the start of a process.
 const START_PREFIXES: [&str; 2] = ["PYTHON", "LD_"];
 
-/// What must be the same for two calls to share an interpreter.
+/// The properties that two calls must share to use the same interpreter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
-    /// The interpreter, if it is not the default.
+    /// The interpreter, or `None` for the default.
     pub(super) interpreter: Option<Box<str>>,
-    /// The working directory, if it is not a scratch directory.
+    /// The working directory, or `None` for the scratch directory.
     pub(super) working_dir: Option<Box<str>>,
-    /// The variables that an interpreter reads at its start.
+    /// The variables that Python reads only at startup.
     pub(super) start_env: Vec<(Box<str>, Box<str>)>,
 }
 
-/// A call, ready to be sent to any interpreter with its key.
+/// A call that can be sent to any interpreter with its key.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) key: Key,
     function: Box<str>,
     variables: BTreeMap<Box<str>, Box<str>>,
     input: Box<str>,
-    /// Set for the call alone, whatever they are called: an interpreter outlives its calls.
+    /// Set only for the duration of the call, even with a start prefix: the interpreter outlives
+    /// it.
     secrets: GivenSecrets,
 }
 
@@ -46,7 +47,7 @@ impl Request {
         }
         let of_work = work.env.iter().map(|(name, value)| (&**name, value.as_str()));
         let of_attempt = assignment.env.iter().map(|(name, value)| (&**name, &**value));
-        // Of two variables of one name, the later one counts.
+        // The last of several variables with the same name wins.
         let mut variables = BTreeMap::<Box<str>, Box<str>>::new();
         for (name, value) in of_work.chain(of_attempt) {
             check_variable(name, value)?;
@@ -78,13 +79,13 @@ impl Request {
         Ok(Self { key, function: Box::clone(&call.function), variables, input, secrets })
     }
 
-    /// The frame, with `directory` to work in.
+    /// Builds the request frame, with `directory` as the working directory.
     pub(super) fn frame(&self, directory: &Path) -> Result<Vec<u8>, Failure> {
         let directory = directory
             .to_str()
             .ok_or_else(|| cannot_start("path of the working directory is not valid UTF-8"))?;
         let mut head = format!("{}\0{directory}", self.function);
-        // Of two variables of one name, the later one counts.
+        // The last of several variables with the same name wins.
         let variables = self.variables.iter().map(|(name, value)| (&**name, &**value));
         for (name, value) in self.secrets.variables().chain(variables) {
             head.extend(["\0", name, "=", value]);

@@ -1,4 +1,4 @@
-//! From a key to an interpreter that waits for its first call.
+//! Starts interpreters.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -27,18 +27,18 @@ use crate::trees::Trees;
 use crate::{OpenError, ProcessSettings};
 use kahn_platform::{ExitWatch, Gate, ProcessGroup};
 
-/// What an interpreter runs.
+/// The program that interpreters run.
 const SOURCE: &str = include_str!("worker.py");
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-/// Starts that may wait for the thread that starts.
+/// The maximum number of queued starts.
 const STARTS_MAX: usize = 64;
-/// Of what an interpreter printed that did not start, how much is shown.
+/// The number of bytes of a failed interpreter's output that are shown.
 const SHOWN_BYTES: usize = 2 << 10;
 
-/// A program to start, and who is told.
+/// A command to start, its limits, and the channel for the result.
 type Start = (Command, LimitGuard, oneshot::Sender<io::Result<(Child, LimitGuard)>>);
 
-/// What all interpreters of a worker share.
+/// State shared by all interpreters of a worker.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) settings: PythonSettings,
@@ -49,7 +49,7 @@ pub(super) struct Host {
     limits: Arc<Limits>,
     starts: mpsc::Sender<Start>,
     lifeline: PathBuf,
-    /// Held open by the worker alone: when the worker dies, the system tells the interpreters.
+    /// Kept open only by the worker: when the worker dies, the kernel signals the interpreters.
     _lifeline: File,
 }
 
@@ -76,8 +76,7 @@ impl Host {
         })
     }
 
-    /// Starts an interpreter and waits for its hello. When the returned future is dropped, the
-    /// interpreter is killed.
+    /// Starts an interpreter and waits for its hello. Dropping the returned future kills it.
     pub(super) async fn start(&self, key: &Key) -> Result<Interpreter, Failure> {
         let place = Place::take(&self.scratch).map_err(|error| no("scratch directory", &error))?;
         let (connection, stdin) = Connection::pair().map_err(|error| no("socket", &error))?;
@@ -95,7 +94,7 @@ impl Host {
         let watch = match ExitWatch::new(Pid::from_child(&child)) {
             Ok(watch) => watch,
             Err(error) => {
-                // Of a process that cannot be watched nothing more is wanted.
+                // A process that cannot be watched is not used.
                 let _ = tree.reap_leader(Pid::from_child(&child));
                 return Err(no("descriptor", &error));
             }
@@ -104,7 +103,7 @@ impl Host {
         self.greet(Interpreter::new(Arc::new(key.clone()), connection, output, life), name).await
     }
 
-    /// Waits for the hello.
+    /// Waits for the interpreter's hello.
     async fn greet(
         &self,
         mut interpreter: Interpreter,
@@ -182,7 +181,7 @@ impl Host {
     }
 }
 
-/// The program that a name in the PATH of `env` stands for, or that a path leads to.
+/// Looks up a program: a path, or a name in the PATH of `env`.
 pub(super) fn find_program(name: &str, env: &[(OsString, OsString)]) -> Option<PathBuf> {
     let is_executable =
         |path: &PathBuf| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok();
@@ -194,19 +193,19 @@ pub(super) fn find_program(name: &str, env: &[(OsString, OsString)]) -> Option<P
     std::env::split_paths(path).map(|entry| entry.join(name)).find(is_executable)
 }
 
-/// The thread that starts interpreters.
+/// Spawns the thread that starts interpreters.
 ///
-/// A start holds up its thread until the program is loaded. And a child counts as one of the
-/// thread that started it: those of a thread that has ended would be taken for orphans.
+/// Starting a program blocks its thread until the program is loaded. The thread must not end early,
+/// because its children would then be mistaken for orphans.
 fn thread_that_starts() -> io::Result<mpsc::Sender<Start>> {
     let (starts, mut receiver) = mpsc::channel::<Start>(STARTS_MAX);
     std::thread::Builder::new().name("kahn-python".to_owned()).spawn(move || {
         while let Some((mut command, guard, sender)) = receiver.blocking_recv() {
             let spawned = guard.enter().and_then(|_membership| command.spawn());
-            // It holds the interpreter's ends of the pipes.
+            // Closes the interpreter's ends of the pipes.
             drop(command);
             if let Err(Ok((mut child, _guard))) = sender.send(spawned.map(|child| (child, guard))) {
-                // The call was given up. What cannot be killed has ended already.
+                // The caller is gone. If the signal fails, the process has ended already.
                 if let Some(group) = ProcessGroup::led_by(Pid::from_child(&child)) {
                     let _ = group.signal(Signal::KILL);
                 }

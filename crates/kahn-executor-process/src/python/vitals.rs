@@ -1,4 +1,4 @@
-//! What is known of an interpreter's memory, without asking at every call.
+//! Caches the memory usage of an interpreter, so that it is not read after every call.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use rustix::process::Pid;
 use tokio::time::Instant;
 
-/// How often it is asked at most, between calls.
+/// The minimum interval between reads after calls.
 const PERIOD: Duration = Duration::from_millis(200);
-/// During a call: when first, and how often later.
+/// The delay before the first sample during a call, and the maximum interval between later ones.
 const FIRST_SAMPLE: Duration = Duration::from_millis(25);
 const SAMPLE_PERIOD_MAX: Duration = Duration::from_secs(1);
 
@@ -19,9 +19,9 @@ pub(super) struct Vitals {
     looked_at: Option<Instant>,
     /// Resident memory after the first call, in bytes.
     first: Option<u64>,
-    /// Resident memory when last looked at, in bytes.
+    /// The last known resident memory, in bytes.
     pub(super) resident: u64,
-    /// Processes that the system had killed for want of memory when last looked at.
+    /// The number of OOM kills on the host when last read.
     n_kills: Option<u64>,
 }
 
@@ -31,7 +31,7 @@ impl Vitals {
         Self { pid, looked_at: None, first: None, resident: 0, n_kills }
     }
 
-    /// Looks after a call, unless that was done a moment ago.
+    /// Reads memory usage after a call, unless it was read recently.
     pub(super) fn look(&mut self, now: Instant) {
         if self.looked_at.is_some_and(|at| now.duration_since(at) < PERIOD) {
             return;
@@ -44,19 +44,19 @@ impl Vitals {
         }
     }
 
-    /// By how many bytes it has grown since its first call.
+    /// Returns the growth of resident memory since the first call, in bytes.
     pub(super) fn growth(&self) -> u64 {
         self.resident.saturating_sub(self.first.unwrap_or(self.resident))
     }
 
-    /// Whether the system killed any process for want of memory since the last look.
+    /// Returns whether there was an OOM kill on the host since the last read.
     pub(super) fn was_memory_short(&self) -> bool {
         matches!((self.n_kills, kahn_platform::n_out_of_memory_kills()),
             (Some(before), Some(now)) if before < now)
     }
 }
 
-/// Takes samples of a process into `peak`, for as long as it is polled.
+/// Samples the memory of a process into `peak` while it is polled.
 pub(super) async fn sample(pid: Pid, peak: &AtomicU64) {
     let mut period = FIRST_SAMPLE;
     loop {

@@ -1,14 +1,14 @@
-# The Python side of a warm interpreter: carries out one call after the other until the worker
-# closes the connection. Needs Python 3.8 and nothing that does not come with it.
+# The Python side of a warm interpreter: executes calls one by one until the worker closes the
+# connection. Requires Python 3.8 and only its standard library.
 #
 # Started as `python -u -c SOURCE LIFELINE DIRECTORY RESULT_MAX MESSAGE_MAX`. The connection is
-# standard input; standard output and error are one pipe, the log of whatever call runs. Lengths
+# standard input; standard output and error share a pipe, the log of the current call. Lengths
 # and numbers in frames are little-endian:
-#   request: u32 length, u32 length of the head, head, input; a length of 0 asks for a sign of life
+#   request: u32 length, u32 length of the head, head, input; a length of 0 is a ping
 #   head:    function, working directory, then name=value for each variable; NUL in between
 #   reply:   u32 length, u8 kind, u8 spent, u64 processor time in microseconds, text
-#   kinds:   H hello, P sign of life, R result, E exception (its type, NUL, words; no type when
-#            the call itself is at fault), X exit code, D bad directory
+#   kinds:   H hello, P pong, R result, E exception (type, NUL, message; no type if the call
+#            itself is invalid), X exit code, D bad directory
 
 import importlib
 import json
@@ -30,14 +30,14 @@ EXIT_CODE_OF_TERM = 128 + signal.SIGTERM
 PID = os.getpid()
 OUT, ERR = sys.stdout, sys.stderr
 ENVIRON = os.environ
-# What `os.environ` keeps inside: bytes, which are set and compared without being decoded.
+# The internal dict of `os.environ`, whose bytes are set and compared without decoding.
 VARIABLES = ENVIRON._data
 BASE = dict(VARIABLES)
 decode = json.JSONDecoder().decode
 encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 try:
-    from _signal import getsignal  # Without the detour over an enumeration.
+    from _signal import getsignal  # Does not convert to an enum.
 except ImportError:
     getsignal = signal.getsignal
 
@@ -46,7 +46,7 @@ is_terminated = False
 
 
 def die_with_the_worker():
-    """Has the system kill this process group when nobody holds the lifeline any more."""
+    """Makes the kernel kill this process group when the lifeline is closed."""
     try:
         import fcntl
 
@@ -56,7 +56,7 @@ def die_with_the_worker():
         flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | fcntl.FASYNC)
     except (AttributeError, ImportError, OSError):
-        return  # Not on this system: the end of the connection must do.
+        return  # Not supported here; the end of the connection must suffice.
     try:
         if os.read(lifeline, 1) == b"":
             os._exit(1)
@@ -65,7 +65,7 @@ def die_with_the_worker():
 
 
 def flusher_of_c():
-    """Gives a function that writes out what C code has printed and C still holds back."""
+    """Returns a function that flushes the buffered output of C code."""
     try:
         import ctypes
 
@@ -80,7 +80,7 @@ def flusher_of_c():
 
 
 def on_term(_signal, _frame):
-    """Unwinds the call, so that what it has open is closed as well as time allows."""
+    """Unwinds the call, so that its resources are closed if time allows."""
     if os.getpid() != PID:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -122,7 +122,7 @@ def reply(kind, payload=b"", spent=False):
 
 
 def takes_nothing(function):
-    """Whether it cannot be called with one argument; a built-in one may not tell."""
+    """Returns whether it cannot be called with one argument, if its signature is known."""
     import inspect
 
     try:
@@ -146,7 +146,7 @@ def find(path):
 
 
 def explain(error):
-    """Prints the traceback, and gives it with the error in front, cut in the middle."""
+    """Prints the traceback; returns it after the error, without its start if too long."""
     try:
         text = str(error)
     except Exception:
@@ -171,7 +171,7 @@ def explain(error):
 
 
 def type_name(error):
-    """Gives the type of an exception as an import names it; built-in ones have no module."""
+    """Returns the qualified type name of an exception; built-in ones have no module."""
     try:
         module, name = type(error).__module__, type(error).__qualname__
         name = name if module in (None, "builtins") else f"{module}.{name}"
@@ -252,7 +252,7 @@ def flush():
 
 
 def has_children():
-    """Whether the call left processes behind; reaps those that have ended."""
+    """Returns whether the call left live processes behind; reaps dead ones."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -279,7 +279,7 @@ def serve():
             continue
         kind, payload = carry_out(path, variables, frame[n_head:])
         if os.getpid() != PID:
-            os._exit(0)  # A child that the call forked and that came back here.
+            os._exit(0)  # A forked child of the call that returned.
         flush()
         if is_terminated:
             os._exit(EXIT_CODE_OF_TERM)

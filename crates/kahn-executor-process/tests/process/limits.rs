@@ -1,7 +1,7 @@
-//! Attempts are held to what they asked for, and what one does to itself is nobody else's trouble.
+//! Resource limits are enforced, and an attempt that exceeds them does not affect others.
 //!
-//! These need control groups that this process may write: root, or a delegated group. Where there
-//! are none, each test checks instead what holds without them; see `Worker::has_groups`.
+//! Needs control groups that this process may write: root, or a delegated group. Without them, each
+//! test checks the behavior without groups; see `Worker::has_groups`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,14 +12,14 @@ use kahn_model::{Action, CauseKind, Shell, Usage};
 use crate::support::{Worker, exec, n_with_argument, sh, survivors};
 use kahn_executor::testing::Ended;
 
-/// Takes 100 MB of memory, and lets go of it.
+/// Uses 100 MB of memory and frees it.
 const HOG: &str = "head -c 100M /dev/zero | tail | wc -c";
 
 fn bash(script: &str) -> Action {
     Action::Run { script: script.into(), shell: Shell::Bash }
 }
 
-/// Which cause an attempt has whose processes want too much memory.
+/// Asserts that an attempt failed because its processes used too much memory.
 fn assert_out_of_memory(worker: &Worker, ended: &Ended) {
     let failure = ended.failure();
     if worker.has_memory_groups() {
@@ -27,7 +27,7 @@ fn assert_out_of_memory(worker: &Worker, ended: &Ended) {
         assert_eq!(&*failure.message, "killed at 64Mi");
         assert!(ended.report.usage.memory_peak >= 64 << 20);
     } else {
-        // The program was refused memory, and says so itself.
+        // The allocation failed and the program reported that itself.
         assert_eq!(failure.cause.kind, CauseKind::ExitCode, "{failure}");
     }
 }
@@ -41,11 +41,11 @@ async fn an_attempt_beyond_its_memory_is_killed_alone_and_succeeds_with_more() {
     let mut neighbour = worker.start(neighbour);
     let text = neighbour.printed("up").await;
     for _ in 0..3 {
-        // The shell that waits for it is not killed, and makes an exit code of it.
+        // The waiting shell is not killed and turns the signal into an exit code.
         let script = format!("set -o pipefail; {HOG}");
         let ended = worker.carry_out(worker.asking("memory=64Mi", bash(&script))).await;
         assert_out_of_memory(&worker, &ended);
-        // This one is what is killed.
+        // Here the first process itself is killed.
         let ended = worker.carry_out(worker.asking("memory=64Mi", exec(&["tail", "/dev/zero"])));
         assert_out_of_memory(&worker, &ended.await);
         let ended = worker.carry_out(worker.asking("memory=256Mi", bash(&script))).await;
@@ -64,7 +64,7 @@ async fn an_attempt_that_lives_without_the_process_that_was_killed_succeeds() {
     let script = format!("if {{ {HOG}; }} 2>&1; then true; fi; echo on");
     let ended = worker.carry_out(worker.asking("memory=64Mi", sh(&script))).await;
     assert!(ended.report.outcome.is_ok() && ended.log.ends_with("on\n"), "{}", ended.log);
-    // What was counted then is not held against the next one in the same group.
+    // The kill is not attributed to the next attempt in the same group.
     let ended = worker.carry_out(worker.asking("memory=64Mi", sh("exit 3"))).await;
     assert_eq!(ended.failure().cause.code, 3);
 }
@@ -94,7 +94,7 @@ async fn too_little_memory_to_start_a_program_harms_the_attempt_alone() {
 
 #[tokio::test]
 async fn a_fork_bomb_is_contained_and_dies_within_seconds_of_its_cancellation() {
-    // Without groups, and as root, nothing would contain it: then it is not set off.
+    // Without groups, and as root, nothing would contain a fork bomb, so it is not run.
     let worker = Worker::with_limits(LimitSettings { pids: Some(300), ..LimitSettings::default() });
     if !worker.has_groups() {
         assert!(worker.run(sh("ulimit -a")).await.report.outcome.is_ok());
@@ -104,7 +104,7 @@ async fn a_fork_bomb_is_contained_and_dies_within_seconds_of_its_cancellation() 
     bomb.timeouts.grace = Some(Duration::from_millis(100));
     let mut bomb = worker.start(bomb);
     let dir = bomb.printed("up").await.split(" up").next().unwrap().to_owned();
-    // It has grown as far as it can.
+    // The bomb has stopped growing.
     while crate::support::n_with_scratch_dir(dir.lines().last().unwrap()) < 100 {
         tokio::time::sleep(Duration::from_millis(10)).await; // poll
     }
@@ -127,7 +127,7 @@ async fn a_daemon_that_hides_everything_dies_while_other_attempts_run() {
     let daemon = "setsid env -i /bin/sh -c '/usr/bin/setsid /bin/sleep 27.1828 & exit' \
                   </dev/null >/dev/null 2>&1 &\nsleep 0.2";
     assert!(worker.run(sh(daemon)).await.report.outcome.is_ok());
-    // By its orphans alone the daemon cannot be told from one of the neighbour's.
+    // Without groups, the daemon cannot be told from an orphan of the other attempt.
     let n_expected = usize::from(!worker.has_groups());
     assert_eq!(n_with_argument("27.1828"), n_expected);
     neighbour.stop_after(Duration::ZERO).await;
@@ -136,7 +136,7 @@ async fn a_daemon_that_hides_everything_dies_while_other_attempts_run() {
     }
 }
 
-/// Ends when it and what it has started are where processors are shared out.
+/// Ends when it and its child have been moved to their CPU share.
 const WAIT_FOR_SHARE: &str = r#"
 sleep 1000 & child=$!
 has_share() { grep -E ':([a-z,]*,)?cpu(,[a-z]*)*:|^0::' "/proc/$1/cgroup" | grep -q kahn-test; }
@@ -144,7 +144,7 @@ n=0; until has_share $$ && has_share $child; do n=$((n + 1)); [ $n -lt 1000 ] ||
 cat /proc/self/cgroup; echo up; exec sleep 1000
 "#;
 
-/// What the group of an attempt has in one of these files, the first that is there.
+/// Returns the content of the first of these files that exists in an attempt's group.
 async fn in_its_group(worker: &Worker, resources: &str, files: [&str; 2]) -> String {
     let mut assignment = worker.asking(resources, sh(WAIT_FOR_SHARE));
     assignment.timeouts.grace = Some(Duration::ZERO);
@@ -158,7 +158,7 @@ async fn in_its_group(worker: &Worker, resources: &str, files: [&str; 2]) -> Str
     found.expect("the attempt is in a group with this file").trim().to_owned()
 }
 
-/// Where a line of `/proc/self/cgroup` may be mounted.
+/// The possible mount points for a line of `/proc/self/cgroup`.
 fn group_dirs(line: &str) -> Vec<PathBuf> {
     let Some(path) = line.splitn(3, ':').nth(2).filter(|path| path.contains("kahn-test")) else {
         return Vec::new();
@@ -186,7 +186,7 @@ async fn an_attempt_that_asked_for_no_memory_may_have_what_the_worker_has() {
         let failure = ended.failure();
         assert_eq!(failure.cause.kind, CauseKind::OutOfMemory, "{script}: {failure}");
         assert_eq!(&*failure.message, "killed where the worker's memory ended");
-        // That one was is nothing to those after it.
+        // The kill is not attributed to the attempts after it.
         let ended = worker.run(sh("kill -9 $$")).await;
         assert_eq!(ended.failure().cause.kind, CauseKind::Signal);
         assert!(worker.run(sh(HOG)).await.report.outcome.is_ok());
@@ -214,7 +214,7 @@ async fn processors_are_shared_by_weight_or_cut_by_quota_as_configured() {
     let quota = in_its_group(&by_quota, "cpu=1.5", ["cpu.cfs_quota_us", "cpu.max"]).await;
     assert!(quota == "150000" || quota == "150000 100000", "{quota}");
     let pids = in_its_group(&by_quota, "cpu=1.5", ["pids.max", "pids.max"]).await;
-    // Those of the task, and the thread of the worker that starts the first of them.
+    // The processes of the task, and the starter thread of the worker.
     assert_eq!(pids, "4097");
 }
 
@@ -252,7 +252,7 @@ async fn groups_serve_again_and_are_gone_with_the_worker() {
     for dir in &dirs {
         let is_group = |entry: &std::fs::DirEntry| entry.file_type().unwrap().is_dir();
         let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
-        // Each thread that starts attempts may stay in one.
+        // Each starter thread may be a member of one.
         assert!((1..10).contains(&entries.filter(is_group).count()), "{}", dir.display());
     }
     drop(worker);
@@ -262,7 +262,7 @@ async fn groups_serve_again_and_are_gone_with_the_worker() {
 #[tokio::test]
 async fn what_is_read_and_written_is_counted() {
     let worker = Worker::new();
-    // Not in memory, as a directory for temporary files may be.
+    // Not in the temporary directory, which may be in memory.
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("io-{}", std::process::id()));
     let name = file.to_str().unwrap();
     let script = format!("dd if=/dev/zero of={name} bs=1M count=8 conv=fsync");

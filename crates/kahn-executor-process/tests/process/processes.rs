@@ -1,4 +1,4 @@
-//! Real processes, from start to the last survivor.
+//! Real processes, from their start until the last one is dead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +105,7 @@ async fn a_task_may_end_itself_within_the_grace() {
     let ended = worker.stop_when_printed(worker.assignment(sh(script)), "up", CauseKind::Preempted);
     let ended = ended.await;
     assert_eq!(ended.failure().cause, Cause::of(CauseKind::Preempted));
-    // Between the two, the shell may remark on the end of its `sleep`.
+    // In between, the shell may report that its `sleep` was terminated.
     assert!(ended.log.starts_with("up\n") && ended.log.ends_with("bye\n"), "{}", ended.log);
 }
 
@@ -150,7 +150,7 @@ async fn an_attempt_that_nobody_waits_for_is_killed() {
     worker
         .abandon_when_printed(worker.assignment(sh("trap '' TERM; echo up; sleep 100")), "up")
         .await;
-    // The killing goes on in the background; the scratch directory is given back at its end.
+    // Killing continues in the background, and returns the scratch directory at its end.
     while survivors(&worker) > 0 {
         tokio::task::yield_now().await;
     }
@@ -170,7 +170,7 @@ async fn outputs_are_read_and_bad_ones_name_their_line() {
     let long = worker.run(sh("yes a=1 | head -c 1000000 > \"$KAHN_OUTPUT\"")).await.failure();
     assert!(long.message.contains("65536"), "{long}");
     assert_eq!(worker.files_in_scratch(), 0);
-    // Outputs of a failed task are not taken, and not left for the next one.
+    // Outputs of a failed task are neither read nor left for the next task.
     assert_eq!(worker.run(sh("echo a=1 > $KAHN_OUTPUT; exit 3")).await.failure().cause.code, 3);
     assert!(worker.run(sh("true")).await.outputs().is_empty());
 }
@@ -189,7 +189,7 @@ async fn usage_is_plausible() {
 async fn a_small_task_of_a_large_worker_is_not_charged_for_the_worker() {
     let ballast = std::hint::black_box(vec![1u8; 200 << 20]);
     let worker = Worker::new();
-    // The second is over before anybody looks at it.
+    // The second one ends before its first sample.
     for script in ["sleep 0.2", "exit 0"] {
         let usage = worker.run(sh(script)).await.report.usage;
         assert!(usage.memory_peak < (50 << 20), "{script}: {usage:?}");

@@ -1,4 +1,4 @@
-//! A worker's executor with its directories, and what is left of its processes.
+//! A process executor with its directories, and functions to find leftover processes.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
@@ -15,7 +15,7 @@ use kahn_executor::{ALLOWED, Assignment, allowed_environment};
 use kahn_executor_process::{LimitSettings, Limits, ProcessExecutor, ProcessSettings};
 use kahn_model::{Action, CauseKind, Resources, Shell, Text, Work};
 
-/// The value of secrets in the worker's environment.
+/// A secret in the worker's environment.
 pub(crate) const CANARY: &str = "canary-b2d1f7";
 
 pub(crate) struct Worker {
@@ -42,23 +42,23 @@ impl Worker {
         Self::open(tempfile::tempdir().unwrap(), cap, LimitSettings::default(), None)
     }
 
-    /// One that is held otherwise than workers are by default.
+    /// A worker with other limits than the default.
     pub(crate) fn with_limits(limits: LimitSettings) -> Self {
         Self::open(tempfile::tempdir().unwrap(), LOG_BYTES_MAX, limits, None)
     }
 
-    /// One that has so much memory, in bytes, for all attempts together.
+    /// A worker whose attempts may use this many bytes of memory in total.
     pub(crate) fn with_memory(bytes: u64) -> Self {
         let (dir, limits) = (tempfile::tempdir().unwrap(), LimitSettings::default());
         Self::open(dir, LOG_BYTES_MAX, limits, Some(bytes))
     }
 
-    /// Whether this machine lets the worker use control groups for everything.
+    /// Whether the worker can use control groups for all resources on this machine.
     pub(crate) fn has_groups(&self) -> bool {
         self.limits.statement().is_whole()
     }
 
-    /// Whether it lets the worker use control groups for memory.
+    /// Whether the worker can use control groups for memory on this machine.
     pub(crate) fn has_memory_groups(&self) -> bool {
         self.limits.statement().label().starts_with("cgroup")
     }
@@ -96,7 +96,7 @@ impl Worker {
         self.dir.path().join("scratch").canonicalize().unwrap()
     }
 
-    /// Files and directories in scratch directories, and outputs files.
+    /// The number of files and directories in scratch directories, plus outputs files.
     pub(crate) fn files_in_scratch(&self) -> usize {
         let entries = std::fs::read_dir(self.scratch()).unwrap().map(|entry| entry.unwrap().path());
         entries
@@ -112,7 +112,7 @@ impl Worker {
         self.assignments.next(Work::new(action))
     }
 
-    /// An attempt that asks for `resources`.
+    /// An attempt that requests `resources`.
     pub(crate) fn asking(&self, resources: &str, action: Action) -> Assignment {
         let resources = Arc::new(resources.parse().unwrap());
         Assignment { resources, ..self.assignment(action) }
@@ -155,7 +155,7 @@ fn open_limits(settings: LimitSettings, memory: Option<u64>, dir: &Path) -> Arc<
     Limits::open(settings, &worker, &Resources::cpu_milli(2000), memory, &dir.join("groups"))
 }
 
-/// Writes an executable file; gives its path.
+/// Writes an executable file and returns its path.
 pub(crate) fn script(dir: &Path, text: &str) -> String {
     let path = dir.join("script");
     std::fs::write(&path, text).unwrap();
@@ -163,7 +163,7 @@ pub(crate) fn script(dir: &Path, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Living processes that attempts of this worker started.
+/// The number of live processes started by attempts of this worker.
 pub(crate) fn survivors(worker: &Worker) -> usize {
     let root = worker.scratch();
     count_processes("environ", |variable| {
@@ -172,18 +172,18 @@ pub(crate) fn survivors(worker: &Worker) -> usize {
     })
 }
 
-/// Living processes of the attempt with this scratch directory.
+/// The number of live processes of the attempt with this scratch directory.
 pub(crate) fn n_with_scratch_dir(dir: &str) -> usize {
     let wanted = format!("KAHN_SCRATCH={dir}");
     count_processes("environ", |variable| variable == wanted.as_bytes())
 }
 
-/// Living processes that have this argument.
+/// The number of live processes with this argument.
 pub(crate) fn n_with_argument(argument: &str) -> usize {
     count_processes("cmdline", |found| found == argument.as_bytes())
 }
 
-/// Processes of which a file in `/proc` holds a matching text; dead ones have empty files.
+/// The number of processes with a matching file in `/proc`. The files of dead ones are empty.
 fn count_processes(file: &str, matches: impl Fn(&[u8]) -> bool) -> usize {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries

@@ -1,4 +1,4 @@
-//! What a task is given, and what becomes of what it prints.
+//! The environment, arguments, output and I/O of tasks.
 
 use std::sync::Arc;
 

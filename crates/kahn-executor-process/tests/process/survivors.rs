@@ -1,4 +1,4 @@
-//! Whatever an attempt started is dead when it is reported.
+//! All processes of an attempt are dead when it is reported.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::support::{Worker, exec, sh, survivors};
 use kahn_executor_process::{LimitMode, LimitSettings};
 use kahn_model::CauseKind;
 
-/// Forks twice, makes sessions of its own and lets go of the task's output.
+/// Forks twice, creates sessions and closes the task's output.
 const DAEMON: &str = "setsid sh -c 'setsid sleep 1000 </dev/null >/dev/null 2>&1 &' &\n";
 
 #[tokio::test]
@@ -42,13 +42,13 @@ async fn a_daemon_that_hides_its_environment_does_not_outlive_its_task() {
     let daemon = "setsid env -i /bin/sh -c '/usr/bin/setsid /bin/sleep 31.4159 & exit' \
                   </dev/null >/dev/null 2>&1 &\nsleep 0.2";
     assert!(worker.run(sh(daemon)).await.report.outcome.is_ok());
-    // Another test's attempt may be suspected too; with the last of them the daemon goes.
+    // It may also be attributed to attempts of other tests, and is killed with the last of them.
     while crate::support::n_with_argument("31.4159") > 0 {
         assert!(worker.run(exec(&["true"])).await.report.outcome.is_ok());
     }
 }
 
-/// The environment of such a process cannot be read, now or later, although it still runs.
+/// The environment of such a process can never be read, although it still runs.
 #[tokio::test]
 async fn a_daemon_whose_first_thread_has_exited_does_not_outlive_its_task() {
     let worker =
@@ -63,7 +63,7 @@ async fn a_daemon_whose_first_thread_has_exited_does_not_outlive_its_task() {
     let ended = worker.run(sh(&script)).await;
     assert!(ended.report.outcome.is_ok(), "{:?}", ended.report);
     let pid = ended.log.trim();
-    // Other tests' attempts may be suspected, too; with the last of them the daemon is killed.
+    // It may also be attributed to attempts of other tests, and is killed with the last of them.
     while Path::new("/proc").join(pid).exists() {
         assert!(worker.run(exec(&["true"])).await.report.outcome.is_ok());
     }
@@ -76,7 +76,7 @@ async fn a_hidden_daemon_of_a_cancelled_task_is_dead_before_its_end_is_told_thou
     let mut other = worker.start(other);
     other.printed("up").await;
     for argument in ["41.4151", "41.4152"] {
-        // One hangs below a daemon that shows whose it is, one below the first process.
+        // One is the child of a daemon that can be attributed, the other of the first process.
         let hidden = format!("env -i /usr/bin/setsid /bin/sleep {argument}");
         let script = match argument {
             "41.4151" => format!("setsid -f sh -c '{hidden} & sleep 1000'; sleep 0.2; echo up"),
@@ -100,7 +100,7 @@ async fn a_hidden_daemon_of_a_task_that_is_over_at_once_is_dead_before_that_is_t
         let script =
             "env -i /usr/bin/setsid /bin/sleep 51.4151 </dev/null >/dev/null 2>&1 & exit 0";
         assert!(worker.run(sh(script)).await.report.outcome.is_ok());
-        // Without groups it goes with the last attempt that is suspected of it.
+        // Without groups it is killed with the last attempt that it may belong to.
         assert!(!worker.has_groups() || crate::support::n_with_argument("51.4151") == 0);
     }
     other.stop_after(Duration::ZERO).await;
@@ -122,7 +122,7 @@ async fn the_end_of_one_task_leaves_the_daemons_of_another_alone() {
         assert!(worker.run(sh("sleep 1000 & true")).await.report.outcome.is_ok());
     }
     let dir = text.lines().next().unwrap();
-    // The shell that waits, and the daemon.
+    // The waiting shell and the daemon.
     assert!(crate::support::n_with_scratch_dir(dir) >= 2);
     std::fs::write(format!("{dir}/gate"), "go\n").unwrap();
     assert!(with_daemon.ended().await.report.outcome.is_ok());

@@ -1,4 +1,4 @@
-//! What goes into a call and what comes out of it.
+//! Inputs and results of calls.
 
 use std::sync::Arc;
 
@@ -109,7 +109,7 @@ async fn an_exception_is_told_with_its_traceback() {
     let lines: Vec<&str> = failure.message.lines().collect();
     assert_eq!(lines[0], "ValueError: bad luck");
     assert_eq!(lines[1], "Traceback (most recent call last):");
-    // Nothing of what is around the function is shown.
+    // Frames outside the function are not shown.
     assert!(lines[2].contains("functions.py") && lines[2].ends_with("in fail"), "{failure}");
     assert!(ended.log.ends_with("ValueError: bad luck\n"), "{}", ended.log);
 

@@ -1,4 +1,4 @@
-//! Crashes, cancellation, and what is left behind.
+//! Crashes, cancellation, and leftovers.
 
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ async fn a_stop_before_the_start_starts_nothing() {
     let running = worker.start(worker.assignment("wait", "0"));
     running.stopper.stop(CauseKind::Cancelled);
     assert_eq!(running.ended().await.failure().cause.kind, CauseKind::Cancelled);
-    // The start that was given up may take a moment to be undone.
+    // Undoing the cancelled start may take a moment.
     while n_of_worker(&worker.scratch()) > 0 {
         tokio::task::yield_now().await;
     }
@@ -181,7 +181,7 @@ async fn a_call_beyond_its_memory_ends_alone_and_succeeds_with_more() {
     };
     assert!(grow("memory=256Mi").await.report.outcome.is_ok());
     if !worker.has_memory_groups() {
-        // Interpreters are not held to memory without groups.
+        // Without groups, memory limits are not enforced for interpreters.
         assert!(grow("memory=48Mi").await.report.outcome.is_ok());
         return;
     }

@@ -1,4 +1,4 @@
-//! An executor with its directories and a module of functions to call.
+//! A Python executor with its directories and a module of functions.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
@@ -21,7 +21,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker for whose tasks `source` is the module `functions`.
+    /// A worker whose tasks can import `source` as the module `functions`.
     pub(crate) fn new(source: &str) -> Self {
         Self::with(PythonSettings::default(), source)
     }
@@ -56,7 +56,7 @@ impl Worker {
         }
     }
 
-    /// Whether this machine lets the worker use control groups for memory.
+    /// Whether the worker can use control groups for memory on this machine.
     pub(crate) fn has_memory_groups(&self) -> bool {
         self.has_memory_groups
     }
@@ -69,7 +69,7 @@ impl Worker {
         self.dir.path().join("scratch").canonicalize().unwrap()
     }
 
-    /// A call of a function in the module `functions`, or in another if there is a colon.
+    /// A call of a function in the module `functions`, or in another if the name contains a colon.
     pub(crate) fn assignment(&self, function: &str, input: &str) -> Assignment {
         let function = match function.contains(':') {
             true => function.to_owned(),
@@ -100,13 +100,13 @@ impl Worker {
     }
 }
 
-/// Whether a process lives; a dead one that nobody waits for does not count.
+/// Whether a process is alive. Zombies do not count.
 pub(crate) fn lives(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).is_some_and(|c| c != 'Z')
 }
 
-/// Living processes of the worker with this scratch directory, its interpreters among them.
+/// The number of live processes of the worker with this scratch directory, including interpreters.
 pub(crate) fn n_of_worker(scratch: &Path) -> usize {
     let mark = format!("KAHN_SCRATCH={}/", scratch.to_str().unwrap());
     let entries = std::fs::read_dir("/proc").unwrap().flatten();

@@ -1,4 +1,4 @@
-//! Which interpreter a call gets, and when interpreters end.
+//! Selection and replacement of interpreters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ async fn no_more_interpreters_run_than_may() {
         let at_one_time = spans.iter().filter(|[from, until]| from <= start && start < until);
         assert!(at_one_time.count() <= 2, "{spans:?}");
     }
-    // Two idle ones make room for one with another environment.
+    // An idle interpreter is replaced by one with another environment.
     let mut assignment = worker.assignment("os:getpid", "null");
     Arc::make_mut(&mut assignment.work).working_dir = Some(Text::new("/"));
     assert!(worker.start(assignment).ended().await.report.outcome.is_ok());
@@ -85,7 +85,7 @@ async fn an_interpreter_that_grows_is_replaced() {
     while worker.call("grow", "0").await.result() == first {
         n_calls += 1;
         assert!(n_calls < 20);
-        // Memory is looked at a few times a second.
+        // Memory is read only a few times per second.
         tokio::time::sleep(Duration::from_millis(100)).await; // poll
     }
     while lives(&first) {
@@ -114,7 +114,7 @@ async fn interpreters_end_with_their_executor() {
     }
 }
 
-/// Runs itself once more, as the worker that is killed.
+/// Runs itself again, as the worker to be killed.
 #[tokio::test]
 async fn interpreters_do_not_outlive_the_process_of_the_worker() {
     const ROLE: &str = "KAHN_TEST_DIES";
@@ -145,7 +145,7 @@ async fn interpreters_do_not_outlive_the_process_of_the_worker() {
     assert!(lives(pid));
     worker.kill().unwrap();
     worker.wait().unwrap();
-    // It computes and does not look at its connection: the system must end it.
+    // The call is busy and does not read its connection, so the kernel must kill it.
     while lives(pid) {
         tokio::time::sleep(Duration::from_millis(10)).await; // poll
     }
