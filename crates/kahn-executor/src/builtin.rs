@@ -1,4 +1,4 @@
-//! `noop` and `sleep`: actions that need nothing but the worker itself.
+//! Executes `noop` and `sleep`, the actions without side effects.
 
 use async_trait::async_trait;
 use kahn_model::{Action, ActionKind, Cause, CauseKind, Failure, Outputs, Usage};
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::control::stopped;
 use super::{Assignment, Control, Executor, Report};
 
-/// Carries out `noop` and `sleep`.
+/// Executes `noop` and `sleep`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BuiltinExecutor;
 

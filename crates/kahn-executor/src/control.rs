@@ -1,4 +1,4 @@
-//! How the worker tells an executor to stop, and how the executor tells that it started.
+//! Lets the worker stop an attempt, and lets the executor report that it started.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use kahn_model::{Cause, CauseKind, Failure};
 use tokio::sync::watch;
 
-/// The worker's end: asks the attempt to stop.
+/// The worker's end, which requests that the attempt stop.
 ///
-/// Dropping it asks for nothing.
+/// Dropping it requests nothing.
 #[derive(Clone, Debug)]
 pub struct Stopper {
     reason: watch::Sender<Option<CauseKind>>,
 }
 
 impl Stopper {
-    /// Asks the attempt to stop, and says why. Only the first reason counts.
+    /// Requests that the attempt stop. Only the first reason counts.
     pub fn stop(&self, reason: CauseKind) {
         self.reason.send_if_modified(|current| {
             let is_first = current.is_none();
@@ -25,14 +25,14 @@ impl Stopper {
     }
 }
 
-/// The executor's end: hears when to stop, and says that it started.
+/// The executor's end, which receives stop requests and reports the start.
 pub struct Control {
     reason: watch::Receiver<Option<CauseKind>>,
     on_started: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// Both ends for one attempt. `on_started` is called at most once, from the executor's task; it
-/// must not block.
+/// Creates both ends for one attempt. `on_started` is called at most once, from the executor's
+/// task, and must not block.
 pub fn control(on_started: impl FnOnce() + Send + 'static) -> (Stopper, Control) {
     let (sender, receiver) = watch::channel(None);
     (
@@ -42,24 +42,24 @@ pub fn control(on_started: impl FnOnce() + Send + 'static) -> (Stopper, Control)
 }
 
 impl Control {
-    /// Says that the work has begun. Later calls do nothing.
+    /// Reports that the work has started. Later calls have no effect.
     pub fn started(&mut self) {
         if let Some(on_started) = self.on_started.take() {
             on_started();
         }
     }
 
-    /// The reason to stop, if one was given already.
+    /// Returns the reason to stop, if a stop was requested.
     #[must_use]
     pub fn stop_reason(&self) -> Option<CauseKind> {
         *self.reason.borrow()
     }
 
-    /// Waits until the attempt is asked to stop, and gives the reason; possibly for ever.
+    /// Waits until a stop is requested and returns the reason. May never return.
     ///
-    /// May be dropped and called again.
+    /// Cancellation safe.
     pub async fn stop_requested(&mut self) -> CauseKind {
-        // An error means that nobody is left who could ask.
+        // An error means that the worker's end was dropped.
         let reason = self.reason.wait_for(Option::is_some).await.ok().and_then(|reason| *reason);
         match reason {
             Some(reason) => reason,
@@ -67,8 +67,8 @@ impl Control {
         }
     }
 
-    /// Waits as [`Control::stop_requested`] does, for `run_timeout` at most, counted from this
-    /// call; then the reason is [`CauseKind::RunTimeout`].
+    /// Like [`Control::stop_requested`], but waits for at most `run_timeout` from this call, and
+    /// then returns [`CauseKind::RunTimeout`].
     pub async fn stop_or_timeout(&mut self, run_timeout: Option<Duration>) -> CauseKind {
         let Some(run_timeout) = run_timeout else {
             return self.stop_requested().await;
@@ -81,7 +81,7 @@ impl Control {
     }
 }
 
-/// The failure of an attempt that was made to end.
+/// Returns the failure of a stopped attempt.
 pub fn stopped(reason: CauseKind, run_timeout: Option<Duration>) -> Failure {
     match (reason, run_timeout) {
         (CauseKind::RunTimeout, Some(limit)) => {

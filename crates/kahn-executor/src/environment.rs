@@ -1,16 +1,17 @@
-//! What a task's environment holds: a few variables of the worker's, and who the task is.
+//! The environment variables of tasks: a few inherited from the worker, and the identity of the
+//! attempt.
 //!
-//! Nothing here reads the environment of the process; it is handed in, so that what a task may
-//! see is decided by a list and never by default.
+//! Nothing here reads the environment of the process. It is passed in, so that tasks inherit only
+//! variables that are explicitly allowed.
 
 use std::ffi::{OsStr, OsString};
 
 use kahn_model::AttemptId;
 
-/// The variables of the worker that a task sees, unless the worker's configuration names others.
+/// The worker's variables that tasks inherit, unless configured otherwise.
 pub const ALLOWED: [&str; 6] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER"];
 
-/// Of `variables`, those whose names are in `allowed`.
+/// Returns those of `variables` whose names are in `allowed`.
 pub fn allowed_environment<N: AsRef<OsStr>>(
     allowed: &[N],
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -21,9 +22,9 @@ pub fn allowed_environment<N: AsRef<OsStr>>(
         .collect()
 }
 
-/// The variables that tell a task who it is: `KAHN_RUN_ID`, `KAHN_TASK`, `KAHN_ATTEMPT` (from
-/// 1), `KAHN_TASK_KEY` (the same in all attempts of the task, and in no other task) and
-/// `TRACEPARENT` (of [`traceparent`], unless one is given).
+/// Returns the variables that identify an attempt: `KAHN_RUN_ID`, `KAHN_TASK`, `KAHN_ATTEMPT` (from
+/// 1), `KAHN_TASK_KEY` (the same for all attempts of the task, and unique to it), and `TRACEPARENT`
+/// (from [`traceparent`], unless one is given).
 #[must_use]
 pub fn attempt_environment(
     attempt: AttemptId,
@@ -42,10 +43,10 @@ pub fn attempt_environment(
     .into()
 }
 
-/// The W3C trace context of an attempt: the run is the trace, and the attempt is the span.
+/// Returns the W3C trace context of an attempt: the run is the trace, and the attempt is the span.
 ///
-/// It follows from the ids alone, so that coordinator and worker name the same span without
-/// having spoken of it.
+/// It is derived from the ids alone, so that coordinator and worker use the same span without
+/// exchanging it.
 #[must_use]
 pub fn traceparent(attempt: AttemptId) -> String {
     let trace = u128::from_be_bytes(*attempt.run.as_bytes());

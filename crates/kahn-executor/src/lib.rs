@@ -1,9 +1,9 @@
-//! The executor interface, and what every executor needs.
+//! The executor interface, and what all executors share.
 //!
-//! An executor carries out one kind of action. It receives an [`Assignment`], reports that it
-//! started, ends when asked to, and returns a [`Report`]. It knows nothing of leases, tokens or the
-//! coordinator. To add a kind, implement [`Executor`] in a crate beside this one;
-//! [`BuiltinExecutor`] is the shortest example.
+//! An executor executes one kind of action. It receives an [`Assignment`], reports that it started,
+//! stops on request, and returns a [`Report`]. It is independent of leases, tokens and the
+//! coordinator. To add a kind, implement [`Executor`] in a separate crate; [`BuiltinExecutor`] is
+//! the shortest example.
 
 pub mod logs;
 pub mod output_file;
@@ -29,51 +29,50 @@ pub use control::{Control, Stopper, control, stopped};
 pub use environment::{ALLOWED, allowed_environment, attempt_environment, traceparent};
 pub use outputs::{ResultError, outputs_of_result};
 
-/// Carries out one kind of action.
+/// Executes one kind of action.
 #[async_trait]
 pub trait Executor: Send + Sync {
-    /// Which kind of action it carries out. It is handed no other.
+    /// Returns the kind of action that it executes. It never receives another kind.
     fn kind(&self) -> ActionKind;
 
-    /// Carries out one attempt, to its end.
+    /// Executes one attempt until its end.
     ///
-    /// What it must keep to:
+    /// Requirements:
     ///
-    /// * It calls [`Control::started`] once, when the work has begun and not before.
-    /// * It ends soon after [`Control::stop_requested`] gives a reason, and then reports that
-    ///   reason as the cause. An end that came first is reported as it was.
-    /// * It keeps the run timeout, which [`Control::stop_or_timeout`] does for it.
-    /// * When it returns, nothing of the attempt is left: no process, no file, and its log is
-    ///   sealed.
+    /// * It calls [`Control::started`] once, when the work has started and not before.
+    /// * It ends soon after [`Control::stop_requested`] returns a reason, and then reports that
+    ///   reason as the cause. If the attempt ended before, it reports that outcome.
+    /// * It enforces the run timeout, for which [`Control::stop_or_timeout`] suffices.
+    /// * When it returns, nothing of the attempt is left: all processes are dead, all files are
+    ///   removed, and the log is sealed.
     async fn run(&self, assignment: Assignment, control: Control) -> Report;
 }
 
-/// One attempt, as an executor is told of it. All expressions are evaluated.
+/// One attempt for an executor. All expressions are evaluated.
 #[derive(Debug)]
 pub struct Assignment {
-    /// The attempt.
+    /// The id of the attempt.
     pub attempt: AttemptId,
     /// The name of the task, for messages.
     pub task_name: String,
-    /// What to do, and in which surroundings.
+    /// The action and its environment.
     pub work: Arc<Work>,
-    /// Variables that tell a process who it is, from [`attempt_environment`]; none where there is
-    /// no process. They win over those of the work.
+    /// The variables that identify the attempt, from [`attempt_environment`]; empty if there is no
+    /// process. They override those of the work.
     pub env: Vec<(String, String)>,
-    /// What it is given of what is secret. It wins over the work, and `env` over it.
+    /// The secrets of the task. They override the work's variables and are overridden by `env`.
     pub secrets: GivenSecrets,
-    /// What it may use of the machine.
+    /// The resources that it may use.
     pub resources: Arc<Resources>,
-    /// How long it may run, and how long it may take to stop. The other two are not the
-    /// executor's business.
+    /// The run timeout and the grace period. The other timeouts are not enforced by executors.
     pub timeouts: Timeouts,
-    /// Where what the task prints goes.
+    /// Receives the task's output.
     pub logs: Arc<LogWriter>,
 }
 
 impl Assignment {
-    /// All environment variables of the task but those of the worker; of two of one name, the
-    /// later one counts.
+    /// Iterates over all environment variables of the task except the worker's. The last of several
+    /// variables with the same name wins.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         let of_work = self.work.env.iter().map(|(name, value)| (&**name, value.as_str()));
         let of_attempt = self.env.iter().map(|(name, value)| (&**name, &**value));
@@ -81,11 +80,11 @@ impl Assignment {
     }
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What it gave, or why it failed.
+    /// Its outputs, or why it failed.
     pub outcome: Result<Outputs, Failure>,
-    /// What it used.
+    /// The resources that it used.
     pub usage: Usage,
 }

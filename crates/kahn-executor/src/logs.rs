@@ -1,10 +1,10 @@
-//! What attempts print: kept in one file each until it has been shipped.
+//! Output of attempts, stored in one file each until it is shipped.
 //!
-//! A file is made with the first byte, so that a silent attempt costs nothing. Standard output
-//! and standard error go to the same file, in the order of their writes. Bytes are kept as they
-//! come: escaping them is the business of whoever shows them. Nothing is synced to disk: a log
-//! may lose its end with the machine, and the attempt is lost with it anyway. A file that may not
-//! be written is sealed; what an earlier start of the worker left behind is shipped by the next.
+//! A file is created with the first byte, so that an attempt without output costs nothing. Standard
+//! output and standard error go to the same file, in the order of their writes. Bytes are stored
+//! unchanged; whoever displays them must escape them. Nothing is synced to disk: the end of a log
+//! may be lost if the host fails, but then the attempt is lost as well. A file without write
+//! permission is sealed. Logs left by an earlier start of the worker are shipped by the next one.
 
 mod leftover;
 mod rate;
@@ -21,59 +21,60 @@ pub use leftover::Leftover;
 pub use reader::{CHUNK_BYTES_MAX, Chunk, LogReader};
 pub use writer::LogWriter;
 
-/// How much of one attempt's output is kept, in bytes, unless configured otherwise.
+/// The default size limit of one attempt's log, in bytes.
 pub const LOG_BYTES_MAX: u64 = 16 << 20;
-/// How fast an attempt may print for long, in bytes per second, unless configured otherwise. To
-/// read so much and drop it takes a few percent of a processor, where a task that prints without
-/// end would have the worker take a whole one.
+/// The default limit of the sustained output rate of an attempt, in bytes per second. Reading and
+/// discarding this much takes a few percent of a CPU, whereas unlimited output would occupy a whole
+/// one.
 pub const LOG_RATE: u64 = 64 << 20;
 
 const NO_LEASE: Token = Token { epoch: 0, serial: 0, nonce: 0 };
 
-/// The directory of the log files of one worker.
+/// The directory of a worker's log files.
 #[derive(Clone, Debug)]
 pub struct LogDir {
     dir: PathBuf,
     cap: u64,
-    /// Bytes in each second.
+    /// In bytes per second.
     rate: u64,
 }
 
 impl LogDir {
-    /// Opens the directory, and makes it if there is none. Of each attempt's output, `cap` bytes
-    /// are kept and the rest is dropped; the last line of the file then says so.
+    /// Opens the directory, and creates it if it does not exist. The first `cap` bytes of each
+    /// attempt's output are kept and the rest is discarded, which the last line of the log then
+    /// says.
     ///
     /// # Errors
     ///
-    /// Fails when the directory cannot be made.
+    /// Returns an error if the directory cannot be created.
     pub fn open(dir: &Path, cap: u64) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         Ok(Self { dir: dir.to_owned(), cap, rate: LOG_RATE })
     }
 
-    /// With another rate at which an attempt may print for long, in bytes per second.
+    /// Sets the limit of the sustained output rate of an attempt, in bytes per second.
     #[must_use]
     pub fn with_rate(self, rate: u64) -> Self {
         Self { rate, ..self }
     }
 
-    /// Where the output of an attempt goes that no lease is known of.
+    /// Returns a writer for the log of an attempt without a lease.
     #[must_use]
     pub fn writer(&self, attempt: AttemptId) -> LogWriter {
         self.writer_under(attempt, NO_LEASE)
     }
 
-    /// Where the output of an attempt goes that is carried out under a lease.
+    /// Returns a writer for the log of an attempt under a lease.
     #[must_use]
     pub fn writer_under(&self, attempt: AttemptId, token: Token) -> LogWriter {
         LogWriter::new(self.path(attempt, token), self.cap, self.rate)
     }
 
-    /// The attempts of which there is a log; right after a start, those of earlier boots.
+    /// Returns the attempts that have a log. Right after a start these are from earlier boots.
     ///
     /// # Errors
     ///
-    /// Fails when the directory cannot be read.
+    /// Returns an error if the directory cannot be read.
     pub fn attempts(&self) -> io::Result<Vec<AttemptId>> {
         let mut attempts: Vec<_> =
             self.entries()?.into_iter().map(|(attempt, _)| attempt).collect();
@@ -81,12 +82,12 @@ impl LogDir {
         Ok(attempts)
     }
 
-    /// What an earlier start of the worker left behind, to be shipped. To be asked before anything
-    /// new is written.
+    /// Returns the logs left by an earlier start of the worker, to be shipped. Must be called
+    /// before new logs are written.
     ///
     /// # Errors
     ///
-    /// Fails when the directory cannot be read.
+    /// Returns an error if the directory cannot be read.
     pub fn left_behind(&self) -> io::Result<Vec<Leftover>> {
         let open = |(attempt, token)| {
             let path = self.path(attempt, token);
@@ -109,21 +110,21 @@ impl LogDir {
         Ok(entries)
     }
 
-    /// Removes the log of an attempt that no lease is known of, if there is one.
+    /// Removes the log of an attempt without a lease, if it exists.
     ///
     /// # Errors
     ///
-    /// Fails when a file is there and cannot be removed.
+    /// Returns an error if a file exists and cannot be removed.
     pub fn remove(&self, attempt: AttemptId) -> io::Result<()> {
         self.remove_under(attempt, NO_LEASE)
     }
 
-    /// Removes the log of an attempt under a lease, if there is one: it was shipped, or nobody
-    /// wants it.
+    /// Removes the log of an attempt under a lease, if it exists, after it was shipped or because
+    /// it is not wanted.
     ///
     /// # Errors
     ///
-    /// Fails when a file is there and cannot be removed.
+    /// Returns an error if a file exists and cannot be removed.
     pub fn remove_under(&self, attempt: AttemptId, token: Token) -> io::Result<()> {
         match std::fs::remove_file(self.path(attempt, token)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

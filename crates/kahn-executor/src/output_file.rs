@@ -1,8 +1,8 @@
 //! The file into which a task writes its outputs.
 //!
-//! One output per line: `name=text` gives a string, `name:=json` gives any JSON value, and a
-//! name that comes twice has its last value. Empty lines are skipped. Anything else is an error
-//! that names the line: an output that is silently missing is found far too late.
+//! Each line is one output: `name=text` for a string, or `name:=json` for any JSON value. The last
+//! of several lines with the same name wins. Empty lines are skipped. Anything else is an error
+//! that names the line, because a silently ignored output would be discovered much too late.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -13,7 +13,7 @@ use kahn_model::limits::OUTPUT_BYTES_MAX;
 use kahn_model::{Name, Outputs, Value};
 use rustix::fs::OFlags;
 
-/// Why the outputs of an attempt are refused. Lines are counted from 1.
+/// An error in the outputs of an attempt. Lines are counted from 1.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The file cannot be read.
@@ -65,7 +65,7 @@ pub enum OutputError {
 ///
 /// Returns an [`OutputError`] that names the line.
 pub fn read(path: &Path) -> Result<Outputs, OutputError> {
-    // Opening a pipe that the task put there must not wait for a writer.
+    // Opening a FIFO created by the task must not block.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).expect("invariant: flags are an int");
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -84,7 +84,7 @@ fn read_all(file: &File) -> Result<Vec<u8>, OutputError> {
     if !file.metadata()?.is_file() {
         return Err(OutputError::NotAFile);
     }
-    // Beside the values there are only separators, so no file within the limit is much longer.
+    // A file within the limit consists of the values and short separators.
     let max = 2 * OUTPUT_BYTES_MAX;
     let mut bytes = Vec::new();
     file.take(u64::try_from(max).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
@@ -115,7 +115,8 @@ fn parse_line(line: usize, text: &str) -> Result<(Box<str>, Value), OutputError>
     Ok((name.as_str().into(), Value::from_json(json)))
 }
 
-/// Kept as written, since reading and writing a number may change it.
+/// Validates a JSON value. The text itself is kept, because parsing and printing a number may
+/// change it.
 fn check_json(line: usize, name: &str, json: &str) -> Result<String, OutputError> {
     match serde_json::from_str::<serde::de::IgnoredAny>(json) {
         Ok(_) => Ok(json.trim().to_owned()),

@@ -1,6 +1,6 @@
-//! What a function gave, as outputs: the fields of a JSON object, or one output `result`.
+//! Converts the result of a function to outputs.
 //!
-//! What a process wrote into its outputs file is read elsewhere.
+//! The outputs file of a process is read in `output_file`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use kahn_model::limits::OUTPUT_BYTES_MAX;
 use kahn_model::{Name, Outputs, Value};
 use serde_json::value::RawValue;
 
-/// The name of the output that a function gives when its result is no object.
+/// The name of the output for a result that is not an object.
 const RESULT: &str = "result";
 
 /// Why the result of a function cannot be stored as outputs.

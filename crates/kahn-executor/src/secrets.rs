@@ -1,14 +1,13 @@
-//! Secrets: named by tasks, and known to the worker alone.
+//! Secrets, which tasks refer to by name and which only the worker knows.
 //!
-//! The operator says in `[worker.secrets]` what there is, and where it comes from; a task names
-//! what it uses, and nothing else can be had. A worker advertises a label for each secret. They are
-//! read for each attempt anew, here and nowhere else, so that one that changes is used from the
-//! next attempt on. What an attempt was given is masked in its log, in the words of its failure and
-//! in nothing else: outputs that hold a secret are refused, since a mask in data would be taken for
-//! data.
+//! The operator defines the available secrets and their sources in `[worker.secrets]`. A task names
+//! those that it uses and has access to no others. A worker advertises a label for each secret.
+//! Secrets are read anew for each attempt, so that a changed value takes effect with the next one.
+//! The values given to an attempt are masked in its log and in its failure message. Outputs that
+//! contain a secret are refused instead, since a mask would be mistaken for data.
 //!
-//! Masks guard against accidents. A task that wants to tell what it was given can always find a
-//! form that no mask knows.
+//! Masks protect against accidents only: a task can always encode a secret in a form that is not
+//! recognized.
 
 mod directory;
 mod forms;
@@ -31,20 +30,20 @@ pub use given::{CONTAINER_DIR, GivenSecrets};
 pub use mask::{Mask, MaskStream};
 pub use source::SecretSource;
 
-/// Most bytes of all secrets of one task together: masks grow with them.
+/// The maximum size of all secrets of one task in bytes, which bounds the size of masks.
 const ALL_BYTES_MAX: usize = 64 << 10;
 
-/// A secret that cannot be defined as configured.
+/// An error in the configuration of a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("worker.secrets.{name}: {reason}")]
 pub struct InvalidSecret {
     /// The secret.
     pub name: String,
-    /// What is wrong; contains nothing of the value.
+    /// The error message, which contains no part of the value.
     pub reason: String,
 }
 
-/// The secrets that a worker has.
+/// The secrets of a worker.
 #[derive(Debug)]
 pub struct Secrets {
     known: BTreeMap<Name, Source>,
@@ -52,12 +51,12 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The secrets of a configuration; `environment` is that of the process. Files for tasks go to
-    /// `dir`, or else to memory, or else to `data_dir`.
+    /// Opens the configured secrets. `environment` is that of the process. Files for tasks are
+    /// created in `dir`, by default in memory if possible, and otherwise in `data_dir`.
     ///
     /// # Errors
     ///
-    /// When a name is not one, or a variable is not there.
+    /// Returns an error if a name is invalid or a variable is not set.
     pub fn open(
         config: &BTreeMap<String, SecretSource>,
         environment: &[(OsString, OsString)],
@@ -74,12 +73,12 @@ impl Secrets {
         Ok(Self { known, directory: Directory::new(dir, data_dir) })
     }
 
-    /// The labels by which tasks find the worker.
+    /// Iterates over the labels that the worker advertises.
     pub fn labels(&self) -> impl Iterator<Item = String> {
         self.known.keys().map(|name| SecretUse::label_of(name.as_str()))
     }
 
-    /// Has an executor carry out an attempt with the secrets that its work names.
+    /// Executes an attempt with the secrets that its work names.
     pub async fn carry_out(
         self: Arc<Self>,
         executor: Arc<dyn Executor>,
@@ -107,7 +106,7 @@ impl Secrets {
         report
     }
 
-    /// What the work names. Files may be slow, so they are not read on the event loop.
+    /// Reads the named secrets on a blocking thread, since files may be slow.
     async fn read(self: &Arc<Self>, assignment: &Assignment) -> Result<GivenSecrets, Failure> {
         let secrets = Arc::clone(self);
         let uses = assignment.work.secrets.clone();
@@ -121,7 +120,7 @@ impl Secrets {
         })
     }
 
-    /// Each secret once.
+    /// Reads each secret once.
     fn values(&self, uses: &[SecretUse]) -> Result<BTreeMap<Name, source::Value>, Failure> {
         let mut values = BTreeMap::new();
         let mut n_bytes = 0;
@@ -150,7 +149,7 @@ fn unreadable(name: &Name, reason: &str) -> Failure {
     cannot_start(&format!("secret `{name}` of this worker cannot be used: {reason}"))
 }
 
-/// What the task needs to be started cannot be had: `image`, as for a program that is not there.
+/// Returns an `image` failure for a missing secret, like for a missing program.
 fn cannot_start(message: &str) -> Failure {
     Failure::new(Cause::of(CauseKind::Image), message)
 }

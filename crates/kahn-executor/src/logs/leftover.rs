@@ -1,7 +1,7 @@
-//! Logs that an earlier start of the worker left behind.
+//! Logs left by an earlier start of the worker.
 //!
-//! That a log is sealed is written in the permissions of its file, which costs least: nobody may
-//! write it.
+//! A sealed log is marked by its file permissions, the cheapest place: it is not writable by
+//! anybody.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -14,19 +14,19 @@ use super::reader::LogReader;
 
 const LAST_LINE: &str = "[kahn] the worker was ended here; what was printed last may be missing\n";
 
-/// A log that an earlier start of the worker left behind.
+/// A log left by an earlier start of the worker.
 #[derive(Debug)]
 pub struct Leftover {
-    /// Whose it is.
+    /// The attempt that wrote it.
     pub attempt: AttemptId,
     /// The lease under which it was written.
     pub token: Token,
-    /// Reads it; it has an end.
+    /// Reads the log, which does not grow any more.
     pub reader: LogReader,
 }
 
 impl Leftover {
-    /// Opens a log. One that was not sealed gets a last line that says so.
+    /// Opens a log. If it was not sealed, a last line that says so is added.
     pub(super) fn open(path: &Path, attempt: AttemptId, token: Token) -> io::Result<Self> {
         let meta = std::fs::metadata(path)?;
         let mut len = meta.len();
@@ -48,10 +48,10 @@ fn ends_in_newline(file: &File, len: u64) -> io::Result<bool> {
     Ok(byte == *b"\n")
 }
 
-/// Notes on the disk that nothing is added to a log any more.
+/// Marks a log as sealed on disk.
 pub(super) fn mark_sealed(file: &File, path: &Path) {
     if let Err(error) = file.set_permissions(Permissions::from_mode(0o400)) {
-        // After a crash the log would be taken for one that was cut, and nothing worse.
+        // The only consequence is that the log appears to be cut if the worker crashes.
         tracing::debug!(path = %path.display(), %error, "log is not marked as sealed");
     }
 }

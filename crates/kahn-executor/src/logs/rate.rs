@@ -1,20 +1,20 @@
-//! How fast an attempt may print: whoever prints faster waits, as at any pipe whose reader is slow.
-//! Nothing is dropped for it.
+//! Limits the output rate of an attempt. A faster attempt has to wait, like at a pipe with a slow
+//! reader. Nothing is discarded.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What may be printed at once, in time at the rate.
+/// The allowed burst, as time at the full rate.
 const BURST: Duration = Duration::from_secs(1);
 
-/// The pace of one attempt.
+/// The rate limiter of one attempt.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Bytes in each second.
+    /// In bytes per second.
     rate: u64,
-    /// When all that was printed would have been printed at the rate.
+    /// When all output so far would have been written at the full rate.
     paid_at: Mutex<Option<Instant>>,
 }
 
@@ -23,7 +23,7 @@ impl Pace {
         Self { rate: rate.max(1), paid_at: Mutex::default() }
     }
 
-    /// Waits until so many bytes are within the rate.
+    /// Waits until `n_bytes` more are within the rate.
     pub(super) async fn spend(&self, n_bytes: u64) {
         let wait = self.wait_after(Instant::now(), n_bytes);
         if !wait.is_zero() {

@@ -1,4 +1,4 @@
-//! The end from which logs are shipped.
+//! Reads logs for shipping.
 
 use std::fs::File;
 use std::io;
@@ -11,20 +11,20 @@ use tokio::sync::watch;
 
 use super::writer::Progress;
 
-/// Most bytes in one [`Chunk`].
+/// The maximum size of a [`Chunk`] in bytes.
 pub const CHUNK_BYTES_MAX: usize = 64 << 10;
 
-/// A piece of a log.
+/// A part of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Where in the log it begins, in bytes.
+    /// Its offset in the log, in bytes.
     pub offset: u64,
-    /// The bytes as they were printed; never empty. They may begin and end within a line or a
+    /// The bytes as they were printed; never empty. They may start and end within a line or a
     /// character.
     pub bytes: Bytes,
 }
 
-/// Reads a log from an offset to its end, waiting for what is not there yet.
+/// Reads a log from an offset to its end, and waits for data that is not written yet.
 #[derive(Debug)]
 pub struct LogReader {
     path: PathBuf,
@@ -35,9 +35,9 @@ pub struct LogReader {
 
 #[derive(Debug)]
 enum Source {
-    /// Somebody still writes.
+    /// There is still a writer.
     Following(watch::Receiver<Progress>),
-    /// Nobody writes; the log has this many bytes.
+    /// There is no writer; the log has this many bytes.
     Sealed(u64),
 }
 
@@ -54,28 +54,28 @@ impl LogReader {
         Self { path, offset, source: Source::Sealed(len), file: None }
     }
 
-    /// Where the next chunk begins. Once the end was reached, the length of the log.
+    /// Returns the offset of the next chunk. At the end this is the length of the log.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Goes on at another offset.
+    /// Continues at another offset.
     pub fn seek(&mut self, offset: u64) {
         self.offset = offset;
     }
 
-    /// Waits for the first byte or the seal, and says whether there is nothing to read.
+    /// Waits until the log has a first byte or is sealed. Returns whether it is sealed and empty.
     pub async fn is_silent(&mut self) -> bool {
         self.wait_for_more().await <= self.offset
     }
 
-    /// Waits for bytes at the offset and gives them; `None` when the log is sealed and has no
-    /// more. May be dropped and called again without losing a byte.
+    /// Waits for data at the offset and returns it, or `None` at the end of a sealed log.
+    /// Cancellation safe.
     ///
     /// # Errors
     ///
-    /// Fails when the file cannot be read; it may be tried again.
+    /// Returns an error if the file cannot be read. The call may be retried.
     pub async fn next(&mut self) -> io::Result<Option<Chunk>> {
         let len = self.wait_for_more().await;
         let Some(n_more) = len.checked_sub(self.offset).filter(|&n| n > 0) else {
@@ -88,14 +88,14 @@ impl LogReader {
         Ok(Some(Chunk { offset, bytes: bytes.into() }))
     }
 
-    /// Returns when the log is longer than the offset, or sealed: its length.
+    /// Waits until the log is longer than the offset or is sealed, and returns its length.
     async fn wait_for_more(&mut self) -> u64 {
         match &mut self.source {
             Source::Sealed(len) => *len,
             Source::Following(progress) => {
                 let offset = self.offset;
                 let has_more = |progress: &Progress| progress.is_sealed || offset < progress.len;
-                // A writer seals before it goes, so an error needs no handling of its own.
+                // A writer seals the log when it is dropped, so an error needs no special handling.
                 let waited = progress.wait_for(has_more).await.map(|progress| progress.len);
                 waited.unwrap_or_else(|_| progress.borrow().len)
             }

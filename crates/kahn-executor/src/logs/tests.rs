@@ -1,4 +1,4 @@
-//! What logs keep, and how they are read back.
+//! Tests of writing and reading logs.
 
 use super::*;
 
@@ -78,7 +78,7 @@ async fn logs_of_an_earlier_start_are_found_and_say_whether_they_were_cut() {
     let whole = logs.writer_under(attempt(1), token(1));
     whole.append(b"all of it\n");
     whole.seal();
-    // Never dropped, as if the process had ended.
+    // Leaked, as if the process had been killed.
     let cut = Box::leak(Box::new(logs.writer_under(attempt(2), token(2))));
     cut.append(b"half a li");
     std::fs::write(dir.path().join("note.txt"), "not a log").unwrap();

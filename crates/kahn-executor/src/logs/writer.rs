@@ -1,4 +1,4 @@
-//! The end into which an executor writes.
+//! Writes the log of an attempt.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -14,16 +14,16 @@ use super::rate::Pace;
 use super::reader::LogReader;
 use crate::secrets::{Mask, MaskStream};
 
-/// How far a log has grown.
+/// The state of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     /// Bytes in the file.
     pub(super) len: u64,
-    /// Whether it stays at that.
+    /// Whether the log is complete.
     pub(super) is_sealed: bool,
 }
 
-/// The one writer of the log of one attempt. Dropping it seals the log.
+/// The only writer of an attempt's log. Dropping it seals the log.
 pub struct LogWriter {
     path: PathBuf,
     cap: u64,
@@ -35,11 +35,11 @@ pub struct LogWriter {
 #[derive(Default)]
 struct Inner {
     file: Option<File>,
-    /// Bytes that were not kept.
+    /// The number of discarded bytes.
     n_dropped: u64,
     ends_in_newline: bool,
     error: Option<io::Error>,
-    /// What comes before the file, for an attempt that was given secrets.
+    /// Masks the output of an attempt that was given secrets.
     mask: Option<MaskStream>,
 }
 
@@ -49,23 +49,23 @@ impl LogWriter {
         Self { path, cap, progress, inner: Mutex::default(), pace: Pace::new(rate) }
     }
 
-    /// Waits for as long as whoever has printed `n_bytes` should wait before it prints more.
+    /// Waits until `n_bytes` that were printed are within the rate.
     pub async fn keep_pace(&self, n_bytes: usize) {
         self.pace.spend(to_u64(n_bytes)).await;
     }
 
-    /// Adds to the log what the cap leaves room for, and counts the rest.
+    /// Appends bytes up to the size limit, and counts the rest.
     ///
-    /// It blocks as writing to a file does. It does not fail: a task does not suffer from a full
-    /// disk under its log. The last line of the log tells what is missing.
+    /// Blocks like any write to a file. It does not fail, since a full disk under the log must not
+    /// affect the task. The last line of the log tells what is missing.
     pub fn append(&self, bytes: &[u8]) {
         let mut inner = self.lock();
         let masked = inner.mask.as_mut().map(|mask| mask.push(bytes));
         self.keep(&mut inner, masked.as_deref().unwrap_or(bytes));
     }
 
-    /// Masks what is appended from now on. What may begin a secret is held back, at the longest
-    /// until the log is sealed.
+    /// Masks everything that is appended from now on. A possible prefix of a secret is held back
+    /// until it is decided, at the latest when the log is sealed.
     pub fn mask(&self, mask: Mask) {
         self.lock().mask = Some(mask.stream());
     }
@@ -92,7 +92,7 @@ impl LogWriter {
         }
     }
 
-    /// Ends the log. What is appended later is dropped; a second call does nothing.
+    /// Seals the log. Bytes appended later are discarded, and further calls have no effect.
     pub fn seal(&self) {
         let mut inner = self.lock();
         if self.is_sealed() {
@@ -103,7 +103,7 @@ impl LogWriter {
         }
         if inner.n_dropped > 0 {
             let line = inner.last_line(self.cap);
-            // Where there is no room for the log, there may be none for this line either.
+            // If the log could not be written, neither may this line.
             if inner.write(&self.path, line.as_bytes()).is_ok() {
                 self.grow(to_u64(line.len()));
             }
@@ -114,25 +114,25 @@ impl LogWriter {
         self.progress.send_modify(|progress| progress.is_sealed = true);
     }
 
-    /// A reader that starts at `offset` and follows the log to its end.
+    /// Returns a reader that starts at `offset` and follows the log to its end.
     #[must_use]
     pub fn reader(&self, offset: u64) -> LogReader {
         LogReader::following(self.path.clone(), offset, self.progress.subscribe())
     }
 
-    /// Bytes in the file.
+    /// Returns the number of bytes in the file.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.progress.borrow().len
     }
 
-    /// Whether nothing was printed, so far.
+    /// Returns whether nothing was printed so far.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether what is appended from here on is only counted.
+    /// Returns whether the log is full, so that further bytes are only counted.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.len() >= self.cap

@@ -1,5 +1,4 @@
-//! Files with secrets, for tasks that want them so: in memory where there is such a place, and
-//! there for as long as their attempt.
+//! Files with secrets. They are kept in memory if possible, and exist only during their attempt.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -9,22 +8,22 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often a directory is made that vanishes meanwhile.
+/// The number of retries if the directory is removed concurrently.
 const N_TRIES: u32 = 100;
-/// Where files are in memory.
+/// The directory of files in memory.
 const MEMORY: &str = "/dev/shm";
 
-/// The directory of all such files of one worker. It is closed to others, and there while any of
-/// them is.
+/// The parent of the files of all attempts of one worker. It is accessible only to the worker's
+/// user, and exists only while it is used.
 #[derive(Debug)]
 pub(super) struct Directory {
-    /// Those that will do, the best first.
+    /// The possible directories, in order of preference.
     candidates: Vec<PathBuf>,
     n_made: AtomicU64,
 }
 
 impl Directory {
-    /// Removes what an earlier start left. Nothing is made before it is needed.
+    /// Removes files left by an earlier start. Directories are created on demand.
     pub(super) fn new(chosen: Option<&Path>, data_dir: &Path) -> Self {
         let candidates = match chosen {
             Some(dir) => vec![dir.to_owned()],
@@ -36,15 +35,15 @@ impl Directory {
         Self { candidates, n_made: AtomicU64::new(0) }
     }
 
-    /// A directory for the files of one attempt, which any user may read when `is_open`; no user
-    /// of this machine gets that far, but one in a container that sees this directory alone does.
+    /// Creates a directory for the files of one attempt. If `is_open`, all users may read it. Other
+    /// users of the host cannot reach it, but those in a container that mounts it can.
     pub(super) fn make(&self, is_open: bool) -> io::Result<Files> {
         let mut failed = io::Error::from(io::ErrorKind::NotFound);
         for root in &self.candidates {
             let mut made = self.make_in(root, is_open);
             for _ in 0..N_TRIES {
                 match made {
-                    // Another attempt was the last to go, and took the directory along.
+                    // The last other attempt has ended and removed the directory.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         made = self.make_in(root, is_open);
                     }
@@ -70,7 +69,7 @@ impl Directory {
             return Err(io::Error::other("it belongs to others, or is open to them"));
         }
         let number = self.n_made.fetch_add(1, Ordering::Relaxed);
-        // Containers are told of it by its whole path.
+        // Mounting it into a container requires an absolute path.
         let dir = root.canonicalize()?.join(number.to_string());
         DirBuilder::new().mode(0o700).create(&dir)?;
         let files = Files { dir, mode: if is_open { 0o444 } else { 0o400 } };
@@ -89,7 +88,7 @@ impl Drop for Directory {
     }
 }
 
-/// The files of one attempt. Dropping it removes them, which blocks for a moment.
+/// The files of one attempt. Dropping it removes them, which blocks briefly.
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
@@ -101,13 +100,13 @@ impl Files {
         &self.dir
     }
 
-    /// Writes a file that nobody may write to, and gives its path.
+    /// Writes a read-only file and returns its path.
     pub(super) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.dir.join(name);
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(self.mode).open(&path)?;
         file.write_all(text.as_bytes())?;
-        // Whatever is masked for new files.
+        // Sets the permissions independently of the umask.
         file.set_permissions(Permissions::from_mode(self.mode))?;
         Ok(path)
     }
@@ -118,12 +117,13 @@ impl Drop for Files {
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             tracing::warn!(dir = %self.dir.display(), %error, "files with secrets stay behind");
         }
-        // Unless others are there: a worker that is killed later leaves nothing behind.
+        // Succeeds only if the directory is empty. A worker that is killed later then leaves
+        // nothing behind.
         drop(self.dir.parent().map(fs::remove_dir));
     }
 }
 
-/// A directory in memory that no other data directory of this machine has.
+/// Returns a directory in memory that is unique to this data directory on this host.
 fn in_memory(data_dir: &Path) -> Option<PathBuf> {
     let memory = Path::new(MEMORY);
     let found = fs::metadata(data_dir).ok().filter(|_| memory.is_dir())?;
@@ -134,7 +134,7 @@ fn is_ours(found: &fs::Metadata) -> bool {
     found.is_dir() && found.uid() == rustix::process::geteuid().as_raw()
 }
 
-/// Removes a directory, if it is there and ours.
+/// Removes a directory if it exists and is owned by this user.
 fn remove(dir: &Path) {
     if fs::symlink_metadata(dir).is_ok_and(|found| is_ours(&found))
         && let Err(error) = fs::remove_dir_all(dir)

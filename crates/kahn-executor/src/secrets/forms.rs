@@ -1,19 +1,20 @@
-//! The forms in which a secret comes to be printed.
+//! The encodings in which a secret may be printed.
 
-/// A form that is shorter would be found in texts that have nothing to do with it.
+/// The minimum length of a form. Shorter ones would match unrelated text.
 const FORM_BYTES_MIN: usize = 8;
-/// How long the lines of Base64 are that `base64` and PEM files have.
+/// The line lengths of Base64 as printed by `base64` and in PEM files.
 const LINES_OF_BASE64: [usize; 2] = [76, 64];
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Characters beside letters and digits that are left as they are in URLs: by RFC 3986, in paths,
-/// by `encodeURIComponent`, and in forms.
+/// Characters other than letters and digits that are not percent-encoded: by RFC 3986, in paths, by
+/// `encodeURIComponent`, and in HTML forms.
 const PLAIN_IN_URLS: [&str; 4] = ["-_.~", "-_.~/", "-_.~!'()*", "-_.*"];
 
-/// Hands on each form of a secret: as it is, each of its lines, and all of these quoted as JSON and
-/// the like, percent-encoded, and in Base64 wherever it stands in what was encoded.
+/// Calls `found` with each form of a secret: the secret itself, each of its lines, and these with
+/// the usual escapes (such as JSON) and percent-encoded; and the secret in Base64 at any position
+/// of the encoded text.
 pub(super) fn of(secret: &str, found: &mut impl FnMut(&[u8])) {
     let mut found = |form: &[u8]| {
         if form.len() >= FORM_BYTES_MIN {
@@ -52,12 +53,12 @@ pub(super) fn of(secret: &str, found: &mut impl FnMut(&[u8])) {
     }
 }
 
-/// Lines such as `-----BEGIN PRIVATE KEY-----` say nothing.
+/// Returns whether a line contains no secret, such as `-----BEGIN PRIVATE KEY-----`.
 fn is_public(line: &str) -> bool {
     line.starts_with("-----")
 }
 
-/// As the inside of a text of JSON, with what some writers escape without need.
+/// Returns the text as in a JSON string, in variants with optional escapes, and HTML-escaped.
 fn json(text: &str) -> Vec<String> {
     let quoted = serde_json::Value::from(text).to_string();
     let plain = quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned();
@@ -93,8 +94,8 @@ fn percent(text: &str, plain: &str, digits: &[u8; 16]) -> String {
     out
 }
 
-/// The digits that `bytes` become when `offset` other bytes go before them: those that depend on
-/// `bytes` alone, or, at the end, with `is_end`, those that nothing follows.
+/// Returns the Base64 digits of `bytes` preceded by `offset` other bytes: only the digits that
+/// depend on `bytes` alone, and with `is_end` also the last digit at the end of the text.
 fn base64(bytes: &[u8], offset: usize, alphabet: &[u8; 64], is_end: bool) -> Vec<u8> {
     let n_bits = 8 * (offset + bytes.len());
     let bit = |at: usize| {
@@ -131,7 +132,7 @@ mod tests {
             "p\\u00e9ss w\\\"rd/&<+>?~'\\\\x",
             "p\u{e9}ss w\\\"rd\\/&<+>?~'\\\\x",
             "p\u{e9}ss w\"rd/&amp;&lt;+&gt;?~'\\x",
-            // Of `base64`, and with `-` and `_`.
+            // As printed by `base64`, and URL-safe.
             "cMOpc3MgdyJyZC8mPCs+P34nXHg=",
             "cMOpc3MgdyJyZC8mPCs-P34nXHg",
         ] {

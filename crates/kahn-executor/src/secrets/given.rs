@@ -1,4 +1,4 @@
-//! What one attempt was given.
+//! The secrets given to one attempt.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,15 +13,15 @@ use super::mask::Mask;
 use super::source::Value;
 use super::{cannot_start, unreadable};
 
-/// Where a container sees the files with its secrets.
+/// The mount point of secret files in containers.
 pub const CONTAINER_DIR: &str = "/run/kahn-secrets";
 
-/// The secrets that an attempt was given. Shows nothing of them. Clones are the same.
+/// The secrets given to an attempt. `Debug` does not show them. Clones share them.
 #[derive(Clone, Default)]
 pub struct GivenSecrets(Option<Arc<Inner>>);
 
 struct Inner {
-    /// By name, in the order written.
+    /// By name, in the order of the work.
     variables: Vec<(Box<str>, Secret)>,
     headers: Vec<(Box<str>, Secret)>,
     files: Mutex<Option<Files>>,
@@ -29,13 +29,13 @@ struct Inner {
 }
 
 impl GivenSecrets {
-    /// No secrets.
+    /// Returns an empty set.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Headers alone, for tests of those who send them.
+    /// Creates a set with only headers, for tests.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn of_headers(headers: &[(&str, &str)]) -> Self {
@@ -46,7 +46,7 @@ impl GivenSecrets {
         Self(Some(Arc::new(Inner { variables: Vec::new(), headers, files, mask })))
     }
 
-    /// Gives each use what it asks for. Blocks while files are written.
+    /// Prepares each secret for its use. Blocks while files are written.
     pub(super) fn new(
         uses: &[SecretUse],
         values: &BTreeMap<Name, Value>,
@@ -94,48 +94,48 @@ impl GivenSecrets {
         Ok(Self(Some(Arc::new(given))))
     }
 
-    /// Environment variables, which win over those of the work.
+    /// Iterates over the environment variables, which override those of the work.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.0.iter().flat_map(|inner| &inner.variables);
         all.map(|(name, value)| (&**name, value.expose()))
     }
 
-    /// Headers of the request.
+    /// Iterates over the HTTP headers.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.0.iter().flat_map(|inner| &inner.headers);
         all.map(|(name, value)| (&**name, value.expose()))
     }
 
-    /// Calls `look` with the directory of files on the host, when there are any.
+    /// Calls `look` with the directory of files on the host, if there are any.
     pub fn with_files<T>(&self, look: impl FnOnce(&Path) -> T) -> Option<T> {
         let files = self.0.as_ref()?.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.as_ref().map(|files| look(files.dir()))
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no secrets.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// What hides them.
+    /// Returns the mask for these secrets.
     pub fn mask(&self) -> Mask {
         self.0.as_ref().map_or_else(|| Mask::new([]), |inner| inner.mask.clone())
     }
 
-    /// A text as it may be read.
+    /// Returns the text with all secrets masked.
     pub fn masked(&self, text: &str) -> String {
         self.0.as_ref().map_or_else(|| text.to_owned(), |inner| inner.mask.text(text))
     }
 
-    /// Removes the files: their attempt is over.
+    /// Removes the files after the end of the attempt.
     pub(super) async fn remove_files(&self) {
         let files = self
             .0
             .as_ref()
             .and_then(|inner| inner.files.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let Some(files) = files {
-            // Where the thread cannot be had, they are removed here.
+            // If the blocking thread cannot be started, the files are removed here.
             drop(tokio::task::spawn_blocking(move || drop(files)).await);
         }
     }
@@ -145,7 +145,7 @@ fn prefixed(prefix: &str, value: &Secret) -> Secret {
     if prefix.is_empty() {
         return value.clone();
     }
-    // As long as it gets: what grows leaves copies behind.
+    // Allocated with the final capacity, because growing would leave copies behind.
     let mut text = String::with_capacity(prefix.len() + value.expose().len());
     text.push_str(prefix);
     text.push_str(value.expose());

@@ -1,9 +1,8 @@
-//! Masks: texts as they may be read, whole or piece by piece.
+//! Masks secrets in text, given at once or in pieces.
 //!
-//! A byte is masked when it belongs to any occurrence of any form of a secret, and a run of masked
-//! bytes becomes one mask. That is decided by the text alone, so that it does not matter in which
-//! pieces it comes. Held back is what may yet turn out to be the beginning of a secret, and no
-//! byte more.
+//! A byte is masked if it is part of any occurrence of any form of a secret. A run of masked bytes
+//! is replaced by one mask. The result depends only on the text and not on how it is split into
+//! pieces. Only bytes that may be the beginning of a secret are held back.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,18 +13,18 @@ use zeroize::Zeroize as _;
 
 use super::forms;
 
-/// What is read instead of a secret.
+/// The replacement for a secret.
 const SHOWN: &[u8] = b"***";
 
 const ROOT: u32 = 0;
 const NONE: u32 = u32::MAX;
 
-/// Knows the forms of some secrets. Clones are the same.
+/// The forms of a set of secrets. Clones share them.
 #[derive(Clone)]
 pub struct Mask(Arc<Automaton>);
 
 impl Mask {
-    /// A mask for all forms in which these secrets may come.
+    /// Creates a mask for all forms of these secrets.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let mut automaton = Automaton::new();
         for secret in secrets {
@@ -35,17 +34,17 @@ impl Mask {
         Self(Arc::new(automaton))
     }
 
-    /// A whole text as it may be read.
+    /// Masks a text.
     #[must_use]
     pub fn text(&self, text: &str) -> String {
         let mut stream = self.stream();
         let mut bytes = stream.push(text.as_bytes());
         bytes.extend(stream.finish());
-        // A form may begin or end within a character.
+        // A form may start or end within a character.
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Whether a text holds a secret.
+    /// Returns whether a text contains a secret.
     #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
         let mut state = ROOT;
@@ -55,7 +54,7 @@ impl Mask {
         })
     }
 
-    /// A text that comes in pieces.
+    /// Returns a stream that masks a text given in pieces.
     #[must_use]
     pub fn stream(&self) -> MaskStream {
         MaskStream {
@@ -67,13 +66,13 @@ impl Mask {
         }
     }
 
-    /// A failure as it may be read.
+    /// Masks a failure.
     pub(super) fn failure(&self, failure: &Failure) -> Failure {
         let message = self.text(&failure.message);
         Failure::new(failure.cause, &message).raised(&self.text(&failure.exception))
     }
 
-    /// Outputs that hold no secret; others are a failure.
+    /// Returns the outputs if they contain no secret, and otherwise a failure.
     pub(super) fn checked(&self, outputs: Outputs) -> Result<Outputs, Failure> {
         let mut all = outputs.0.iter();
         let found = all.find(|(name, value)| self.is_in(name) || self.is_in(value.as_json()));
@@ -93,20 +92,20 @@ impl fmt::Debug for Mask {
     }
 }
 
-/// A text that comes in pieces and goes on masked.
+/// Masks a text that is given in pieces.
 pub struct MaskStream {
     automaton: Arc<Automaton>,
     state: u32,
-    /// What may be the beginning of a secret; after the last byte of a piece, as long as that.
+    /// Bytes that may be the beginning of a secret. Between calls, no longer than that.
     held: Vec<u8>,
-    /// For each byte of it, whether it belongs to a secret that was found.
+    /// For each held byte, whether it is part of a secret.
     is_secret: Vec<bool>,
-    /// Whether what went on last is a mask.
+    /// Whether the last output was a mask.
     is_within: bool,
 }
 
 impl MaskStream {
-    /// Takes a piece, and gives what is known of the text by then.
+    /// Takes a piece, and returns the masked text that is decided by now.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
         let start = self.held.len();
         self.held.extend_from_slice(bytes);
@@ -122,7 +121,7 @@ impl MaskStream {
         self.release(self.held.len() - n_open)
     }
 
-    /// Gives the rest: there is no more to come.
+    /// Returns the rest of the masked text.
     pub fn finish(&mut self) -> Vec<u8> {
         self.state = ROOT;
         self.release(self.held.len())
@@ -161,24 +160,24 @@ impl fmt::Debug for MaskStream {
     }
 }
 
-/// Finds all forms at one time, byte by byte (Aho and Corasick). A node stands for the longest end
-/// of what was read that some form begins with.
+/// Finds all forms at once with the Aho-Corasick algorithm. A node represents the longest suffix of
+/// the input that is a prefix of a form.
 struct Automaton {
     nodes: Vec<Node>,
-    /// Where each byte leads from the root.
+    /// The transitions of the root, by byte.
     first: [u32; 256],
 }
 
 #[derive(Clone, Copy)]
 struct Node {
     byte: u8,
-    /// How many bytes it stands for.
+    /// The length of the represented suffix.
     depth: u32,
-    /// How many of those, from the end, are the longest form that ends here; 0 when none does.
+    /// The length of the longest form that ends here, or 0.
     n_matched: u32,
     child: u32,
     sibling: u32,
-    /// The node for the longest shorter end that some form begins with.
+    /// The node of the longest shorter suffix that is a prefix of a form.
     fallback: u32,
 }
 
@@ -221,7 +220,7 @@ impl Automaton {
         Some(at).filter(|child| *child != NONE)
     }
 
-    /// Finds the fallbacks, the shortest first.
+    /// Computes the fallbacks in breadth-first order.
     fn connect(&mut self) {
         let mut open = VecDeque::from([ROOT]);
         while let Some(parent) = open.pop_front() {

@@ -1,4 +1,4 @@
-//! Where a secret comes from: a variable or a file of the worker.
+//! Sources of secrets: variables and files of the worker.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -12,30 +12,29 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// Where the value of a secret is: one entry of the section `[worker.secrets]`.
+/// The source of a secret: one entry of the section `[worker.secrets]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretSource {
-    /// In this variable of the worker's own environment.
+    /// A variable in the worker's environment.
     Env(String),
-    /// In this file, which is read for each attempt. A line break at its end is no part of the
-    /// secret.
+    /// A file, which is read for each attempt. A line break at its end is ignored.
     File(PathBuf),
 }
 
 /// The value of a secret.
 pub(super) type Value = Secret;
 
-/// A source that is known to be one.
+/// A validated source.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// The environment of a process does not change, so that this is it.
+    /// Read once, since the environment of the process does not change.
     Value(Secret),
     File(PathBuf),
 }
 
 impl Source {
-    /// The source; one that cannot ever give anything is an error.
+    /// Validates a source.
     pub(super) fn open(
         name: &str,
         source: &SecretSource,
@@ -58,7 +57,7 @@ impl Source {
         }
     }
 
-    /// The value as it is now. The error holds no part of it, and does not say where it would be.
+    /// Reads the current value. The error contains neither the value nor its location.
     pub(super) fn read(&self) -> Result<Value, String> {
         match self {
             Self::Value(value) => Ok(value.clone()),
@@ -67,7 +66,7 @@ impl Source {
     }
 }
 
-/// Says at the start what an operator would want to know.
+/// Logs a warning at startup if the file is unreadable or too accessible.
 fn look(name: &str, path: &Path) {
     match std::fs::metadata(path) {
         Ok(found) if found.mode() & 0o004 != 0 => {
@@ -83,14 +82,14 @@ fn look(name: &str, path: &Path) {
 }
 
 fn read(path: &Path) -> Result<Secret, String> {
-    // Opening a pipe must not wait for a writer.
+    // Opening a FIFO must not block.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).expect("invariant: flags are an int");
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = file.map_err(|error| error.to_string())?;
     if !file.metadata().map_err(|error| error.to_string())?.is_file() {
         return Err("it is not in a regular file".to_owned());
     }
-    // With all the room it may need, so that no part is left where it was before it grew.
+    // With the final capacity, because growing would leave copies behind.
     let max = SECRET_BYTES_MAX + 3;
     let mut bytes = Zeroizing::new(Vec::with_capacity(max + 1));
     let max = u64::try_from(max).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! An attempt is given what its work names, and nothing of it is left.
+//! An attempt gets the secrets that its work names, and they are not disclosed.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use super::*;
 use crate::control;
 use crate::logs::{LOG_BYTES_MAX, LogDir};
 
-/// Notes what it is handed, prints it, and fails with it.
+/// Records its variables, prints them, and fails with them.
 #[derive(Default)]
 struct Talkative(Mutex<Vec<(String, String)>>);
 
@@ -48,7 +48,7 @@ impl Rig {
         Self { secrets: Arc::new(secrets), dir }
     }
 
-    /// What the task saw, what is told of it, and its log.
+    /// Returns what the task received, what was reported, and its log.
     async fn run(&self, uses: &[(SecretTarget, &str)]) -> (Vec<(String, String)>, Failure, String) {
         let mut work = Work::new(Action::Noop);
         work.secrets = uses

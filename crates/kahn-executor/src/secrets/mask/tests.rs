@@ -1,4 +1,4 @@
-//! What masks leave to be read, in whatever pieces a text comes.
+//! Property tests of masks.
 
 use proptest::prelude::*;
 
@@ -61,7 +61,7 @@ fn a_failure_is_masked_and_an_output_with_a_secret_is_refused() {
     assert!(refused.message.contains("`out`") && !refused.message.contains("hunter22"));
 }
 
-/// Secrets and texts over few letters, so that they overlap in every way.
+/// Secrets and texts over a small alphabet, so that they overlap in all possible ways.
 fn secret() -> impl Strategy<Value = String> {
     "[ab]{8,12}"
 }
