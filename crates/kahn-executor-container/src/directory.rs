@@ -1,4 +1,4 @@
-//! The directory of an attempt on the host, into which its container writes its outputs.
+//! Directories of attempts on the host, into which their containers write outputs.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The name of the file with the outputs.
+/// The name of the outputs file.
 pub(super) const OUTPUT_FILE: &str = "output";
-/// Held by the worker that uses a directory.
+/// The file that a worker locks while it uses a directory.
 const LOCK_FILE: &str = "lock";
 const N_LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// The directories of one worker. While this lives, no other worker uses them.
+/// The directories of one worker, which are locked against other workers while this value exists.
 #[derive(Debug)]
 pub(super) struct Directories {
     root: PathBuf,
@@ -23,7 +23,7 @@ pub(super) struct Directories {
 }
 
 impl Directories {
-    /// Takes `root` for this worker alone, and empties it.
+    /// Locks `root` for this worker and empties it.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let root = root.canonicalize()?;
@@ -38,16 +38,16 @@ impl Directories {
         Ok(Self { root, n_made: AtomicU64::new(0), _lock: lock })
     }
 
-    /// The directory that holds them all: absolute, and free of links.
+    /// Returns the absolute path, without symbolic links, of the parent of all directories.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Makes a directory for one attempt, into which any user may write: who that is inside the
-    /// container may be nobody that the worker could give it to. Others on the host do not get to
-    /// it, since the directory around it is closed to them.
+    /// Creates a directory for one attempt that is writable for all users, because the worker may
+    /// be unable to give it to the user in the container. Other users of the host cannot reach it,
+    /// since its parent is closed to them.
     pub(super) fn make(&self) -> io::Result<PathBuf> {
-        // What could not be removed at the start keeps its number.
+        // Skip the numbers of directories that could not be removed at the start.
         loop {
             let number = self.n_made.fetch_add(1, Ordering::Relaxed);
             let dir = self.root.join(number.to_string());
@@ -67,7 +67,8 @@ impl Directories {
     }
 }
 
-/// Takes a lock that another may hold for a moment, to see whether it is free.
+/// Takes a lock, with retries, since another worker may hold it briefly to check whether it is
+/// free.
 fn take(lock: &File) -> io::Result<()> {
     for _ in 0..N_LOCK_TRIES {
         match lock.try_lock() {
@@ -79,13 +80,13 @@ fn take(lock: &File) -> io::Result<()> {
     Err(io::Error::other("in use by another worker"))
 }
 
-/// Whether the worker that has its directories in `root` is known to be gone: nobody holds them.
+/// Returns whether the worker that uses `root` is known to be gone, because its lock is free.
 pub(super) fn is_abandoned(root: &Path) -> bool {
-    // Where there is no such file, the worker may be one that sees other files than we do.
+    // If the file does not exist, the worker may run in another file system namespace.
     File::open(root.join(LOCK_FILE)).is_ok_and(|lock| lock.try_lock().is_ok())
 }
 
-/// Removes a directory with all that a container left in it. Blocks.
+/// Removes a directory and everything that a container left in it. Blocks.
 pub(super) fn remove(dir: &Path) {
     if let Err(error) = std::fs::remove_dir_all(dir) {
         tracing::warn!(dir = %dir.display(), %error, "files of a container stay behind");

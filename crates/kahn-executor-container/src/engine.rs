@@ -1,7 +1,7 @@
-//! The engine, spoken to through its socket.
+//! The container engine, accessed through its socket.
 //!
-//! Requests that decide whether a container is dead are repeated until the engine answers them:
-//! an attempt whose end is not confirmed is not reported.
+//! Requests that confirm the death of a container are repeated until the engine answers, because an
+//! attempt is reported only after its end is confirmed.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -20,22 +20,23 @@ use tokio_stream::StreamExt as _;
 
 use super::{NoEngine, cannot_start, gave_up};
 
-/// Where engines usually are.
+/// The default sockets of engines.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
-/// How long the engine may take for one request.
+/// The timeout of one request.
 const REQUEST_SECONDS: u64 = 120;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// How long a container may take to die after it was killed, before it is killed again.
+/// How long a killed container may take to die before it is killed again.
 const DEATH: Duration = Duration::from_secs(5);
-/// Tries to remove a container that is dead; after them it is left to the next start.
+/// The maximum number of attempts to remove a dead container. After that it is left to the next
+/// start.
 const N_REMOVALS_MAX: u32 = 10;
 
-/// The signal that asks for the end, unless the image names another.
+/// The default stop signal, unless the image names another.
 const TERM: &str = "SIGTERM";
 const KILL: &str = "SIGKILL";
 
-/// A container, by the id that the engine gave it.
+/// The id of a container, assigned by the engine.
 #[derive(Clone, Debug)]
 pub(super) struct Id(pub(super) String);
 
@@ -44,7 +45,7 @@ pub(super) struct Id(pub(super) String);
 pub(super) struct End {
     pub(super) code: i32,
     pub(super) is_out_of_memory: bool,
-    /// What the engine has to say; mostly nothing.
+    /// The engine's error message; usually empty.
     pub(super) message: String,
 }
 
@@ -56,7 +57,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// The engine behind `socket`, or at a usual place. It is not spoken to yet.
+    /// Returns the engine at `socket` or a default location. Does not connect yet.
     pub(super) fn find(socket: Option<&Path>) -> Result<Self, NoEngine> {
         let looked_at = match socket {
             Some(socket) => vec![plain_path(socket)],
@@ -80,9 +81,9 @@ impl Engine {
         &self.docker
     }
 
-    /// Agrees with the engine on a version to speak, and asks how many processors it has.
+    /// Negotiates the API version with the engine, and returns its number of CPUs.
     pub(super) async fn n_cpus(&self) -> Result<u64, String> {
-        // The version agreed on is shared by all clones.
+        // The negotiated version is shared by all clones.
         let docker = self.docker.clone().negotiate_version().await.map_err(|e| e.to_string())?;
         let info = docker.info().await.map_err(|error| error.to_string())?;
         let version = docker.client_version();
@@ -98,7 +99,7 @@ impl Engine {
         Ok(Id(created.id))
     }
 
-    /// What the container will print, from its start on.
+    /// Attaches to the container's output, from its start on.
     pub(super) async fn attach(&self, id: &Id) -> Result<AttachContainerResults, Error> {
         let options = AttachContainerOptions {
             stream: true,
@@ -113,13 +114,13 @@ impl Engine {
         self.docker.start_container(&id.0, None::<StartContainerOptions>).await
     }
 
-    /// Waits until a container that was started has ended, however long the engine is silent.
+    /// Waits until a started container has ended, with retries while the engine does not respond.
     pub(super) async fn ended(&self, id: &Id) -> End {
         let mut pause = PAUSE_MIN;
         let mut is_known_silent = false;
         loop {
             let options = WaitContainerOptions { condition: "not-running".to_owned() };
-            // Whatever this says, or if it breaks off: what counts is the state.
+            // The result does not matter, since the state is checked afterwards.
             drop(pin!(self.docker.wait_container(&id.0, Some(options))).next().await);
             match self.state(id).await {
                 Ok(Some(state)) if state.running == Some(false) => return end(&state),
@@ -140,7 +141,7 @@ impl Engine {
         }
     }
 
-    /// The state of a container; nothing when it is gone.
+    /// Returns the state of a container, or `None` if it does not exist any more.
     async fn state(&self, id: &Id) -> Result<Option<ContainerState>, Error> {
         match self.docker.inspect_container(&id.0, None::<InspectContainerOptions>).await {
             Ok(found) => Ok(Some(found.state.unwrap_or_default())),
@@ -149,7 +150,7 @@ impl Engine {
         }
     }
 
-    /// Where on the host the ports of a running container are, one line for each.
+    /// Returns the host addresses of a running container's ports, one line for each.
     pub(super) async fn ports(&self, id: &Id) -> Vec<String> {
         let found = self.docker.inspect_container(&id.0, None::<InspectContainerOptions>).await;
         let ports = found.ok().and_then(|found| found.network_settings?.ports).unwrap_or_default();
@@ -165,7 +166,7 @@ impl Engine {
         lines
     }
 
-    /// Asks the container to end, with the signal that its image names.
+    /// Sends the stop signal of the image to the container.
     pub(super) async fn ask_to_end(&self, id: &Id) {
         let found = self.docker.inspect_container(&id.0, None::<InspectContainerOptions>).await;
         let named = found.ok().and_then(|found| found.config?.stop_signal);
@@ -173,7 +174,7 @@ impl Engine {
         self.signal(id, &signal).await;
     }
 
-    /// Kills the container, and returns when it is dead.
+    /// Kills the container and waits until it is dead.
     pub(super) async fn kill(&self, id: &Id) -> End {
         loop {
             self.signal(id, KILL).await;
@@ -190,13 +191,13 @@ impl Engine {
             Err(error) if !matches!(status(&error), Some(404 | 409)) => {
                 tracing::warn!(id = id.0, signal, %error, "cannot signal a container");
             }
-            // It had ended already.
+            // The container has ended already.
             Ok(()) | Err(_) => {}
         }
     }
 
-    /// Removes the container with its volumes; when this returns, no process of it is left. One
-    /// that is dead and that the engine cannot remove stays behind, for the next start.
+    /// Removes the container with its volumes. When this returns, none of its processes is left. A
+    /// dead container that the engine cannot remove is left to the next start.
     pub(super) async fn remove(&self, id: &Id) {
         let mut pause = PAUSE_MIN;
         for n_tries in 1.. {
@@ -222,7 +223,8 @@ impl Engine {
         }
     }
 
-    /// The containers, dead ones too, that have all of `labels`, with all labels that they have.
+    /// Returns all containers, including dead ones, that have all of `labels`, each with all its
+    /// labels.
     pub(super) async fn labelled(
         &self,
         labels: impl IntoIterator<Item = (&str, &str)>,
@@ -242,7 +244,7 @@ impl Engine {
     }
 }
 
-/// The path of a socket, which people also write as a URL.
+/// Returns the path of a socket that may be given as a URL.
 fn plain_path(socket: &Path) -> PathBuf {
     let url = socket.to_str().and_then(|text| text.strip_prefix("unix://"));
     url.map_or_else(|| socket.to_owned(), PathBuf::from)
@@ -257,7 +259,7 @@ fn end(state: &ContainerState) -> End {
     }
 }
 
-/// The status with which the engine refused, if it answered at all.
+/// Returns the HTTP status of an error response of the engine.
 pub(super) fn status(error: &Error) -> Option<u16> {
     match error {
         Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
@@ -265,10 +267,10 @@ pub(super) fn status(error: &Error) -> Option<u16> {
     }
 }
 
-/// What it means for an attempt that the engine did not `what`.
+/// Converts an error into a failure. `what` is the operation that failed.
 pub(super) fn explain(what: &str, error: &Error) -> Failure {
     match error {
-        // What was asked for is wrong; it would be refused elsewhere too.
+        // The request is invalid, and would be refused by other engines too.
         Error::DockerResponseServerError { status_code: 400..=499, message } => {
             cannot_start(&format!("engine cannot {what}: {message}"))
         }

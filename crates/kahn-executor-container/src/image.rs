@@ -1,4 +1,4 @@
-//! Images: whether they are there, and fetching them.
+//! Checks for images and pulls them.
 
 use std::pin::pin;
 
@@ -11,8 +11,8 @@ use super::engine::{Engine, status};
 use super::settings::ContainerSettings;
 use super::{cannot_start, gave_up, refused};
 
-/// Sees to it that the image is there, as the task and the operator want it. Fetching ends when
-/// the returned future is dropped.
+/// Ensures that the image is present, according to the policies of the task and the operator.
+/// Dropping the returned future ends the pull.
 pub(super) async fn ensure(
     engine: &Engine,
     image: &str,
@@ -63,7 +63,7 @@ async fn pull_all(engine: &Engine, image: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The image with a tag, without which the engine would fetch all that have the name.
+/// Adds the default tag, without which the engine would pull all tags.
 fn with_tag(image: &str) -> String {
     let name = image.rsplit('/').next().unwrap_or(image);
     if name.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }

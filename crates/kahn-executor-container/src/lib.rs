@@ -1,15 +1,15 @@
-//! `container`: a container of the engine on the worker's host, Docker or Podman.
+//! Executes `container` with the container engine on the worker's host, Docker or Podman.
 //!
-//! The life of an attempt: what it asks for is held against what the operator allows, the image is
-//! fetched, a container is made and started, what it prints is pumped into the log, and when it
-//! has ended or was asked to, its outputs are read and it is removed. The report is given only
-//! when the engine has said that nothing of it is left.
+//! An attempt is checked against the operator's policy. Then the image is pulled, and a container
+//! is created and started, with its output copied into the log. When it has ended, its outputs are
+//! read and it is removed. The report is returned only after the engine has confirmed that nothing
+//! of it is left.
 //!
-//! A container gets as little as it can work with: no capability, no way to gain one, a file
-//! system that it cannot write to but for `/tmp`, and of the host only what is mounted.
+//! Containers have minimal privileges: no capabilities and no way to gain any, a read-only file
+//! system except for `/tmp`, and no access to the host except for mounts.
 //!
-//! Containers outlive a worker that is killed. They carry labels that say whose they are, and the
-//! next start removes them: an attempt is not taken over, since its worker reports it lost.
+//! Containers survive the death of their worker. Their labels identify their owner, and the next
+//! start removes them. Their attempts are not resumed, since the worker reports them as lost.
 
 mod directory;
 mod engine;
@@ -36,34 +36,34 @@ use supervise::Host;
 
 pub use settings::ContainerSettings;
 
-/// How long the engine may take to answer when a worker starts.
+/// How long to wait for the engine's first response when a worker starts.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
-/// How long removing what an earlier boot left may take.
+/// The timeout for removing the containers of an earlier boot.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// Why containers cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum NoEngine {
-    /// No socket is where it should be.
+    /// No socket was found.
     #[error("no container engine: {} is not there", paths(.looked_at))]
     NotThere {
-        /// Where it was looked for.
+        /// The paths that were tried.
         looked_at: Vec<PathBuf>,
     },
-    /// The engine does not answer as one.
+    /// The engine does not respond properly.
     #[error("container engine at {socket}: {reason}")]
     NoAnswer {
-        /// Its socket.
+        /// The socket.
         socket: PathBuf,
-        /// What is wrong.
+        /// The error message.
         reason: String,
     },
-    /// The directory for outputs cannot be had.
+    /// The directory for outputs cannot be used.
     #[error("cannot prepare {path}: {reason}")]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error message.
         reason: String,
     },
 }
@@ -73,23 +73,23 @@ fn paths(paths: &[PathBuf]) -> String {
     paths.join(" or ")
 }
 
-/// Carries out `container`.
+/// Executes `container`.
 #[derive(Clone, Debug)]
 pub struct ContainerExecutor {
     host: Arc<Host>,
 }
 
 impl ContainerExecutor {
-    /// An executor that makes its containers in the name of `worker`, and keeps their outputs
-    /// under `dir`, which no other worker may use. `grace` is the time between the request to end
-    /// and the kill, for tasks that do not say.
+    /// Opens an executor that creates containers in the name of `worker` and keeps their outputs in
+    /// `dir`, which must not be shared with another worker. `grace` is the delay between the stop
+    /// signal and the kill for tasks that do not set one.
     ///
-    /// Removes the containers that an earlier boot of this worker left. Blocks while it does, and
-    /// while it waits for the engine.
+    /// Removes the containers left by an earlier boot of this worker. Blocks meanwhile, and while
+    /// it waits for the engine.
     ///
     /// # Errors
     ///
-    /// [`NoEngine`] says why there is none.
+    /// Returns [`NoEngine`] if no engine can be used.
     pub fn open(
         settings: ContainerSettings,
         worker: &WorkerId,
@@ -122,7 +122,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, 
     timed.map_err(|_| format!("no answer within {limit:?}"))
 }
 
-/// Waits for `work` without a runtime of the caller's: it may be called from within one.
+/// Runs `work` to completion on a separate runtime, since the caller may be in a runtime itself.
 fn apart<T: Send>(work: impl Future<Output = Result<T, String>> + Send) -> Result<T, String> {
     let block_on = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -140,8 +140,8 @@ impl Executor for ContainerExecutor {
         ActionKind::Container
     }
 
-    /// As the trait says. When the returned future is dropped, the container is killed without
-    /// grace in the background.
+    /// See the trait. Dropping the returned future kills the container without grace in the
+    /// background.
     async fn run(&self, assignment: Assignment, control: Control) -> Report {
         let abandoned = CancellationToken::new();
         let _abandon_on_drop = abandoned.clone().drop_guard();
@@ -160,17 +160,18 @@ fn not_run(failure: Failure) -> Report {
     Report { outcome: Err(failure), usage: Usage::default() }
 }
 
-/// The worker or its engine, not the task, is at fault, and another worker may do better.
+/// Returns a failure that is the worker's or its engine's fault, not the task's. Another worker may
+/// succeed.
 fn gave_up(message: &str) -> Failure {
     Failure::new(Cause::of(CauseKind::Preempted), message)
 }
 
-/// What the task asks for cannot be started anywhere.
+/// Returns a failure for a task that cannot be started on any worker.
 fn cannot_start(message: &str) -> Failure {
     Failure::new(Cause::of(CauseKind::Image), message)
 }
 
-/// What the task asks for is not allowed here.
+/// Returns a failure for a task that is not allowed on this worker.
 fn refused(message: &str) -> Failure {
     Failure::new(Cause::of(CauseKind::Policy), message)
 }

@@ -1,4 +1,4 @@
-//! Which directories of the host a task may mount.
+//! Mounts of host directories into containers.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,10 +8,10 @@ use kahn_model::{Failure, Mount};
 use super::{cannot_start, refused};
 use kahn_executor::secrets::CONTAINER_DIR;
 
-/// Where the outputs are in a container.
+/// The directory for outputs in a container.
 pub(super) const KAHN_DIR: &str = "/kahn";
 
-/// The mount as the engine is told of it, when `allowed` holds its source.
+/// Returns the engine's description of a mount if its source is in `allowed`.
 pub(super) fn mount(mount: &Mount, allowed: &[PathBuf]) -> Result<EngineMount, Failure> {
     let target = Path::new(&*mount.target);
     let is_ours = [KAHN_DIR, CONTAINER_DIR].iter().any(|dir| target.starts_with(dir));
@@ -20,7 +20,7 @@ pub(super) fn mount(mount: &Mount, allowed: &[PathBuf]) -> Result<EngineMount, F
         return Err(cannot_start(&format!("nothing can be mounted at `{target}`")));
     }
     let source = resolve(Path::new(mount.source.as_str()), allowed)?;
-    // What is mounted below a directory could be written to, whatever holds for the directory.
+    // Submounts would stay writable even if the mount itself is read-only.
     let is_shallow = !mount.is_writable;
     Ok(EngineMount {
         target: Some(mount.target.to_string()),
@@ -35,7 +35,7 @@ pub(super) fn mount(mount: &Mount, allowed: &[PathBuf]) -> Result<EngineMount, F
     })
 }
 
-/// The mount of the directory into which outputs are written.
+/// Returns the mount of the directory for outputs.
 pub(super) fn outputs(dir: &Path) -> Result<EngineMount, Failure> {
     Ok(EngineMount {
         target: Some(KAHN_DIR.to_owned()),
@@ -46,7 +46,7 @@ pub(super) fn outputs(dir: &Path) -> Result<EngineMount, Failure> {
     })
 }
 
-/// The mount of the directory with the files that hold secrets.
+/// Returns the mount of the directory with secret files.
 pub(super) fn secrets(dir: &Path) -> Result<EngineMount, Failure> {
     Ok(EngineMount {
         target: Some(CONTAINER_DIR.to_owned()),
@@ -57,7 +57,7 @@ pub(super) fn secrets(dir: &Path) -> Result<EngineMount, Failure> {
     })
 }
 
-/// The directory behind `source`, free of links, when it is in one of `allowed`.
+/// Returns the path of `source` without symbolic links if it is in one of `allowed`.
 fn resolve(source: &Path, allowed: &[PathBuf]) -> Result<PathBuf, Failure> {
     let refuse = || {
         let source = source.display();
@@ -69,7 +69,7 @@ fn resolve(source: &Path, allowed: &[PathBuf]) -> Result<PathBuf, Failure> {
     }
     let real = match source.canonicalize() {
         Ok(real) => real,
-        // What is there and what is not is said only of what may be seen.
+        // The existence of a path is disclosed only in allowed directories.
         Err(error) if is_plain(source) && allowed.iter().any(|dir| source.starts_with(dir)) => {
             return Err(cannot_start(&format!("cannot mount {}: {error}", source.display())));
         }
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(cause(&open.join("../open-not"), &allowed), CauseKind::Policy);
         assert_eq!(cause(&open.join("../nothing"), &allowed), CauseKind::Policy);
         assert_eq!(cause(&open.join("nothing"), &allowed), CauseKind::Image);
-        // A directory may be allowed by a link to it.
+        // An allowed directory may be given as a symbolic link.
         assert!(mount(&asked(&open, "/data"), &[root.join("in")]).is_ok());
     }
 

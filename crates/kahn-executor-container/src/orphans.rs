@@ -1,4 +1,4 @@
-//! Whose a container is, and removing those of workers that are gone.
+//! Determines the owners of containers, and removes the containers of dead workers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ const RUN_LABEL: &str = "dev.kahn.run";
 const TASK_LABEL: &str = "dev.kahn.task";
 const ATTEMPT_LABEL: &str = "dev.kahn.attempt";
 
-/// The worker that makes containers. Two on one host may have one name, but not one directory.
+/// The worker that owns containers. Workers on one host may share a name, but not a directory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owner<'a> {
     pub(super) worker: &'a str,
@@ -22,7 +22,7 @@ pub(super) struct Owner<'a> {
 }
 
 impl Owner<'_> {
-    /// The labels of the container of an attempt.
+    /// Returns the labels of an attempt's container.
     pub(super) fn labels(&self, attempt: AttemptId, task_name: &str) -> HashMap<String, String> {
         [
             (WORKER_LABEL, self.worker.to_owned()),
@@ -35,14 +35,15 @@ impl Owner<'_> {
         .into()
     }
 
-    /// Whether a container belongs to this worker, or to one of its name that is gone.
+    /// Returns whether a container belongs to this worker, or to a dead worker with the same name.
     fn may_remove(&self, labels: &HashMap<String, String>) -> bool {
         let home = labels.get(HOME_LABEL).map(Path::new);
         home.is_some_and(|home| home == self.home || is_abandoned(home))
     }
 }
 
-/// Removes the containers that earlier boots of this worker left. It must have none of its own yet.
+/// Removes the containers left by earlier boots of this worker. Must be called before it creates
+/// any.
 pub(super) async fn remove(engine: &Engine, owner: &Owner<'_>) -> Result<(), String> {
     let found = engine.labelled([(WORKER_LABEL, owner.worker)]).await.map_err(|e| e.to_string())?;
     let mut n_removed = 0;
@@ -56,7 +57,7 @@ pub(super) async fn remove(engine: &Engine, owner: &Owner<'_>) -> Result<(), Str
     Ok(())
 }
 
-/// Removes what an attempt may have left at an engine that did not say whether it made it.
+/// Removes a container that may exist because the engine did not confirm whether it was created.
 pub(super) async fn remove_uncertain(engine: &Engine, labels: &HashMap<String, String>) {
     let wanted = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     match engine.labelled(wanted).await {

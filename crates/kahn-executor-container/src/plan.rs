@@ -1,4 +1,4 @@
-//! From what a task asks for to what the engine is asked for, within what the operator allows.
+//! Converts a task into a request to the engine, within the operator's policy.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -15,24 +15,24 @@ use super::settings::ContainerSettings;
 use super::{cannot_start, refused};
 use kahn_executor::Assignment;
 
-/// The variable that tells a task where its outputs go.
+/// The variable that names the outputs file of a task.
 const OUTPUT_VARIABLE: &str = "KAHN_OUTPUT";
-/// The engine's unit of processor time, in thousandths of a processor.
+/// The engine's CPU unit per thousandth of a CPU.
 const NANO_CPUS_PER_MILLI: u64 = 1_000_000;
-/// The least that the engine takes.
+/// The minimum that the engine accepts.
 const CPU_MILLI_MIN: u64 = 10;
 
-/// What is the same for all containers of a worker.
+/// The properties shared by all containers of a worker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Surroundings<'a> {
     pub(super) settings: &'a ContainerSettings,
-    /// Labels that say whose the container is.
+    /// Labels that identify the owner of the container.
     pub(super) labels: &'a HashMap<String, String>,
-    /// Processors that the engine has.
+    /// The number of CPUs of the engine.
     pub(super) n_cpus: u64,
 }
 
-/// What to ask the engine for. Outputs are written into `output_dir`.
+/// Builds the request body. Outputs are written into `output_dir`.
 pub(super) fn body(
     assignment: &Assignment,
     container: &Container,
@@ -58,7 +58,7 @@ pub(super) fn body(
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         exposed_ports: Some(exposed_ports),
-        // Nobody would look at what the image's own check finds.
+        // Nobody would read the results of the image's health check.
         healthcheck: Some(HealthConfig {
             test: Some(vec!["NONE".to_owned()]),
             ..HealthConfig::default()
@@ -72,7 +72,7 @@ pub(super) fn body(
     })
 }
 
-/// What no task has a say in, and its share of the machine.
+/// Returns the confinement, which tasks cannot change, and the resource limits.
 fn confined(
     settings: &ContainerSettings,
     container: &Container,
@@ -80,7 +80,7 @@ fn confined(
     n_cpus: u64,
 ) -> HostConfig {
     let memory = some_amount(resources.get(&Resource::Memory));
-    // Where the operator lets tasks ask for more than there is, they get what there is.
+    // Requests may exceed the number of CPUs if the operator allows it, but limits may not.
     let milli = resources.get(&Resource::Cpu).min(n_cpus.saturating_mul(1000));
     let milli = if milli == 0 { 0 } else { milli.max(CPU_MILLI_MIN) };
     let tmp = format!("rw,exec,nosuid,nodev,mode=1777,size={}", settings.tmp_bytes);
@@ -89,7 +89,7 @@ fn confined(
     HostConfig {
         nano_cpus: some_amount(milli.saturating_mul(NANO_CPUS_PER_MILLI)),
         memory,
-        // Memory and swap together: so there is no swap.
+        // The sum of memory and swap, so that there is no swap.
         memory_swap: memory,
         pids_limit: Some(settings.pids.into()),
         network_mode: Some(settings.network.clone()),
@@ -105,18 +105,18 @@ fn confined(
             maximum_retry_count: None,
         }),
         auto_remove: Some(false),
-        // The output goes through the worker; a copy at the engine would have no bound.
+        // The worker stores the output. A copy in the engine would grow without limit.
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
         ..HostConfig::default()
     }
 }
 
-/// An amount as the engine takes it; nothing is no limit.
+/// Converts an amount for the engine. 0 means no limit.
 fn some_amount(amount: u64) -> Option<i64> {
     (amount > 0).then(|| i64::try_from(amount).unwrap_or(i64::MAX))
 }
 
-/// The user with a group of its own: where none is given, the engine would take that of root.
+/// Checks a user, and adds a group if none is given, because the engine would use root's.
 fn check_user(text: &str, allow_root: bool) -> Result<String, Failure> {
     let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
@@ -131,7 +131,7 @@ fn check_user(text: &str, allow_root: bool) -> Result<String, Failure> {
     Ok(format!("{uid}:{gid}"))
 }
 
-/// The variables that the image's are replaced with; later sources win.
+/// Returns the environment variables, which override those of the image. Later sources win.
 fn environment(assignment: &Assignment) -> Result<Vec<String>, Failure> {
     let mut variables: BTreeMap<&str, &str> = assignment.variables().collect();
     let output_file = format!("{KAHN_DIR}/{OUTPUT_FILE}");

@@ -1,4 +1,4 @@
-//! What an operator may choose about containers: the section `[worker.container]`.
+//! Operator settings for containers: the section `[worker.container]`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,32 +6,32 @@ use std::time::Duration;
 use kahn_runtime::human_duration;
 use serde::{Deserialize, Serialize};
 
-/// What an operator may choose about containers.
+/// Operator settings for containers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContainerSettings {
-    /// The socket of the engine; when not given, the usual ones of Docker and Podman are tried.
-    /// The engine must see the worker's data directory under the name that the worker knows.
+    /// The socket of the engine. By default the usual sockets of Docker and Podman are tried. The
+    /// engine must see the worker's data directory at the same path as the worker.
     pub engine: Option<PathBuf>,
-    /// Directories of the host that tasks may mount, with all that is in them. Links are resolved
-    /// before a mount is allowed. None unless given: whoever may write into one of them, by way of
-    /// a mount or otherwise, is trusted not to swap directories for links at that moment.
+    /// Host directories that tasks may mount, including their subdirectories. Symbolic links are
+    /// resolved before the check. Empty by default. Everybody who can write to one of them, through
+    /// a mount or otherwise, must be trusted not to replace directories by links during the check.
     pub mounts: Vec<PathBuf>,
-    /// Who runs the containers of tasks that do not say, as `uid` or `uid:gid`.
+    /// The default user in containers, as `uid` or `uid:gid`.
     pub user: String,
-    /// Whether root, which is root on the host to the kernel, may run containers.
+    /// Whether containers may run as root, which to the kernel is root on the host.
     pub allow_root: bool,
-    /// The network that containers are in; `none` for none.
+    /// The network of containers, or `none`.
     pub network: String,
-    /// The address of the host at which the ports of containers can be reached.
+    /// The host address on which container ports are published.
     pub port_address: String,
-    /// Most processes and threads of one container.
+    /// The maximum number of processes and threads of one container.
     pub pids: u32,
-    /// Largest `/tmp` of one container, in bytes; it is memory of the container.
+    /// The maximum size of `/tmp` in bytes, which is charged to the container's memory.
     pub tmp_bytes: u64,
-    /// Whether images may be fetched.
+    /// Whether images may be pulled.
     pub pull: bool,
-    /// How long fetching an image may take; this is no part of a task's run timeout.
+    /// The timeout for pulling an image, which does not count towards a task's run timeout.
     #[serde(with = "human_duration")]
     pub pull_timeout: Duration,
 }

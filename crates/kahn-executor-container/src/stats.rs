@@ -1,7 +1,7 @@
-//! What a container used, looked at while it lives: the engine forgets it at its end.
+//! Resource usage of a container, sampled while it runs because the engine discards it at the end.
 //!
-//! The engine answers at its next look of its own, of which there is one in a second. A container
-//! that ends before is reported without memory and processor time.
+//! The engine responds with its own next sample, of which it takes one per second. A container that
+//! ends before is reported without memory and CPU time.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,11 +13,12 @@ use tokio_stream::StreamExt as _;
 
 use super::engine::{Engine, Id};
 
-/// A look costs the engine a few milliseconds, so long ones are looked at less often.
+/// The delay before the first sample. A sample costs the engine a few milliseconds, so longer
+/// containers are sampled less often.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LOOK_PERIOD_MAX: Duration = Duration::from_secs(5);
 
-/// The highest numbers seen.
+/// The maximum values so far.
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
     memory_peak: AtomicU64,
@@ -25,7 +26,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Looks for as long as it is polled; never returns.
+    /// Takes samples while it is polled. Never returns.
     pub(super) async fn sample(&self, engine: &Engine, id: &Id) {
         let mut period = FIRST_LOOK;
         loop {
@@ -42,13 +43,13 @@ impl Sampler {
         let cpu = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage?.total_usage);
         self.cpu_nanos.fetch_max(cpu.unwrap_or(0), Ordering::Relaxed);
         if let Some(memory) = stats.memory_stats {
-            // Only some kernels keep the highest.
+            // Only some kernels report the maximum.
             let peak = memory.max_usage.unwrap_or(0).max(memory.usage.unwrap_or(0));
             self.memory_peak.fetch_max(peak, Ordering::Relaxed);
         }
     }
 
-    /// What the attempt used, as far as it was seen.
+    /// Returns the usage of the attempt, as far as it was sampled.
     pub(super) fn usage(&self, elapsed: Duration) -> Usage {
         Usage {
             elapsed,

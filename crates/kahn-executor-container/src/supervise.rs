@@ -1,4 +1,4 @@
-//! One attempt from start to report.
+//! Runs one attempt, from its start to its report.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,12 +23,12 @@ use kahn_executor::logs::LogWriter;
 use kahn_executor::output_file;
 use kahn_executor::{Assignment, Control, Report};
 
-/// How long the engine may take to hand over what a dead container printed.
+/// How long to wait for the remaining output of a dead container.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
-/// The exit code of a container whose program was killed.
+/// The exit code of a container whose program was killed by SIGKILL.
 const KILLED: i32 = 128 + 9;
 
-/// What all attempts of a worker share.
+/// State shared by all attempts of a worker.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) engine: Engine,
@@ -39,22 +39,22 @@ pub(super) struct Host {
     pub(super) grace: Duration,
 }
 
-/// A container that runs, and what it prints.
+/// A running container and its output.
 struct Started {
     id: Id,
     output: AttachContainerResults,
-    /// Processes that the system had killed for want of memory before.
+    /// The number of OOM kills on the host before the start.
     n_kills: Option<u64>,
 }
 
-/// How a container came to its end.
+/// How a container ended.
 enum Ending {
     ByItself(End),
     Stopped { reason: CauseKind, was_killed: bool },
 }
 
 impl Host {
-    /// Carries out an attempt; `abandoned` ends it without grace.
+    /// Executes an attempt. Cancelling `abandoned` ends it without grace.
     pub(super) async fn carry_out(
         self: Arc<Self>,
         assignment: Assignment,
@@ -83,7 +83,7 @@ impl Host {
         report
     }
 
-    /// Everything up to the start of the container.
+    /// Does everything up to the start of the container.
     async fn prepare(
         &self,
         container: &Container,
@@ -127,7 +127,7 @@ impl Host {
         control: &mut Control,
         labels: &HashMap<String, String>,
     ) -> Result<AttachContainerResults, Failure> {
-        // Before the start, so that nothing is missed.
+        // Attached before the start, so that no output is missed.
         let attached = self.engine.attach(id).await;
         let output = attached.map_err(|error| explain("attach to the container", &error))?;
         if let Some(reason) = control.stop_reason() {
@@ -139,7 +139,7 @@ impl Host {
         Ok(output)
     }
 
-    /// From the start of the container until nothing of it is left.
+    /// Supervises a started container until nothing of it is left.
     async fn finish(
         &self,
         started: Started,
@@ -170,7 +170,7 @@ impl Host {
             && end.code == KILLED
             && memory > 0
         {
-            // When the end comes close behind it, the engine misses that memory ran out.
+            // If the container ends right after an OOM kill, the engine may not report it.
             end.is_out_of_memory |= n_kills < kahn_platform::n_out_of_memory_kills();
         }
         self.engine.remove(&id).await;
@@ -187,7 +187,7 @@ impl Host {
         Report { outcome, usage }
     }
 
-    /// Waits for the end of the container, or brings it about.
+    /// Waits for the end of the container, and stops it if necessary.
     async fn supervise(
         &self,
         id: &Id,
@@ -224,7 +224,7 @@ impl Host {
     }
 }
 
-/// Copies into the log what a container prints, until it is dead and has no more to say.
+/// Copies the output of a container into the log until it is dead and its output has ended.
 async fn pump(mut output: AttachContainerResults, logs: &LogWriter, ended: &CancellationToken) {
     let overdue = async {
         ended.cancelled().await;

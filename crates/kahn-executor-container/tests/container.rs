@@ -1,6 +1,7 @@
-//! Containers, with the engine whose socket `KAHN_TEST_ENGINE` names.
+//! Tests of containers, with the engine whose socket `KAHN_TEST_ENGINE` names.
 //!
-//! Without one, each test says `NOT RUN`; `cargo xtask test` starts one, or says why it cannot.
+//! Without one, each test prints `NOT RUN`. `cargo xtask test` starts one, or reports why it
+//! cannot.
 
 #[path = "container/attempts.rs"]
 mod attempts;

@@ -1,4 +1,4 @@
-//! Attempts, from start to the last trace.
+//! Attempts, from their start until nothing of them is left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ async fn what_a_container_prints_is_logged_and_what_it_gives_is_taken() {
     let said = worker.run(prog(&["say", "hello", "world"])).await;
     assert!(said.outputs().is_empty());
     let mut lines: Vec<_> = said.log.lines().collect();
-    // Two streams have no order between them.
+    // The two streams are not ordered relative to each other.
     lines.sort_unstable();
     assert_eq!(lines, ["hello", "to stderr", "world"]);
     assert!(said.was_started && said.report.usage.elapsed > Duration::ZERO);

@@ -1,4 +1,4 @@
-//! What containers may not do, and what tasks may not ask for.
+//! Confinement of containers, and refused requests of tasks.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
@@ -24,7 +24,7 @@ async fn a_container_has_no_rights_no_network_and_nothing_to_write_to() {
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
         assert!(line(&log, set).ends_with("\t0000000000000000"), "{log}");
     }
-    // Something else is the first process, and reaps.
+    // The first process is an init that reaps orphans.
     assert!(!line(&log, "pid=").starts_with("pid=1 "));
     let interfaces: Vec<_> = log.lines().filter(|line| line.contains(": ")).collect();
     let interfaces: Vec<_> =

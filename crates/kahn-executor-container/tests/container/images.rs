@@ -1,4 +1,4 @@
-//! Images that are not there.
+//! Missing images.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ async fn an_image_that_cannot_be_had_fails_at_once_with_the_engines_words() {
     let ended = worker.run(image(missing, PullPolicy::Never)).await;
     fails_with(&ended, CauseKind::Image, &[missing, "No such image"]);
     assert!(!ended.was_started);
-    // Nothing listens there.
+    // Nothing listens on this port.
     let nowhere = "127.0.0.1:1/nothing:1";
     for pull in [PullPolicy::Missing, PullPolicy::Always] {
         let ended = worker.run(image(nowhere, pull)).await;
@@ -45,7 +45,7 @@ async fn an_image_that_is_there_is_not_fetched() {
 
 #[tokio::test]
 async fn fetching_has_a_clock_of_its_own_and_ends_when_asked_to() {
-    // A registry that takes calls and says nothing.
+    // A registry that accepts connections but never responds.
     let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let name = format!("127.0.0.1:{}/slow:1", registry.local_addr().unwrap().port());
     let timeout = Duration::from_millis(300);
@@ -73,8 +73,7 @@ async fn a_program_that_is_not_in_the_image_is_named_in_the_log() {
     let mut container = prog(&[]);
     container.command = vec![Text::new("/no/such/program")];
     let ended = worker.run(container).await;
-    // The program that starts it in the container finds out: Docker's ends as a shell does,
-    // Podman's with 1.
+    // The starter in the container detects it: Docker's exits like a shell, Podman's with 1.
     let cause = ended.failure().cause;
     assert!(cause == Cause::exit_code(127) || cause == Cause::exit_code(1), "{cause}");
     let names = ["/no/such/program", "No such file or directory"];
@@ -94,7 +93,7 @@ async fn what_the_engine_does_not_take_leaves_nothing_behind() {
         return;
     };
     let ended = worker.run(prog(&["say"])).await;
-    // To Podman that is its own fault, and so another worker may do better.
+    // Podman reports it as its own error, so another worker may succeed.
     let failure = ended.failure();
     let kinds = [CauseKind::Image, CauseKind::Preempted];
     assert!(

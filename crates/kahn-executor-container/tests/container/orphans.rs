@@ -1,4 +1,4 @@
-//! Containers of workers that are gone.
+//! Containers of dead workers.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::{Worker, n_containers, prog, settings, socket};
 
-/// A worker that was killed while a container ran.
+/// Returns a worker that was killed while a container ran.
 fn killed() -> Option<Worker> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let worker = runtime.block_on(Worker::new())?;
@@ -18,7 +18,7 @@ fn killed() -> Option<Worker> {
         _running.printed("up\n").await;
         assert_eq!(worker.n_left().await, 1);
     });
-    // All that it was doing stops where it is.
+    // Stops all its work immediately.
     drop(runtime);
     Some(worker)
 }
@@ -49,7 +49,7 @@ fn a_worker_leaves_alone_what_others_of_its_name_run_until_they_are_gone() {
     let elsewhere = tempfile::tempdir().unwrap();
     let name = worker.name().to_owned();
     let _another = open("somebody-else", &elsewhere.path().join("a"));
-    // It still holds its directory.
+    // Still locks its directory.
     let _namesake = open(&name, &elsewhere.path().join("b"));
     assert_eq!(n_left(&name), 1);
     let (_dir, ..) = worker.into_parts();

@@ -1,4 +1,4 @@
-/* What the test containers run: the first argument says what to do. */
+/* The program of the test containers. Its first argument selects an action. */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-//! A worker's executor on the engine of the tests, an image, and what is left of containers.
+//! An executor that uses the test engine, a test image, and functions to find leftovers.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
@@ -16,9 +16,9 @@ use kahn_executor_container::{ContainerExecutor, ContainerSettings};
 use kahn_model::{Action, Cause, CauseKind, Container, PullPolicy, Text, Work, WorkerId};
 use tokio::sync::OnceCell;
 
-/// The variable that names the socket of an engine for tests.
+/// The variable that names the socket of the test engine.
 const ENGINE_VARIABLE: &str = "KAHN_TEST_ENGINE";
-/// The image that holds `prog.c`, and starts it.
+/// The image that contains and runs `prog.c`.
 pub(crate) const IMAGE: &str = "kahn-test:latest";
 
 pub(crate) struct Worker {
@@ -29,7 +29,7 @@ pub(crate) struct Worker {
     executor: Arc<ContainerExecutor>,
 }
 
-/// The socket of the engine, if there is one for tests; says so if not.
+/// Returns the socket of the test engine. Prints a message if there is none.
 #[expect(clippy::print_stdout, reason = "a test that did nothing says so")]
 pub(crate) fn socket() -> Option<PathBuf> {
     let socket = std::env::var_os(ENGINE_VARIABLE).filter(|socket| !socket.is_empty());
@@ -54,7 +54,7 @@ fn docker(socket: &Path) -> Docker {
     Docker::connect_with_unix(socket.to_str().unwrap(), 120, API_DEFAULT_VERSION).unwrap()
 }
 
-/// Makes the image once for all tests.
+/// Builds the image once for all tests.
 async fn ensure_image(socket: &Path) {
     static MADE: OnceCell<()> = OnceCell::const_new();
     MADE.get_or_init(|| async {
@@ -88,7 +88,7 @@ async fn ensure_image(socket: &Path) {
     .await;
 }
 
-/// The container of the tests' image, given these arguments.
+/// A container of the test image with these arguments.
 pub(crate) fn prog(args: &[&str]) -> Container {
     Container {
         image: Text::new(IMAGE),
@@ -99,7 +99,7 @@ pub(crate) fn prog(args: &[&str]) -> Container {
 }
 
 impl Worker {
-    /// A worker with a name of its own; nothing when there is no engine.
+    /// A worker with a unique name, or `None` if there is no engine.
     pub(crate) async fn new() -> Option<Self> {
         Self::with(|_| ()).await
     }
@@ -132,7 +132,7 @@ impl Worker {
         self.dir.path()
     }
 
-    /// What the next boot of the worker needs.
+    /// Returns what the next boot of the worker needs.
     pub(crate) fn into_parts(self) -> (tempfile::TempDir, String, ContainerSettings) {
         (self.dir, self.name, self.settings)
     }
@@ -141,12 +141,12 @@ impl Worker {
         &self.name
     }
 
-    /// Containers that this worker made, dead ones too.
+    /// The number of containers of this worker, including dead ones.
     pub(crate) async fn n_left(&self) -> usize {
         n_containers(self.settings.engine.as_deref().unwrap(), &self.name).await
     }
 
-    /// Directories of attempts.
+    /// The number of attempt directories.
     pub(crate) fn n_directories(&self) -> usize {
         let entries = std::fs::read_dir(self.dir.path().join("containers")).unwrap();
         entries.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count()
@@ -173,7 +173,7 @@ impl Worker {
     }
 }
 
-/// Containers of all workers with this name, dead ones too.
+/// The number of containers of all workers with this name, including dead ones.
 pub(crate) async fn n_containers(socket: &Path, worker: &str) -> usize {
     let labels = vec![format!("dev.kahn.worker={worker}")];
     let options = ListContainersOptions {
@@ -185,7 +185,7 @@ pub(crate) async fn n_containers(socket: &Path, worker: &str) -> usize {
     docker.list_containers(Some(options)).await.unwrap().len()
 }
 
-/// A network of its own for one test.
+/// A separate network for one test.
 pub(crate) struct Network {
     docker: Docker,
     name: String,
@@ -210,7 +210,7 @@ impl Network {
     }
 }
 
-/// The failure, which has this kind of cause and names all of `words`.
+/// Asserts the kind of cause and that the message contains all of `words`.
 pub(crate) fn fails_with(ended: &Ended, kind: CauseKind, words: &[&str]) {
     let failure = ended.failure();
     assert_eq!(failure.cause, Cause::of(kind), "{failure}");
