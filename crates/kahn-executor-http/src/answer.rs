@@ -1,4 +1,4 @@
-//! An answer, and what becomes of it: outputs, what a condition sees, and words for a failure.
+//! Responses, and their conversion to outputs, to the scope of conditions, and to failures.
 
 use std::collections::BTreeMap;
 
@@ -11,27 +11,27 @@ use serde_json::json;
 use super::mask::MaskedUrl;
 use super::transcript::Transcript;
 
-/// How much of a body is kept in memory, for outputs, conditions and messages.
+/// The maximum part of a body that is kept in memory, for outputs, conditions and messages.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
-/// How much of a body a failure shows, in characters.
+/// The maximum part of a body in a failure, in characters.
 const SNIPPET_CHARS_MAX: usize = 512;
 
-/// An answer whose body has been read, as far as it is wanted.
+/// A response with its body.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// Who gave it, after all redirects.
+    /// The URL that responded, after all redirects.
     pub(super) url: Url,
     pub(super) version: Version,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     /// The body, or its first [`BODY_BYTES_MAX`] bytes.
     pub(super) body: Vec<u8>,
-    /// Whether there is more of the body than was kept.
+    /// Whether the body was longer than what was kept.
     pub(super) is_cut: bool,
 }
 
 impl Answer {
-    /// The head of an answer, its body to be read by [`Answer::read`].
+    /// Creates a response without its body, which is read by [`Answer::read`].
     pub(super) fn head(url: Url, response: &Response) -> Self {
         Self {
             url,
@@ -43,8 +43,8 @@ impl Answer {
         }
     }
 
-    /// Reads the body, to its end or until nobody keeps more of it; what is read is shown in
-    /// `shown`.
+    /// Reads the body until its end, or until neither memory nor log keep more of it. The body is
+    /// copied to `shown`.
     pub(super) async fn read(
         &mut self,
         mut response: Response,
@@ -64,14 +64,14 @@ impl Answer {
         Ok(())
     }
 
-    /// Status line and headers, for the log.
+    /// Writes status line and headers to the log.
     pub(super) fn show_head(&self, transcript: &mut Transcript) {
         transcript.line(format_args!("< {:?} {}", self.version, self.status));
         transcript.headers('<', &self.headers);
     }
 
-    /// What a condition sees as `response`. `json` is null when the body is not JSON; of a body
-    /// longer than [`BODY_BYTES_MAX`], `body` is the start.
+    /// Returns the value of `response` in conditions. `json` is null if the body is not JSON. A
+    /// body longer than [`BODY_BYTES_MAX`] is truncated in `body`.
     pub(super) fn for_condition(&self) -> serde_json::Value {
         json!({
             "status": self.status.as_u16(),
@@ -81,10 +81,11 @@ impl Answer {
         })
     }
 
-    /// `status`, `headers`, and `json` or `body`; remarks on what was left out.
+    /// Returns the outputs `status`, `headers`, and `json` or `body`, and logs which were omitted.
     ///
-    /// What does not fit into [`OUTPUT_BYTES_MAX`] is left out as a whole: half a body would be
-    /// taken for one, while an expression that asks for what is missing says so.
+    /// An output that does not fit into [`OUTPUT_BYTES_MAX`] is omitted entirely: a truncated body
+    /// would be mistaken for a complete one, whereas an expression that uses a missing output fails
+    /// clearly.
     pub(super) fn outputs(&self, remarks: &mut Transcript) -> Outputs {
         let mut outputs = Outputs::default();
         let mut put = |name: &str, json: Option<String>| {
@@ -111,7 +112,7 @@ impl Answer {
         outputs
     }
 
-    /// The failure that an unexpected status is.
+    /// Returns the failure for an unexpected status.
     pub(super) fn unexpected(&self, expected: &str) -> Failure {
         let reason = self.status.canonical_reason().unwrap_or("no known status");
         let (url, snippet) = (MaskedUrl(&self.url), self.snippet());
@@ -119,7 +120,7 @@ impl Answer {
         Failure::new(Cause::http_status(self.status.as_u16()), &message)
     }
 
-    /// The start of the body, in one line.
+    /// Returns the start of the body as one line.
     fn snippet(&self) -> String {
         let text = self.text();
         let one_line = text.split(|c: char| c.is_whitespace() || c.is_control());
@@ -131,8 +132,7 @@ impl Answer {
         }
     }
 
-    /// Lower-case names, and values as text; those of a name that came more than once are joined
-    /// by commas.
+    /// Returns the headers, with lower-case names, and with repeated values joined by commas.
     fn headers(&self) -> BTreeMap<&str, String> {
         let mut out = BTreeMap::<&str, String>::new();
         for (name, value) in &self.headers {
@@ -144,13 +144,13 @@ impl Answer {
         out
     }
 
-    /// The body as text; bytes that are not UTF-8 are replaced.
+    /// Returns the body as text, with invalid UTF-8 replaced.
     fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
     }
 
-    /// The body as JSON, if it reads as that, and either says that it is or is an object or an
-    /// array: a plain text such as `12` stays a text.
+    /// Returns the body as JSON, if it is valid JSON and either declared as JSON or an object or
+    /// array. A plain text such as `12` stays text.
     fn json(&self) -> Option<serde_json::Value> {
         let given = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = given.unwrap_or_default().split(';').next().unwrap_or_default().trim();

@@ -1,4 +1,4 @@
-//! One request and its answer, with the redirects in between.
+//! Sends one request, follows redirects, and reads the response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,10 @@ use super::prepare::{Prepared, is_http};
 use super::resolve::Unresolved;
 use super::transcript::Transcript;
 
-/// Most redirects that are followed for one request.
+/// The maximum number of redirects per request.
 pub(super) const REDIRECTS_MAX: u32 = 3;
 
-/// Headers that go along to another origin. Of the others it is not known whether they are
-/// credentials.
+/// The headers that are sent to another origin after a redirect. Others might be credentials.
 const FOR_ALL_ORIGINS: [HeaderName; 6] = [
     ACCEPT,
     ACCEPT_LANGUAGE,
@@ -31,27 +30,27 @@ const FOR_ALL_ORIGINS: [HeaderName; 6] = [
     HeaderName::from_static("idempotency-key"),
 ];
 
-/// What the attempts of a worker share.
+/// State shared by all attempts of a worker.
 #[derive(Clone, Debug)]
 pub(super) struct Wire {
     pub(super) client: Client,
     pub(super) guard: Arc<Guard>,
 }
 
-/// How much of an exchange the log shows.
+/// What an exchange logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Detail {
-    /// Requests, answers and the body.
+    /// Requests, responses and the body.
     All,
-    /// Nothing: whoever asked shows what it finds.
+    /// Nothing; the caller logs the result.
     Nothing,
 }
 
-/// How far an exchange got.
+/// The progress of an exchange.
 enum Phase {
-    /// A request was sent, or a connection for it is made.
+    /// Connecting or waiting for a response.
     Waiting(Url),
-    /// An answer is being read.
+    /// Reading a response.
     Reading(Box<Answer>),
 }
 
@@ -66,14 +65,14 @@ impl Phase {
 }
 
 impl Wire {
-    /// Sends a request, follows redirects, and reads the answer; all within `limit`.
+    /// Sends a request, follows redirects, and reads the response, all within `limit`.
     ///
-    /// A redirect whose status is expected is an answer like others.
+    /// A redirect whose status is expected is returned like any other response.
     ///
     /// # Errors
     ///
-    /// [`CauseKind::Unreachable`] when there is no answer, [`CauseKind::Policy`] when it would
-    /// lead where requests may not go.
+    /// Returns [`CauseKind::Unreachable`] if there is no response, and [`CauseKind::Policy`] if a
+    /// forbidden address would be requested.
     pub(super) async fn exchange(
         &self,
         asked: &Prepared,
@@ -103,7 +102,7 @@ impl Wire {
         }
     }
 
-    /// Leaves the answer in `phase`.
+    /// Performs the exchange and stores the response in `phase`.
     async fn follow(
         &self,
         asked: &Prepared,
@@ -145,7 +144,7 @@ impl Wire {
         if detail == Detail::All {
             transcript.line(format_args!("> {method} {}", MaskedUrl(url)));
             transcript.headers('>', headers);
-            // So that whoever waits sees for what.
+            // Lets users see what the attempt is waiting for.
             transcript.flush().await;
         }
         self.guard.check_url(url).map_err(|refused| refusal(url, &refused))?;
@@ -158,7 +157,7 @@ impl Wire {
     }
 }
 
-/// Where an answer redirects to.
+/// Returns the target of a redirect.
 fn next_url(answer: &Answer) -> Option<Url> {
     if !matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
@@ -167,7 +166,7 @@ fn next_url(answer: &Answer) -> Option<Url> {
     answer.url.join(std::str::from_utf8(location.as_bytes()).ok()?).ok()
 }
 
-/// The request that follows on a redirect. Another origin is told nothing that may be a secret.
+/// Returns the request after a redirect, without possible secrets if the origin differs.
 fn redirected(from: Prepared, status: StatusCode, mut to: Url) -> Result<Prepared, Failure> {
     if !is_http(&to) {
         let (url, scheme) = (MaskedUrl(&from.url), to.scheme());
@@ -187,7 +186,7 @@ fn redirected(from: Prepared, status: StatusCode, mut to: Url) -> Result<Prepare
     }
     if to.origin() == next.url.origin() {
         if to.username().is_empty() && to.password().is_none() {
-            // A URL of HTTP takes both.
+            // Cannot fail for an HTTP URL.
             _ = to.set_username(next.url.username());
             _ = to.set_password(next.url.password());
         }
@@ -213,7 +212,7 @@ fn refusal(url: &Url, refused: &Forbidden) -> Failure {
     Failure::new(Cause::of(CauseKind::Policy), &message)
 }
 
-/// Why there is no answer, or only a part of one.
+/// Converts an error of the client into a failure.
 fn explain(url: &Url, error: reqwest::Error) -> Failure {
     let error = error.without_url();
     let causes: Vec<&(dyn std::error::Error + 'static)> =
@@ -225,7 +224,7 @@ fn explain(url: &Url, error: reqwest::Error) -> Failure {
     if let Some(unresolved) = causes.iter().find_map(|cause| cause.downcast_ref::<Unresolved>()) {
         return no_answer(&format!("{url} is not reachable: {unresolved}"));
     }
-    // The outermost two say no more than that something failed.
+    // The outer two errors carry no information.
     let mut words: Vec<String> = causes.iter().skip(1).map(ToString::to_string).collect();
     words.dedup();
     let words = if words.is_empty() { error.to_string() } else { words.join(": ") };

@@ -1,8 +1,8 @@
-//! Which addresses requests may reach, whatever the name that led there.
+//! Restricts the addresses that requests may reach, independently of host names.
 //!
-//! A task's URL, or a redirect by whoever answers it, must not lead into the network around the
-//! worker: to the metadata of the cloud, to the store, to what listens on loopback only. So every
-//! address is checked that a connection is made to, and not the name.
+//! The URL of a task, or a redirect, must not lead into the worker's network, such as to cloud
+//! metadata, to the store, or to loopback services. Therefore the address of every connection is
+//! checked, and not the name.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,17 +15,17 @@ use serde::{Deserialize, Serialize};
 
 use super::ranges::{embedded, forbidden};
 
-/// A place that requests may reach though it is not in the open internet.
+/// An exception for a destination that is not on the public internet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Allowed {
-    /// All addresses of a network, written as `10.0.0.0/8`, or as one address.
+    /// All addresses of a network, written as `10.0.0.0/8` or as a single address.
     Network(IpNet),
-    /// Whatever addresses this name has, in lower case.
+    /// All addresses of this host name, in lower case.
     Host(Box<str>),
 }
 
-/// A text that is neither a network nor the name of a host.
+/// A string that is neither a network nor a host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no network like `10.0.0.0/8`, no address and no host name")]
 pub struct NotAllowed(String);
@@ -42,7 +42,7 @@ impl FromStr for Allowed {
         }
         let name = plain(text);
         let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        // A name that ends in a number is an address to whoever reads a URL.
+        // URL parsers treat a name whose last label is a number as an address.
         let last = name.rsplit('.').next().unwrap_or_default();
         let is_number = last.bytes().next().is_none_or(|b| b.is_ascii_digit());
         if name.len() > 253 || is_number || !name.bytes().all(is_letter) {
@@ -75,13 +75,13 @@ impl fmt::Display for Allowed {
     }
 }
 
-/// An address that requests may not reach.
+/// An address that requests must not reach.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}, which is {word}: `worker.http.allow` lists neither it nor a network around it")]
 pub(super) struct Forbidden {
-    /// The address, and the name that led to it.
+    /// The address, and its host name if any.
     what: String,
-    /// As [`forbidden`] gives it.
+    /// The reason, from [`forbidden`].
     word: &'static str,
 }
 
@@ -104,8 +104,8 @@ impl Guard {
         guard
     }
 
-    /// Checks a URL whose host is an address, in whatever form it was written; one with a name is
-    /// checked when the name is resolved.
+    /// Checks a URL whose host is an address in any notation. Host names are checked when they are
+    /// resolved.
     pub(super) fn check_url(&self, url: &Url) -> Result<(), Forbidden> {
         let host = url.host_str().unwrap_or_default();
         let literal = host.trim_start_matches('[').trim_end_matches(']');
@@ -115,7 +115,7 @@ impl Guard {
         }
     }
 
-    /// Checks the addresses of a name; one that is forbidden forbids them all.
+    /// Checks the addresses of a name. If one is forbidden, all are.
     pub(super) fn check_resolved(&self, name: &str, to: &[IpAddr]) -> Result<(), Forbidden> {
         if self.hosts.contains(&*plain(name)) {
             return Ok(());
@@ -140,7 +140,7 @@ impl Guard {
     }
 }
 
-/// The form in which names are compared.
+/// Normalizes a name for comparison.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }

@@ -1,13 +1,13 @@
-//! `http`: requests over HTTP and HTTPS, once or until the answer is as wanted.
+//! Executes `http`: requests over HTTP and HTTPS, once or repeatedly until a condition holds.
 //!
-//! The attempts of a worker share one client with its connections. Names are resolved and
-//! addresses checked by the worker itself (see [`Allowed`]), the environment names no proxies, no
-//! cookies are kept, and nothing is decompressed. Trusted certificates are those of the system;
-//! `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+//! The attempts of a worker share one client with its connections. The worker resolves names and
+//! checks addresses itself (see [`Allowed`]). Proxies from the environment, cookies and
+//! decompression are disabled. Trusted certificates are those of the system, or those in
+//! `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 //!
-//! Outputs are `status`, `headers` (an object; names in lower case) and either `json` or `body`.
-//! What does not fit into the limit of outputs is left out as a whole, and the log says so. The
-//! log shows requests and answers, without credentials.
+//! Outputs are `status`, `headers` (an object with lower-case names) and either `json` or `body`.
+//! An output that does not fit into the size limit is omitted entirely, and the log says so. The
+//! log contains requests and responses, without credentials.
 
 mod answer;
 mod exchange;
@@ -41,22 +41,22 @@ use prepare::Prepared;
 use resolve::{Resolver, System};
 use transcript::Transcript;
 
-/// Idle connections that are kept for one host.
+/// The maximum number of idle connections per host.
 const N_IDLE_PER_HOST_MAX: usize = 32;
-/// How long they are kept.
+/// How long idle connections are kept.
 const IDLE: Duration = Duration::from_secs(60);
-/// Conditions that may wait to be evaluated.
+/// The maximum number of conditions queued for evaluation.
 const N_CONDITIONS_MAX: usize = 1024;
 
-/// How requests are made: the section `[worker.http]`.
+/// Settings for requests: the section `[worker.http]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
-    /// What tasks may reach beside the open internet: networks (`10.0.0.0/8`), addresses, and
-    /// names of hosts, whatever their addresses are. Loopback, private, link-local (and with them
-    /// the metadata of clouds), multicast and reserved addresses are refused unless listed.
+    /// Destinations that tasks may reach in addition to the public internet: networks
+    /// (`10.0.0.0/8`), addresses, and host names with any addresses. Loopback, private, link-local
+    /// (including cloud metadata), multicast and reserved addresses are refused unless listed.
     pub allow: Vec<Allowed>,
-    /// How long making a connection may take, as a part of the time of its request.
+    /// The timeout for connecting, which is part of the request's timeout.
     #[serde(with = "human_duration")]
     pub connect_timeout: Duration,
 }
@@ -67,18 +67,18 @@ impl Default for HttpSettings {
     }
 }
 
-/// Why an [`HttpExecutor`] cannot work.
+/// An error while opening an [`HttpExecutor`].
 #[derive(Debug, thiserror::Error)]
 pub enum HttpOpenError {
-    /// The client cannot be made.
+    /// The client cannot be created.
     #[error("no client for HTTP: {0}")]
     Client(#[from] reqwest::Error),
-    /// The system gives no thread for conditions.
+    /// The thread that evaluates conditions cannot be started.
     #[error("no thread for conditions: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// Carries out `http`.
+/// Executes `http`.
 #[derive(Clone, Debug)]
 pub struct HttpExecutor {
     wire: Wire,
@@ -86,12 +86,12 @@ pub struct HttpExecutor {
 }
 
 impl HttpExecutor {
-    /// An executor with connections of its own.
+    /// Opens an executor with its own connections.
     ///
     /// # Errors
     ///
-    /// [`HttpOpenError`] says what is in the way. That the system has no trusted certificates is
-    /// not: then only `https` fails.
+    /// Returns an [`HttpOpenError`] if the executor cannot be set up. Missing trusted certificates
+    /// are not an error; then only `https` fails.
     pub fn open(settings: &HttpSettings) -> Result<Self, HttpOpenError> {
         let guard = Arc::new(Guard::new(&settings.allow));
         let builder = || client(settings, &guard);
@@ -103,7 +103,7 @@ impl HttpExecutor {
         Ok(Self { wire: Wire { client, guard }, evaluator })
     }
 
-    /// Asks, and asks again where that is wanted. Dropping the future ends the request.
+    /// Sends the request, repeatedly if it has a condition. Dropping the future ends the request.
     async fn carry_out(
         &self,
         asked: &HttpRequest,
@@ -129,7 +129,7 @@ fn client(settings: &HttpSettings, guard: &Arc<Guard>) -> ClientBuilder {
         .user_agent(concat!("kahn/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(Resolver::new(Arc::clone(guard), System))
         .no_proxy()
-        // They are followed one by one, each checked.
+        // Redirects are followed and checked one by one in `exchange`.
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(settings.connect_timeout)

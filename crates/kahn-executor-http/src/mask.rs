@@ -1,4 +1,4 @@
-//! What of a request or an answer must not be read in a log: credentials.
+//! Masks credentials of requests and responses in logs.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use reqwest::header::{CONTENT_LOCATION, HeaderName, HeaderValue, LOCATION, REFER
 
 const MASK: &str = "***";
 
-/// Parts of names whose headers carry credentials: `Authorization` and `Proxy-Authorization`,
-/// `Cookie` and `Set-Cookie`, `X-Api-Key`, and what others call such things.
+/// Words in the names of headers with credentials: `Authorization` and `Proxy-Authorization`,
+/// `Cookie` and `Set-Cookie`, `X-Api-Key`, and similar ones.
 const SECRET_WORDS: [&str; 9] = [
     "authorization",
     "cookie",
@@ -21,12 +21,12 @@ const SECRET_WORDS: [&str; 9] = [
     "signature",
 ];
 
-/// Whether a header carries credentials, by its name.
+/// Returns whether a header contains credentials, judged by its name.
 pub(super) fn is_secret(name: &HeaderName) -> bool {
     SECRET_WORDS.iter().any(|word| name.as_str().contains(word))
 }
 
-/// A header as it may be read.
+/// Formats a header with credentials masked.
 pub(super) struct Header<'a>(pub(super) &'a HeaderName, pub(super) &'a HeaderValue);
 
 impl fmt::Display for Header<'_> {
@@ -43,8 +43,7 @@ impl fmt::Display for Header<'_> {
     }
 }
 
-/// A URL as it may be read: without userinfo and query, and without the fragment, which is never
-/// sent.
+/// Formats a URL without userinfo and query, and without the fragment, which is never sent.
 pub(super) struct MaskedUrl<'a>(pub(super) &'a Url);
 
 impl fmt::Display for MaskedUrl<'_> {
@@ -66,7 +65,7 @@ impl fmt::Display for MaskedUrl<'_> {
     }
 }
 
-/// A whole URL, or a part of one that begins with its path.
+/// An absolute URL, or a relative one that starts with its path.
 struct Reference<'a>(&'a str);
 
 impl fmt::Display for Reference<'_> {
@@ -74,7 +73,7 @@ impl fmt::Display for Reference<'_> {
         if let Ok(url) = Url::parse(self.0) {
             return MaskedUrl(&url).fmt(f);
         }
-        // A reference to another host may hold userinfo too.
+        // A relative reference to another host may also contain userinfo.
         if self.0.contains('@') {
             return f.write_str(MASK);
         }

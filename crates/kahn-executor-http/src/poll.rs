@@ -1,4 +1,4 @@
-//! Asking again until the answer is as wanted.
+//! Repeats a request until its condition holds.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use super::exchange::{Detail, Wire};
 use super::prepare::Prepared;
 use super::transcript::Transcript;
 
-/// What an answer means.
+/// The result of judging a response.
 enum Verdict {
-    /// It is as wanted.
+    /// The condition holds.
     Done,
-    /// It is not, and a later one may be.
+    /// The condition does not hold yet.
     Again,
     /// The attempt has failed.
     Failed(Failure),
 }
 
-/// Repeats a request until its condition is true of the answer.
+/// Repeats a request until its condition holds for the response.
 ///
-/// The condition is asked about every answer. One whose status is not expected ends the attempt
-/// unless the condition is true of it, or is about the status: then it knows what it waits for.
-/// Who does not answer is asked again. The log shows each answer by its status, and the last in
+/// The condition is evaluated for every response. A response with an unexpected status fails the
+/// attempt unless the condition holds for it or refers to the status. If there is no response, the
+/// request is repeated. The log contains the status of each response, and the last response in
 /// full.
 pub(super) struct Poll<'a> {
     pub(super) wire: &'a Wire,
@@ -78,7 +78,7 @@ impl Poll<'_> {
             Ok(true) => Verdict::Done,
             Ok(false) if is_expected || is_about_status(until) => Verdict::Again,
             Ok(false) => Verdict::Failed(unexpected()),
-            // Others have filled the queue; they will not for long.
+            // The queue is full, which is temporary.
             Err(ExprError::Unavailable(reason)) => {
                 tracing::warn!(reason, "a condition was not evaluated");
                 Verdict::Again
@@ -95,13 +95,13 @@ impl Poll<'_> {
     async fn evaluate(&self, until: &Condition, answer: &Answer) -> Result<bool, ExprError> {
         let scope = Scope { response: Some(answer.for_condition()), ..Scope::default() };
         let (reply, evaluated) = oneshot::channel();
-        // Nobody waits any more when the attempt has ended.
+        // The receiver is gone if the attempt has ended.
         self.evaluator.submit_condition(until.clone(), scope, |result| _ = reply.send(result))?;
         evaluated.await.unwrap_or_else(|_| Err(ExprError::Failed("evaluation panicked".into())))
     }
 }
 
-/// Whether a condition mentions `response.status`.
+/// Returns whether a condition refers to `response.status`.
 fn is_about_status(condition: &Condition) -> bool {
     let is_status = |rest: &str| {
         let rest = rest.trim_start();

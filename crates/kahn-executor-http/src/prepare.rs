@@ -1,4 +1,4 @@
-//! From what a DAG asks for to what is sent.
+//! Converts a request of a DAG into one that can be sent.
 
 use bytes::Bytes;
 use kahn_model::{Body, Cause, CauseKind, Failure, HttpRequest, StatusRange};
@@ -16,8 +16,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Headers that say where a message ends, or are about the connection: tasks share connections,
-/// so none may say that its request ends elsewhere than it does.
+/// Headers that frame messages or control the connection. Tasks share connections, so they must not
+/// forge the end of a request.
 const OF_CONNECTION: [HeaderName; 8] = [
     CONNECTION,
     CONTENT_LENGTH,
@@ -29,7 +29,7 @@ const OF_CONNECTION: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// A request that can be sent, again and again.
+/// A request that can be sent repeatedly.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
     pub(super) method: Method,
@@ -40,9 +40,9 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// The request with the headers that `env` gives: `traceparent` and `Idempotency-Key`, unless
-    /// the task sets them. The latter is the same for all attempts of a task and goes with all
-    /// methods but GET and HEAD.
+    /// Prepares a request. `traceparent` and `Idempotency-Key` are set from `env` unless the task
+    /// sets them. The latter is the same for all attempts of a task, and is sent with all methods
+    /// except GET and HEAD.
     pub(super) fn new(
         asked: &HttpRequest,
         env: &[(String, String)],
@@ -88,12 +88,12 @@ impl Prepared {
         })
     }
 
-    /// Whether a status means success.
+    /// Returns whether a status means success.
     pub(super) fn expects(&self, status: u16) -> bool {
         self.expect.iter().any(|range| range.contains(status))
     }
 
-    /// The codes that mean success, for messages.
+    /// Formats the status codes that mean success for messages.
     pub(super) fn expected(&self) -> String {
         let ranges = self.expect.iter().map(|range| match range {
             StatusRange { from, to } if from == to => from.to_string(),
@@ -114,7 +114,7 @@ fn method(text: &str) -> Result<Method, Failure> {
     }
 }
 
-/// Messages show nothing of a URL that cannot be read: it may hold credentials.
+/// Parses a URL. Messages do not quote an invalid URL, because it may contain credentials.
 fn url(text: &str) -> Result<Url, Failure> {
     let url: Url = text.parse().map_err(|error| wrong(&format!("the URL is not one: {error}")))?;
     if !is_http(&url) {
@@ -123,7 +123,7 @@ fn url(text: &str) -> Result<Url, Failure> {
     Ok(url)
 }
 
-/// Whether a URL is of `http:` or `https:`; such a URL has a host.
+/// Returns whether a URL has the scheme `http:` or `https:`. Such a URL always has a host.
 pub(super) fn is_http(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https")
 }

@@ -1,5 +1,4 @@
-//! Ranges of addresses that requests may not reach unless allowed: all that is not the open
-//! internet.
+//! Address ranges that are forbidden by default: everything that is not the public internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +14,7 @@ const fn v6(head: [u16; 3], prefix: u8) -> Ipv6Net {
 
 const METADATA_OF_AZURE: Ipv4Net = v4(168, 63, 129, 16, 32);
 
-/// From IANA's registry of special addresses, with the word for each.
+/// From the IANA special-purpose address registries, each with a description.
 const FORBIDDEN_V4: [(Ipv4Net, &str); 17] = [
     (v4(0, 0, 0, 0, 8), "unspecified"),
     (v4(10, 0, 0, 0, 8), "private"),
@@ -41,7 +40,7 @@ const LOOPBACK_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
 const FORBIDDEN_V6: [(Ipv6Net, &str); 10] = [
     (v6([0, 0, 0], 128), "unspecified"),
     (LOOPBACK_V6, "loopback"),
-    // A translator of the site's own: which address it leads to is not known.
+    // A local-use NAT64 prefix, whose embedded address is unknown.
     (v6([0x64, 0xff9b, 1], 48), "translated locally"),
     (v6([0x100, 0, 0], 64), "discarded"),
     (v6([0x2001, 0, 0], 32), "tunnelled"),
@@ -52,7 +51,7 @@ const FORBIDDEN_V6: [(Ipv6Net, &str); 10] = [
     (v6([0xff00, 0, 0], 8), "multicast"),
 ];
 
-/// What forbids an address, as a word that follows "is"; none when it is in the open internet.
+/// Returns why an address is forbidden, as a phrase to follow "is", or `None` for a public address.
 pub(super) fn forbidden(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => {
@@ -66,8 +65,8 @@ pub(super) fn forbidden(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that packets to an IPv6 address end at: mapped, compatible, translated
-/// (NAT64, SIIT) or tunnelled (6to4).
+/// Returns the IPv4 address embedded in an IPv6 address: mapped, compatible, translated (NAT64,
+/// SIIT) or tunnelled (6to4).
 pub(super) fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, high, low] = address.segments();
     let (high, low) = match [a, b, c, d, e, f] {

@@ -1,7 +1,7 @@
-//! From names to addresses that requests may reach.
+//! Resolves names to permitted addresses.
 //!
-//! The client connects to exactly the addresses that are given here, so a name that changes its
-//! addresses between check and connection gains nothing.
+//! The client connects to exactly these addresses, so DNS rebinding between the check and the
+//! connection has no effect.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,16 +12,16 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::guard::Guard;
 
-/// Most addresses of one name that are looked at.
+/// The maximum number of addresses of one name that are used.
 const ADDRESSES_MAX: usize = 64;
 
-/// Who knows the addresses of names.
+/// Looks up the addresses of names.
 #[async_trait]
 pub(super) trait Lookup: Send + Sync + 'static {
     async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// The resolver of the system.
+/// The system's resolver.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct System;
 
@@ -33,7 +33,7 @@ impl Lookup for System {
     }
 }
 
-/// A name without addresses.
+/// A name has no addresses.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} cannot be resolved: {reason}")]
 pub(super) struct Unresolved {
@@ -41,7 +41,7 @@ pub(super) struct Unresolved {
     reason: String,
 }
 
-/// Resolves names, and checks what they resolve to.
+/// Resolves names and checks their addresses.
 #[derive(Debug)]
 pub(super) struct Resolver<L> {
     guard: Arc<Guard>,
@@ -66,7 +66,7 @@ impl<L: Lookup> Resolve for Resolver<L> {
                 return Err(unresolved("it has no address".into()).into());
             }
             guard.check_resolved(name, &found)?;
-            // The port is that of the URL.
+            // The client sets the port of the URL.
             let addresses = found.into_iter().map(|address| SocketAddr::new(address, 0));
             Ok(Box::new(addresses) as Addrs)
         })
@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives an open address first, and that of the cloud's metadata from then on.
+    /// Returns a public address first, and then the address of cloud metadata.
     #[derive(Default)]
     struct Rebinding(AtomicU32);
 

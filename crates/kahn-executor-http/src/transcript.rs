@@ -1,5 +1,5 @@
-//! What was said, as the attempt's log shows it: `>` before what was sent, `<` before what was
-//! answered, then the body as it came, and `[kahn]` before remarks.
+//! Writes an exchange to the attempt's log: `>` before what was sent, `<` before what was received,
+//! then the body unchanged, and `[kahn]` before remarks.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use reqwest::header::HeaderMap;
 use super::mask::Header;
 use kahn_executor::logs::LogWriter;
 
-/// Bytes that gather before they are written.
+/// The number of bytes that are buffered before they are written.
 const GATHERED_BYTES_MAX: usize = 64 << 10;
 
-/// Writes the log of an attempt without holding up the event loop.
+/// Writes to the log of an attempt without blocking the event loop.
 #[derive(Debug)]
 pub(super) struct Transcript {
     log: Arc<LogWriter>,
@@ -31,12 +31,12 @@ impl Transcript {
         self.gathered.push(b'\n');
     }
 
-    /// Adds a remark of the worker's own.
+    /// Adds a remark by the worker.
     pub(super) fn remark(&mut self, text: impl Display) {
         self.line(format_args!("[kahn] {text}"));
     }
 
-    /// Adds headers, with credentials masked, and the empty line after them.
+    /// Adds headers, with credentials masked, and an empty line.
     pub(super) fn headers(&mut self, sign: char, headers: &HeaderMap) {
         for (name, value) in headers {
             self.line(format_args!("{sign} {}", Header(name, value)));
@@ -52,12 +52,12 @@ impl Transcript {
         }
     }
 
-    /// Whether what is added from here on is not kept.
+    /// Returns whether the log is full, so that further bytes are discarded.
     pub(super) fn is_full(&self) -> bool {
         self.log.is_full()
     }
 
-    /// Writes what has gathered.
+    /// Writes the buffered bytes.
     pub(super) async fn flush(&mut self) {
         let gathered = std::mem::take(&mut self.gathered);
         if gathered.is_empty() {
@@ -72,14 +72,14 @@ impl Transcript {
         }
     }
 
-    /// Writes what has gathered, and ends the log.
+    /// Writes the buffered bytes and seals the log.
     pub(super) async fn seal(mut self) {
         self.end_line();
         self.flush().await;
         self.log.seal();
     }
 
-    /// Bodies often end within a line.
+    /// Ends the current line, since bodies often end without a line break.
     fn end_line(&mut self) {
         if self.gathered.last().is_some_and(|&byte| byte != b'\n') {
             self.gathered.push(b'\n');

@@ -1,4 +1,4 @@
-//! Requests over HTTP, answered by a server on loopback.
+//! Tests of the HTTP executor, with a server on loopback.
 
 #[path = "http/answers.rs"]
 mod answers;

@@ -1,4 +1,4 @@
-//! Requests that are answered.
+//! Requests with a response.
 
 #![expect(clippy::unwrap_used, reason = "a server that cannot be set up fails the test")]
 
@@ -9,7 +9,7 @@ use kahn_model::{Body, Cause, HttpRequest, StatusRange, Text};
 
 use crate::support::{Got, Server, Worker, get, json, post, redirect, with_headers};
 
-/// A server that answers with what it was sent.
+/// A server that responds with the request that it received.
 async fn echo() -> Server {
     Server::start(|got: Got, _| {
         let header = |name: &str| got.header(name).unwrap_or("none").to_owned();
@@ -45,7 +45,7 @@ async fn an_answer_in_json_becomes_outputs() {
     .await;
     let ended = Worker::new().run(get(server.url("/rows"))).await;
     assert_eq!(ended.output("status"), Some("201"));
-    // As written: reading and writing it would lose digits.
+    // Unchanged: parsing and printing it would lose digits.
     assert_eq!(ended.output("json"), Some("{\"rows\": 12345678901234567890123}"));
     assert_eq!(ended.output("body"), None);
     let headers = ended.output("headers").unwrap();
@@ -110,7 +110,7 @@ async fn a_body_too_long_for_outputs_is_left_out_and_the_log_says_so() {
     assert!(
         ended.log.ends_with("[kahn] output `json` is left out: outputs may have 65536 bytes\n")
     );
-    // More than is kept in memory, and still all of it in the log.
+    // Exceeds the limit of memory, but the log contains all of it.
     let n = 3 << 20;
     let ended = worker.run(get(server.url(&format!("/{n}")))).await;
     assert_eq!((ended.output("json"), ended.output("body")), (None, None));
@@ -156,7 +156,7 @@ async fn credentials_are_not_in_the_log() {
     let server = Server::start(|got: Got, _| match got.uri.as_str() {
         "/from?key=canary" => redirect(StatusCode::FOUND, "/to?key=canary"),
         _ => {
-            // They were sent, though.
+            // They were sent nevertheless.
             let n = got.headers.values().filter(|v| v.to_str().unwrap().contains("canary")).count();
             ([("set-cookie", "session=canary")], format!("{n} {:?}", got.header("authorization")))
                 .into_response()
@@ -172,7 +172,7 @@ async fn credentials_are_not_in_the_log() {
     let url = format!("http://user:canary@{}/from?key=canary", server.address);
     let worker = Worker::new();
     let ended = worker.run(with_headers(get(&*url), &secrets)).await;
-    // `user:canary` in base 64.
+    // `user:canary` in Base64.
     let basic = "Basic dXNlcjpjYW5hcnk=";
     assert_eq!(ended.output("body"), Some(&*format!("\"4 Some(\\\"{basic}\\\")\"")));
     assert!(ended.output("headers").unwrap().contains("session=canary"));
@@ -207,7 +207,7 @@ async fn one_connection_serves_one_attempt_after_the_other() {
             assert!(stream.read(&mut request).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
         }
-        // A second connection would never be accepted.
+        // A second connection is never accepted.
         std::future::pending::<()>().await;
     });
     let worker = Worker::new();

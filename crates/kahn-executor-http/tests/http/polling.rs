@@ -25,7 +25,7 @@ async fn a_request_is_repeated_until_the_answer_is_as_wanted() {
     let ended = Worker::new().run(request).await;
     assert_eq!(ended.output("json"), Some("{\"state\": \"done\", \"n\": 4}"));
     assert_eq!(ended.log.matches("200 OK, not yet").count(), 3, "{}", ended.log);
-    // The first and the last are shown in full.
+    // The first and the last response are logged in full.
     assert_eq!(ended.log.matches("< HTTP/1.1 200 OK").count(), 2, "{}", ended.log);
     assert!(ended.log.ends_with("{\"state\": \"done\", \"n\": 4}\n"), "{}", ended.log);
 }
@@ -55,7 +55,7 @@ async fn an_unexpected_status_fails_where_the_condition_is_about_something_else(
     let ended = worker.run(request).await;
     assert_eq!(ended.failure().cause, Cause::http_status(502));
     assert!(ended.log.contains("\n< HTTP/1.1 502 Bad Gateway\n"), "{}", ended.log);
-    // Unless it is true of that answer.
+    // Unless the condition holds for that response.
     let ended = worker.run(until(get(server.url("/")), "response.body == 'oh'")).await;
     assert_eq!(ended.output("status"), Some("502"));
 }

@@ -1,4 +1,4 @@
-//! Where requests may not go.
+//! Forbidden destinations.
 
 use axum::http::StatusCode;
 use kahn_model::{Cause, CauseKind};
@@ -53,7 +53,7 @@ async fn a_name_that_is_listed_is_allowed_whatever_its_address() {
     let url = format!("http://LocalHost:{}/", server.address.port());
     let ended = Worker::allowing(&["localhost"]).run(get(&*url)).await;
     assert_eq!(ended.output("body"), Some("\"here\""));
-    // A listed name does not allow its addresses by themselves.
+    // A listed name does not allow its addresses when they are used directly.
     refused(&Worker::allowing(&["localhost"]).run(get(server.url("/"))).await);
 }
 
@@ -80,7 +80,7 @@ async fn a_redirect_by_name_is_checked_by_its_addresses() {
         redirect(StatusCode::FOUND, format!("http://localhost:{port}/secret"))
     })
     .await;
-    // Reached by an address that is allowed, while those of the name are not.
+    // The address is allowed, but the name's addresses are not.
     let ended = Worker::allowing(&["127.0.0.2"]).run(get(server.url("/"))).await;
     let message = refused(&ended);
     assert!(message.contains("/secret may not be requested: localhost has"), "{message}");

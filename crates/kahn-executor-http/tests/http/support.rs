@@ -1,4 +1,4 @@
-//! A server, and a worker's executor that asks it.
+//! A server, and an executor that sends requests to it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
@@ -20,7 +20,7 @@ use kahn_model::{
 };
 use tokio::task::JoinSet;
 
-/// What the server was sent.
+/// A request that the server received.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
     pub(crate) method: Method,
@@ -35,21 +35,21 @@ impl Got {
     }
 }
 
-/// A server on a free port of loopback. It ends with the value.
+/// A server on a free loopback port. Dropping it stops it.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     _serving: JoinSet<()>,
 }
 
 impl Server {
-    /// A server that answers with what `answer` makes of a request and its number, from 1.
+    /// A server that responds with the result of `answer` for each request and its number, from 1.
     pub(crate) async fn start<R: IntoResponse + 'static>(
         answer: impl Fn(Got, u32) -> R + Clone + Send + Sync + 'static,
     ) -> Self {
         Self::start_at("127.0.0.1", answer).await
     }
 
-    /// The same, at another address of loopback.
+    /// The same on another loopback address.
     pub(crate) async fn start_at<R: IntoResponse + 'static>(
         host: &str,
         answer: impl Fn(Got, u32) -> R + Clone + Send + Sync + 'static,
@@ -71,7 +71,7 @@ impl Server {
         Self::route(host, Router::new().fallback(answer)).await
     }
 
-    /// A server that answers nothing, ever.
+    /// A server that never responds.
     pub(crate) async fn silent() -> Self {
         Self::route("127.0.0.1", Router::new().fallback(std::future::pending::<Response>)).await
     }
@@ -89,7 +89,7 @@ impl Server {
     }
 }
 
-/// A port where nobody listens.
+/// A port on which nothing listens.
 pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -135,7 +135,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker whose tasks may reach the servers of these tests.
+    /// A worker whose tasks may reach the test servers.
     pub(crate) fn new() -> Self {
         Self::allowing(&["127.0.0.1"])
     }
@@ -165,7 +165,7 @@ impl Worker {
         self.start(request, None).ended().await
     }
 
-    /// Starts, and cancels as soon as the log contains `word`.
+    /// Starts an attempt and cancels it as soon as the log contains `word`.
     pub(crate) async fn stop_when_printed(&self, request: HttpRequest, word: &str) -> Ended {
         self.start(request, None).stop_when_printed(word, CauseKind::Cancelled).await
     }

@@ -1,4 +1,4 @@
-//! Requests that are not answered, or too late.
+//! Requests without a response, or with a late one.
 
 #![expect(clippy::unwrap_used, reason = "a server that cannot be set up fails the test")]
 
@@ -13,7 +13,7 @@ use kahn_executor::testing::Ended;
 fn unreachable(ended: &Ended) -> Failure {
     let failure = ended.failure();
     assert_eq!(failure.cause, Cause::of(CauseKind::Unreachable), "{failure}");
-    // Who reads the log only is told too.
+    // The message is also in the log.
     assert!(ended.log.contains(&*failure.message), "{}", ended.log);
     failure
 }
@@ -67,7 +67,7 @@ async fn an_answer_that_breaks_off_is_told() {
     assert!(failure.message.contains("no answer: "), "{failure}");
 }
 
-/// The URL of a server that gives this answer once, and then stays or goes.
+/// Returns the URL of a server that sends this response once, and then stays connected or closes.
 async fn raw(answer: &'static [u8], stays: bool) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -96,7 +96,7 @@ async fn a_request_ends_with_its_attempt() {
     let ended = running.ended().await;
     assert_eq!(ended.failure(), Failure::of(CauseKind::Preempted));
     assert!(ended.log.ends_with("[kahn] preempted\n"), "{}", ended.log);
-    // The other side sees the end of the connection.
+    // The server sees that the connection was closed.
     assert_eq!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
 }
 
@@ -109,7 +109,7 @@ async fn the_run_timeout_ends_a_request() {
     assert_eq!(&*ended.failure().message, "ran for longer than 150ms");
 }
 
-/// The environment of this process cannot be changed, so the test runs in another.
+/// The environment of this process cannot be changed, so the test runs in a child process.
 #[tokio::test]
 async fn a_proxy_of_the_environment_is_not_used() {
     const INNER: &str = "KAHN_TEST_WITH_PROXY";
