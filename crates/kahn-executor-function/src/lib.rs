@@ -1,8 +1,8 @@
-//! `function`: code of the program that the worker is part of.
+//! Executes `function`: functions of the program that embeds the worker.
 //!
-//! Functions are registered by name before the worker starts. Asynchronous ones run on the
-//! worker's runtime, as many at a time as the settings say; blocking ones on a pool of threads of
-//! their own. A function that panics costs its attempt and nothing else.
+//! Functions are registered by name before the worker starts. Asynchronous functions run on the
+//! worker's runtime, up to a configured concurrency. Blocking functions run on a separate thread
+//! pool. A function that panics fails only its own attempt.
 
 mod context;
 mod mute;
@@ -25,13 +25,13 @@ pub use context::FunctionContext;
 pub use pool::{BlockingPool, PoolStats};
 pub use registry::Functions;
 
-/// What an operator may choose about functions: the section `[worker.functions]`.
+/// Operator settings for functions: the section `[worker.functions]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FunctionSettings {
-    /// Most asynchronous functions that run at one time.
+    /// The maximum number of asynchronous functions that run concurrently.
     pub concurrency: usize,
-    /// Threads for blocking functions; as many as there are processors when not given.
+    /// The number of threads for blocking functions. The default is the number of CPUs.
     pub threads: Option<usize>,
 }
 
@@ -41,7 +41,7 @@ impl Default for FunctionSettings {
     }
 }
 
-/// Carries out `function`.
+/// Executes `function`.
 #[derive(Debug)]
 pub struct FunctionExecutor {
     functions: Functions,
@@ -51,12 +51,12 @@ pub struct FunctionExecutor {
 }
 
 impl FunctionExecutor {
-    /// Takes the functions. `grace` is how long one has to end when it is asked to, before it is
-    /// dropped; a blocking one cannot be dropped and is waited for.
+    /// Creates an executor. `grace` is the time that a function has to end after a stop request
+    /// before it is dropped. A blocking function cannot be dropped and is waited for.
     ///
     /// # Errors
     ///
-    /// When the system gives no threads.
+    /// Returns an error if threads cannot be started.
     pub fn open(
         functions: Functions,
         settings: &FunctionSettings,
@@ -69,7 +69,7 @@ impl FunctionExecutor {
         Ok(Self { functions, pool, slots, grace })
     }
 
-    /// The threads that blocking functions run on.
+    /// Returns the thread pool for blocking functions.
     #[must_use]
     pub fn pool(&self) -> &BlockingPool {
         &self.pool
@@ -100,7 +100,7 @@ impl FunctionExecutor {
                 cancelled.cancel();
                 let grace = assignment.timeouts.grace.unwrap_or(self.grace);
                 if function.is_blocking() {
-                    // Nothing but its own end ends a thread.
+                    // A blocking function cannot be interrupted.
                     drop(running.await);
                 } else {
                     drop(tokio::time::timeout(grace, running).await);

@@ -1,5 +1,5 @@
-//! Panics of functions that were given secrets are not printed by the process: their words may
-//! hold one. They are told as the failure of the attempt, where secrets are masked.
+//! Keeps the panic messages of functions with secrets off standard error, since they may contain
+//! one. They are reported as the failure of the attempt, in which secrets are masked.
 
 use std::cell::Cell;
 use std::panic;
@@ -11,7 +11,7 @@ thread_local! {
     static IS_MUTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has the process print no panics while a thread is muted.
+/// Installs a panic hook that prints nothing while the thread is muted.
 pub(super) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -27,7 +27,7 @@ pub(super) fn install() {
     });
 }
 
-/// Calls `work` with this thread muted, if `is_wanted`. It may not panic itself.
+/// Calls `work` with this thread muted if `is_wanted`. `work` must not unwind.
 pub(super) fn muted<T>(is_wanted: bool, work: impl FnOnce() -> T) -> T {
     let before = IS_MUTED.replace(is_wanted);
     let done = work();
@@ -35,7 +35,7 @@ pub(super) fn muted<T>(is_wanted: bool, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// A future that mutes its thread whenever it is polled. It may not panic itself.
+/// A future that mutes the thread while it is polled. The inner future must not unwind.
 pub(super) struct Muted<F>(pub(super) F);
 
 impl<F: Future + Unpin> Future for Muted<F> {

@@ -1,4 +1,4 @@
-//! Threads for functions that block: as many as are wanted, more or fewer at any time.
+//! A thread pool for blocking functions, which can be resized at any time.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,19 +6,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// What the pool is doing.
+/// A snapshot of the pool's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Threads that there should be.
+    /// The configured number of threads.
     pub size: usize,
-    /// Threads that there are; more than `size` until those that are too many have ended what
-    /// they do.
+    /// The number of threads, which exceeds `size` until surplus threads have finished their
+    /// function.
     pub threads: usize,
-    /// Threads that run a function.
+    /// The number of threads that run a function.
     pub busy: usize,
-    /// Functions that wait for a thread.
+    /// The number of functions that wait for a thread.
     pub queued: usize,
-    /// Functions that have ended.
+    /// The number of functions that have ended.
     pub completed: u64,
 }
 
@@ -35,29 +35,29 @@ struct Shared {
     changed: Condvar,
 }
 
-/// Threads for functions that block. Dropping it lets them end after what they do.
+/// A thread pool for blocking functions. When it is dropped, its threads end after their current
+/// function.
 pub struct BlockingPool {
     shared: Arc<Shared>,
 }
 
 impl BlockingPool {
-    /// Starts `size` threads, at least one.
+    /// Starts `size` threads, but at least one.
     ///
     /// # Errors
     ///
-    /// When the system gives no threads.
+    /// Returns an error if threads cannot be started.
     pub fn start(size: usize) -> std::io::Result<Self> {
         let pool = Self { shared: Arc::default() };
         pool.resize(size)?;
         Ok(pool)
     }
 
-    /// Has `size` threads from now on, at least one. Those that are too many end after what they
-    /// do.
+    /// Sets the number of threads, at least one. Surplus threads end after their current function.
     ///
     /// # Errors
     ///
-    /// When the system gives no more threads; those that there are stay.
+    /// Returns an error if further threads cannot be started. Existing ones stay.
     pub fn resize(&self, size: usize) -> std::io::Result<()> {
         let mut inner = self.shared.lock();
         inner.stats.size = size.max(1);
@@ -73,14 +73,14 @@ impl BlockingPool {
         Ok(())
     }
 
-    /// What it is doing.
+    /// Returns the state of the pool.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let inner = self.shared.lock();
         PoolStats { queued: inner.queue.len(), ..inner.stats }
     }
 
-    /// Runs `job` on a thread as soon as one is free; it must not panic.
+    /// Runs `job` on a thread as soon as one is free. The job must not panic.
     pub(super) fn submit(&self, job: Job) {
         self.shared.lock().queue.push_back(job);
         self.shared.changed.notify_one();
@@ -105,7 +105,7 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of one thread.
+    /// The main loop of a thread.
     fn work(&self) {
         let mut inner = self.lock();
         loop {

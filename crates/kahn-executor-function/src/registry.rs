@@ -1,4 +1,4 @@
-//! The functions that a worker has.
+//! The registry of a worker's functions.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -19,12 +19,12 @@ use super::exception;
 use super::mute::{Muted, muted};
 use super::pool::BlockingPool;
 
-/// A call under way; it gives JSON.
+/// A call in progress, which resolves to JSON.
 pub(super) type Call = Pin<Box<dyn Future<Output = Result<String, Failure>> + Send>>;
 type Async = dyn Fn(FunctionContext, Value) -> Call + Send + Sync;
 type Blocking = dyn Fn(FunctionContext, Value) -> Result<String, Failure> + Send + Sync;
 
-/// One function, its types forgotten.
+/// A type-erased function.
 #[derive(Clone)]
 pub(super) enum Function {
     Async(Arc<Async>),
@@ -36,7 +36,7 @@ impl Function {
         matches!(self, Self::Blocking(_))
     }
 
-    /// Calls it. A panic is a failure.
+    /// Calls the function. A panic becomes a failure.
     pub(super) fn call(&self, context: FunctionContext, input: Value, pool: &BlockingPool) -> Call {
         let is_muted = context.has_secrets();
         match self {
@@ -53,13 +53,13 @@ impl Function {
                 let (function, (reply, answer)) = (Arc::clone(function), oneshot::channel());
                 pool.submit(Box::new(move || {
                     if context.is_cancelled() {
-                        // Called off while it waited for a thread: dropping `reply` says so.
+                        // Cancelled while it was queued. Dropping `reply` reports that.
                         return;
                     }
                     let call = AssertUnwindSafe(|| function(context, input));
                     let ended = muted(is_muted, || catch_unwind(call));
                     let outcome = ended.unwrap_or_else(|panic| Err(Panicked(panic).into()));
-                    // Whoever waited for it may have gone.
+                    // The receiver may have been dropped.
                     drop(reply.send(outcome));
                 }));
                 Box::pin(async move {
@@ -70,7 +70,7 @@ impl Function {
     }
 }
 
-/// What a panic carries.
+/// The payload of a panic.
 struct Panicked(Box<dyn Any + Send>);
 
 impl From<Panicked> for Failure {
@@ -81,7 +81,7 @@ impl From<Panicked> for Failure {
     }
 }
 
-/// The functions that a worker has, by name.
+/// A worker's functions, by name.
 #[derive(Clone, Default)]
 pub struct Functions(BTreeMap<String, Function>);
 
@@ -104,7 +104,7 @@ impl Functions {
         self.0.insert(name, Function::Async(Arc::new(erased)));
     }
 
-    /// Adds a function that blocks.
+    /// Adds a blocking function.
     pub fn add_blocking<I, O, E>(
         &mut self,
         name: String,
@@ -118,12 +118,12 @@ impl Functions {
         self.0.insert(name, Function::Blocking(Arc::new(erased)));
     }
 
-    /// Their names.
+    /// Iterates over the names of all functions.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no functions.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -145,7 +145,7 @@ fn read<I: DeserializeOwned>(input: Value) -> Result<I, Failure> {
         .map_err(|error| exception(&format!("the input does not fit the function: {error}")))
 }
 
-/// The type of an error, as retry policies name it. A text is no type that says anything.
+/// Returns the type name of an error for retry policies, or an empty string for string types.
 fn error_type<E>() -> &'static str {
     let name = std::any::type_name::<E>();
     let name = name.split('<').next().unwrap_or(name).trim_start_matches('&');

@@ -1,4 +1,4 @@
-//! Functions of the program that the worker is part of.
+//! Tests of the function executor.
 
 #[cfg(test)]
 #[path = "functions/support.rs"]

@@ -1,4 +1,4 @@
-//! An executor of functions, and what it is handed.
+//! A function executor and assignments for it.
 
 use std::sync::Arc;
 use std::time::Duration;
