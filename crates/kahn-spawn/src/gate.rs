@@ -1,27 +1,27 @@
-//! What a process goes through before it becomes its program.
+//! Limits that a process applies to itself before it executes its program.
 
 use std::os::fd::BorrowedFd;
 use std::{error, fmt, io};
 
 use rustix::io::Errno;
 
-/// What a process goes through before it becomes its program.
+/// Limits that a process applies to itself before it executes its program.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gate<'a> {
-    /// Linux: the file of a control group into which it writes 0 to enter.
+    /// Linux: the file to which it writes 0 to join a control group.
     pub entrance: Option<BorrowedFd<'a>>,
-    /// The address space that it, and each process that it starts, may have, in bytes.
+    /// The maximum address space of the process and of each of its children, in bytes.
     pub address_space: Option<u64>,
-    /// The processes that its user may have; root is exempt.
+    /// The maximum number of processes of its user. Root is exempt.
     pub processes: Option<u64>,
 }
 
-/// Why there is no process.
+/// Why no process was started.
 #[derive(Debug)]
 pub enum NotStarted {
-    /// It could not go through its gate.
+    /// The process could not apply its limits.
     Gate(io::Error),
-    /// It could not become its program, or there may not be another.
+    /// The program could not be executed, or no process could be created.
     Program(io::Error),
 }
 
@@ -36,14 +36,13 @@ impl fmt::Display for NotStarted {
 
 impl error::Error for NotStarted {}
 
-/// Holds the calling process to its limits, or to what it was held to before if that is less.
-/// It calls the system, and does nothing else.
+/// Sets the rlimits of the calling process, but keeps lower ones. Makes only system calls.
 pub(crate) fn limit(gate: &Gate<'_>) -> Result<(), Errno> {
     let limits = [(libc::RLIMIT_AS, gate.address_space), (libc::RLIMIT_NPROC, gate.processes)];
     for (resource, most) in limits {
         let Some(most) = most else { continue };
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: the place is ours, and of the type that both calls take.
+        // SAFETY: `limit` is a local variable of the type that both calls expect.
         unsafe {
             if libc::getrlimit(resource, &raw mut limit) != 0 {
                 return Err(errno());
@@ -58,7 +57,7 @@ pub(crate) fn limit(gate: &Gate<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// What the last call to the system has failed of.
+/// Returns the error of the last system call.
 pub(crate) fn errno() -> Errno {
     let error = io::Error::last_os_error();
     Errno::from_io_error(&error).unwrap_or(Errno::INVAL)

@@ -1,15 +1,13 @@
 //! Starts a program as the leader of its own process group, and reaps it.
 //!
-//! A worker that runs thousands of short programs a second spends more on starting them than on
-//! anything else of its own. `posix_spawn`, the fastest that the standard library offers, maps a
-//! stack for each start and takes it away again, which has every other processor flush what it
-//! knows of the worker's memory, and sets the handling of each of 64 signals twice. The
-//! [`Launcher`] of a thread keeps one stack for all its starts and does once what need not be done
-//! again.
+//! For a worker that runs thousands of short programs per second, starting them is the largest cost
+//! of its own. `posix_spawn`, the fastest way in the standard library, maps and unmaps a stack for
+//! each start, which causes TLB shootdowns on all CPUs, and sets the disposition of each of 64
+//! signals twice. The [`Launcher`] of a thread reuses one stack and does only once what need not be
+//! repeated.
 //!
-//! This is the one crate of the project with unsafe code: what comes between the birth of a
-//! process and its program cannot be said without. Elsewhere than on Linux the standard library
-//! does it all.
+//! This is the only crate with unsafe code, since the code between the creation of a process and
+//! its program cannot be written without. On other systems than Linux the standard library is used.
 
 mod gate;
 #[cfg(target_os = "linux")]

@@ -1,12 +1,12 @@
-//! Linux: a process that shares the memory of the one that starts it until it has its program.
+//! Linux: creates a process that shares its parent's memory until it executes its program.
 //!
-//! This is what `vfork` does, but with a stack of its own, so that nothing of the caller's is
-//! overwritten. The calling thread stands still meanwhile; other threads go on.
+//! This is what `vfork` does, but with a separate stack, so that the caller's stack is not
+//! overwritten. The calling thread is suspended meanwhile; other threads continue.
 //!
-//! What the new process does before it has its program is what is safe in another thread of this
-//! one, and no more: system calls, no allocation, no lock, no panic. It must not run a signal
-//! handler of this process either, since that would act on memory which is not its own: so all
-//! signals are blocked from before its birth until each is handled as the system does by itself.
+//! Before it executes its program, the new process may only do what would be safe in another thread
+//! of this process: system calls, but no allocations, locks or panics. It must not run signal
+//! handlers of this process, because they would act on its parent's memory. Therefore all signals
+//! are blocked until their dispositions have been reset.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::fs::{File, OpenOptions};
@@ -26,21 +26,21 @@ use crate::gate::{Gate, NotStarted, errno, limit};
 use crate::program::Program;
 use crate::reap::reap;
 
-/// Far more than a dozen system calls need, with what a dynamic linker may add.
+/// Much more than the system calls need, including the work of a dynamic linker.
 const STACK_BYTES: usize = 64 << 10;
-/// What stacks are aligned to.
+/// The alignment of stacks.
 const ALIGNMENT: usize = 16;
-/// The signals that a process of ours may handle; those above are for applications, and for the
-/// system's library, which handles its own where threads are.
+/// The signals that this process may handle. Those above are reserved for applications and for the
+/// C library, which handles its own only in processes with threads.
 const SIGNALS: std::ops::RangeInclusive<c_int> = 1..=31;
 
-/// What programs read. One for all: each process that is started inherits every descriptor, to
-/// close it.
+/// The standard input of all programs. Shared, because each new process inherits every descriptor
+/// and has to close it.
 static NULL: OnceLock<File> = OnceLock::new();
 
-/// How the system takes it that a signal is handled by default: zeros, of which it reads fewer.
+/// The kernel's representation of the default disposition: zeros, of which it reads fewer.
 static BY_DEFAULT: [u64; 8] = [0; 8];
-/// How long the system's sets of signals are.
+/// The size of the kernel's signal sets.
 const SET_BYTES: libc::c_ulong = 8;
 
 /// Starts programs, one at a time.
@@ -48,17 +48,17 @@ const SET_BYTES: libc::c_ulong = 8;
 pub struct Launcher {
     stack: Box<[MaybeUninit<u8>]>,
     null: &'static File,
-    /// Those that the program is to handle as the system does by itself.
+    /// The signals to reset to their default disposition.
     reset: Vec<c_int>,
 }
 
 impl Launcher {
-    /// A launcher whose programs ignore what this process ignores now, but for SIGPIPE, which
-    /// the Rust runtime turns off for itself.
+    /// Creates a launcher. Its programs ignore the signals that this process ignores now, except
+    /// SIGPIPE, which the Rust runtime ignores.
     ///
     /// # Errors
     ///
-    /// Fails when `/dev/null` cannot be opened.
+    /// Returns an error if `/dev/null` cannot be opened.
     pub fn new() -> io::Result<Self> {
         let null = match NULL.get() {
             Some(null) => null,
@@ -74,15 +74,15 @@ impl Launcher {
         Ok(Self { stack, null, reset: reset.collect() })
     }
 
-    /// Starts a program with nothing to read, its output and its errors going to `output`, after it
-    /// has gone through `gate`.
+    /// Starts a program after it has applied `gate`. Its standard input is empty, and standard
+    /// output and error are `output`.
     ///
-    /// Returns when the program is loaded, which takes long where it comes from a slow disk.
+    /// Returns when the program is loaded, which takes long on a slow disk.
     ///
     /// # Errors
     ///
-    /// What the system says of the gate, of the program or of its directory; the process is gone
-    /// then. Or that it does not allow another process.
+    /// Returns the OS error of the gate, the program or its directory, in which case the process is
+    /// gone, or of creating the process.
     pub fn start(
         &mut self,
         program: &Program,
@@ -117,8 +117,8 @@ impl Launcher {
     }
 }
 
-/// Starts the process that carries out `order` on `stack`, and gives its id and a descriptor of
-/// it once it has its program or is gone.
+/// Creates a process that executes `order` on `stack`. Returns its id and pidfd once it has
+/// executed its program or is gone.
 fn give_birth(stack: &mut [MaybeUninit<u8>], order: &Order<'_>) -> io::Result<(Pid, OwnedFd)> {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let mut pidfd: c_int = -1;
@@ -126,10 +126,9 @@ fn give_birth(stack: &mut [MaybeUninit<u8>], order: &Order<'_>) -> io::Result<(P
     let end = stack.as_mut_ptr_range().end;
     let top: *mut c_void = end.wrapping_sub(end.addr() % ALIGNMENT).cast();
     let blocked = Blocked::all();
-    // SAFETY: the stack is long enough, aligned, and nobody else's while this is borrowed. What
-    // `order` points to lives until the call returns, and by then the new process has its program
-    // or is gone. The fifth argument is where the descriptor goes; the last two are not looked at
-    // with these flags.
+    // SAFETY: the stack is large enough, aligned, and exclusively borrowed. `order` outlives the
+    // call, and when that returns the new process has executed its program or is gone. The fifth
+    // argument receives the pidfd; the last two are unused with these flags.
     let pid = unsafe {
         libc::clone(
             be_born,
@@ -145,12 +144,11 @@ fn give_birth(stack: &mut [MaybeUninit<u8>], order: &Order<'_>) -> io::Result<(P
     drop(blocked);
     #[expect(clippy::disallowed_methods, reason = "only positive numbers get here")]
     let Some(pid) = (pid > 0).then_some(pid).and_then(Pid::from_raw) else { return Err(failed) };
-    // SAFETY: the system has just opened it for us.
+    // SAFETY: the descriptor was just opened by the kernel and has no other owner.
     Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
-/// What a new process has to know to become a program. It lives on the stack of the thread that
-/// stands still meanwhile.
+/// What a new process needs to execute its program. Lives on the stack of the suspended thread.
 struct Order<'a> {
     path: *const c_char,
     argv: *const *const c_char,
@@ -164,9 +162,9 @@ struct Order<'a> {
     error: &'a AtomicI32,
 }
 
-/// Where a new process begins.
+/// The entry point of a new process.
 extern "C" fn be_born(order: *mut c_void) -> c_int {
-    // SAFETY: it is the `Order` handed to `clone`, which outlives this process's share in it.
+    // SAFETY: this is the `Order` passed to `clone`, which outlives its use by this process.
     let order = unsafe { &*order.cast::<Order<'_>>() };
     let error = match go_through(order.gate) {
         Ok(()) => {
@@ -176,28 +174,28 @@ extern "C" fn be_born(order: *mut c_void) -> c_int {
         Err(error) => error,
     };
     order.error.store(error.raw_os_error(), Ordering::Relaxed);
-    // Ends this process, and runs none of what is to be run at the end of the other.
+    // Ends this process without running the exit handlers of its parent.
     127
 }
 
 fn go_through(gate: &Gate<'_>) -> Result<(), Errno> {
     if let Some(entrance) = gate.entrance {
-        // The process itself, whichever number it has where the group is seen.
+        // 0 is the process itself, independently of PID namespaces.
         rustix::io::write(entrance, b"0")?;
     }
     limit(gate)
 }
 
-/// Returns only when it could not.
+/// Executes the program. Returns only on failure.
 fn become_program(order: &Order<'_>) -> Errno {
-    // SAFETY: these are system calls of the process's own, on descriptors, signals and texts which
-    // the `Order` holds for it. The library's wrappers write to nothing but `errno`, which belongs
-    // to the thread that stands still.
+    // SAFETY: these system calls affect only this process. Their arguments are descriptors, signals
+    // and strings kept alive by `order`. The library's wrappers write only to `errno`, which
+    // belongs to the suspended thread.
     unsafe {
         if libc::setpgid(0, 0) != 0 {
             return errno();
         }
-        // Neither of the two is below 3: the Rust runtime sees to it that those are open.
+        // Both descriptors are above 2, since the Rust runtime ensures that 0 to 2 are open.
         for (from, to) in [(order.stdin, 0), (order.output, 1), (order.output, 2)] {
             if libc::dup2(from, to) == -1 {
                 return errno();
@@ -221,7 +219,8 @@ fn become_program(order: &Order<'_>) -> Errno {
 }
 
 fn is_ignored(signal: c_int) -> bool {
-    // SAFETY: it is made of integers and may be zero; the call only writes to it.
+    // SAFETY: the struct consists of integers, for which zeros are valid; the call only writes to
+    // it.
     let found = unsafe {
         let mut found: libc::sigaction = mem::zeroed();
         libc::sigaction(signal, ptr::null(), &raw mut found);
@@ -230,14 +229,14 @@ fn is_ignored(signal: c_int) -> bool {
     found.sa_sigaction == libc::SIG_IGN
 }
 
-/// All signals of the calling thread are blocked until this is dropped.
+/// Blocks all signals of the calling thread until it is dropped.
 struct Blocked {
     before: libc::sigset_t,
 }
 
 impl Blocked {
     fn all() -> Self {
-        // SAFETY: both sets are ours, and zeros are good for them.
+        // SAFETY: both sets are local variables, for which zeros are valid.
         unsafe {
             let mut all: libc::sigset_t = mem::zeroed();
             let mut before: libc::sigset_t = mem::zeroed();
@@ -250,14 +249,14 @@ impl Blocked {
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        // SAFETY: the set is what the system gave.
+        // SAFETY: the set was returned by the kernel.
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut())
         };
     }
 }
 
-/// A process that was started and was not reaped. Dropping it does neither end nor reap it.
+/// A started process that has not been reaped. Dropping it neither ends nor reaps it.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
@@ -265,23 +264,22 @@ pub struct Child {
 }
 
 impl Child {
-    /// Its id, which is that of its process group, too.
+    /// Returns its id, which is also that of its process group.
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Waits for its end for as long as `timeout`, and says whether it has ended. It is not
-    /// reaped.
+    /// Waits for its end for at most `timeout` and returns whether it has ended. Does not reap it.
     ///
     /// # Errors
     ///
-    /// Fails when the system is out of memory.
+    /// Returns an error if the kernel is out of memory.
     pub fn has_ended_within(&self, timeout: Duration) -> io::Result<bool> {
         let mut watched = [PollFd::new(&self.pidfd, PollFlags::IN)];
         let limit = Timespec::try_from(timeout).ok();
         match rustix::event::poll(&mut watched, limit.as_ref()) {
-            // The time that is left is not worth to be counted.
+            // The remaining time is short enough to be ignored.
             Err(Errno::INTR) => Ok(false),
             ended => Ok(ended? > 0),
         }

@@ -1,4 +1,4 @@
-//! What every Unix has.
+//! The implementation for any Unix.
 
 use std::ffi::OsStr;
 use std::io;
@@ -21,22 +21,21 @@ const LOOK_PERIOD: Duration = Duration::from_millis(1);
 pub struct Launcher(());
 
 impl Launcher {
-    /// A launcher.
+    /// Creates a launcher.
     ///
     /// # Errors
     ///
-    /// None on this system.
+    /// Never fails on this system.
     pub fn new() -> io::Result<Self> {
         Ok(Self(()))
     }
 
-    /// Starts a program with nothing to read, its output and its errors going to `output`, after it
-    /// has gone through `gate`.
+    /// Starts a program after it has applied `gate`. Its standard input is empty, and standard
+    /// output and error are `output`.
     ///
     /// # Errors
     ///
-    /// What the system says of the gate, of the program or of its directory, or that it does not
-    /// allow another process.
+    /// Returns the OS error of the gate, the program or its directory, or of creating the process.
     pub fn start(
         &mut self,
         program: &Program,
@@ -77,32 +76,31 @@ impl Launcher {
             processes: gate.processes,
         };
         if held.address_space.or(held.processes).is_some() {
-            // SAFETY: it calls the system, and does nothing else.
+            // SAFETY: the closure makes only system calls.
             unsafe { command.pre_exec(move || Ok(limit(&held)?)) };
         }
         Ok(command)
     }
 }
 
-/// A process that was started and was not reaped. Dropping it does neither end nor reap it.
+/// A started process that has not been reaped. Dropping it neither ends nor reaps it.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
 }
 
 impl Child {
-    /// Its id, which is that of its process group, too.
+    /// Returns its id, which is also that of its process group.
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Waits for its end for as long as `timeout`, and says whether it has ended. It is not
-    /// reaped.
+    /// Waits for its end for at most `timeout` and returns whether it has ended. Does not reap it.
     ///
     /// # Errors
     ///
-    /// Fails when there is no such child.
+    /// Returns an error if there is no such child.
     pub fn has_ended_within(&self, timeout: Duration) -> io::Result<bool> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let mut left = timeout;

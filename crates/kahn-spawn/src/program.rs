@@ -1,4 +1,4 @@
-//! What to start, in the form in which the system takes it.
+//! A program to start, in the representation that the system calls expect.
 
 use std::ffi::OsStr;
 #[cfg(target_os = "linux")]
@@ -9,25 +9,25 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 use std::ptr;
 
-/// A program, its arguments, its environment, and where it runs.
+/// A program, its arguments, its environment, and its working directory.
 ///
-/// Secrets may be among arguments and environment, so that these cannot be shown.
+/// `Debug` does not show arguments and environment, since they may contain secrets.
 pub struct Program {
     pub(crate) path: Texts,
     pub(crate) argv: Texts,
-    /// Of the form `NAME=value`.
+    /// Strings of the form `NAME=value`.
     pub(crate) env: Texts,
     pub(crate) dir: Texts,
 }
 
 impl Program {
-    /// A program at `path`, which no one searches for, in the directory `dir`. `argv` begins with
-    /// what the program is told of its own name. Of two variables of one name, it is the program's
-    /// business which one counts.
+    /// Creates a program at `path`, which is not searched for, with the working directory `dir`.
+    /// `argv` starts with the program's name. If a variable is given more than once, the program
+    /// decides which value counts.
     ///
     /// # Errors
     ///
-    /// [`WithNul`] when any of it holds a NUL.
+    /// Returns [`WithNul`] if any string contains a NUL.
     pub fn new<'a>(
         path: &Path,
         argv: impl IntoIterator<Item = &'a OsStr>,
@@ -58,7 +58,7 @@ impl fmt::Debug for Program {
     }
 }
 
-/// A text that is to end at its first NUL holds one before its end.
+/// A string contains a NUL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WithNul;
 
@@ -70,7 +70,7 @@ impl fmt::Display for WithNul {
 
 impl std::error::Error for WithNul {}
 
-/// Texts, each with a NUL at its end, one behind the other.
+/// NUL-terminated strings in one buffer.
 #[derive(Default)]
 pub(crate) struct Texts {
     bytes: Vec<u8>,
@@ -91,7 +91,7 @@ impl Texts {
         Ok(())
     }
 
-    /// Each, without its NUL.
+    /// Iterates over the strings without their NUL.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &OsStr> {
         self.starts.iter().map(|&start| {
             let text = self.bytes[start..].split(|byte| *byte == 0).next();
@@ -99,13 +99,13 @@ impl Texts {
         })
     }
 
-    /// The first, with its NUL.
+    /// Returns a pointer to the first string.
     #[cfg(target_os = "linux")]
     pub(crate) fn first(&self) -> *const c_char {
         self.bytes.as_ptr().cast()
     }
 
-    /// Where each begins, and a null behind the last.
+    /// Returns pointers to all strings, followed by a null pointer.
     #[cfg(target_os = "linux")]
     pub(crate) fn pointers(&self) -> Vec<*const c_char> {
         let begin = |&start: &usize| self.bytes[start..].as_ptr().cast();

@@ -1,4 +1,4 @@
-//! The end of a child, and what it used.
+//! Reaps a child and returns its resource usage.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -8,35 +8,35 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-/// How a process ended and what it used, together with those of its children that it waited for.
+/// How a process ended, and what it and its reaped children used.
 #[derive(Clone, Copy, Debug)]
 pub struct Reaped {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// Processor time outside of the system.
+    /// CPU time in user mode.
     pub user: Duration,
-    /// Processor time in the system.
+    /// CPU time in the kernel.
     pub system: Duration,
-    /// The largest resident memory of any one process, in bytes. It counts in what the parent held
-    /// when it started the process.
+    /// The maximum resident memory of a single process, in bytes. Includes the memory of the parent
+    /// at the time of the start.
     pub memory_peak: u64,
-    /// Bytes that came from storage, where the system counts them.
+    /// Bytes read from storage, where the kernel counts them.
     pub read_bytes: u64,
-    /// Bytes that go to storage, where the system counts them; what was removed before it got
-    /// there is in them.
+    /// Bytes written to storage, where the kernel counts them. Includes data that was deleted
+    /// before it reached the disk.
     pub written_bytes: u64,
 }
 
-/// Waits for the end of a child, and takes note of it, so that its id is free again.
+/// Waits for the end of a child and reaps it, which releases its id.
 ///
 /// # Errors
 ///
-/// Fails when there is no such child.
+/// Returns an error if there is no such child.
 pub fn reap(child: Pid) -> io::Result<Reaped> {
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     loop {
-        // SAFETY: both places are ours, and all that the call writes to.
+        // SAFETY: the call writes only to these two local variables.
         let found =
             unsafe { libc::wait4(child.as_raw_pid(), &raw mut status, 0, usage.as_mut_ptr()) };
         if found != -1 {
@@ -47,7 +47,8 @@ pub fn reap(child: Pid) -> io::Result<Reaped> {
             return Err(error);
         }
     }
-    // SAFETY: it is made of integers, for which zeros are good, and the call has filled it in.
+    // SAFETY: the struct consists of integers, for which zeros are valid, and the call has filled
+    // it.
     let usage = unsafe { usage.assume_init() };
     Ok(Reaped {
         status: ExitStatus::from_raw(status),
@@ -59,10 +60,10 @@ pub fn reap(child: Pid) -> io::Result<Reaped> {
     })
 }
 
-/// What the system counts the largest resident memory in.
+/// The unit of the kernel's maximum resident memory.
 const MAXRSS_BYTES: u64 = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
 
-/// What the system counts transfers in. Elsewhere than on Linux it counts calls, which say nothing.
+/// The unit of the kernel's I/O counters. Systems other than Linux count calls, which is useless.
 const BLOCK_BYTES: u64 = if cfg!(target_os = "linux") { 512 } else { 0 };
 
 fn duration(time: libc::timeval) -> Duration {

@@ -1,4 +1,4 @@
-//! What a started program finds, and what its starter hears of it.
+//! The environment of a started program, and the errors of failed starts.
 
 use std::ffi::OsStr;
 use std::io::{self, Read as _};
@@ -22,7 +22,7 @@ fn reason(error: NotStarted) -> io::Error {
     }
 }
 
-/// Starts it, reads what it prints, and reaps it.
+/// Starts a program, reads its output, and reaps it.
 fn run(launcher: &mut Launcher, program: &Program) -> io::Result<(String, Reaped)> {
     let (mut reader, writer) = io::pipe()?;
     let child = launcher.start(program, writer.as_fd(), &Gate::default()).map_err(reason)?;
@@ -48,7 +48,7 @@ fn a_program_finds_its_arguments_its_environment_and_its_directory() {
     let program = program(&argv, &env, dir.path());
     let (printed, reaped) = run(&mut Launcher::new().unwrap(), &program).unwrap();
     let here = dir.path().canonicalize().unwrap();
-    // `_` is what many shells add.
+    // Many shells set `_`.
     let printed: Vec<&str> = printed.lines().collect();
     assert_eq!(printed[0], "name|an 'argument'|a=b|");
     assert_eq!(printed[1], here.display().to_string());
@@ -74,7 +74,7 @@ fn a_program_handles_signals_as_the_system_does_by_itself() {
         u64::from_str_radix(line.trim(), 16).unwrap()
     };
     assert_eq!(mask("SigBlk:"), 0);
-    // The Rust runtime ignores it, and the program must not.
+    // The Rust runtime ignores SIGPIPE, but the program must not.
     assert_eq!(mask("SigIgn:") & (1 << (13 - 1)), 0);
     assert_eq!(mask("SigCgt:"), 0);
 }
@@ -101,7 +101,7 @@ fn a_child_is_waited_for_no_longer_than_asked() {
     assert!(!child.has_ended_within(Duration::from_millis(5)).unwrap());
     rustix::process::kill_process(child.pid(), rustix::process::Signal::KILL).unwrap();
     assert!(child.has_ended_within(LONG).unwrap());
-    // It stays dead.
+    // The result does not change.
     assert!(child.has_ended_within(Duration::ZERO).unwrap());
     assert!(reap(child.pid()).is_ok());
     assert!(reap(child.pid()).is_err());
@@ -123,7 +123,7 @@ fn what_cannot_be_started_is_told_and_leaves_no_process() {
     assert_eq!(start(&mut launcher, "/bin/true", "/no/such/dir"), io::ErrorKind::NotFound);
     let text = text.display().to_string();
     assert_eq!(start(&mut launcher, &text, "/"), io::ErrorKind::PermissionDenied);
-    // The same launcher goes on as if nothing had been.
+    // The launcher still works after an error.
     let program = program(&["/bin/true"], &[], "/".as_ref());
     assert!(run(&mut launcher, &program).unwrap().1.status.success());
 }
@@ -189,7 +189,7 @@ fn what_enters_a_group_says_so_there_and_what_cannot_does_not_run() {
     assert_eq!(std::fs::read_to_string(&entrance).unwrap(), "0");
 
     std::fs::remove_dir(&ran).unwrap();
-    // It may be read only.
+    // Opened read-only, so that writing fails.
     let file = std::fs::File::open(&entrance).unwrap();
     let gate = Gate { entrance: Some(file.as_fd()), ..Gate::default() };
     let failed = launcher.start(&program, writer.as_fd(), &gate).unwrap_err();
