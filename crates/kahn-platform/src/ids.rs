@@ -1,4 +1,4 @@
-//! Ids of processes and process groups, as the kernel writes them.
+//! Process and process group ids, as formatted by the kernel.
 
 use std::io;
 

@@ -1,8 +1,8 @@
-//! What differs between operating systems, in one place.
+//! Abstracts the differences between operating systems.
 //!
-//! Linux gives everything. Elsewhere only process groups are known: a daemon that leaves its
-//! group outlives its attempt, peak memory is what the system reports at the end, nothing holds an
-//! attempt to what it asked for, and nothing is known of pressure.
+//! Linux supports everything. Other systems only have process groups: a daemon that leaves its
+//! group survives its attempt, peak memory is only known at the end, limits are not enforced, and
+//! pressure is unknown.
 
 mod ids;
 
@@ -32,106 +32,106 @@ use std::process::Command;
 
 use rustix::process::Pid;
 
-/// What is known of a process besides its id.
+/// The state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Its process group; none when the process is being reaped.
+    /// Its process group, or `None` while the process is being reaped.
     pub group: Option<Pid>,
-    /// Whether it is dead and waits to be reaped.
+    /// Whether it is a zombie.
     pub is_dead: bool,
-    /// Whether it was told to stop, and has.
+    /// Whether it is stopped.
     pub is_stopped: bool,
-    /// When it started, in clock ticks since the machine did: tells two holders of one id apart.
+    /// Its start time in clock ticks since boot. Distinguishes processes that had the same id.
     pub started_ticks: u64,
 }
 
-/// What the environment of a process tells about one variable.
+/// The result of reading an environment variable of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Variable {
-    /// Its value.
+    /// The value.
     Value(OsString),
-    /// There is no such variable, or the environment may not be read.
+    /// The variable is not set, or the environment is not readable.
     Hidden,
-    /// The process is about to start its program, and will show later.
+    /// The process has not executed its program yet.
     NotYet,
 }
 
-/// What an attempt can be held to.
+/// A resource controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Controller {
     /// Memory.
     Memory,
     /// Processes and threads.
     Pids,
-    /// Processors.
+    /// CPUs.
     Cpu,
 }
 
 impl Controller {
-    /// All there are.
+    /// All controllers.
     pub const ALL: [Self; 3] = [Self::Memory, Self::Pids, Self::Cpu];
 }
 
-/// Where memory is counted.
+/// Where memory is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     /// Nowhere.
     Not,
-    /// Together with that of all attempts of the worker.
+    /// To a group shared by all attempts of the worker.
     WithAll,
-    /// By itself.
+    /// To a separate group.
     Alone,
 }
 
-/// How much of the processors an attempt gets, in thousandths of one.
+/// The CPU share of an attempt, in thousandths of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// This much where processors are short, and more where they are idle.
+    /// This share if CPUs are contended, and more if they are idle.
     Weight(u64),
-    /// This much and no more.
+    /// At most this much.
     Quota(u64),
 }
 
-/// What a group is held to.
+/// The limits of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Memory, in bytes.
     pub memory: Option<u64>,
     /// Processes and threads.
     pub pids: u64,
-    /// Processors.
+    /// CPU share.
     pub share: Share,
 }
 
-/// What a process goes through before it becomes its program, where the thread that starts it
-/// cannot do it for it.
+/// Limits that a process applies to itself before it executes its program, where the thread that
+/// starts it cannot apply them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gate {
-    /// The file into which it writes 0 to enter a control group.
+    /// The file to which it writes 0 to join a control group.
     pub entrance: Option<PathBuf>,
-    /// The address space that it, and each process that it starts, may have, in bytes.
+    /// The maximum address space of the process and of each of its children, in bytes.
     pub address_space: Option<u64>,
-    /// The processes that its user may have.
+    /// The maximum number of processes of its user.
     pub pids: Option<u64>,
 }
 
 impl Gate {
-    /// Whether there is nothing to go through.
+    /// Returns whether there are no limits to apply.
     pub fn is_open(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The file through which a process enters a control group, opened for it.
+    /// Opens the file through which a process joins a control group.
     ///
     /// # Errors
     ///
-    /// Fails when it may not be written.
+    /// Returns an error if it is not writable.
     pub fn open_entrance(&self) -> io::Result<Option<File>> {
         let open = |path: &PathBuf| OpenOptions::new().write(true).open(path);
         self.entrance.as_ref().map(open).transpose()
     }
 
-    /// The same for whoever starts a program, with the file that was opened.
+    /// Converts it for a launcher, with the opened file.
     pub fn through<'a>(&self, entrance: Option<&'a File>) -> kahn_spawn::Gate<'a> {
         kahn_spawn::Gate {
             entrance: entrance.map(File::as_fd),
@@ -140,10 +140,11 @@ impl Gate {
         }
     }
 
-    /// A shell that goes through it and becomes `program`. What it is given are arguments, and
-    /// never text of the script. It ends with code 126 where it cannot go through.
+    /// Returns a shell command that applies the limits and then executes `program`. All values are
+    /// passed as arguments and not inserted into the script. The command exits with code 126 if a
+    /// limit cannot be applied.
     pub fn command(&self, program: &OsStr) -> Command {
-        // Shells do not agree on how the limit of processes is called.
+        // Shells differ in the option for the maximum number of processes.
         const SCRIPT: &str = r#"[ -z "$1" ] || echo 0 > "$1" || exit 126
 [ -z "$2" ] || ulimit -v "$2" || exit 126
 [ -z "$3" ] || ulimit -u "$3" 2>/dev/null || ulimit -p "$3" || exit 126

@@ -1,4 +1,5 @@
-//! Linux: orphans come to the worker, `/proc` tells whose they are, and a pidfd tells of the end.
+//! Linux: orphans are adopted by the worker, `/proc` identifies their attempts, and pidfds report
+//! exits.
 
 mod cgroup;
 
@@ -17,42 +18,42 @@ use tokio::io::unix::AsyncFd;
 use super::{Facts, Variable, parse_pid};
 pub use cgroup::{Cgroups, Group, Membership, clear_stale, probe};
 
-/// Most processes of which the memory is looked at in one sample.
+/// The maximum number of processes per memory sample.
 const N_SAMPLED_MAX: usize = 256;
 
-/// Makes this process the new parent of every orphan among its descendants.
+/// Makes this process the new parent of all orphans among its descendants.
 ///
 /// # Errors
 ///
-/// Fails when the system call is not allowed.
+/// Returns an error if the system call is not permitted.
 pub fn adopt_orphans() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
 /// Makes memory and environment of this process unreadable to other processes of the same user,
-/// tasks among them, and turns its core dumps off. Children are not affected. It does not hold
-/// against root.
+/// including tasks, and disables core dumps. Children are not affected. It does not protect against
+/// root.
 ///
 /// # Errors
 ///
-/// Fails when the system call is not allowed.
+/// Returns an error if the system call is not permitted.
 pub fn shield_memory() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// The children of the main thread.
 ///
-/// An orphan is handed to the first living thread of the process that adopts it, which is the
-/// main thread. What other threads start is listed with them instead. So, in a process that
-/// starts its children from other threads, this list holds orphans and is empty most of the
-/// time, and reading it costs about a microsecond.
+/// An orphan is handed to the first living thread of the process that adopts it, which is the main
+/// thread. Children started by other threads are listed with those. So in a process that starts its
+/// children from other threads, this list contains only orphans and is usually empty. Reading it
+/// costs about a microsecond.
 #[derive(Debug)]
 pub struct Adopted {
     listing: Option<File>,
 }
 
 impl Adopted {
-    /// Opens the list; it stays empty on a kernel that has none.
+    /// Opens the list. It stays empty on a kernel without this feature.
     pub fn open() -> Self {
         let own = rustix::process::getpid().as_raw_pid();
         let listing = File::open(format!("/proc/{own}/task/{own}/children"));
@@ -62,10 +63,10 @@ impl Adopted {
         Self { listing: listing.ok() }
     }
 
-    /// Who is listed now.
+    /// Returns the listed processes.
     ///
-    /// Entries may be missed while others leave the list, so a caller that acted on an entry
-    /// asks again.
+    /// Entries may be missed while others leave the list, so a caller that acted on an entry must
+    /// read it again.
     pub fn pids(&self) -> Vec<Pid> {
         let Some(listing) = &self.listing else { return Vec::new() };
         let mut text = Vec::new();
@@ -94,19 +95,19 @@ fn read_stat(pid: Pid) -> Option<Vec<u8>> {
     fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()
 }
 
-/// What we read of a `/proc/PID/stat` file.
+/// The relevant fields of a `/proc/PID/stat` file.
 #[derive(Clone, Copy, Debug)]
 struct Stat {
     facts: Facts,
-    /// The address at which the environment ends. It is 0 while the process has none: before it
-    /// starts its program, and when it is dead.
+    /// The end address of the environment. It is 0 before the process executes its program, and
+    /// when it is dead.
     environment_end: u64,
 }
 
 /// Parses a `stat` file, see proc_pid_stat(5).
 fn parse_stat(stat: &[u8]) -> Option<Stat> {
-    // The second field is the name of the program in parentheses, which may contain anything,
-    // parentheses included.
+    // The second field is the program name in parentheses, and may contain any characters,
+    // including parentheses.
     let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
     let text = str::from_utf8(&stat[after_name..]).ok()?;
     let mut fields = text.split_ascii_whitespace();
@@ -118,13 +119,12 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
     Some(Stat { facts: Facts { group, is_dead, is_stopped, started_ticks }, environment_end })
 }
 
-/// A variable in the environment that a process was started with.
+/// Reads a variable of the environment that a process was started with.
 pub fn variable(pid: Pid, name: &str) -> Variable {
     let Ok(environment) = fs::read(format!("/proc/{}/environ", pid.as_raw_pid())) else {
         return Variable::Hidden;
     };
-    // A dead process has no environment either, and never will have: its first thread may be dead
-    // while others run.
+    // A dead process has no environment either. Its main thread may be dead while others run.
     let is_starting = |stat: Stat| stat.environment_end == 0 && !stat.facts.is_dead;
     if environment.is_empty()
         && read_stat(pid).and_then(|stat| parse_stat(&stat)).is_some_and(is_starting)
@@ -137,29 +137,28 @@ pub fn variable(pid: Pid, name: &str) -> Variable {
     value.map_or(Variable::Hidden, |value| Variable::Value(OsString::from_vec(value)))
 }
 
-/// The children of a process, whichever of its threads started them.
+/// Returns the children of a process, of all its threads.
 pub fn children(pid: Pid) -> Vec<Pid> {
     let threads = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid()));
     let listings = threads.into_iter().flatten().flatten().map(|thread| {
-        // A thread that is gone has given its children to others, where they are found.
+        // The children of an ended thread have moved to another thread, where they are found.
         fs::read(thread.path().join("children")).unwrap_or_default()
     });
     listings.flat_map(|text| parse_pids(&text)).collect()
 }
 
-/// Every process there is.
+/// Returns all processes.
 pub fn all_pids() -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|entry| parse_pid(entry.ok()?.file_name().to_str()?)).collect()
 }
 
-/// The largest resident memory that a living process has had since it started its program, in
-/// bytes.
+/// Returns the peak resident memory of a live process since it executed its program, in bytes.
 pub fn memory_peak(pid: Pid) -> Option<u64> {
     memory_in_status(pid, "VmHWM:")
 }
 
-/// The resident memory of a living process, in bytes.
+/// Returns the resident memory of a live process, in bytes.
 pub fn memory_now(pid: Pid) -> Option<u64> {
     memory_in_status(pid, "VmRSS:")
 }
@@ -171,8 +170,8 @@ fn memory_in_status(pid: Pid, name: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Bytes that a process read from and wrote to storage, its dead and reaped children included.
-/// The system still knows them of a process that is dead and was not reaped.
+/// Returns the bytes that a process, including its reaped children, read from and wrote to storage.
+/// Also works for a zombie.
 pub fn io_bytes(pid: Pid) -> Option<(u64, u64)> {
     let file = File::open(format!("/proc/{}/io", pid.as_raw_pid())).ok()?;
     let mut buffer = [0; 512];
@@ -186,25 +185,24 @@ pub fn io_bytes(pid: Pid) -> Option<(u64, u64)> {
     Some((count("read_bytes:")?, count("write_bytes:")?.saturating_sub(cancelled)))
 }
 
-/// How many processes the system has killed for want of memory since it started, in whatever
-/// cgroup.
+/// Returns the number of OOM kills on this host since boot, in all cgroups.
 pub fn n_out_of_memory_kills() -> Option<u64> {
     let counters = fs::read_to_string("/proc/vmstat").ok()?;
     counters.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
-/// Makes a FIFO for this user alone.
+/// Creates a FIFO that only this user can access.
 ///
 /// # Errors
 ///
-/// Fails when there is a file already, or the directory cannot be written.
+/// Returns an error if the file exists, or if the directory is not writable.
 pub fn make_fifo(path: &std::path::Path) -> io::Result<()> {
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     Ok(rustix::fs::mkfifoat(rustix::fs::CWD, path, mode)?)
 }
 
-/// The largest [`memory_peak`] of a process and those that descend from it, or of as many as can be
-/// looked at in a moment.
+/// Returns the largest [`memory_peak`] of a process and its descendants. The number of processes
+/// that are read is limited.
 pub fn tree_memory_peak(root: Pid) -> Option<u64> {
     let mut peak = None;
     let mut pending = vec![root];
@@ -216,18 +214,18 @@ pub fn tree_memory_peak(root: Pid) -> Option<u64> {
     peak
 }
 
-/// Tells when a child has died. It does not reap it.
+/// Waits for the death of a child without reaping it.
 #[derive(Debug)]
 pub struct ExitWatch {
     pidfd: AsyncFd<OwnedFd>,
 }
 
 impl ExitWatch {
-    /// Watches a child that was not reaped yet.
+    /// Watches a child that has not been reaped.
     ///
     /// # Errors
     ///
-    /// Fails when no descriptors are left.
+    /// Returns an error if there are no descriptors left.
     pub fn new(child: Pid) -> io::Result<Self> {
         let pidfd = rustix::process::pidfd_open(child, PidfdFlags::NONBLOCK)?;
         #[expect(deprecated, reason = "sound for a descriptor that is owned and never replaced")]
@@ -235,9 +233,9 @@ impl ExitWatch {
         Ok(Self { pidfd })
     }
 
-    /// Returns when the child has died. May be dropped and called again.
+    /// Waits until the child has died. Cancellation safe.
     pub async fn died(&self) {
-        // An error means that the runtime is going away, and the task with it.
+        // An error means that the runtime is shutting down, and so is this task.
         if self.pidfd.readable().await.is_err() {
             std::future::pending().await
         }
@@ -270,7 +268,7 @@ mod tests {
         assert!(stat.environment_end > 0);
     }
 
-    /// A `stat` line of a process that is being reaped, but for the name.
+    /// The `stat` line of a process that is being reaped, without the name.
     const DYING: &str = "X 1 -1 -1 0 -1 4228108 0 0 0 0 0 0 0 0 20 0 0 0 555 0 0 0 0 0 0 0 0 0 0 0 \
                          0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0";
 

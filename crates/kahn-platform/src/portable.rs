@@ -1,4 +1,4 @@
-//! Other systems: what process groups alone allow.
+//! Other systems: only what process groups provide.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,10 +9,10 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use super::{Controller, Counted, Facts, Held, Variable};
 
-/// How often a child is asked whether it has died.
+/// The interval for polling whether a child has died.
 const POLL_PERIOD: Duration = Duration::from_millis(5);
 
-/// Does nothing: orphans go elsewhere.
+/// Does nothing, since orphans cannot be adopted.
 pub fn adopt_orphans() -> io::Result<()> {
     Ok(())
 }
@@ -26,7 +26,7 @@ pub fn shield_memory() -> io::Result<()> {
     Ok(())
 }
 
-/// No orphans.
+/// An empty list of orphans.
 #[derive(Debug)]
 pub struct Adopted;
 
@@ -40,52 +40,53 @@ impl Adopted {
     }
 }
 
-/// Nothing is known.
+/// Not supported.
 pub fn children(_pid: Pid) -> Vec<Pid> {
     Vec::new()
 }
 
-/// Nothing is known.
+/// Not supported.
 pub fn facts(_pid: Pid) -> Option<Facts> {
     None
 }
 
-/// Nothing is known.
+/// Not supported.
 pub fn variable(_pid: Pid, _name: &str) -> Variable {
     Variable::Hidden
 }
 
-/// Nothing is known.
+/// Not supported.
 pub fn all_pids() -> Vec<Pid> {
     Vec::new()
 }
 
-/// Nothing is known.
+/// Not supported.
 pub fn memory_peak(_pid: Pid) -> Option<u64> {
     None
 }
 
-/// Nothing is known.
+/// Not supported.
 pub fn memory_now(_pid: Pid) -> Option<u64> {
     None
 }
 
-/// Nothing is known.
+/// Not supported.
 pub fn n_out_of_memory_kills() -> Option<u64> {
     None
 }
 
-/// Makes an empty file, which is no lifeline: interpreters then see the end of their connection.
+/// Creates an empty file, which is not a lifeline. Interpreters then rely on the end of their
+/// connection.
 pub fn make_fifo(path: &std::path::Path) -> io::Result<()> {
     std::fs::File::create_new(path).map(drop)
 }
 
-/// Nothing is known.
+/// Not supported.
 pub fn tree_memory_peak(_root: Pid) -> Option<u64> {
     None
 }
 
-/// Tells when a child has died, by asking. It does not reap it.
+/// Waits for the death of a child by polling, without reaping it.
 #[derive(Debug)]
 pub struct ExitWatch {
     pid: Pid,
@@ -104,7 +105,7 @@ impl ExitWatch {
     }
 }
 
-/// Nothing is known.
+/// Not supported.
 pub fn io_bytes(_pid: Pid) -> Option<(u64, u64)> {
     None
 }
@@ -113,17 +114,17 @@ fn no_groups() -> String {
     "this system has no control groups".to_owned()
 }
 
-/// There are none.
+/// Returns that no controller is usable, since there are no control groups.
 pub fn probe() -> Vec<(Controller, Result<u8, String>)> {
     Controller::ALL.map(|controller| (controller, Err(no_groups()))).to_vec()
 }
 
-/// There is nothing to clear.
+/// Does nothing.
 pub fn clear_stale(_dirs: impl IntoIterator<Item = PathBuf>) -> usize {
     0
 }
 
-/// No control groups.
+/// Not supported.
 #[derive(Debug)]
 pub struct Cgroups;
 
@@ -161,11 +162,11 @@ impl Cgroups {
     }
 }
 
-/// The thread is in a group, which it never is.
+/// Never constructed.
 #[derive(Debug)]
 pub struct Membership(());
 
-/// A control group, of which there is none.
+/// Never constructed.
 #[derive(Debug)]
 pub struct Group;
 

@@ -1,21 +1,21 @@
-//! Control groups: what holds an attempt to its memory, its processes and its share of the
-//! processors, and what finds every process of it, however it hides.
+//! Control groups, which enforce the memory, process and CPU limits of an attempt, and which
+//! contain all of its processes.
 //!
-//! Each controller is used where this process may use it, in version 1 or 2, one beside the
-//! other if need be. Below the group that this process is in, a parent is made for it, and in
-//! that a group for each attempt, which serves the next one when it is empty.
+//! Each controller that this process may use is used, in version 1 or 2, or a mix of both. A parent
+//! group is created in the group of this process, and in that a group for each attempt. Empty
+//! groups are reused.
 //!
-//! How a process gets into its group differs. In version 1 a single thread can be in a group of
-//! its own, and a child begins in the groups of the thread that forks it: so the thread that
-//! starts a program joins the group, starts it, and leaves, which costs a few microseconds. In
-//! version 2 threads cannot be told apart: the child has to enter by itself before it becomes
-//! the program, see [`Group::entrance`].
+//! How a process joins its group depends on the version. In version 1, groups contain threads, and
+//! a child starts in the groups of the thread that forked it. So the thread that starts a program
+//! joins the group, starts the program, and leaves, which takes a few microseconds. In version 2,
+//! all threads of a process share a group, so the child has to join before it executes its program,
+//! see [`Group::entrance`].
 //!
-//! A thread that starts one attempt after the other stays where it is from one to the next.
+//! A thread that starts several attempts in a row stays in the group between them.
 //!
-//! That the thread is in the group is harmless. The system never chooses a thread
-//! that does not lead its process to be killed for want of memory, nor a child that has not
-//! begun its program yet; and whoever kills the processes of a group passes over this process.
+//! It is safe that the thread is in the group. The kernel never chooses a thread that is not a main
+//! thread for an OOM kill, nor a child that has not executed its program yet. And this process is
+//! skipped when the processes of a group are killed.
 
 mod detect;
 mod parent;
@@ -36,17 +36,17 @@ use parent::Parent;
 pub use sweep::clear_stale;
 use sweep::processes;
 
-/// Which of the two designs a controller is used by.
+/// The cgroup version of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
-    /// One hierarchy for each controller, groups of threads.
+    /// One hierarchy per controller, with groups of threads.
     V1,
-    /// One hierarchy for all controllers, groups of processes.
+    /// One hierarchy for all controllers, with groups of processes.
     V2,
 }
 
 impl Version {
-    /// Its number.
+    /// Returns the version number.
     pub(crate) fn number(self) -> u8 {
         match self {
             Self::V1 => 1,
@@ -55,7 +55,7 @@ impl Version {
     }
 }
 
-/// The groups of one worker. When the last of it is dropped, they are removed.
+/// The control groups of one worker. They are removed when this and all its groups are dropped.
 #[derive(Debug)]
 pub struct Cgroups {
     parent: Arc<Parent>,
@@ -63,8 +63,8 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// Makes the parent of the groups of a worker, which may hold `memory` bytes in all and has
-    /// `cpu_milli` thousandths of processors. Says of each controller that cannot be used why.
+    /// Creates the parent group of a worker whose attempts may use `memory` bytes and `cpu_milli`
+    /// thousandths of a CPU in total. Also returns why each unusable controller cannot be used.
     pub fn open(
         worker: &str,
         memory: Option<u64>,
@@ -74,36 +74,36 @@ impl Cgroups {
         (Self { parent: Arc::new(parent), n_made: AtomicU64::new(0) }, refused)
     }
 
-    /// The number of the version by which a controller is used; `None` when it is not.
+    /// Returns the version of a controller, or `None` if it is not used.
     pub fn version(&self, controller: Controller) -> Option<u8> {
         self.parent.place(controller).map(|place| place.version.number())
     }
 
-    /// Where the parents are.
+    /// Returns the directories of the parent groups.
     pub fn dirs(&self) -> BTreeSet<&Path> {
         self.parent.dirs()
     }
 
-    /// Whether all attempts together are held to an amount of memory.
+    /// Returns whether the total memory of all attempts is limited.
     pub fn is_memory_bounded(&self) -> bool {
         self.parent.is_memory_bounded
     }
 
-    /// Whether attempts may be counted together.
+    /// Returns whether there is a group shared by all attempts.
     pub fn has_common(&self) -> bool {
         self.parent.common.is_some()
     }
 
-    /// How many of those that are counted together were killed for want of memory.
+    /// Returns the number of OOM kills in the shared group.
     pub fn n_common_kills(&self) -> u64 {
         self.parent.common.as_ref().map_or(0, |common| n_kills(&common.kills))
     }
 
-    /// Makes a group.
+    /// Creates a group.
     ///
     /// # Errors
     ///
-    /// Fails when the system does not allow another.
+    /// Returns an error if the kernel does not allow another group.
     pub fn make(&self) -> io::Result<Group> {
         let number = self.n_made.fetch_add(1, Ordering::Relaxed).to_string();
         let mut parts = Vec::new();
@@ -112,7 +112,7 @@ impl Cgroups {
             let dir = place.dir.join(&number);
             match fs::create_dir(&dir) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                // Controllers of version 2 share one.
+                // The controllers of version 2 share a directory.
                 Ok(()) | Err(_) => {}
             }
             parts.push(Part::open(controller, place.version, dir)?);
@@ -130,19 +130,19 @@ struct Part {
     controller: Controller,
     version: Version,
     dir: PathBuf,
-    /// Version 1: where a thread joins, if that is often.
+    /// Version 1: the file through which threads join, if they join often.
     tasks: Option<File>,
-    /// How many tasks there are, where that is counted.
+    /// The number of tasks, if the controller counts them.
     current: Option<File>,
-    /// How many were killed for want of memory, where that is counted.
+    /// The number of OOM kills, if the controller counts them.
     kills: Option<File>,
 }
 
 impl Part {
     fn open(controller: Controller, version: Version, dir: PathBuf) -> io::Result<Self> {
         let tasks = match version {
-            // What is rarely joined is opened when it is: each process that is started inherits
-            // all descriptors, to close them.
+            // Files that are rarely used are opened on demand, because every new process inherits
+            // all descriptors and has to close them.
             Version::V1 if controller != Controller::Cpu => {
                 Some(OpenOptions::new().write(true).open(dir.join("tasks"))?)
             }
@@ -160,7 +160,7 @@ impl Part {
         Ok(Self { controller, version, dir, tasks, current, kills })
     }
 
-    /// Takes the calling thread in.
+    /// Moves the calling thread into the group.
     fn join(&self) -> io::Result<()> {
         match &self.tasks {
             Some(tasks) => tasks.write_at(b"0", 0).map(drop),
@@ -181,7 +181,7 @@ impl Part {
         if self.version == Version::V2 {
             return self.write("memory.max", max.map_or("max".to_owned(), |max| max.to_string()));
         }
-        // Memory and swap together may never be less than memory alone.
+        // The limit of memory plus swap must never be lower than that of memory alone.
         let max_text = max.map_or("-1".to_owned(), |max| max.to_string());
         let mut order = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"];
         if before.unwrap_or(u64::MAX) < max.unwrap_or(u64::MAX) {
@@ -189,7 +189,7 @@ impl Part {
         }
         for file in order {
             match self.write(file, &max_text) {
-                // Not every system accounts for swap.
+                // Swap accounting may be disabled.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 written => written?,
             }
@@ -226,7 +226,7 @@ fn quota(milli: u64) -> u64 {
     (milli.saturating_mul(QUOTA_PERIOD_MICROS) / 1000).max(1000)
 }
 
-/// The number of processes killed for want of memory, in a file that tells of more than that.
+/// Reads the number of OOM kills from a file with several counters.
 fn n_kills(file: &File) -> u64 {
     let mut buffer = [0; 512];
     let n_read = file.read_at(&mut buffer, 0).unwrap_or(0);
@@ -240,16 +240,16 @@ fn n_kills(file: &File) -> u64 {
 pub struct Group {
     parts: Vec<Part>,
     parent: Arc<Parent>,
-    /// What it was last held to.
+    /// The limits that were last applied.
     held: Option<Held>,
-    /// Whether a thread of this process stays in it.
+    /// Whether a thread of this process is a member.
     has_guest: bool,
-    /// How many of its processes were killed for want of memory, by the last look.
+    /// The number of OOM kills when last read.
     last_kill_count: u64,
 }
 
-/// The thread that made this is in the groups of an attempt until this is dropped, by the same
-/// thread.
+/// The membership of a thread in the groups of an attempt. Must be dropped by the same thread,
+/// which then leaves them.
 #[derive(Debug)]
 pub struct Membership {
     memory: Counted,
@@ -262,7 +262,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         for controller in &self.joined {
             if let Err(error) = self.parent.come_home(*controller) {
-                // What comes after it on this thread would be held to the limits of an attempt.
+                // Further work of this thread would be subject to the limits of an attempt.
                 tracing::error!(%error, ?controller, "thread cannot leave a group");
             }
         }
@@ -274,11 +274,11 @@ impl Group {
         Self { parts, parent, held: None, has_guest: false, last_kill_count: 0 }
     }
 
-    /// What never changes.
+    /// Applies settings that never change.
     fn arm(&mut self) -> io::Result<()> {
         for part in &self.parts {
             if part.controller == Controller::Memory && part.version == Version::V2 {
-                // A task of which one process is killed is of no use any more.
+                // If one process of a task is OOM-killed, the others are useless.
                 part.write("memory.oom.group", 1)?;
                 match part.write("memory.swap.max", 0) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -289,12 +289,13 @@ impl Group {
         Ok(())
     }
 
-    /// Holds what is or will be in it to these limits. Writes only what differs from before.
+    /// Applies limits to all present and future processes of the group. Writes only the
+    /// differences.
     ///
     /// # Errors
     ///
-    /// Fails when the system refuses, such as less memory than is in use. Then the group is of no
-    /// more use.
+    /// Returns an error if the kernel rejects a limit, such as less memory than is in use. The
+    /// group must not be used any more then.
     pub fn hold(&mut self, wanted: Held) -> io::Result<()> {
         let before = self.held;
         for part in &self.parts {
@@ -306,7 +307,7 @@ impl Group {
                     part.hold_memory(wanted.memory, before.and_then(|before| before.memory))?;
                 }
                 Controller::Pids if is_new(|held| Some(held.pids)) => {
-                    // And the thread that starts them.
+                    // Plus the thread that starts them.
                     part.write("pids.max", wanted.pids.saturating_add(1))?;
                 }
                 Controller::Cpu if before.is_none_or(|before| before.share != wanted.share) => {
@@ -323,13 +324,13 @@ impl Group {
         self.parts.iter().find(|part| part.controller == controller)
     }
 
-    /// Version 1: takes the calling thread into the group, until what is returned is dropped.
-    /// What it starts meanwhile begins there. Processors may be left out where [`Group::take_in`]
-    /// is called later.
+    /// Version 1: moves the calling thread into the group until the return value is dropped.
+    /// Processes that it starts meanwhile are members. The CPU controller may be omitted if
+    /// [`Group::take_in`] is called later.
     ///
     /// # Errors
     ///
-    /// Fails when the system does not allow it; then the thread is where it was.
+    /// Returns an error if it is not permitted. The thread has not moved then.
     pub fn enter(&self, memory: Counted, with_cpu: bool) -> io::Result<Membership> {
         let joined = Vec::with_capacity(3);
         let mut membership =
@@ -349,23 +350,23 @@ impl Group {
         Ok(membership)
     }
 
-    /// Whether a thread that is inside would be where it is if it entered in this way.
+    /// Returns whether [`Group::enter`] with these arguments would result in the same membership.
     pub fn is_entered(&self, membership: &Membership, memory: Counted, with_cpu: bool) -> bool {
         (membership.memory, membership.with_cpu) == (memory, with_cpu)
     }
 
-    /// Says whether a thread of this process stays in it.
+    /// Sets whether a thread of this process is a member.
     pub fn set_guest(&mut self, has_guest: bool) {
         self.has_guest = has_guest;
     }
 
-    /// Whether its processes are known without the group that shares out processors.
+    /// Returns whether the processes are known even if they have not joined the CPU group.
     fn can_take_in(&self) -> bool {
         self.tracker().is_some_and(|part| part.controller == Controller::Pids)
     }
 
-    /// Version 1: takes into the group that shares out processors what was left out of it when
-    /// it was started, and all that has descended from that.
+    /// Version 1: moves all processes of the attempt into the CPU group if they were started
+    /// without it.
     pub fn take_in(&self) {
         let (Some(tracker), Some(cpu)) = (self.tracker(), self.part(Controller::Cpu)) else {
             return;
@@ -375,7 +376,7 @@ impl Group {
         }
         let mut taken = BTreeSet::new();
         loop {
-            // What is forked meanwhile, by one that was not in it yet, shows in the next round.
+            // Processes forked meanwhile by one that had not joined are found in the next round.
             let new = processes(&tracker.dir).into_iter().map(|pid| pid.as_raw_pid());
             let new: Vec<i32> = new.filter(|pid| taken.insert(*pid)).collect();
             if new.is_empty() {
@@ -383,26 +384,25 @@ impl Group {
             }
             for pid in new {
                 if let Err(error) = cpu.write("cgroup.procs", pid) {
-                    // Most likely it has ended.
+                    // It has probably ended.
                     tracing::debug!(%error, pid, "process has no share of processors of its own");
                 }
             }
         }
     }
 
-    /// Version 2: the file into which a process writes 0 to enter.
+    /// Version 2: returns the file to which a process writes 0 to join.
     pub fn entrance(&self) -> Option<PathBuf> {
         let part = self.parts.iter().find(|part| part.version == Version::V2)?;
         Some(part.dir.join("cgroup.procs"))
     }
 
-    /// How many of its processes were killed for want of memory since it was made, as far as
-    /// anybody looked.
+    /// Returns the number of OOM kills since the group was created, as of the last update.
     pub fn last_kill_count(&self) -> u64 {
         self.last_kill_count
     }
 
-    /// How many it is now.
+    /// Updates and returns the number of OOM kills.
     pub fn update_kill_count(&mut self) -> u64 {
         self.last_kill_count = self.n_memory_kills().max(self.last_kill_count);
         self.last_kill_count
@@ -412,7 +412,7 @@ impl Group {
         self.part(Controller::Memory).and_then(|part| part.kills.as_ref()).map_or(0, n_kills)
     }
 
-    /// Memory that it holds now, in bytes: files that were read or written count too.
+    /// Returns the memory usage in bytes, including page cache.
     pub fn memory(&self) -> u64 {
         let Some(part) = self.part(Controller::Memory) else { return 0 };
         let file = match part.version {
@@ -422,10 +422,10 @@ impl Group {
         part.read_number(file).unwrap_or(0)
     }
 
-    /// Whether no process is left in it. Dead ones that wait to be reaped do not count.
+    /// Returns whether the group has no processes. Zombies do not count.
     pub fn is_empty(&self) -> bool {
         let Some(part) = self.tracker() else { return true };
-        // In version 2 no thread of ours can be a guest.
+        // In version 2, threads of this process cannot be members.
         let has_guest = self.has_guest && part.version == Version::V1;
         let none: &[u8] = if has_guest { b"1\n" } else { b"0\n" };
         let is_none = |file: &File| {
@@ -435,17 +435,16 @@ impl Group {
         part.current.as_ref().is_some_and(is_none) || processes(&part.dir).is_empty()
     }
 
-    /// The part in which every process of the attempt is.
+    /// Returns a part that contains every process of the attempt.
     fn tracker(&self) -> Option<&Part> {
         let order = [Controller::Pids, Controller::Cpu, Controller::Memory];
         order.into_iter().find_map(|controller| self.part(controller))
     }
 
-    /// Kills what is in it, and keeps it from starting more. Look afterwards whether it is empty,
-    /// and if not, do it again.
+    /// Kills all processes and prevents new ones. Must be repeated until the group is empty.
     pub fn kill(&mut self) {
         if let Some(pids) = self.part(Controller::Pids) {
-            // Else a fork bomb might be faster than whoever kills it.
+            // A fork bomb might otherwise create processes faster than they are killed.
             if let Err(error) = pids.write("pids.max", 0) {
                 tracing::debug!(%error, "group may start processes while it is killed");
             }
@@ -462,8 +461,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         for part in &self.parts {
-            // Controllers of version 2 share one. What cannot be removed now is removed with the
-            // parent, or by the next start.
+            // The controllers of version 2 share a directory. If it cannot be removed now, it is
+            // removed with the parent or by the next start.
             let _ = fs::remove_dir(&part.dir);
         }
     }

@@ -1,4 +1,4 @@
-//! Where this process may use control groups.
+//! Detects which control groups this process may use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use rustix::fs::Access;
 use super::Version;
 use crate::Controller;
 
-/// The group that this process is in, as far as a controller sees it.
+/// The group of this process in the hierarchy of a controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(super) version: Version,
     pub(super) dir: PathBuf,
-    /// Whether this is all that can be seen, such as in a container.
+    /// Whether this is the root of the visible hierarchy, such as in a container.
     pub(super) is_top: bool,
 }
 
@@ -27,8 +27,7 @@ impl Controller {
     }
 }
 
-/// Says of each controller by which version it could be used here, or what is in the way. Changes
-/// nothing.
+/// Returns the usable version of each controller, or why it cannot be used. Has no side effects.
 pub fn probe() -> Vec<(Controller, Result<u8, String>)> {
     let places = places();
     let check = |(controller, place): (Controller, Result<Place, String>)| {
@@ -49,7 +48,7 @@ pub fn probe() -> Vec<(Controller, Result<u8, String>)> {
     places.into_iter().map(check).collect()
 }
 
-/// What the system says, without its number.
+/// Returns the text of an OS error without its number.
 pub(super) fn words(error: std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
@@ -89,11 +88,11 @@ fn find(controller: Controller, groups: &str, mounts: &str) -> Result<Place, Str
     Err(format!("{name} is not handed down to {dir} (with systemd: Delegate=yes)"))
 }
 
-/// What a worker makes its own group, so that the one above may be divided.
+/// The group that a worker moves itself into, so that controllers can be enabled for its parent.
 pub(super) const LEAF: &str = "kahn-leaf";
 
-/// The group to be divided: the own one, or the one above the leaf into which an earlier look
-/// has moved.
+/// Returns the parent of the worker's groups: this process's group, or its parent if this process
+/// has already moved into the leaf.
 pub(super) fn base(own: &Path) -> &Path {
     match (own.file_name(), own.parent()) {
         (Some(name), Some(parent)) if name == LEAF => parent,
@@ -121,7 +120,7 @@ struct Mount<'a> {
     root: &'a str,
     point: &'a str,
     kind: &'a str,
-    /// Of the file system, which for version 1 name its controllers.
+    /// Options of the file system. In version 1 they name its controllers.
     options: &'a str,
 }
 

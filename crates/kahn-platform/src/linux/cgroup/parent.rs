@@ -1,4 +1,4 @@
-//! The group above those of all attempts of a worker.
+//! The parent of the groups of all attempts of a worker.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -12,18 +12,18 @@ use super::sweep::{self, PREFIX};
 use super::{Version, shares, weight};
 use crate::Controller;
 
-/// The parent, controller by controller.
+/// The parent group in the hierarchy of each controller.
 #[derive(Debug)]
 pub(super) struct Parent {
     places: Vec<(Controller, ParentPlace)>,
     pub(super) is_memory_bounded: bool,
-    /// Version 1: where the memory of attempts is counted that is not counted by itself. For each
-    /// page that a processor hands out it remembers whose it was; to go from group to group with
-    /// every attempt costs a short one a twentieth.
+    /// Version 1: the shared memory group of attempts without a separate one. Pages are charged in
+    /// batches per CPU and group, so switching groups with each attempt would cost a short one
+    /// about 5 %.
     pub(super) common: Option<Common>,
 }
 
-/// The part of memory that attempts share.
+/// The shared memory group.
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) tasks: File,
@@ -34,12 +34,12 @@ pub(super) struct Common {
 pub(super) struct ParentPlace {
     pub(super) version: Version,
     pub(super) dir: PathBuf,
-    /// Version 1: where threads of this process belong.
+    /// Version 1: the original group of this process's threads.
     home: Option<File>,
 }
 
 impl Parent {
-    /// Makes what can be made, after it has cleared what workers left that are gone.
+    /// Creates the usable groups, after removing those of dead workers.
     pub(super) fn make(
         worker: &str,
         memory: Option<u64>,
@@ -59,7 +59,7 @@ impl Parent {
                 Err(why) => refused.push((controller, why)),
             }
         }
-        // One group may serve many controllers, so it is given up only now.
+        // Several controllers may share a group, so unused ones are removed only now.
         for dir in tried.iter().filter(|dir| places.iter().all(|(_, place)| place.dir != **dir)) {
             let _ = fs::remove_dir(dir);
         }
@@ -72,7 +72,7 @@ impl Parent {
         (parent, refused)
     }
 
-    /// No controller.
+    /// Creates a parent without controllers.
     #[cfg(test)]
     pub(super) fn none() -> Self {
         Self { places: Vec::new(), is_memory_bounded: false, common: None }
@@ -86,7 +86,7 @@ impl Parent {
         self.places.iter().map(|(_, place)| &*place.dir).collect()
     }
 
-    /// Takes the calling thread back to where this process belongs.
+    /// Moves the calling thread back into the original group of this process.
     pub(super) fn come_home(&self, controller: Controller) -> io::Result<()> {
         match self.place(controller).and_then(|place| place.home.as_ref()) {
             Some(home) => home.write_at(b"0", 0).map(drop),
@@ -101,7 +101,7 @@ impl Parent {
         Some(Common { tasks, kills })
     }
 
-    /// Holds all attempts together; returns whether they are.
+    /// Limits the total memory of all attempts. Returns whether it is enforced.
     fn bound_memory(&self, bytes: u64) -> bool {
         let Some(place) = self.place(Controller::Memory) else { return false };
         let file = match place.version {
@@ -115,7 +115,7 @@ impl Parent {
         written.is_ok()
     }
 
-    /// Gives all attempts together the weight of the processors that they were promised.
+    /// Sets the CPU weight of all attempts together to their total capacity.
     fn weigh(&self, cpu_milli: u64) {
         let Some(place) = self.place(Controller::Cpu) else { return };
         let (file, value) = match place.version {
@@ -149,7 +149,7 @@ fn make(controller: Controller, place: &Place, name: &str) -> Result<ParentPlace
     }
     let made = match place.version {
         Version::V1 => {
-            // Without it, children would not be held to what holds their parent.
+            // Otherwise limits would not apply to child groups.
             let hierarchy = dir.join("memory.use_hierarchy");
             if controller == Controller::Memory && hierarchy.exists() {
                 let _ = fs::write(&hierarchy, "1");
@@ -173,11 +173,11 @@ fn clear_old(base: &Path) {
     }
 }
 
-/// Version 2: lets a controller reach the groups of attempts.
+/// Version 2: enables a controller for the groups of attempts.
 fn hand_down(controller: Controller, place: &Place, base: &Path, dir: &Path) -> Result<(), String> {
     let control = base.join("cgroup.subtree_control");
     if enable(&control, controller).is_err() {
-        // A group that is divided may hold no processes itself, unless it is the root.
+        // A group with enabled controllers must not contain processes, unless it is the root.
         make_room(place, base).map_err(|error| format!("{}: {}", base.display(), words(error)))?;
         enable(&control, controller).map_err(|error| match error.kind() {
             io::ErrorKind::ResourceBusy => {
@@ -204,11 +204,11 @@ fn enable(control: &Path, controller: Controller) -> io::Result<()> {
     fs::write(control, format!("+{word}"))
 }
 
-/// Moves this process out of the group that is to be divided, and where that group is all that
-/// there is, such as in a container, everybody else too.
+/// Moves this process out of the parent group. If that group is the root of the visible hierarchy,
+/// such as in a container, moves all other processes too.
 fn make_room(place: &Place, base: &Path) -> io::Result<()> {
     if !base.join("cgroup.type").exists() {
-        // The root of all groups, for which this is no obstacle.
+        // The real root of the hierarchy, which may contain processes.
         return Ok(());
     }
     let leaf = base.join(LEAF);
@@ -219,7 +219,7 @@ fn make_room(place: &Place, base: &Path) -> io::Result<()> {
     let entrance = leaf.join("cgroup.procs");
     if place.is_top {
         for pid in sweep::processes(base) {
-            // One that is gone by now is in nobody's way.
+            // An error means that the process has ended.
             let _ = fs::write(&entrance, pid.as_raw_pid().to_string());
         }
     }
@@ -227,7 +227,7 @@ fn make_room(place: &Place, base: &Path) -> io::Result<()> {
 }
 
 fn go_back(base: &Path) {
-    // Where that fails it may as well stay where it is.
+    // If this fails, the process stays in the leaf, which is harmless.
     if fs::write(base.join("cgroup.procs"), "0").is_ok() {
         let _ = fs::remove_dir(base.join(LEAF));
     }

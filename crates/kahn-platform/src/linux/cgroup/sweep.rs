@@ -1,4 +1,4 @@
-//! Killing what is in groups, and removing them.
+//! Kills the processes of groups, and removes groups.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use rustix::process::{Pid, Signal};
 use crate::linux::facts;
 use crate::parse_pid;
 
-/// All groups that workers make have a name that begins so.
+/// The prefix of the names of all groups created by workers.
 pub(super) const PREFIX: &str = "kahn-";
 const N_ROUNDS_MAX: u32 = 2_000;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// The processes of which something is in a group, this process aside.
+/// Returns the processes of a group, except this one.
 pub(super) fn processes(dir: &Path) -> Vec<Pid> {
     let own = rustix::process::getpid();
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
@@ -22,7 +22,7 @@ pub(super) fn processes(dir: &Path) -> Vec<Pid> {
     pids.filter(|pid| *pid != own).collect()
 }
 
-/// Kills what is in a group, at once where the system can, else one by one.
+/// Kills the processes of a group, at once if the kernel supports it, and otherwise one by one.
 pub(super) fn kill(dir: &Path) {
     if fs::write(dir.join("cgroup.kill"), "1").is_ok() {
         return;
@@ -33,8 +33,8 @@ pub(super) fn kill(dir: &Path) {
     }
 }
 
-/// The name of the groups of this process and nobody else, ever: a process id may come again, but
-/// not with the same start, and another space of process ids has another number.
+/// Returns a group name that is unique to this process: a process id may be reused, but not with
+/// the same start time, and each PID namespace has a unique number.
 pub(super) fn name(worker: &str, number: u64) -> String {
     let own = rustix::process::getpid();
     let started = facts(own).map_or(0, |facts| facts.started_ticks);
@@ -47,7 +47,7 @@ fn pid_space() -> u64 {
     digits.parse().unwrap_or(0)
 }
 
-/// Whether a group was made by a process that is known to be gone.
+/// Returns whether a group was created by a process that is known to be gone.
 fn is_stale(dir: &Path) -> bool {
     let Some(name) = dir.file_name().and_then(|name| name.to_str()) else { return false };
     if !name.starts_with(PREFIX) {
@@ -63,23 +63,24 @@ fn is_stale(dir: &Path) -> bool {
     space == pid_space() && !is_alive
 }
 
-/// Kills and removes, among `dirs`, what workers left that are gone. Blocks until it is dead.
-/// Returns how many processes there were.
+/// Removes those of `dirs` that were left by dead workers, and kills their processes. Blocks until
+/// they are dead. Returns the number of killed processes.
 pub fn clear_stale(dirs: impl IntoIterator<Item = PathBuf>) -> usize {
     dirs.into_iter().filter(|dir| is_stale(dir)).map(|dir| clear(&dir)).sum()
 }
 
-/// The groups of workers in a group.
+/// Returns the child groups of a group.
 pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     dirs.map(|entry| entry.path()).collect()
 }
 
-/// Kills all that is in a group and those below, and removes them.
+/// Kills all processes of a group and its children, and removes the groups. Returns the number of
+/// killed processes.
 pub(super) fn clear(dir: &Path) -> usize {
     let below = children(dir);
-    // Else a fork bomb might be faster than this.
+    // A fork bomb might otherwise create processes faster than they are killed.
     for group in below.iter().map(PathBuf::as_path).chain([dir]) {
         let _ = fs::write(group.join("pids.max"), "0");
     }

@@ -1,4 +1,4 @@
-//! Files as they are written, against a directory tree of the test's own.
+//! Tests of written files in a temporary directory, and with a real group of version 2.
 
 use std::os::fd::AsFd as _;
 
@@ -20,7 +20,8 @@ fn part(dir: &Path, controller: Controller, version: Version) -> Part {
 }
 
 fn text(dir: &Path, file: &str) -> String {
-    // A real one takes each write for itself; here what is written stands over what was there.
+    // A real control file receives each write separately; in a regular file the last one overwrites
+    // the start.
     fs::read_to_string(dir.join(file)).unwrap()
 }
 
@@ -67,12 +68,12 @@ fn memory_kills_are_counted_from_the_file_of_each_version() {
     };
     fs::write(dir.path().join("memory.oom_control"), "under_oom 0\noom_kill 3\n").unwrap();
     fs::write(dir.path().join("memory.events"), "oom 9\noom_kill 7\noom_group_kill 1\n").unwrap();
-    // The directory is the test's, and stays: it is not empty.
+    // Dropping the group does not remove the directory, since it is not empty.
     assert_eq!(group(Version::V1).n_memory_kills(), 3);
     assert_eq!(group(Version::V2).n_memory_kills(), 7);
 }
 
-/// A group of version 2 that this process may make, without controllers.
+/// Creates a group of version 2 without controllers, if this process may.
 fn real_group_2() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
@@ -111,7 +112,7 @@ fn a_process_enters_a_group_of_version_2_and_dies_with_all_that_is_in_it() {
     let mut line = String::new();
     io::BufRead::read_line(&mut io::BufReader::new(reader), &mut line).unwrap();
     assert_eq!(line, "a $(b) 'c'\n");
-    // The shell, what it runs, and the daemon.
+    // The shell, its child, and the daemon.
     assert!(!group.is_empty() && processes(&dir).len() >= 2);
     let of_child =
         fs::read_to_string(format!("/proc/{}/cgroup", child.pid().as_raw_pid())).unwrap();
