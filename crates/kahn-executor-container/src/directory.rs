@@ -89,7 +89,7 @@ pub(super) fn is_abandoned(root: &Path) -> bool {
 /// Removes a directory and everything that a container left in it. Blocks.
 pub(super) fn remove(dir: &Path) {
     if let Err(error) = std::fs::remove_dir_all(dir) {
-        tracing::warn!(dir = %dir.display(), %error, "files of a container stay behind");
+        tracing::warn!(dir = %dir.display(), %error, "files of a container cannot be removed");
     }
 }
 

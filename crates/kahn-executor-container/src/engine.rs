@@ -131,7 +131,7 @@ impl Engine {
                 }
                 Err(error) => {
                     if !is_known_silent {
-                        tracing::warn!(id = id.0, %error, "container engine does not say how a container is");
+                        tracing::warn!(id = id.0, %error, "engine does not return a container state");
                     }
                     is_known_silent = true;
                 }
@@ -213,7 +213,7 @@ impl Engine {
             match self.state(id).await {
                 Ok(None) => return,
                 Ok(Some(state)) if state.running == Some(false) && n_tries >= N_REMOVALS_MAX => {
-                    tracing::warn!(id = id.0, %error, "a dead container stays behind");
+                    tracing::warn!(id = id.0, %error, "a dead container cannot be removed");
                     return;
                 }
                 Ok(Some(_)) | Err(_) => {}

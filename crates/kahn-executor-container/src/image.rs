@@ -31,7 +31,7 @@ pub(super) async fn ensure(
         Err(error) if status(&error) != Some(404) => Err(explain(image, &error)),
         Err(error) if policy == PullPolicy::Never => Err(explain(image, &error)),
         Err(_) if !settings.pull => Err(cannot_start(&format!(
-            "image `{image}` is not there, and may not be fetched: worker.container.pull is not set"
+            "image `{image}` is missing and may not be pulled: worker.container.pull is not set"
         ))),
         Err(_) => pull(engine, image, settings).await,
     }
@@ -75,7 +75,7 @@ fn explain(image: &str, error: &Error) -> Failure {
         | Error::DockerStreamError { error: message } => {
             cannot_start(&format!("image `{image}`: {message}"))
         }
-        error => gave_up(&format!("engine did not look after image `{image}`: {error}")),
+        error => gave_up(&format!("engine did not check image `{image}`: {error}")),
     }
 }
 

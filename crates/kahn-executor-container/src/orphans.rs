@@ -66,6 +66,6 @@ pub(super) async fn remove_uncertain(engine: &Engine, labels: &HashMap<String, S
                 engine.remove(id).await;
             }
         }
-        Err(error) => tracing::warn!(%error, "a container that never ran may stay behind"),
+        Err(error) => tracing::warn!(%error, "a container that never ran may be left behind"),
     }
 }

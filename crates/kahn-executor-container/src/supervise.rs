@@ -78,7 +78,7 @@ impl Host {
         };
         let removing = tokio::task::spawn_blocking(move || directory::remove(&dir));
         if let Err(error) = removing.await {
-            tracing::warn!(%error, "files of a container stay behind");
+            tracing::warn!(%error, "files of a container cannot be removed");
         }
         report
     }
@@ -239,7 +239,7 @@ async fn pump(mut output: AttachContainerResults, logs: &LogWriter, ended: &Canc
                     logs.keep_pace(bytes.len()).await;
                 }
                 Err(error) => {
-                    tracing::warn!(?logs, %error, "output of a container is lost");
+                    tracing::warn!(?logs, %error, "the output of a container cannot be logged");
                     return;
                 }
             }

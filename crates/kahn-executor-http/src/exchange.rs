@@ -126,7 +126,7 @@ impl Wire {
                 continue;
             }
             if n_redirects == REDIRECTS_MAX && answer.status.is_redirection() {
-                transcript.remark(format_args!("{REDIRECTS_MAX} redirects are followed, no more"));
+                transcript.remark(format_args!("at most {REDIRECTS_MAX} redirects are followed"));
             }
             let shown = (detail == Detail::All).then_some(transcript);
             let read = phase.reading(answer).read(response, shown).await;

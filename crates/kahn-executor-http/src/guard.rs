@@ -27,7 +27,7 @@ pub enum Allowed {
 
 /// A string that is neither a network nor a host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no network like `10.0.0.0/8`, no address and no host name")]
+#[error("`{0}` is not a network like `10.0.0.0/8`, an address or a host name")]
 pub struct NotAllowed(String);
 
 impl FromStr for Allowed {

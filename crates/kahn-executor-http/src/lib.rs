@@ -71,10 +71,10 @@ impl Default for HttpSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpOpenError {
     /// The client cannot be created.
-    #[error("no client for HTTP: {0}")]
+    #[error("cannot create the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
     /// The thread that evaluates conditions cannot be started.
-    #[error("no thread for conditions: {0}")]
+    #[error("cannot start the thread for conditions: {0}")]
     Thread(#[from] std::io::Error),
 }
 

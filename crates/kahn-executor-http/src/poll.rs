@@ -38,7 +38,7 @@ pub(super) struct Poll<'a> {
 impl Poll<'_> {
     pub(super) async fn run(&self, transcript: &mut Transcript) -> Result<Outputs, Failure> {
         let every = self.polling.every;
-        transcript.remark(format_args!("asks every {every:?} until the answer is as wanted"));
+        transcript.remark(format_args!("repeats the request every {every:?} until `until` holds"));
         let mut detail = Detail::All;
         let mut n = 0_u64;
         loop {

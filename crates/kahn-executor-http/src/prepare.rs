@@ -109,16 +109,16 @@ fn wrong(message: &str) -> Failure {
 
 fn method(text: &str) -> Result<Method, Failure> {
     match text.parse() {
-        Ok(Method::CONNECT) | Err(_) => Err(wrong(&format!("`{text}` is not a method to use"))),
+        Ok(Method::CONNECT) | Err(_) => Err(wrong(&format!("`{text}` is not a supported method"))),
         Ok(method) => Ok(method),
     }
 }
 
 /// Parses a URL. Messages do not quote an invalid URL, because it may contain credentials.
 fn url(text: &str) -> Result<Url, Failure> {
-    let url: Url = text.parse().map_err(|error| wrong(&format!("the URL is not one: {error}")))?;
+    let url: Url = text.parse().map_err(|error| wrong(&format!("the URL is invalid: {error}")))?;
     if !is_http(&url) {
-        return Err(wrong(&format!("the URL is one of `{}:`, not of `https:`", url.scheme())));
+        return Err(wrong(&format!("the URL has the scheme `{}:`, not `https:`", url.scheme())));
     }
     Ok(url)
 }

@@ -68,7 +68,7 @@ impl Transcript {
         }
         let log = Arc::clone(&self.log);
         if let Err(error) = tokio::task::spawn_blocking(move || log.append(&gathered)).await {
-            tracing::warn!(log = ?self.log, %error, "part of a log is lost");
+            tracing::warn!(log = ?self.log, %error, "part of a log cannot be written");
         }
     }
 

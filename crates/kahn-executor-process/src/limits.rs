@@ -106,7 +106,7 @@ impl Limits {
         let dirs: Vec<_> =
             cgroups.dirs().into_iter().map(|dir| dir.display().to_string()).collect();
         if let Err(error) = fs::write(record, dirs.join("\n")) {
-            tracing::warn!(%error, "control groups will not be found by the next start");
+            tracing::warn!(%error, "control groups cannot be recorded for the next start");
         }
         let versions = Controller::ALL.map(|controller| {
             let why = || refused.iter().find(|(refused, _)| *refused == controller);

@@ -99,7 +99,7 @@ impl Executor for ProcessExecutor {
         let report = match begun.await {
             Ok(Progress::Finished(report)) => Ok(report),
             Ok(Progress::StillRunning(rest)) => rest.await.map_err(|error| error.to_string()),
-            Err(_) => Err("its thread gave up".to_owned()),
+            Err(_) => Err("its thread ended early".to_owned()),
         };
         report.unwrap_or_else(|error| Report {
             outcome: Err(gave_up(&format!("worker could not finish the attempt: {error}"))),

@@ -95,7 +95,7 @@ impl PythonExecutor {
         let found = start::find_program(&settings.interpreter, &surroundings.env);
         let Some(interpreter) = found else {
             let interpreter = &settings.interpreter;
-            tracing::info!(interpreter, "interpreter not found; this worker does without Python");
+            tracing::info!(interpreter, "interpreter not found; this worker has no Python");
             return Ok(None);
         };
         tracing::debug!(interpreter = %interpreter.display(), "this worker has Python");

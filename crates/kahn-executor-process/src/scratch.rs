@@ -187,7 +187,7 @@ impl Scratch {
             Ok(()) => self.lock().free.push((slot, None)),
             Err(error) => {
                 let path = self.dir(slot);
-                tracing::warn!(path = %path.display(), %error, "scratch directory stays behind");
+                tracing::warn!(path = %path.display(), %error, "cannot remove scratch directory");
             }
         }
     }

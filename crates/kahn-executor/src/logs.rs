@@ -94,7 +94,7 @@ impl LogDir {
             match Leftover::open(&path, attempt, token) {
                 Ok(leftover) => Some(leftover),
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "output of an earlier start is lost");
+                    tracing::warn!(path = %path.display(), %error, "log of an earlier start cannot be read");
                     None
                 }
             }

@@ -28,7 +28,7 @@ pub enum NotStarted {
 impl fmt::Display for NotStarted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gate(error) => write!(f, "cannot be held to its limits: {error}"),
+            Self::Gate(error) => write!(f, "cannot apply its limits: {error}"),
             Self::Program(error) => error.fmt(f),
         }
     }

@@ -83,7 +83,7 @@ impl LimitStatement {
 impl fmt::Display for LimitStatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.settings.mode == LimitMode::Off {
-            return f.write_str("off: attempts are held to nothing");
+            return f.write_str("off: no limits are enforced");
         }
         let words = self.found.iter().map(|(controller, found)| self.words(*controller, found));
         f.write_str(&words.collect::<Vec<_>>().join("; "))

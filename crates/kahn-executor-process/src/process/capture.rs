@@ -68,7 +68,7 @@ pub(super) async fn pump(
         RunsOn::Runtime => copy(pipe, &log, &ended).await,
     };
     if let Err(error) = copied {
-        tracing::warn!(?log, %error, "output is lost");
+        tracing::warn!(?log, %error, "output cannot be logged");
     }
     let sealing = Arc::clone(&log);
     if log.is_empty() {

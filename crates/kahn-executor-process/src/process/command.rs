@@ -121,7 +121,7 @@ impl<'a> Plan<'a> {
         let program = self.program().display();
         if !self.dir.is_dir() {
             let dir = self.dir.display();
-            return cannot_start(&format!("working directory {dir} is not there, for `{program}`"));
+            return cannot_start(&format!("working directory {dir} of `{program}` does not exist"));
         }
         let message = match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOENT) => {

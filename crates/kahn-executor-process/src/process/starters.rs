@@ -91,7 +91,7 @@ impl StarterPool {
             drop(state);
             if let Err(error) = Shared::add_starter(&self.shared) {
                 // An existing thread runs the job; there is always at least one.
-                tracing::warn!(%error, "no more threads that start processes");
+                tracing::warn!(%error, "cannot start another thread that starts processes");
                 self.shared.lock().n_starters -= 1;
             }
         }

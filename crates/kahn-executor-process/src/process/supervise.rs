@@ -163,7 +163,7 @@ impl Host {
         }
         let scratch = Arc::clone(&self.scratch);
         if let Err(error) = runs_on.block(move || scratch.clear(slot)).await {
-            tracing::warn!(%error, "scratch directory stays behind");
+            tracing::warn!(%error, "cannot remove scratch directory");
         }
     }
 }
@@ -182,7 +182,7 @@ fn start_with_retries(
 }
 
 fn cannot_be_held(error: io::Error) -> Failure {
-    gave_up(&format!("worker cannot hold the attempt to its limits: {error}"))
+    gave_up(&format!("worker cannot apply the attempt's limits: {error}"))
 }
 
 /// A running attempt.

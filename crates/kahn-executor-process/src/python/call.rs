@@ -147,7 +147,7 @@ async fn converse(
         }
         () = life.watch.died() => return End::Died,
         reason = control.stop_or_timeout(limits.run) => reason,
-        () = &mut watching => return End::Broken("nobody watches the call".to_owned()),
+        () = &mut watching => return End::Broken("watching the call ended early".to_owned()),
     };
     life.tree.signal(Signal::TERM);
     // A stopped process handles SIGTERM only after it continues.
@@ -202,7 +202,7 @@ fn outcome(reply: &Reply) -> Result<Outputs, Failure> {
         Kind::BadDirectory => {
             Err(cannot_start(&format!("working directory cannot be entered: {text}")))
         }
-        Kind::Hello | Kind::Pong => Err(exception("interpreter spoke out of turn")),
+        Kind::Hello | Kind::Pong => Err(exception("interpreter sent an unexpected message")),
     }
 }
 

@@ -192,7 +192,7 @@ impl Interpreter {
     /// Lets the interpreter end by itself in the background, and kills it after a timeout.
     pub(super) fn retire(mut self) {
         if let Some(life) = self.life.take() {
-            tracing::debug!(n_calls = self.n_calls, "an interpreter is not needed any more");
+            tracing::debug!(n_calls = self.n_calls, "retiring an interpreter");
             tokio::spawn(end(life, EXIT_TIMEOUT));
         }
     }
@@ -224,7 +224,7 @@ async fn end(mut life: Life, exit_timeout: Duration) -> io::Result<Death> {
     life.tree.kill_rest().await;
     let place = life.place;
     if let Err(error) = tokio::task::spawn_blocking(move || drop(place)).await {
-        tracing::warn!(%error, "scratch directory stays behind");
+        tracing::warn!(%error, "cannot remove scratch directory");
     }
     Ok(Death { status: reaped.status, cpu: reaped.user + reaped.system })
 }

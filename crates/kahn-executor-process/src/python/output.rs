@@ -145,7 +145,7 @@ impl Copier {
     async fn written(&mut self) {
         if let Some(writing) = &mut self.writing {
             if let Err(error) = writing.await {
-                tracing::warn!(log = ?self.log, %error, "output is lost");
+                tracing::warn!(log = ?self.log, %error, "output cannot be logged");
             }
             self.writing = None;
         }

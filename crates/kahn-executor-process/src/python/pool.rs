@@ -59,7 +59,7 @@ impl Pool {
         resources: &Resources,
     ) -> Result<CheckedOut, Failure> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.map_err(|_| gave_up("worker runs no Python any more"))?;
+        let permit = permit.map_err(|_| gave_up("the worker no longer runs Python"))?;
         let interpreter = loop {
             match self.take_warm(key) {
                 None => {

@@ -117,7 +117,7 @@ impl Host {
                 interpreter.cpu = hello.cpu;
                 return Ok(interpreter);
             }
-            Ok(Ok(_)) => "it spoke out of turn".to_owned(),
+            Ok(Ok(_)) => "it sent an unexpected message".to_owned(),
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => "it ended".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("it took longer than {limit:?}"),
@@ -175,7 +175,7 @@ impl Host {
         name: &str,
     ) -> Result<(Child, LimitGuard), Failure> {
         let (sender, spawned) = oneshot::channel();
-        let gone = |_| gave_up("worker does not start interpreters any more");
+        let gone = |_| gave_up("the worker no longer starts interpreters");
         self.starts.send((command, guard, sender)).await.map_err(|_| gone(()))?;
         spawned.await.map_err(|_| gone(()))?.map_err(|error| not_started(name, &error))
     }

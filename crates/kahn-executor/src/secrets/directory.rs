@@ -54,7 +54,7 @@ impl Directory {
                 Ok(files) => return Ok(files),
                 Err(error) => {
                     let root = root.display();
-                    tracing::warn!(%root, %error, "files with secrets cannot be there");
+                    tracing::warn!(%root, %error, "secret files cannot be created there");
                     failed = error;
                 }
             }
@@ -115,7 +115,7 @@ impl Files {
 impl Drop for Files {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::warn!(dir = %self.dir.display(), %error, "files with secrets stay behind");
+            tracing::warn!(dir = %self.dir.display(), %error, "secret files cannot be removed");
         }
         // Succeeds only if the directory is empty. A worker that is killed later then leaves
         // nothing behind.
@@ -139,7 +139,7 @@ fn remove(dir: &Path) {
     if fs::symlink_metadata(dir).is_ok_and(|found| is_ours(&found))
         && let Err(error) = fs::remove_dir_all(dir)
     {
-        tracing::warn!(dir = %dir.display(), %error, "files with secrets stay behind");
+        tracing::warn!(dir = %dir.display(), %error, "secret files cannot be removed");
     }
 }
 

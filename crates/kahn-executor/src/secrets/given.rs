@@ -73,7 +73,7 @@ impl GivenSecrets {
                 }
                 SecretTarget::File(name) => {
                     if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
-                        return Err(cannot_start(&format!("a file cannot be called {name:?}")));
+                        return Err(cannot_start(&format!("{name:?} is not a valid file name")));
                     }
                     let is_container = kind == ActionKind::Container;
                     let unwritable = |e: std::io::Error| unreadable(secret, &e.to_string());

@@ -71,12 +71,12 @@ fn look(name: &str, path: &Path) {
     match std::fs::metadata(path) {
         Ok(found) if found.mode() & 0o004 != 0 => {
             let path = path.display();
-            tracing::warn!(secret = name, %path, "every user of this machine may read the file");
+            tracing::warn!(secret = name, %path, "the file is readable by all users of this host");
         }
         Ok(_) => {}
         Err(error) => {
             let path = path.display();
-            tracing::warn!(secret = name, %path, %error, "the secret is not there yet");
+            tracing::warn!(secret = name, %path, %error, "the secret's file is not readable yet");
         }
     }
 }

@@ -385,7 +385,7 @@ impl Group {
             for pid in new {
                 if let Err(error) = cpu.write("cgroup.procs", pid) {
                     // It has probably ended.
-                    tracing::debug!(%error, pid, "process has no share of processors of its own");
+                    tracing::debug!(%error, pid, "process cannot be moved to its CPU group");
                 }
             }
         }
@@ -446,7 +446,7 @@ impl Group {
         if let Some(pids) = self.part(Controller::Pids) {
             // A fork bomb might otherwise create processes faster than they are killed.
             if let Err(error) = pids.write("pids.max", 0) {
-                tracing::debug!(%error, "group may start processes while it is killed");
+                tracing::debug!(%error, "cannot prevent new processes while a group is killed");
             }
         }
         if let Some(held) = &mut self.held {

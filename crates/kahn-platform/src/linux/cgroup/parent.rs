@@ -110,7 +110,7 @@ impl Parent {
         };
         let written = fs::write(place.dir.join(file), bytes.to_string());
         if let Err(error) = &written {
-            tracing::warn!(%error, "attempts are not held to the worker's memory");
+            tracing::warn!(%error, "the total memory of attempts is not limited");
         }
         written.is_ok()
     }
@@ -123,7 +123,7 @@ impl Parent {
             Version::V2 => ("cpu.weight", weight(cpu_milli)),
         };
         if let Err(error) = fs::write(place.dir.join(file), value.to_string()) {
-            tracing::warn!(%error, "attempts together have the weight of one process");
+            tracing::warn!(%error, "the total CPU weight of attempts cannot be set");
         }
     }
 }

@@ -99,7 +99,7 @@ pub(super) fn clear(dir: &Path) -> usize {
         if let Err(error) = fs::remove_dir(group)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::debug!(group = %group.display(), %error, "control group stays behind");
+            tracing::debug!(group = %group.display(), %error, "control group cannot be removed");
         }
     }
     killed.len()
