@@ -1,8 +1,8 @@
-//! How long one batch takes on an idle store, from the push to the event that it is durable.
+//! Benchmarks one append to an idle store, from the push to the event that the batch is durable.
 //!
-//! Beside the mean, which criterion compares between runs, the median and the 99th percentile are
-//! printed, and two floors under Redis, over a blocking connection: a plain `XADD` of as many bytes,
-//! and the append script itself.
+//! Prints the median and the 99th percentile beside the mean, which criterion compares between
+//! runs. For Redis it also prints two lower bounds over a blocking connection: a plain `XADD` with
+//! as many bytes, and the append script itself.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::print_stderr, reason = "percentiles are for the reader")]
@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 const CLUSTER: ClusterMeta = ClusterMeta { id: ClusterId(1), partitions: 1 };
 const SIZES: [usize; 2] = [100, 64 << 10];
 
-/// Prints where the middle and the slowest hundredth lie.
+/// Prints the median and the 99th percentile.
 fn show(name: &str, mut taken: Vec<Duration>) {
     taken.sort_unstable();
     if let (Some(p50), Some(p99)) = (taken.get(taken.len() / 2), taken.get(taken.len() * 99 / 100))

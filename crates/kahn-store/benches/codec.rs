@@ -1,4 +1,4 @@
-//! What it costs to write changes and DAGs, and to read them.
+//! Benchmarks encoding and decoding changes and DAGs.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -27,7 +27,7 @@ fn run() -> RunId {
     RunId::new(Uuid::from_u128(0x0192_3456_789a_7bcd_8ef0_1234_5678_9abc))
 }
 
-/// A batch of one kind of change, as a busy coordinator makes it.
+/// Creates a batch of one kind of change, as a busy coordinator would.
 fn changes(n: u32, of: impl Fn(TaskIx, &WorkerId) -> Change) -> Vec<(Timestamp, Change)> {
     let workers: Vec<WorkerId> =
         (0..N_WORKERS).map(|at| WorkerId::new(name(&format!("worker-{at}")))).collect();

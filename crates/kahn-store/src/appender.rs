@@ -1,7 +1,8 @@
-//! Keeps one partition's log for its owner: order, retries, renewal, repair of a lost tail.
+//! Appends to the log of one partition for its owner: ordering, retries, lease renewal, and repair
+//! of a lost tail.
 //!
-//! The decisions are those of [`kahn_core::log::LogWriter`]; here are the hashing, the waiting and
-//! the sending, all in one task.
+//! [`kahn_core::log::LogWriter`] makes the decisions. This module hashes, waits and sends, all in
+//! one task.
 
 mod backoff;
 mod task;
@@ -16,74 +17,75 @@ use tokio::task::JoinHandle;
 use crate::store::{Batch, LogStore};
 use task::{Command, Task};
 
-/// Commands that may wait for the task. An owner keeps far fewer batches open.
+/// The maximum number of queued commands. An owner keeps far fewer batches open.
 const QUEUE_MAX: usize = 256;
 
-/// What the owner of a partition learns about its log.
+/// An event about the log of a partition, for its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendEvent {
     /// All batches up to and including this one are durable.
     Committed {
-        /// Whose log.
+        /// The partition of the log.
         partition: Partition,
         /// A sequence number, as given by [`Appender::push`].
         through_seq: u64,
     },
-    /// The store does not take batches for now; they are kept and tried again. Once per outage.
+    /// The store does not accept batches at the moment; they are kept and retried. Sent once per
+    /// outage.
     Troubled {
-        /// Whose log.
+        /// The partition of the log.
         partition: Partition,
-        /// What is wrong, for people.
+        /// A human-readable cause.
         cause: String,
     },
-    /// The store takes batches again.
+    /// The store accepts batches again.
     Recovered {
-        /// Whose log.
+        /// The partition of the log.
         partition: Partition,
     },
-    /// The store had lost committed batches. They are being appended again, from memory.
+    /// The store had lost committed batches. They are being appended again from memory.
     TailLost {
-        /// Whose log.
+        /// The partition of the log.
         partition: Partition,
-        /// How many.
+        /// The number of lost batches.
         missing: u64,
     },
-    /// Nothing more will be appended under this term. The last event.
+    /// Nothing more will be appended in this term. This is the last event.
     Ended {
-        /// Whose log.
+        /// The partition of the log.
         partition: Partition,
-        /// Why.
+        /// The reason.
         reason: EndReason,
     },
 }
 
-/// Why an appender came to its end.
+/// Why an appender ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
     /// Another coordinator has taken over.
     Fenced,
-    /// The log holds a history that is not ours, or has lost more than memory still holds: the
-    /// partition must be left alone until a person has looked.
+    /// The log contains a history that this owner did not write, or has lost more than memory still
+    /// holds. The partition must not be used until an operator has looked at it.
     Diverged {
-        /// Where the log stands.
+        /// The head of the log in the store.
         store: Head,
     },
-    /// [`Appender::close`]: everything pushed is durable and the partition is released.
+    /// [`Appender::close`] was called: everything pushed is durable and the partition is released.
     Closed,
 }
 
-/// A batch that was not taken; it is lost with the term.
+/// Why a batch was not accepted. The batch is discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
     /// The appender has ended.
     #[error("the appender has ended")]
     Ended,
-    /// Far more batches are waiting than an owner may have open.
+    /// Too many batches are waiting: far more than an owner may have open.
     #[error("more than {QUEUE_MAX} batches are waiting")]
     Full,
 }
 
-/// The owner's handle on one log. Dropping it stops at once, without releasing the partition.
+/// The owner's handle to one log. Dropping it stops the task without releasing the partition.
 #[derive(Debug)]
 pub struct Appender {
     commands: mpsc::Sender<Command>,
@@ -92,13 +94,13 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Starts a task on the current runtime that appends on top of `head` under `term`.
+    /// Spawns a task on the current runtime that appends on top of `head` in `term`.
     ///
     /// `events` is called from that task and must not block.
     ///
     /// # Panics
     ///
-    /// Outside a runtime.
+    /// Panics outside a runtime.
     pub fn spawn(
         store: Arc<dyn LogStore>,
         partition: Partition,
@@ -112,21 +114,22 @@ impl Appender {
         Self { commands: tx, task, last_seq: head.seq }
     }
 
-    /// Takes the next batch and returns its sequence number; never waits.
+    /// Queues the next batch and returns its sequence number. Never waits.
     ///
     /// # Errors
     ///
-    /// When the appender has ended, or the owner does not wait for its batches to be committed.
+    /// Returns an error if the appender has ended, or if the owner pushes without waiting for its
+    /// batches to be committed.
     pub fn push(&mut self, batch: Batch) -> Result<u64, PushError> {
         self.command(Command::Push(batch))?;
         self.last_seq += 1;
         Ok(self.last_seq)
     }
 
-    /// Tells that the store has taken a checkpoint at `seq`, so that memory can be freed.
+    /// Reports that the store has a checkpoint at `seq`, so that memory can be freed.
     ///
-    /// Batches are kept until the checkpoint after this one: a store that loses its last writes
-    /// may lose the checkpoint with them.
+    /// Batches are kept until the checkpoint after this one, because a store that loses its last
+    /// writes may also lose the checkpoint.
     ///
     /// # Errors
     ///
@@ -137,11 +140,11 @@ impl Appender {
 
     /// Waits until everything pushed is durable, then releases the partition.
     ///
-    /// Waits for as long as the store is away; drop the future to leave without it.
+    /// Waits for as long as the store is unreachable. Drop the future to stop without it.
     pub async fn close(mut self) {
         let sent = self.commands.send(Command::Close).await;
         if let (Ok(()), Some(task)) = (sent, self.task.as_mut()) {
-            // It ends by itself, or has been aborted with its runtime.
+            // It ends by itself, or was aborted with its runtime.
             drop(task.await);
         }
     }

@@ -1,11 +1,11 @@
-//! The hash chain over a log, which tells our history from any other.
+//! The hash chain over a log, which distinguishes our history from any other.
 
 use kahn_core::log::Hash;
 use sha2::{Digest, Sha256};
 
-/// The chain after `payload` on top of `prev`: the first 16 bytes of SHA-256 over both.
+/// Returns the hash after appending `payload` to `prev`: the first 16 bytes of SHA-256 over both.
 ///
-/// Blobs are not part of it: a payload names them, by a name that says their content.
+/// Blobs are not hashed: a payload refers to them by names that are derived from their content.
 #[must_use]
 pub fn link(prev: Hash, payload: &[u8]) -> Hash {
     let digest = Sha256::new().chain_update(prev.0).chain_update(payload).finalize();

@@ -1,11 +1,11 @@
-//! What the log, its blobs and its checkpoints say: changes and snapshots as bytes.
+//! Encodes changes and snapshots as bytes, for the log, its blobs and its checkpoints.
 //!
-//! A document is a short header, which says what it is and in which format, and a protobuf message
-//! of the package `kahn.storage.v1`. Whatever is encoded here is decoded here as it was; any other
-//! bytes are refused without harm. What is large lies outside the document, in blobs of at most
-//! [`PIECE_BYTES_MAX`] that are named after their content; the caller stores and fetches them.
+//! A document is a short header with its kind and format, followed by a protobuf message of the
+//! package `kahn.storage.v1`. Decoding returns exactly what was encoded. Any other bytes produce an
+//! error. Large content is stored outside the document, in content-addressed blobs of at most
+//! [`PIECE_BYTES_MAX`] bytes, which the caller stores and fetches.
 //!
-//! Nothing here does IO, and nothing here judges whether a change makes sense in a state.
+//! This module does no IO and does not check whether a change is valid in a state.
 
 mod batch;
 mod blob;
@@ -29,12 +29,14 @@ pub use submission::{INLINE_BYTES_MAX, decode_submission, encode_submission};
 
 use crate::store::Batch;
 
-/// A document with the blobs that it refers to. They must be durable no later than it is.
+/// A document and the blobs that it refers to. The blobs must become durable no later than the
+/// document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoded {
     /// The document.
     pub payload: Bytes,
-    /// Names and contents. A name says the content, so one that exists need not be written again.
+    /// Names and contents. Names are derived from the content, so an existing blob need not be
+    /// written again.
     pub blobs: Vec<(String, Bytes)>,
 }
 

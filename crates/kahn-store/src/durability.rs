@@ -1,4 +1,4 @@
-//! How much a store promises about what it has acknowledged.
+//! Durability levels of a store.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,18 +8,18 @@ use std::str::FromStr;
 pub enum Durability {
     /// Nothing: memory only.
     Ephemeral,
-    /// The end of the process that wrote it, but not of the machine.
+    /// A crash of the process that wrote it, but not of the host.
     Process,
-    /// Loss of power on the one machine that holds it.
+    /// Power loss of the one host that stores it.
     Disk,
-    /// Loss of one machine.
+    /// Loss of one host.
     Replicated,
 }
 
 impl Durability {
     const ALL: [Self; 4] = [Self::Ephemeral, Self::Process, Self::Disk, Self::Replicated];
 
-    /// 0 for nothing up to 3 for the most; exported as a metric.
+    /// Returns the level as a number from 0 (lowest) to 3 (highest), which is exported as a metric.
     #[must_use]
     pub fn level(self) -> u8 {
         match self {
@@ -30,7 +30,7 @@ impl Durability {
         }
     }
 
-    /// The word used in configuration.
+    /// Returns the name used in configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl fmt::Display for Durability {
     }
 }
 
-/// A text that names no durability level.
+/// A string that is not the name of a durability level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown durability {0:?}: one of ephemeral, process, disk, replicated")]
 pub struct ParseDurabilityError(String);

@@ -1,7 +1,7 @@
-//! A store in one file, for one process: what `kahn run` and a lone coordinator use.
+//! A store in one file, for one process. It is used by `kahn run` and by a single coordinator.
 //!
-//! All writes pass through one thread, which commits whatever has gathered in one transaction.
-//! Reads go to a snapshot beside it. The file is locked, so no second process can open it.
+//! One thread performs all writes and commits the pending ones in one transaction. Reads use a
+//! snapshot and run concurrently. The file is locked, so no other process can open it.
 
 mod backend;
 mod tables;
@@ -27,15 +27,16 @@ use crate::error::StoreError;
 use crate::local::Leases;
 use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
 
-/// The one file in a store's directory.
+/// The file name in a store's directory.
 const FILE: &str = "kahn.redb";
 
-/// Pages kept in memory. Live state is in the coordinator; this only spares reads of the tree.
+/// The size of the page cache. The coordinator holds the live state; the cache only saves reads of
+/// the tree.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// A store in a directory of its own; clones share it.
+/// A store in its own directory; clones share it.
 ///
-/// It closes, and lets others in, when the last clone and the last pipe are gone.
+/// The store is closed and unlocked when the last clone and the last pipe are dropped.
 #[derive(Clone)]
 pub struct EmbeddedStore(Arc<Inner>);
 
@@ -55,18 +56,19 @@ impl fmt::Debug for EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `dir`, creating both when they are not there.
+    /// Opens the store in `dir`, creating both if they do not exist.
     ///
-    /// `durability` is either [`Durability::Process`], where a commit reaches the memory of the
-    /// operating system, or [`Durability::Disk`], where it reaches the disk. After a loss of power
-    /// a store of the first kind may be damaged, and then says so when it is opened.
+    /// `durability` is either [`Durability::Process`], where a commit reaches the page cache of the
+    /// operating system, or [`Durability::Disk`], where it reaches the disk. After a power loss a
+    /// store of the first kind may be damaged; opening it then fails.
     ///
-    /// Blocks for as long as recovery takes; call it before serving.
+    /// Blocks until recovery has finished; call it before serving.
     ///
     /// # Errors
     ///
-    /// [`StoreError::InUse`] when another process has it open, [`StoreError::PartitionCount`] when
-    /// it was created otherwise, [`StoreError::BadConfig`] for another durability.
+    /// Returns [`StoreError::InUse`] if another process has the store open,
+    /// [`StoreError::PartitionCount`] if it was created with another number of partitions, and
+    /// [`StoreError::BadConfig`] for any other durability.
     pub fn open(
         dir: &Path,
         wanted: ClusterMeta,
@@ -245,7 +247,7 @@ impl LogStore for EmbeddedStore {
     }
 }
 
-/// Appends on their way through the writer thread.
+/// Appends in flight to the writer thread.
 struct EmbeddedPipe {
     store: EmbeddedStore,
     partition: Partition,

@@ -1,4 +1,4 @@
-//! What can go wrong between a coordinator and its store.
+//! Errors of a store.
 
 use std::path::PathBuf;
 
@@ -7,109 +7,109 @@ use kahn_model::Partition;
 
 use crate::store::ClusterId;
 
-/// Why a store did not do what it was asked.
+/// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Somebody else owns the partition and has renewed in time.
+    /// Another owner holds the partition and has renewed its lease in time.
     #[error("partition {partition} is held by {holder:016x}")]
     Held {
-        /// The partition asked for.
+        /// The requested partition.
         partition: Partition,
         /// The nonce of the holder.
         holder: u64,
     },
-    /// The term is over: another one is in force.
+    /// The term is over: another one has begun.
     #[error("term {term} of partition {partition} is over")]
     Fenced {
         /// The partition.
         partition: Partition,
-        /// The term shown.
+        /// The term of the request.
         term: Term,
     },
-    /// A checkpoint was asked for at an entry that the log does not hold.
+    /// A checkpoint was requested at an entry that is not in the log.
     #[error("the log of partition {partition} has no entry {seq}")]
     NoEntry {
         /// The partition.
         partition: Partition,
-        /// The sequence number asked for.
+        /// The requested sequence number.
         seq: u64,
     },
     /// The cluster has fewer partitions.
     #[error("no partition {partition}: the cluster has {count}")]
     NoPartition {
-        /// The partition asked for.
+        /// The requested partition.
         partition: Partition,
-        /// How many there are.
+        /// The number of partitions.
         count: u16,
     },
-    /// The number of partitions is fixed when a cluster is created.
+    /// The store has another number of partitions, which is fixed when a cluster is created.
     #[error("the store was created with {found} partitions, not {wanted}")]
     PartitionCount {
-        /// What the store has.
+        /// The number in the store.
         found: u16,
-        /// What the configuration says.
+        /// The configured number.
         wanted: u16,
     },
-    /// The store is empty or holds another cluster than when it was opened.
+    /// The store is now empty or contains a different cluster than when it was opened.
     #[error("the store holds {} and not cluster {wanted}", describe(*found))]
     WrongCluster {
-        /// What it holds now.
+        /// The cluster that it contains now.
         found: Option<ClusterId>,
-        /// What it held.
+        /// The cluster that it contained when it was opened.
         wanted: ClusterId,
     },
-    /// Redis would lose or evict acknowledged batches.
+    /// Redis is configured so that it could lose or evict acknowledged batches.
     #[error(transparent)]
     Unsafe(#[from] UnsafeSetting),
     /// Another process has the embedded store open.
     #[error("store {} is in use by another process", .0.display())]
     InUse(PathBuf),
-    /// What the store holds cannot be read.
+    /// The content of the store cannot be read.
     #[error("store is damaged: {0}")]
     Damaged(String),
-    /// A store cannot be opened with this configuration.
+    /// The configuration is not valid for this store.
     #[error("{0}")]
     BadConfig(String),
     /// The store has been closed.
     #[error("store is closed")]
     Closed,
-    /// Nothing came back in time.
+    /// No answer arrived in time.
     #[error("no answer from {what} in time")]
     TimedOut {
-        /// What was asked.
+        /// The server or operation that did not answer.
         what: &'static str,
     },
-    /// Redis, or the way to it, failed.
+    /// Redis, or the connection to it, failed.
     #[error("redis: {0}")]
     Redis(#[from] ::redis::RedisError),
-    /// The embedded store failed.
+    /// The embedded database failed.
     #[error("embedded store: {0}")]
     Embedded(Box<redb::Error>),
-    /// A file or socket failed.
+    /// An operation on a file or socket failed.
     #[error("{context}")]
     Io {
-        /// What was attempted.
+        /// The attempted operation.
         context: String,
-        /// How it failed.
+        /// The OS error.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// A Redis setting that makes the promised durability a lie, and the way out.
+/// A Redis setting that contradicts the required durability, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "redis setting {setting} is {found:?}, and acknowledged work could be lost; needed is \
      {needed}: run {way_out:?}, or start with --allow-unsafe-redis"
 )]
 pub struct UnsafeSetting {
-    /// The name of the setting or of the reported state.
+    /// The name of the setting or of the reported status.
     pub setting: &'static str,
     /// Its value.
     pub found: String,
-    /// What would do.
+    /// The required value.
     pub needed: &'static str,
-    /// A command that mends it.
+    /// A command that fixes the setting.
     pub way_out: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Entry points for fuzzers: any bytes may come in, and nothing may panic.
+//! Entry points for fuzzers: arbitrary input must never cause a panic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use kahn_model::{Action, DagBuilder, Name, Namespace, NewTask, RunId, RunPolicy,
 
 use crate::codec::{self, CodecError};
 
-/// Takes `bytes` for a document of every kind, and for the content of every blob.
+/// Decodes `bytes` as every kind of document, and uses it as the content of every blob.
 pub fn log_record(bytes: &[u8]) {
     let fetch = |_: &str| -> Result<Bytes, CodecError> { Ok(Bytes::copy_from_slice(bytes)) };
     if let Ok(changes) = codec::decode_batch(bytes, fetch) {
-        // What was read can be written and read again; nothing optional is left in it.
+        // Decoded changes can be encoded and decoded again: unknown optional records are gone.
         let again = codec::encode_batch(&changes);
         let fetch = |name: &str| {
             let found = again.blobs.iter().find(|(known, _)| known == name);

@@ -1,8 +1,8 @@
-//! The log of changes and its checkpoints: in memory, in an embedded file, in Redis.
+//! Durable logs of changes and their checkpoints, in memory, in an embedded database or in Redis.
 //!
-//! A store keeps opaque bytes. For each partition it holds one log (a chain of batches under a
-//! fence), the blobs that batches refer to, and one checkpoint. [`LogStore`] says what every store
-//! does; [`Appender`] drives one partition's log for its owner.
+//! A store keeps opaque bytes. For each partition it has one log (a chain of batches, protected by
+//! fencing), the blobs that batches refer to, and one checkpoint. [`LogStore`] defines what every
+//! store does. [`Appender`] appends to the log of one partition for its owner.
 
 mod chain;
 pub mod codec;

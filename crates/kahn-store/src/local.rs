@@ -1,4 +1,4 @@
-//! What the two stores inside one process share: the verdict on an append, and who holds what.
+//! Code shared by the two in-process stores: the check of an append, and the leases.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,16 +9,16 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::store::{Batch, ClusterMeta, LEASE_TTL};
 
-/// The state of one log: who may write and where it stands.
+/// The state of one log: the current term and the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LogState {
-    /// The term in force; none before the first.
+    /// The current term; `None` before the first.
     pub(crate) term: Option<Term>,
     pub(crate) head: Head,
 }
 
 impl LogState {
-    /// The one comparison that settles order, repetition and fencing.
+    /// Judges an append with one comparison, which covers ordering, repetition and fencing.
     pub(crate) fn judge(&self, term: Term, append: &Append<Batch>) -> Reply {
         if self.term != Some(term) {
             return Reply::Fenced;
@@ -43,7 +43,7 @@ impl LogState {
     }
 }
 
-/// Who holds which partition, among the owners inside this process.
+/// The owners of all partitions within this process.
 #[derive(Debug)]
 pub(crate) struct Leases(Mutex<Vec<Option<(u64, Instant)>>>);
 
@@ -52,7 +52,7 @@ impl Leases {
         Self(Mutex::new(vec![None; usize::from(meta.partitions)]))
     }
 
-    /// Takes the lease if it is free, expired, our own or `steal` is set.
+    /// Takes the lease if it is free, expired, already ours, or if `steal` is set.
     pub(crate) fn take(
         &self,
         partition: Partition,

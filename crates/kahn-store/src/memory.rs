@@ -1,4 +1,4 @@
-//! A store in memory, for tests and for runs that nobody needs to find again.
+//! A store in memory, for tests and for runs that need not survive the process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,33 +55,33 @@ impl Shelves {
     }
 }
 
-/// Keeps everything in memory; clones share it.
+/// A store that keeps everything in memory; clones share it.
 #[derive(Clone, Debug)]
 pub struct MemoryStore(Arc<Shelves>);
 
 impl MemoryStore {
-    /// An empty store for a new cluster.
+    /// Creates an empty store for a new cluster.
     #[must_use]
     pub fn new(meta: ClusterMeta) -> Self {
         let shelves = (0..meta.partitions).map(|_| Mutex::default()).collect();
         Self(Arc::new(Shelves { meta, leases: Leases::new(meta), shelves }))
     }
 
-    /// The same store, as a coordinator finds it that is started anew.
+    /// Opens the same store again, as a restarted coordinator would.
     ///
     /// # Errors
     ///
-    /// [`StoreError::PartitionCount`] when `wanted` has another number of partitions.
+    /// Returns [`StoreError::PartitionCount`] if `wanted` has another number of partitions.
     pub fn reopen(&self, wanted: ClusterMeta) -> Result<Self, StoreError> {
         self.0.meta.admit(wanted)?;
         Ok(self.clone())
     }
 
-    /// Loses the last `n` entries of a log, as a server does that dies with unwritten buffers.
+    /// Drops the last `n` entries of a log, like a server that crashes with unwritten buffers.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoPartition`] when there is no such log.
+    /// Returns [`StoreError::NoPartition`] if there is no such log.
     #[cfg(feature = "testing")]
     pub fn lose_tail(&self, partition: Partition, n: usize) -> Result<(), StoreError> {
         let mut shelf = self.0.shelf(partition)?;

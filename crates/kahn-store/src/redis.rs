@@ -1,7 +1,7 @@
 //! A store in one Redis server.
 //!
-//! Control goes over one shared connection; each owner appends over a connection of its own. Every
-//! write is one of the scripts in `scripts/`, and each of them may be sent twice.
+//! Control operations use one shared connection; each owner appends over its own connection. Every
+//! write is one of the scripts in `scripts/`, and each script can safely be sent twice.
 
 mod gate;
 mod keys;
@@ -33,21 +33,21 @@ use crate::redis::reply::{Answer, is_broken, is_no_script};
 use crate::redis::scripts::SCRIPTS;
 use crate::store::{Acquired, AppendPipe, ClusterId, ClusterMeta, LEASE_TTL, LogStore};
 
-/// How to reach Redis, and how much to ask of it.
+/// Connection settings for Redis, and the required level of safety.
 #[derive(Clone)]
 pub struct RedisConfig {
     /// `redis://[user[:password]@]host[:port][/database]`, or `unix:///path`.
     pub url: String,
-    /// For the connection, the login and the loading of the scripts together.
+    /// The total timeout for connecting, authenticating and loading the scripts.
     pub connect_timeout: Duration,
-    /// After this long without a reply the outcome of a request is unknown.
+    /// If no reply arrives within this time, the outcome of a request is unknown.
     pub response_timeout: Duration,
-    /// Accept a Redis that may lose or evict acknowledged batches.
+    /// Whether to accept a Redis that may lose or evict acknowledged batches.
     pub allow_unsafe: bool,
 }
 
 impl RedisConfig {
-    /// The defaults, for the Redis at `url`.
+    /// Creates a configuration with the defaults for the Redis at `url`.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl RedisConfig {
 }
 
 impl fmt::Debug for RedisConfig {
-    /// Leaves out the address, which may hold a password.
+    /// Omits the URL, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
             .field("allow_unsafe", &self.allow_unsafe)
@@ -92,7 +92,7 @@ impl Shared {
     }
 }
 
-/// The shared connection and the task that moves it.
+/// The shared connection and the task that drives it.
 struct Control {
     connection: MultiplexedConnection,
     driver: AbortHandle,
@@ -116,8 +116,9 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unsafe`] on settings that lose work, unless they are allowed;
-    /// [`StoreError::PartitionCount`] when the cluster was created otherwise.
+    /// Returns [`StoreError::Unsafe`] for settings that could lose work, unless they are allowed,
+    /// and [`StoreError::PartitionCount`] if the cluster was created with another number of
+    /// partitions.
     pub async fn open(config: &RedisConfig, wanted: ClusterMeta) -> Result<Self, StoreError> {
         let client = Client::open(config.url.as_str())
             .map_err(|e| StoreError::BadConfig(format!("address of redis: {e}")))?;
@@ -137,7 +138,7 @@ impl RedisStore {
         Ok(Self(Arc::new(Shared { target, meta, durability, control })))
     }
 
-    /// Runs a command on the shared connection. One that broke earlier is replaced, once.
+    /// Runs a command on the shared connection. A broken connection is replaced, once.
     async fn run(&self, partition: Partition, call: &Cmd) -> Result<Value, StoreError> {
         self.0.meta.check(partition)?;
         match self.try_run(call).await {
@@ -166,7 +167,7 @@ impl RedisStore {
         Ok(control.connection.clone())
     }
 
-    /// Runs a script under a fence and returns its answer without the first word.
+    /// Runs a script that checks a fence, and returns its answer without the first word.
     async fn run_fenced(
         &self,
         partition: Partition,

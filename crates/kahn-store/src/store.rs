@@ -1,7 +1,7 @@
-//! What every store does.
+//! The interface of all stores.
 //!
-//! A store judges each append by comparison alone (see [`kahn_core::log`]) and knows nothing of
-//! what the bytes mean.
+//! A store judges an append only by comparing heads and terms (see [`kahn_core::log`]) and does not
+//! interpret the bytes.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -16,13 +16,13 @@ use kahn_model::Partition;
 use crate::durability::Durability;
 use crate::error::StoreError;
 
-/// An owner that has not renewed for this long may be replaced without being asked.
+/// An owner that has not renewed its lease for this long may be replaced.
 pub const LEASE_TTL: Duration = Duration::from_millis(1500);
 
-/// How often an owner renews.
+/// The interval at which an owner renews its lease.
 pub const RENEW_EVERY: Duration = Duration::from_millis(400);
 
-/// The name of a cluster, drawn at random when it is created.
+/// The id of a cluster, drawn at random when it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterId(pub u128);
 
@@ -32,21 +32,21 @@ impl fmt::Display for ClusterId {
     }
 }
 
-/// What is fixed when a cluster is created.
+/// The properties of a cluster that are fixed when it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterMeta {
-    /// When a store is opened: the name to give the cluster if this creates it.
+    /// The id. When a store is opened, the id for a cluster that has to be created.
     pub id: ClusterId,
-    /// How many partitions it has.
+    /// The number of partitions.
     pub partitions: u16,
 }
 
 impl ClusterMeta {
-    /// Checks that the cluster has `partition`.
+    /// Checks that `partition` exists.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoPartition`] when it has not.
+    /// Returns [`StoreError::NoPartition`] if it does not exist.
     pub fn check(&self, partition: Partition) -> Result<(), StoreError> {
         if partition.0 < self.partitions {
             return Ok(());
@@ -54,7 +54,7 @@ impl ClusterMeta {
         Err(StoreError::NoPartition { partition, count: self.partitions })
     }
 
-    /// Checks `self`, as found in the store, against what the configuration wants.
+    /// Checks `self`, as found in the store, against the configured `wanted`.
     pub(crate) fn admit(self, wanted: Self) -> Result<Self, StoreError> {
         if self.partitions == wanted.partitions {
             return Ok(self);
@@ -63,77 +63,77 @@ impl ClusterMeta {
     }
 }
 
-/// The beginning of a term.
+/// The result of beginning a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acquired {
-    /// Shown with every write from now on.
+    /// The new term, sent with every write from now on.
     pub term: Term,
-    /// The log as the new owner finds it; nobody else can add to it any more.
+    /// The head of the log for the new owner. Nobody else can append to it any more.
     pub head: Head,
 }
 
-/// One entry of the log and the blobs it refers to, which become durable together.
+/// One log entry and the blobs it refers to, which become durable together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The entry.
     pub payload: Bytes,
-    /// Names and contents. A name is written with one content only, whatever becomes of the batch.
+    /// Names and contents. A name always has the same content, even if the batch is not appended.
     pub blobs: Vec<(String, Bytes)>,
 }
 
 impl Batch {
-    /// A batch without blobs.
+    /// Creates a batch without blobs.
     #[must_use]
     pub fn new(payload: impl Into<Bytes>) -> Self {
         Self { payload: payload.into(), blobs: Vec::new() }
     }
 
-    /// Its size in bytes, blobs included.
+    /// Returns the size in bytes, including blobs.
     #[must_use]
     pub fn size(&self) -> usize {
         self.blobs.iter().fold(self.payload.len(), |sum, (_, bytes)| sum + bytes.len())
     }
 }
 
-/// What became of one append.
+/// The outcome of one append.
 #[derive(Debug)]
 pub struct AppendReply {
     /// The number of the send, [`Append::send`].
     pub send: u64,
-    /// What is known.
+    /// The reply.
     pub reply: Reply,
-    /// What went wrong, with [`Reply::Refused`] and [`Reply::Unknown`].
+    /// The error, with [`Reply::Refused`] and [`Reply::Unknown`].
     pub cause: Option<StoreError>,
 }
 
-/// A way to append to one log under one term: requests in, replies out, in the same order.
+/// A channel for appends to one log in one term, with replies in the order of the requests.
 ///
-/// It has no task of its own and moves only while it is polled, so a reply reaches its owner
-/// without a detour. It reconnects by itself with each request; it never waits before it does so.
+/// It has no task of its own and only makes progress while it is polled, so a reply reaches its
+/// owner directly. It reconnects on each request if necessary, without a delay.
 pub trait AppendPipe: Send + fmt::Debug {
-    /// Takes a request. It goes out when the pipe is polled.
+    /// Queues a request. It is sent when the pipe is polled.
     fn send(&mut self, append: Append<Batch>);
 
-    /// The next reply; pending for as long as nothing is in flight.
+    /// Returns the next reply. Pending while nothing is in flight.
     fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<AppendReply>;
 }
 
-/// A durable log with blobs and a checkpoint for each partition of one cluster.
+/// A durable log with blobs and a checkpoint for each partition of a cluster.
 #[async_trait]
 pub trait LogStore: Send + Sync + fmt::Debug + 'static {
-    /// What an acknowledged append survives.
+    /// Returns what an acknowledged append survives.
     fn durability(&self) -> Durability;
 
-    /// The cluster that the store holds.
+    /// Returns the properties of the cluster in the store.
     fn meta(&self) -> ClusterMeta;
 
-    /// Begins a term: from here on every other term of the partition is fenced.
+    /// Begins a term, which fences every other term of the partition.
     ///
-    /// With `steal` a living owner is deposed, which is always safe.
+    /// With `steal` a live owner is replaced, which is always safe.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Held`] when another nonce holds the partition and `steal` is false.
+    /// Returns [`StoreError::Held`] if another nonce holds the partition and `steal` is false.
     async fn acquire(
         &self,
         partition: Partition,
@@ -141,37 +141,38 @@ pub trait LogStore: Send + Sync + fmt::Debug + 'static {
         steal: bool,
     ) -> Result<Acquired, StoreError>;
 
-    /// Stays the owner for another [`LEASE_TTL`], and looks where the log stands.
+    /// Extends the lease by another [`LEASE_TTL`] and returns the head of the log.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`] when another term is in force.
+    /// Returns [`StoreError::Fenced`] if another term is in force.
     async fn renew(&self, partition: Partition, term: Term) -> Result<Head, StoreError>;
 
-    /// Lets anybody acquire the partition at once. Without effect when the term is over.
+    /// Makes the partition available at once. Has no effect if the term is over.
     ///
     /// # Errors
     ///
-    /// Only when the store cannot be reached.
+    /// Returns an error only if the store cannot be reached.
     async fn release(&self, partition: Partition, term: Term) -> Result<(), StoreError>;
 
-    /// A way to append under `term`.
+    /// Returns a pipe for appends in `term`.
     fn pipe(&self, partition: Partition, term: Term) -> Box<dyn AppendPipe>;
 
-    /// Appends once, without help against trouble. Owners use an [`Appender`](crate::Appender).
+    /// Appends once, without retries. Owners use an [`Appender`](crate::Appender).
     async fn append(&self, partition: Partition, term: Term, append: Append<Batch>) -> AppendReply {
         let mut pipe = self.pipe(partition, term);
         pipe.send(append);
         poll_fn(|cx| pipe.poll_reply(cx)).await
     }
 
-    /// The entries after `after_seq`, at least one if there is any, about `bytes_max` of payload.
+    /// Returns the entries after `after_seq`: at least one if there is any, and about `bytes_max`
+    /// of payload in total.
     ///
-    /// Nothing comes back at the end of the log.
+    /// Returns nothing at the end of the log.
     ///
     /// # Errors
     ///
-    /// Only when the store cannot be reached or is damaged.
+    /// Returns an error only if the store cannot be reached or is damaged.
     async fn read(
         &self,
         partition: Partition,
@@ -179,11 +180,12 @@ pub trait LogStore: Send + Sync + fmt::Debug + 'static {
         bytes_max: usize,
     ) -> Result<Vec<(Head, Bytes)>, StoreError>;
 
-    /// Writes a blob, in place of one of the same name.
+    /// Writes a blob, replacing any blob of the same name.
     ///
     /// # Errors
     ///
-    /// Only when the store cannot be reached; whether it was written is then unknown.
+    /// Returns an error only if the store cannot be reached; the blob may then have been written or
+    /// not.
     async fn put_blob(
         &self,
         partition: Partition,
@@ -195,15 +197,16 @@ pub trait LogStore: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     ///
-    /// Only when the store cannot be reached.
+    /// Returns an error only if the store cannot be reached.
     async fn get_blob(&self, partition: Partition, name: &str)
     -> Result<Option<Bytes>, StoreError>;
 
-    /// Removes blobs; names that do not exist are passed over.
+    /// Removes blobs. Names that do not exist are ignored.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`] when another term is in force: its owner may need them.
+    /// Returns [`StoreError::Fenced`] if another term has begun, because its owner may need the
+    /// blobs.
     async fn delete_blobs(
         &self,
         partition: Partition,
@@ -211,24 +214,24 @@ pub trait LogStore: Send + Sync + fmt::Debug + 'static {
         names: &[String],
     ) -> Result<(), StoreError>;
 
-    /// The names that start with `prefix`, in order.
+    /// Returns the names that start with `prefix`, in ascending order.
     ///
     /// # Errors
     ///
-    /// Only when the store cannot be reached.
+    /// Returns an error only if the store cannot be reached.
     async fn list_blobs(
         &self,
         partition: Partition,
         prefix: &str,
     ) -> Result<Vec<String>, StoreError>;
 
-    /// Sets the checkpoint: `manifest` stands for all entries up to and including `seq`, which
-    /// are dropped. Both happen or neither. Repeating it at the same `seq` is allowed.
+    /// Sets the checkpoint: `manifest` replaces all entries up to and including `seq`, which are
+    /// dropped atomically with it. It may be repeated with the same `seq`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`] when another term is in force, [`StoreError::NoEntry`] when the log
-    /// does not hold `seq`.
+    /// Returns [`StoreError::Fenced`] if another term has begun, and [`StoreError::NoEntry`] if the
+    /// log does not contain `seq`.
     async fn checkpoint(
         &self,
         partition: Partition,
@@ -237,11 +240,11 @@ pub trait LogStore: Send + Sync + fmt::Debug + 'static {
         manifest: Bytes,
     ) -> Result<(), StoreError>;
 
-    /// The checkpoint and where it stands in the log.
+    /// Returns the checkpoint and the head of the log that it covers.
     ///
     /// # Errors
     ///
-    /// Only when the store cannot be reached or is damaged.
+    /// Returns an error only if the store cannot be reached or is damaged.
     async fn load_checkpoint(
         &self,
         partition: Partition,

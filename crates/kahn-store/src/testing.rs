@@ -1,6 +1,6 @@
-//! A real redis-server and a faulty network, for tests.
+//! A real redis-server and a fault-injecting proxy, for tests.
 //!
-//! Everything here panics on failure, with what to do about it: a test has no other use for it.
+//! Everything here panics on failure with advice, because a test cannot recover from it.
 
 mod proxy;
 mod server;

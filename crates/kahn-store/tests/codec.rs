@@ -1,4 +1,4 @@
-//! Changes and snapshots survive the store, and nothing else gets through.
+//! Changes and snapshots survive a round trip, and anything else is refused.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, like tests")]
 
@@ -124,7 +124,7 @@ fn bytes_too_few_or_too_many_are_refused() {
     assert!(matches!(read(&longer), Err(CodecError::Length { .. })));
 }
 
-/// A batch that this version would not write.
+/// Creates a batch that this version would not write.
 fn foreign_batch(change: impl Fn(&mut wire::Batch)) -> Vec<u8> {
     let run = RunId::new(Uuid::from_u128(1));
     let mut batch = wire::Batch {

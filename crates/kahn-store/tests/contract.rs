@@ -1,4 +1,4 @@
-//! What stores promise, checked against memory, the embedded store and a real redis-server.
+//! The contract of all stores, checked against memory, the embedded store and a real redis-server.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, like tests")]
 

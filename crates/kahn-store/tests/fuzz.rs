@@ -1,4 +1,4 @@
-//! Bytes, driven hard: whatever the log, a checkpoint or a blob holds, it is read or refused.
+//! Mutated logs, checkpoints and blobs: each is decoded or refused, without a panic.
 
 #[cfg(test)]
 #[path = "../../kahn-spec/tests/fuzz/driver.rs"]
@@ -7,7 +7,7 @@ mod driver;
 use kahn_core::Change;
 use kahn_store::codec::{CodecError, decode_batch, encode_batch, encode_submission};
 
-/// What released versions wrote: a batch, and a checkpoint with its blob, each behind its length.
+/// Files of released versions: a batch, and a checkpoint with its blob, each with a length prefix.
 const BATCH: &[u8] = include_bytes!("golden/batch-v1.bin");
 const CHECKPOINT: &[u8] = include_bytes!("golden/checkpoint-v1.bin");
 
@@ -20,7 +20,7 @@ fn records() -> Vec<Vec<u8>> {
         records.push(behind[..length].to_vec());
         rest = &behind[length..];
     }
-    // Each change alone, so that mutations of one do not all end in another.
+    // Each change by itself, so that mutations of one do not all lead to another.
     let no_blobs = |name: &str| Err(CodecError::MissingBlob(name.to_owned()));
     for change in decode_batch(BATCH, no_blobs).unwrap() {
         if let Change::RunSubmitted(submission) = &change.1 {

@@ -1,18 +1,18 @@
-//! How long to wait before trying again.
+//! The delay before the next try.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Waits that double, each cut by chance to between a half and the whole.
+/// Delays that double, each with a random factor between one half and one.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     n_failures: u32,
 }
 
 impl Backoff {
-    /// The next wait, given a random number from 0 to 1.
+    /// Returns the next delay. `chance` is a random number from 0 to 1.
     pub(super) fn next(&mut self, chance: f64) -> Duration {
         let whole = FIRST.saturating_mul(1 << self.n_failures.min(10)).min(LONGEST);
         self.n_failures = self.n_failures.saturating_add(1);

@@ -1,4 +1,4 @@
-//! The task of an appender: one loop over replies, commands and the two clocks.
+//! The task of an appender: one loop over replies, commands and two timers.
 
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
@@ -42,7 +42,7 @@ enum Next {
     Renewed(Result<Head, StoreError>),
 }
 
-/// A renewal on its way, and what the head it brings is good for.
+/// A renewal in flight, and whether the head that it returns is still relevant.
 struct Renewal {
     probe: Option<Probe>,
     done: Pin<Box<dyn Future<Output = Result<Head, StoreError>> + Send>>,
@@ -61,7 +61,7 @@ pub(super) struct Task {
     wait_until: Option<Instant>,
     renew_clock: Interval,
     renewal: Option<Renewal>,
-    /// The checkpoint before the last, up to which memory is freed at the next.
+    /// The last checkpoint but one. The next checkpoint frees memory up to here.
     checkpoint: u64,
     is_troubled: bool,
     is_closing: bool,
@@ -149,7 +149,7 @@ impl Task {
         match next {
             Next::Reply(reply) => return self.on_reply(reply),
             Next::Command(Some(command)) => self.on_command(command),
-            // The handle is gone, and with it this task.
+            // The handle was dropped, and this task ends with it.
             Next::Command(None) => self.is_closing = true,
             Next::WaitOver => self.wait_until = None,
             Next::RenewDue => self.renew(),
@@ -187,7 +187,7 @@ impl Task {
         }
     }
 
-    /// Takes a verdict that rests on an answer of the store.
+    /// Applies a verdict that is based on an answer of the store.
     fn on_verdict(&mut self, verdict: Verdict) -> ControlFlow<EndReason> {
         let partition = self.partition;
         match verdict {
@@ -270,7 +270,7 @@ impl Task {
     }
 }
 
-/// An error and what lies behind it, on one line.
+/// Formats an error and its sources on one line.
 fn described(error: &StoreError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

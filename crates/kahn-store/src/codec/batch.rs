@@ -1,8 +1,8 @@
-//! One entry of the log: changes in order, by columns.
+//! One log entry: an ordered list of changes, stored in columns.
 //!
-//! A column for each part that frequent changes have, so that one of them costs a few bytes and no
-//! allocation. What only rare changes have goes into a list of details. Ids are written once and
-//! referred to by position; times, tasks and serials are written as steps.
+//! Each field of a frequent change has a column, so that such a change takes a few bytes and no
+//! allocation. Fields of rare changes are stored in a list of details. Ids are written once and
+//! then referred to by position. Times, tasks and serials are delta-encoded.
 
 mod decode;
 mod detail;
@@ -20,17 +20,17 @@ use wire::detail::Of;
 use super::frame::{self, Document};
 use super::{CodecError, Encoded, submission};
 
-/// Kinds from here on are optional: a reader that does not know one passes over it.
+/// Kinds from this number on are optional: a reader skips those that it does not know.
 const OPTIONAL_FROM: u8 = 128;
 
-/// The number of a kind as it is stored.
+/// Returns the stored number of a kind.
 fn number(kind: wire::RecordKind) -> u8 {
     u8::try_from(i32::from(kind)).expect("invariant: the kinds fit a byte")
 }
 
-/// The entry of the log for changes in the order in which they were decided.
+/// Encodes changes, in the order in which they were decided, as a log entry.
 ///
-/// Large submissions come back as blobs, everything else is in the payload.
+/// Large submissions are returned as blobs; everything else is in the payload.
 #[must_use]
 pub fn encode_batch(changes: &[(Timestamp, Change)]) -> Encoded {
     let mut encoder = encode::Encoder::with_capacity(changes.len());
@@ -41,14 +41,14 @@ pub fn encode_batch(changes: &[(Timestamp, Change)]) -> Encoded {
     Encoded { payload: frame::seal(Document::Batch, &message), blobs }
 }
 
-/// Reads an entry of the log. `fetch` gives the content of a blob; see [`blob_names`].
+/// Decodes a log entry. `fetch` returns the content of a blob; see [`blob_names`].
 ///
-/// Optional records that are not known here are left out.
+/// Unknown optional records are skipped.
 ///
 /// # Errors
 ///
-/// Those of `fetch`; otherwise [`CodecError`] says why the bytes are not an entry, or that a newer
-/// version wrote it.
+/// Returns the errors of `fetch`, or a [`CodecError`] if the bytes are not a log entry or were
+/// written by a newer version.
 pub fn decode_batch(
     payload: &[u8],
     fetch: impl FnMut(&str) -> Result<Bytes, CodecError>,
@@ -56,11 +56,11 @@ pub fn decode_batch(
     decode::decode(frame::open(Document::Batch, payload)?, fetch)
 }
 
-/// The blobs that [`decode_batch`] will ask for, each once.
+/// Returns the names of the blobs that [`decode_batch`] will fetch, without duplicates.
 ///
 /// # Errors
 ///
-/// When the bytes are not an entry of the log.
+/// Returns an error if the bytes are not an entry of the log.
 pub fn blob_names(payload: &[u8]) -> Result<Vec<String>, CodecError> {
     let message: wire::Batch = frame::open(Document::Batch, payload)?;
     let mut names = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Bytes kept outside a document, in pieces named after their content.
+//! Content stored outside a document, in content-addressed pieces.
 
 use bytes::{Bytes, BytesMut};
 use kahn_proto::storage as wire;
@@ -11,7 +11,7 @@ pub const PIECE_BYTES_MAX: usize = 1 << 20;
 
 const HASH_BYTES: usize = 16;
 
-/// Cuts `content` into pieces and adds those that are new to `blobs`.
+/// Splits `content` into pieces and adds the new ones to `blobs`.
 pub(super) fn put(content: &Bytes, blobs: &mut Vec<(String, Bytes)>) -> wire::BlobRef {
     let mut pieces = BytesMut::with_capacity(content.len().div_ceil(PIECE_BYTES_MAX) * HASH_BYTES);
     for start in (0..content.len()).step_by(PIECE_BYTES_MAX) {
@@ -27,7 +27,7 @@ pub(super) fn put(content: &Bytes, blobs: &mut Vec<(String, Bytes)>) -> wire::Bl
     wire::BlobRef { pieces: pieces.freeze(), length }
 }
 
-/// Fetches the pieces and puts them together.
+/// Fetches the pieces and joins them.
 pub(super) fn get(
     blob: &wire::BlobRef,
     fetch: &mut impl FnMut(&str) -> Result<Bytes, CodecError>,
@@ -63,7 +63,7 @@ fn check_length(blob: &wire::BlobRef, content: Bytes) -> Result<Bytes, CodecErro
     Err(CodecError::Inconsistent("pieces are not as long together as their reference says"))
 }
 
-/// The names of the pieces. A piece that is cut off has none.
+/// Iterates over the names of the pieces. An incomplete trailing digest is ignored.
 pub(super) fn names(blob: &wire::BlobRef) -> impl Iterator<Item = String> + '_ {
     blob.pieces.as_chunks::<HASH_BYTES>().0.iter().map(name)
 }

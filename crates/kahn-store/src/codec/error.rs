@@ -1,19 +1,19 @@
-//! Why bytes are not what they should be.
+//! Errors of decoding.
 
 use kahn_proto::convert::ConvertError;
 
 use super::FORMAT_VERSION;
 
-/// Why a document or a blob cannot be read.
+/// Why a document or a blob cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// It is not the kind of document that was expected, or none at all.
+    /// The bytes are not the expected kind of document, or not a document at all.
     #[error("these bytes are no {expected}")]
     NotA {
-        /// What was expected.
+        /// The expected kind.
         expected: &'static str,
     },
-    /// It has a later format.
+    /// The document has a newer format.
     #[error(
         "the log was written by a newer version: its format is {found}, and this version knows \
          formats up to {known}",
@@ -23,45 +23,45 @@ pub enum CodecError {
         /// The format.
         found: u8,
     },
-    /// It holds a record that may not be passed over and is not known here.
+    /// The document contains a required record of an unknown kind.
     #[error("the log was written by a newer version: record kind {kind} is not known here")]
     NewerKind {
         /// The number of the kind.
         kind: u8,
     },
-    /// It ends too early or too late.
+    /// The document is too short or too long.
     #[error("{found} bytes follow the header, which says {expected}")]
     Length {
-        /// How many there are.
+        /// The number of bytes found.
         found: usize,
-        /// How many the header says.
+        /// The number of bytes according to the header.
         expected: usize,
     },
-    /// It is not protobuf.
+    /// The message is not valid protobuf.
     #[error("malformed message: {0}")]
     Malformed(#[from] prost::DecodeError),
-    /// A field does not hold what it should.
+    /// A field has an invalid value.
     #[error(transparent)]
     Invalid(#[from] ConvertError),
     /// A column has fewer entries than the records need.
     #[error("column {column} ends too early")]
     ColumnShort {
-        /// Which column.
+        /// The name of the column.
         column: &'static str,
     },
     /// A column has more entries than the records need.
     #[error("column {column} has entries to spare")]
     ColumnLong {
-        /// Which column.
+        /// The name of the column.
         column: &'static str,
     },
     /// Parts of one document contradict each other.
     #[error("{0}")]
     Inconsistent(&'static str),
-    /// A blob that the document refers to is not there.
+    /// A blob that the document refers to does not exist.
     #[error("blob {0} is missing")]
     MissingBlob(String),
-    /// A blob does not hold what its name says.
+    /// The content of a blob does not match its name.
     #[error("blob {0} does not hold what its name says")]
     DamagedBlob(String),
 }

@@ -1,17 +1,17 @@
-//! The header of a document: a mark, what it is, its format, its length.
+//! The header of a document: a magic number, its kind, its format and its length.
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
 use super::CodecError;
 
-/// The format that is written. All formats up to it are read.
+/// The format version that is written. All versions up to it can be read.
 pub const FORMAT_VERSION: u8 = 1;
 
 const MARK: u8 = b'K';
 const HEADER_BYTES: usize = 3;
 
-/// What a document is. The numbers are stored.
+/// The kind of a document. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Document {

@@ -1,8 +1,8 @@
-//! Checkpoints: a small manifest, and for each run a picture that lies in blobs.
+//! Checkpoints: a small manifest, and for each run a picture stored in blobs.
 //!
-//! Blobs are named after their content, so what has not changed since the last checkpoint is the
-//! same blob again. A caller that keeps the [`RunEntry`] of a run that has not changed at all need
-//! not even encode it.
+//! Blobs are content-addressed, so content that has not changed since the last checkpoint reuses
+//! the same blob. A caller that keeps the [`RunEntry`] of an unchanged run need not encode it
+//! again.
 
 mod cells;
 mod history;
@@ -19,7 +19,7 @@ use kahn_proto::storage as wire;
 use super::frame::{self, Document};
 use super::{CodecError, Encoded, blob, submission};
 
-/// Where a checkpoint keeps one run.
+/// Locates one run in a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunEntry {
     run: RunId,
@@ -27,13 +27,13 @@ pub struct RunEntry {
 }
 
 impl RunEntry {
-    /// The run.
+    /// The id of the run.
     #[must_use]
     pub fn run(&self) -> RunId {
         self.run
     }
 
-    /// The blobs that hold it, each once.
+    /// Returns the names of the blobs of the run, without duplicates.
     #[must_use]
     pub fn blob_names(&self) -> Vec<String> {
         let mut names = BTreeSet::new();
@@ -47,10 +47,10 @@ impl RunEntry {
     }
 }
 
-/// The entry and the blobs of one run.
+/// Encodes one run and returns its entry and its blobs.
 ///
-/// With an earlier entry of the same run its submission, which never changes, is referred to as it
-/// was there, and neither encoded again nor among the blobs.
+/// If an earlier entry of the same run is given, its submission, which never changes, is reused and
+/// neither encoded again nor returned among the blobs.
 #[must_use]
 pub fn encode_run(
     run: &RunSnapshot,
@@ -71,8 +71,8 @@ pub fn encode_run(
     (RunEntry { run: id, entry }, blobs)
 }
 
-/// The manifest of a checkpoint of these runs. Time, breakers and cordoned workers are those of a
-/// [`Snapshot`].
+/// Encodes the manifest of a checkpoint of these runs. Time, breakers and cordoned workers are
+/// those of a [`Snapshot`].
 #[must_use]
 pub fn encode_manifest(
     at: Timestamp,
@@ -98,7 +98,7 @@ pub fn encode_manifest(
     frame::seal(Document::Manifest, &message)
 }
 
-/// The manifest of a checkpoint, and the blobs of all its runs.
+/// Encodes a checkpoint: its manifest and the blobs of all its runs.
 #[must_use]
 pub fn encode_snapshot(snapshot: &Snapshot) -> Encoded {
     let mut blobs = Vec::new();
@@ -112,35 +112,36 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Encoded {
     Encoded { payload: encode_manifest(*at, breakers, cordoned, &entries), blobs }
 }
 
-/// The entries of a manifest, to be kept for the next one.
+/// Returns the entries of a manifest, to be kept for the next one.
 ///
 /// # Errors
 ///
-/// When the bytes are not a manifest.
+/// Returns an error if the bytes are not a manifest.
 pub fn manifest_entries(manifest: &[u8]) -> Result<Vec<RunEntry>, CodecError> {
     let message: wire::Manifest = frame::open(Document::Manifest, manifest)?;
     message.runs.into_iter().map(RunEntry::from_wire).collect()
 }
 
-/// The blobs that [`decode_snapshot`] will ask for, each once; all others are of no use to it.
+/// Returns the names of the blobs that [`decode_snapshot`] will fetch, without duplicates. It needs
+/// no other blobs.
 ///
 /// # Errors
 ///
-/// When the bytes are not a manifest.
+/// Returns an error if the bytes are not a manifest.
 pub fn snapshot_blob_names(manifest: &[u8]) -> Result<Vec<String>, CodecError> {
     let entries = manifest_entries(manifest)?;
     let names: BTreeSet<String> = entries.iter().flat_map(RunEntry::blob_names).collect();
     Ok(names.into_iter().collect())
 }
 
-/// Reads a checkpoint. `fetch` gives the content of a blob; see [`snapshot_blob_names`].
+/// Decodes a checkpoint. `fetch` returns the content of a blob; see [`snapshot_blob_names`].
 ///
-/// What comes back is consistent in itself: every position it holds is one of a task or worker
-/// there is, and exactly the tasks that are held have a lease.
+/// The result is consistent: every position refers to an existing task or worker, and exactly the
+/// tasks that are held have a lease.
 ///
 /// # Errors
 ///
-/// Those of `fetch`; otherwise [`CodecError`] says why the bytes are not a checkpoint.
+/// Returns the errors of `fetch`, or a [`CodecError`] if the bytes are not a checkpoint.
 pub fn decode_snapshot(
     manifest: &[u8],
     mut fetch: impl FnMut(&str) -> Result<Bytes, CodecError>,
@@ -176,7 +177,7 @@ fn decode_run(
     decode_picture(&blob::get(picture, fetch)?, submission)
 }
 
-/// Reads the picture of a run of this submission.
+/// Decodes the picture of a run of this submission.
 pub(crate) fn decode_picture(
     bytes: &[u8],
     submission: Submission,

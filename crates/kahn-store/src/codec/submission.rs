@@ -1,4 +1,5 @@
-//! Submissions: a document of their own, inside another one while small and in blobs when large.
+//! Submissions: documents of their own, embedded in another document if small and in blobs if
+//! large.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use wire::submission_ref::Place;
 use super::frame::{self, Document};
 use super::{CodecError, blob};
 
-/// The largest submission that is kept with the record of it, in bytes.
+/// The largest submission that is embedded in its record, in bytes.
 pub const INLINE_BYTES_MAX: usize = 64 << 10;
 
-/// The document of a submission.
+/// Encodes a submission.
 #[must_use]
 pub fn encode_submission(submission: &Submission) -> Bytes {
     let labels = submission
@@ -33,11 +34,11 @@ pub fn encode_submission(submission: &Submission) -> Bytes {
     frame::seal(Document::Submission, &message)
 }
 
-/// Reads the document of a submission.
+/// Decodes a submission.
 ///
 /// # Errors
 ///
-/// [`CodecError`] says why the bytes are not such a document.
+/// Returns a [`CodecError`] if the bytes are not such a document.
 pub fn decode_submission(bytes: &[u8]) -> Result<Submission, CodecError> {
     let message: wire::Submission = frame::open(Document::Submission, bytes)?;
     let digest = message.digest.as_ref();
@@ -66,7 +67,7 @@ fn labels(labels: Vec<wire::Label>) -> Result<BTreeMap<Box<str>, Box<str>>, Code
     Ok(out)
 }
 
-/// Where the submission is kept; its pieces go to `blobs` if it is large.
+/// Returns a reference to the submission. The pieces of a large submission are added to `blobs`.
 pub(super) fn put(
     submission: &Submission,
     blobs: &mut Vec<(String, Bytes)>,
@@ -80,7 +81,7 @@ pub(super) fn put(
     wire::SubmissionRef { place: Some(place) }
 }
 
-/// Reads a submission from where it is kept.
+/// Decodes the submission that a reference points to.
 pub(super) fn get(
     reference: &wire::SubmissionRef,
     fetch: &mut impl FnMut(&str) -> Result<Bytes, CodecError>,
@@ -92,7 +93,7 @@ pub(super) fn get(
     }
 }
 
-/// The names of the blobs that hold it.
+/// Returns the names of the blobs of the submission.
 pub(super) fn names(reference: &wire::SubmissionRef) -> Vec<String> {
     match &reference.place {
         Some(Place::Blob(blob)) => blob::names(blob).collect(),

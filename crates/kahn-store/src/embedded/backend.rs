@@ -1,4 +1,4 @@
-//! The file below the embedded store, with or without waiting for the disk.
+//! The file of the embedded store, with or without syncing to disk.
 
 use std::fs::File;
 use std::io;
@@ -7,10 +7,10 @@ use std::ops::Bound;
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 
-/// A file whose every commit reaches the disk, or only the memory of the operating system.
+/// A file whose commits reach either the disk or only the page cache of the operating system.
 ///
-/// In the second case the order of writes is kept as long as the system lives, so the death of
-/// this process leaves a file like any other crash would.
+/// In the second case writes keep their order as long as the operating system runs, so if this
+/// process dies, the file looks like that of any other crash.
 #[derive(Debug)]
 pub(super) struct Backend {
     file: FileBackend,
@@ -45,7 +45,7 @@ impl StorageBackend for Backend {
     }
 
     fn close(&self) -> io::Result<()> {
-        // An orderly end is on disk at every level.
+        // An orderly shutdown syncs to disk at every level.
         self.file.sync_data().and(self.file.close())
     }
 

@@ -1,4 +1,4 @@
-//! The tables of the embedded store and what is done to them inside a transaction.
+//! The tables of the embedded store and the operations on them inside a transaction.
 
 use bytes::Bytes;
 use kahn_core::log::{Append, Hash, Head, Reply, Term};
@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::local::LogState;
 use crate::store::{Batch, ClusterId, ClusterMeta};
 
-/// Format of everything below; another one is refused.
+/// The format version of all tables; any other version is refused.
 const FORMAT: u16 = 1;
 
 /// The only key of [`META`].
@@ -24,7 +24,7 @@ const META: TableDefinition<'_, &str, (u16, u128, u16)> = TableDefinition::new("
 type StateRow = (u64, u64, u64, [u8; 16]);
 const STATE: TableDefinition<'_, u16, StateRow> = TableDefinition::new("state");
 
-/// Partition and sequence number to 16 bytes of hash and the payload.
+/// Maps partition and sequence number to 16 bytes of hash followed by the payload.
 const LOG: TableDefinition<'_, (u16, u64), &[u8]> = TableDefinition::new("log");
 
 const BLOBS: TableDefinition<'_, (u16, &str), &[u8]> = TableDefinition::new("blobs");
@@ -33,7 +33,7 @@ const BLOBS: TableDefinition<'_, (u16, &str), &[u8]> = TableDefinition::new("blo
 type CheckpointRow = (u64, [u8; 16], &'static [u8]);
 const CHECKPOINTS: TableDefinition<'_, u16, CheckpointRow> = TableDefinition::new("checkpoints");
 
-/// What reads can be done from: a snapshot or a transaction that writes.
+/// A source of reads: a snapshot or a write transaction.
 pub(super) trait View {
     fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
         &self,
@@ -59,7 +59,7 @@ impl View for WriteTransaction {
     }
 }
 
-/// Makes all tables, and the cluster if there is none; returns the one there is.
+/// Creates all tables, and the cluster if there is none. Returns the existing cluster.
 pub(super) fn create(database: &Database, wanted: ClusterMeta) -> Result<ClusterMeta, StoreError> {
     let tx = database.begin_write().map_err(StoreError::embedded)?;
     let found = create_in(&tx, wanted)?;

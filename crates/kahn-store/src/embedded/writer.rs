@@ -1,4 +1,4 @@
-//! The one thread that writes, and commits together whatever has gathered.
+//! The writer thread, which commits pending writes in groups.
 
 use std::future::Future;
 use std::io;
@@ -12,18 +12,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::StoreError;
 
-/// Work that may wait; each owner has two appends in flight at most.
+/// The maximum number of queued jobs. Each owner has at most two appends in flight.
 const QUEUE_MAX: usize = 1024;
 
-/// Work that shares one commit at most.
+/// The maximum number of jobs per commit.
 const GROUP_MAX: usize = 256;
 
-/// One piece of work inside the transaction of its group.
+/// One job inside the transaction of its group.
 trait Job: Send {
-    /// Does the work. With `false` the transaction must not be committed.
+    /// Does the work. If it returns `false`, the transaction must not be committed.
     fn work(&mut self, tx: &WriteTransaction) -> bool;
 
-    /// Answers after the commit, with what went wrong with it, if anything.
+    /// Sends the result after the commit. `failure` is the error of the commit, if it failed.
     fn answer(self: Box<Self>, failure: Option<StoreError>);
 }
 
@@ -54,12 +54,12 @@ where
             (None, Some(Ok(value))) => Ok(value),
             (None, None) => Err(StoreError::Closed),
         };
-        // Whoever asked may have gone.
+        // The receiver may have been dropped.
         drop(self.tx.send(result));
     }
 }
 
-/// The answer to come.
+/// The pending result of a job.
 #[derive(Debug)]
 pub(super) struct Outcome<T>(oneshot::Receiver<Result<T, StoreError>>);
 
@@ -71,7 +71,7 @@ impl<T> Future for Outcome<T> {
     }
 }
 
-/// A way to the writing thread. The thread ends when the last way is gone.
+/// A handle to the writer thread. The thread ends when the last handle is dropped.
 #[derive(Debug)]
 pub(super) struct Writer(Option<Handle>);
 
@@ -89,7 +89,7 @@ impl Writer {
         Ok(Self(Some(Handle { queue, thread })))
     }
 
-    /// Does `work` in a transaction and returns after the commit.
+    /// Runs `work` in a transaction and returns after the commit.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError> + Send + 'static,
@@ -99,7 +99,7 @@ impl Writer {
         outcome.await
     }
 
-    /// Like [`run`](Self::run) without waiting for room: fails when there is none.
+    /// Like [`run`](Self::run), but fails instead of waiting if the queue is full.
     pub(super) fn try_start<T: Send + 'static>(
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError> + Send + 'static,
@@ -115,7 +115,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Waits for the thread, so that the file is free once the store is gone.
+    /// Joins the thread, so that the file is unlocked once the store is dropped.
     fn drop(&mut self) {
         if let Some(Handle { queue, thread }) = self.0.take() {
             drop(queue);

@@ -1,4 +1,4 @@
-//! The gate at start-up: is this Redis set up to keep what it acknowledges?
+//! The check at startup of whether this Redis is configured to keep acknowledged writes.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use ::redis::aio::MultiplexedConnection;
 use crate::durability::Durability;
 use crate::error::{StoreError, UnsafeSetting};
 
-/// The settings that decide what an acknowledged write survives.
+/// The settings that determine what an acknowledged write survives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     aof_enabled: String,
@@ -17,7 +17,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Asks the server. What it will not tell is left empty, which is not safe.
+    /// Queries the server. Settings that it does not reveal are left empty, which counts as unsafe.
     pub(super) async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, StoreError> {
         let mut info = ::redis::cmd("INFO");
         let text: String = info.arg("persistence").query_async(connection).await?;
@@ -32,7 +32,7 @@ impl Settings {
         })
     }
 
-    /// The durability that these settings give.
+    /// Returns the durability that these settings provide.
     pub(super) fn durability(&self) -> Durability {
         match (self.aof_enabled.as_str(), self.appendfsync.as_str()) {
             ("1", "always") => Durability::Disk,
@@ -41,7 +41,7 @@ impl Settings {
         }
     }
 
-    /// Refuses the first setting by which acknowledged work could be lost.
+    /// Returns an error for the first setting that could lose acknowledged work.
     pub(super) fn check(&self) -> Result<(), UnsafeSetting> {
         if self.aof_enabled != "1" {
             return Err(UnsafeSetting {
@@ -79,7 +79,7 @@ impl Settings {
     }
 }
 
-/// One setting; empty when the server does not let us see it.
+/// Returns one setting, or an empty string if the server does not reveal it.
 async fn config(connection: &mut MultiplexedConnection, name: &str) -> Result<String, StoreError> {
     let mut get = ::redis::cmd("CONFIG");
     let got = get.arg("GET").arg(name).query_async::<Vec<String>>(connection).await;

@@ -1,10 +1,10 @@
-//! The names of all keys. Those of one partition share a hash tag, and so a slot of a cluster.
+//! The names of all keys. Keys of one partition share a hash tag, and therefore a cluster slot.
 
 use kahn_model::Partition;
 
 const PREFIX: &str = "kahn";
 
-/// Name and size of the cluster: a hash of `id`, `partitions`.
+/// The id and size of the cluster: a hash of `id` and `partitions`.
 pub(super) fn meta() -> String {
     format!("{PREFIX}:meta")
 }
@@ -14,9 +14,9 @@ pub(super) fn meta() -> String {
 pub(super) struct Keys {
     /// A hash: `e` epoch, `f` fence, `s` and `h` sequence number and hash of the head.
     pub(super) m: String,
-    /// A stream: `<seq>-0` with `h` hash and `b` payload, in this order.
+    /// A stream: entries `<seq>-0` with `h` hash and `b` payload, in this order.
     pub(super) log: String,
-    /// The nonce of the owner, with an expiry.
+    /// The nonce of the owner; expires.
     pub(super) lease: String,
     /// A hash: `s` and `h` sequence number and hash, `b` manifest.
     pub(super) checkpoint: String,

@@ -1,4 +1,4 @@
-//! A connection that is ready for use: scripts loaded, and the right cluster at the other end.
+//! A connection that is ready for use: the scripts are loaded and the cluster has been checked.
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +18,7 @@ use crate::store::ClusterId;
 
 pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A connection, and the future that moves it, to be polled by whoever owns it.
+/// A connection and the future that drives it, which its owner must poll.
 pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
     pub(super) driver: Driver,
@@ -30,7 +30,7 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Where Redis is and how long to wait for it.
+/// The address of Redis, and timeouts.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) client: Client,
@@ -39,7 +39,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Connects and loads the scripts; `cluster` is what must be there, if that is known yet.
+    /// Connects and loads the scripts. `cluster` is the expected cluster, if it is known yet.
     pub(super) async fn connect(&self, cluster: Option<ClusterId>) -> Result<Link, StoreError> {
         let ready = timeout(self.connect_timeout, self.make_ready(cluster)).await;
         ready.map_err(|_| StoreError::TimedOut { what: "redis, when connecting" })?
@@ -103,11 +103,11 @@ pub(super) fn closed() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()
 }
 
-/// One request on its way.
+/// A request in flight.
 pub(super) type Pending = Pin<Box<dyn Future<Output = RedisResult<Value>> + Send>>;
 
 impl Link {
-    /// A request, which goes out and comes back while both it and the driver are polled.
+    /// Starts a request. It makes progress while both it and the driver are polled.
     pub(super) fn start(&self, call: ::redis::Cmd) -> Pending {
         let mut connection = self.connection.clone();
         Box::pin(async move { connection.send_packed_command(&call).await })

@@ -1,4 +1,4 @@
-//! Appends over a connection of their own, moved by the task that waits for them.
+//! Appends over a dedicated connection, driven by the task that waits for the replies.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,14 +27,14 @@ enum State {
     Up(Link),
 }
 
-/// The requests of one owner to one log.
+/// The append requests of one owner to one log.
 pub(super) struct RedisPipe {
     shared: Arc<Shared>,
     partition: Partition,
     keys: Keys,
     fence: String,
     state: State,
-    /// Taken, and not yet handed to a connection.
+    /// Accepted, but not yet sent on a connection.
     queued: VecDeque<Append<Batch>>,
     in_flight: VecDeque<(u64, Pending)>,
     replies: VecDeque<AppendReply>,
@@ -75,7 +75,7 @@ impl RedisPipe {
         call
     }
 
-    /// Hands what is queued to the connection.
+    /// Starts all queued requests on the connection.
     fn start_queued(&mut self) {
         while let State::Up(link) = &self.state
             && let Some(append) = self.queued.pop_front()
@@ -99,7 +99,7 @@ impl RedisPipe {
         }
     }
 
-    /// Polls all requests, in the order in which they were made: the first poll sends them.
+    /// Polls all requests in the order in which they were made: the first poll sends them.
     fn poll_in_flight(&mut self, cx: &mut Context<'_>) {
         let mut ix = 0;
         while let Some((send, pending)) = self.in_flight.get_mut(ix) {
@@ -127,7 +127,7 @@ impl RedisPipe {
         }
     }
 
-    /// Leaves the connection, and with it every reply that may still come.
+    /// Drops the connection, and with it all pending replies.
     fn give_up(&mut self) {
         self.state = State::Down;
         for (send, _) in self.in_flight.drain(..) {
@@ -135,7 +135,7 @@ impl RedisPipe {
         }
     }
 
-    /// Moves things on; false when nothing more can happen for now.
+    /// Makes progress. Returns `false` if nothing more can be done for now.
     fn advance(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.state {
             State::Down => {

@@ -1,4 +1,4 @@
-//! What a script answered, and what an error says about whether it ran.
+//! Parses the answers of scripts, and derives from an error whether the script ran.
 
 use std::str;
 
@@ -8,7 +8,7 @@ use kahn_core::log::{Hash, Head, Reply};
 
 use crate::error::StoreError;
 
-/// Errors that a server gives before a script has had any effect.
+/// Error codes that a server returns before a script has had any effect.
 const REFUSALS: [&str; 17] = [
     "LOADING",
     "READONLY",
@@ -29,22 +29,23 @@ const REFUSALS: [&str; 17] = [
     "UNKILLABLE",
 ];
 
-/// Whether the request certainly had no effect.
+/// Returns whether the request certainly had no effect.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     error.code().is_some_and(|code| REFUSALS.contains(&code))
 }
 
-/// Whether the scripts must be loaded again.
+/// Returns whether the scripts must be loaded again.
 pub(super) fn is_no_script(error: &RedisError) -> bool {
     error.code() == Some("NOSCRIPT")
 }
 
-/// Whether the connection is of no more use: a later reply on it could be anybody's.
+/// Returns whether the connection must be closed, because a later reply could belong to any
+/// request.
 pub(super) fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error() || is_no_script(error)
 }
 
-/// The strings of a script's answer.
+/// The strings in the answer of a script.
 pub(super) struct Answer(std::vec::IntoIter<Value>);
 
 impl Answer {
@@ -71,14 +72,14 @@ impl Answer {
         str::from_utf8(&bytes).map(str::to_owned).map_err(|_| strange(&bytes))
     }
 
-    /// A sequence number, alone or as the identifier of a stream entry.
+    /// Reads a sequence number, either plain or as the id of a stream entry.
     pub(super) fn seq(&mut self) -> Result<u64, StoreError> {
         let text = self.text()?;
         let seq = text.split('-').next().unwrap_or_default();
         seq.parse().map_err(|_| strange(&text))
     }
 
-    /// A sequence number and a hash, which is empty at the beginning of the log.
+    /// Reads a sequence number and a hash, which is empty for an empty log.
     pub(super) fn head(&mut self) -> Result<Head, StoreError> {
         let seq = self.seq()?;
         let bytes = self.bytes()?;
@@ -94,7 +95,7 @@ fn strange(what: &impl std::fmt::Debug) -> StoreError {
     StoreError::Damaged(format!("redis answered {what:?}"))
 }
 
-/// The answer of the append script.
+/// Parses the answer of the append script.
 pub(super) fn append_reply(value: Value) -> Result<Reply, StoreError> {
     let mut answer = Answer::new(value)?;
     match answer.text()?.as_str() {
@@ -106,7 +107,7 @@ pub(super) fn append_reply(value: Value) -> Result<Reply, StoreError> {
     }
 }
 
-/// What an error leaves known about an append.
+/// Returns what is known about an append after an error.
 pub(super) fn reply_to(error: &StoreError) -> Reply {
     match error {
         StoreError::Redis(error) if is_refusal(error) => Reply::Refused,

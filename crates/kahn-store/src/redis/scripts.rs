@@ -1,8 +1,8 @@
-//! The scripts: together with nothing else, all that ever writes to Redis.
+//! The Lua scripts. Nothing else writes to Redis.
 
 use std::sync::LazyLock;
 
-/// One script and the name under which a server knows it once it is loaded.
+/// A script and the digest by which a server knows it once it is loaded.
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) text: &'static str,
@@ -14,7 +14,7 @@ impl Script {
         Self { text, sha: ::redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// A call with these keys; the caller adds the other arguments.
+    /// Returns a call with these keys. The caller adds the other arguments.
     pub(super) fn on(&self, keys: &[&str]) -> ::redis::Cmd {
         let mut call = ::redis::cmd("EVALSHA");
         call.arg(&self.sha).arg(keys.len()).arg(keys);

@@ -1,4 +1,4 @@
--- Begins a term, unless another owner renewed in time and is not to be deposed.
+-- Begins a term, unless another owner has renewed in time and '1' to steal is not given.
 -- KEYS: m, lease   ARGV: nonce, ttl in ms, '1' to steal
 local holder = redis.call('GET', KEYS[2])
 if holder and holder ~= ARGV[1] and ARGV[3] ~= '1' then return {'HELD', holder} end

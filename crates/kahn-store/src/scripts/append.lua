@@ -1,4 +1,4 @@
--- Puts one entry, and the blobs it names, on top of the head that the writer knows.
+-- Appends one entry, and the blobs it refers to, if the head is the one that the writer expects.
 -- KEYS: m, log, blobs, then one key per blob
 -- ARGV: fence, prev seq, prev hash, next seq, next hash, payload, then name and bytes per blob
 -- All checks come first: a script is atomic, but it is not rolled back.

@@ -1,4 +1,4 @@
--- Names the cluster and fixes its size, unless that has been done; tells both.
+-- Sets the id and size of the cluster unless they are set; returns both.
 -- KEYS: meta   ARGV: id, partitions
 redis.call('HSETNX', KEYS[1], 'id', ARGV[1])
 redis.call('HSETNX', KEYS[1], 'partitions', ARGV[2])

@@ -1,4 +1,4 @@
--- One page of the log: id, hash and payload of each entry, at least one if there is any.
+-- Returns one page of the log: id, hash and payload of each entry, at least one if there is any.
 -- KEYS: log   ARGV: seq to start after, bytes to stop at
 local page, taken, from = {}, 0, '(' .. ARGV[1] .. '-18446744073709551615'
 while taken < tonumber(ARGV[2]) or #page == 0 do

@@ -1,4 +1,4 @@
--- Stays the owner, even after the lease ran out if nobody took it, and tells the head.
+-- Extends the lease, even after it expired if nobody else took it, and returns the head.
 -- KEYS: m, lease   ARGV: fence, nonce, ttl in ms
 local m = redis.call('HMGET', KEYS[1], 'f', 's', 'h')
 if m[1] ~= ARGV[1] then return {'FENCED', m[1] or ''} end

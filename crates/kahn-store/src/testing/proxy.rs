@@ -7,21 +7,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What happens to the next bytes that contain the marker given with it.
+/// A fault for the next request that contains the marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// The request is thrown away and the connection cut.
+    /// Discards the request and closes the connection.
     Request,
-    /// The request is carried out, and the connection cut before the reply comes through.
+    /// Forwards the request and closes the connection before the reply is returned.
     Reply,
-    /// The connection is cut, and the request carried out only when a later one has been.
+    /// Holds back the request until [`Proxy::deliver_late`] and closes the connection.
     Late,
 }
 
 type Plan = Arc<Mutex<Vec<Cut>>>;
 type Held = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// Stands between a client and a server on the loopback interface.
+/// A proxy between a client and a server on the loopback interface.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -32,13 +32,13 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one in front of `server`, a port on the loopback interface.
+    /// Starts a proxy in front of `server`, a port on the loopback interface.
     ///
     /// Only requests that contain `marker` are cut; all others pass.
     ///
     /// # Panics
     ///
-    /// When there is no free port.
+    /// Panics if there is no free port.
     pub async fn start(server: u16, marker: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
@@ -54,36 +54,36 @@ impl Proxy {
         Self { port, plan, held, server, task }
     }
 
-    /// Its own address, to be used in place of the server's.
+    /// Returns the proxy's own URL, to be used instead of the server's.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Cuts the next request with the marker.
+    /// Schedules a fault for the next request with the marker.
     ///
     /// # Panics
     ///
-    /// When another thread panicked.
+    /// Panics if another thread panicked.
     pub fn cut(&self, cut: Cut) {
         self.plan.lock().expect("no panic elsewhere").push(cut);
     }
 
-    /// Whether every cut asked for has been made.
+    /// Returns whether every scheduled fault has been injected.
     ///
     /// # Panics
     ///
-    /// When another thread panicked.
+    /// Panics if another thread panicked.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.plan.lock().expect("no panic elsewhere").is_empty()
     }
 
-    /// Carries out the requests held back by [`Cut::Late`], and returns how many there were.
+    /// Delivers the requests held back by [`Cut::Late`] and returns their number.
     ///
     /// # Panics
     ///
-    /// When the server does not answer.
+    /// Panics if the server does not answer.
     pub async fn deliver_late(&self) -> usize {
         let late = std::mem::take(&mut *self.held.lock().expect("no panic elsewhere"));
         for request in &late {
@@ -123,7 +123,7 @@ impl Link {
         if plan.is_empty() { None } else { Some(plan.remove(0)) }
     }
 
-    /// Copies both ways until one side ends or a cut falls due.
+    /// Copies in both directions until one side closes or a fault is due.
     async fn carry(self, mut client: TcpStream, port: u16) {
         let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else {
             return;
@@ -145,7 +145,7 @@ impl Link {
                         return;
                     }
                     if cut == Some(Cut::Reply) {
-                        // The reply says that the request was carried out; nobody shall see it.
+                        // The reply shows that the request was executed, but it is not forwarded.
                         drop(server.read(&mut down).await);
                         return;
                     }

@@ -1,4 +1,4 @@
-//! A redis-server of our own, on a free port and in a directory that goes with it.
+//! A redis-server for a test, on a free port and in a temporary directory.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const ADVICE: &str = "redis-server is needed for this test: install it (apt-get install redis-server) \
                       and see that it is on PATH";
 
-/// A running redis-server with its append-only file; it ends when this is dropped.
+/// A running redis-server with an append-only file. It is killed on drop.
 #[derive(Debug)]
 pub struct RedisServer {
     child: Child,
@@ -21,17 +21,17 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one with an append-only file, flushed as `appendfsync` says.
+    /// Starts a server with an append-only file and the given `appendfsync` policy.
     ///
     /// # Panics
     ///
-    /// When there is no redis-server, or it does not start.
+    /// Panics if there is no redis-server, or it does not start.
     #[must_use]
     pub fn start(appendfsync: &str) -> Self {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", appendfsync])
     }
 
-    /// Starts one with these arguments and nothing saved but what they say.
+    /// Starts a server with these arguments and no other persistence.
     ///
     /// # Panics
     ///
@@ -40,7 +40,7 @@ impl RedisServer {
     pub fn start_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        // Between finding a free port and using it somebody else may take it.
+        // Another process may take a free port before it is used.
         for _ in 0..10 {
             let port = free_port();
             if let Some(child) = launch(dir.path(), port, &args) {
@@ -50,43 +50,43 @@ impl RedisServer {
         panic!("redis-server did not start in {}", dir.path().display());
     }
 
-    /// Its address, as configuration takes it.
+    /// Returns the URL for the configuration.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The port on the loopback interface.
+    /// Returns the port on the loopback interface.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Ends it as a crash does, and waits until it is gone.
+    /// Kills the server with `SIGKILL` and waits for its exit.
     ///
     /// # Panics
     ///
-    /// When it cannot be killed.
+    /// Panics if it cannot be killed.
     pub fn kill9(&mut self) {
         self.child.kill().expect("redis-server can be killed");
         self.child.wait().expect("redis-server can be waited for");
     }
 
-    /// Starts it again, on the same port and files, after [`kill9`](Self::kill9).
+    /// Starts the server again with the same port and files, after [`kill9`](Self::kill9).
     ///
     /// # Panics
     ///
-    /// When it does not start.
+    /// Panics if it does not start.
     pub fn restart(&mut self) {
         let launched = launch(self.dir.path(), self.port, &self.args);
         self.child = launched.expect("redis-server starts again on its port");
     }
 
-    /// Copies the append-only file as it is now.
+    /// Copies the current append-only file.
     ///
     /// # Panics
     ///
-    /// When files cannot be copied.
+    /// Panics if files cannot be copied.
     #[must_use]
     pub fn copy_aof(&self) -> TempDir {
         let copy = tempfile::tempdir().expect("a temporary directory");
@@ -94,21 +94,21 @@ impl RedisServer {
         copy
     }
 
-    /// Puts an earlier copy of the append-only file in place, while the server is down.
+    /// Restores an earlier copy of the append-only file while the server is stopped.
     ///
     /// # Panics
     ///
-    /// When files cannot be copied.
+    /// Panics if files cannot be copied.
     pub fn restore_aof(&self, copy: &TempDir) {
         fs::remove_dir_all(self.aof_dir()).expect("the old files can be removed");
         copy_files(copy.path(), &self.aof_dir());
     }
 
-    /// Runs one command over a connection of its own.
+    /// Runs one command over a separate connection.
     ///
     /// # Panics
     ///
-    /// When the server does not carry it out.
+    /// Panics if the command fails.
     pub fn run(&self, command: &[&str]) {
         let client = ::redis::Client::open(self.url()).expect("a good address");
         let mut connection = client.get_connection().expect("redis-server answers");
@@ -123,7 +123,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // It may be dead already.
+        // It may already have exited.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -142,7 +142,7 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// Starts a server and waits until it says that it is ready; nothing when it ends before that.
+/// Starts a server and waits until it is ready. Returns `None` if it exits before.
 fn launch(dir: &Path, port: u16, args: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
@@ -161,7 +161,7 @@ fn launch(dir: &Path, port: u16, args: &[String]) -> Option<Child> {
         child.wait().expect("redis-server has ended");
         return None;
     }
-    // Somebody must go on reading, or the server blocks when the pipe is full.
+    // The output must be read, or the server blocks once the pipe is full.
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     Some(child)
 }

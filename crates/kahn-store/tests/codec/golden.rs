@@ -1,7 +1,7 @@
-//! Bytes that released versions wrote, which every later version reads.
+//! Bytes written by released versions, which every later version must read.
 //!
-//! `KAHN_BLESS=1 cargo test -p kahn-store --test codec golden` writes those of this version anew,
-//! which is right only while no version that writes the format has been released.
+//! `KAHN_BLESS=1 cargo test -p kahn-store --test codec golden` writes the files again with this
+//! version. This is only correct while no version that writes the format has been released.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// The stored bytes; those of this version where they are to be written anew.
+/// Returns the stored bytes, or those of this version if the files are being written again.
 fn stored(name: &str, now: impl FnOnce() -> Bytes) -> Bytes {
     if std::env::var_os("KAHN_BLESS").is_some() {
         std::fs::write(path(name), now()).unwrap();
@@ -33,7 +33,7 @@ fn stored(name: &str, now: impl FnOnce() -> Bytes) -> Bytes {
     Bytes::from(std::fs::read(path(name)).unwrap())
 }
 
-/// One file for a document and its blobs, which are few and small here.
+/// Joins a document and its blobs, which are few and small here, in one file.
 fn bundle(encoded: codec::Encoded) -> Bytes {
     let mut out = Vec::new();
     let blobs = encoded.blobs.into_iter().map(|(_, bytes)| bytes);
@@ -123,7 +123,7 @@ fn submission() -> Submission {
     let mut builder = DagBuilder::new(name("nightly"), policy);
     for (at, work) in works().into_iter().enumerate() {
         let mut task = NewTask::new(name(&format!("t{at}")), work);
-        // What was retried by default when the files were written.
+        // The default for retries when the files were written.
         task.profile.retry.on = CauseSet::from_bits(0b11_0111);
         if at == 1 {
             task.profile = profile();
@@ -133,7 +133,7 @@ fn submission() -> Submission {
         }
         builder.task(task).unwrap();
     }
-    // Declared from the last to the first, which shows in the lists of dependents.
+    // Declared from last to first, which is visible in the order of the dependents.
     builder.after(TaskIx(3), TaskIx(0));
     let timeout = Some(Duration::from_secs(9));
     builder.depends(TaskIx(2), TaskIx(0), When::Completed, DependencyKind::Optional, timeout);
@@ -158,7 +158,7 @@ fn usage() -> Usage {
         elapsed,
         cpu: Duration::from_millis(900),
         memory_peak: 64 << 20,
-        // Not known when the files were written.
+        // Did not exist when the files were written.
         ..Usage::default()
     }
 }
@@ -175,7 +175,7 @@ fn worker() -> WorkerId {
     WorkerId::new(name("w1"))
 }
 
-/// A change of every kind, with every kind of content.
+/// Creates a change of every kind, with every kind of content.
 fn changes() -> Vec<(Timestamp, Change)> {
     let submission = submission();
     let run = submission.run;
@@ -219,7 +219,7 @@ fn changes() -> Vec<(Timestamp, Change)> {
     (0..).zip(changes).map(at).collect()
 }
 
-/// A snapshot of a run of this submission, with something of everything.
+/// Creates a snapshot of a run of this submission that uses every field.
 pub(crate) fn snapshot_of(submission: Arc<Submission>) -> Snapshot {
     let t0 = Timestamp(1_700_000_000_000_000);
     let mut cells: Vec<CellSnapshot> = submission

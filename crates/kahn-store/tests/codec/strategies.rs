@@ -1,4 +1,4 @@
-//! Changes and snapshots of every shape, drawn at random.
+//! Strategies that generate arbitrary changes and snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use proptest::sample::select;
 use super::dags;
 
 fn run() -> impl Strategy<Value = RunId> {
-    // A few, so that they repeat, and any.
+    // A few ids that repeat, and arbitrary ones.
     prop_oneof![4 => 0..3u128, 1 => any::<u128>()].prop_map(|id| RunId::new(Uuid::from_u128(id)))
 }
 
@@ -90,7 +90,7 @@ fn verdict() -> impl Strategy<Value = Verdict> {
     ]
 }
 
-/// Any submission of a small DAG.
+/// Generates submissions of small DAGs.
 pub(crate) fn submission() -> impl Strategy<Value = Submission> {
     let text = || ".{0,5}".prop_map(String::into_boxed_str);
     let labels = btree_map(text(), text(), 0..3);
@@ -156,7 +156,7 @@ fn rare() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Any changes, at any times.
+/// Generates arbitrary changes at arbitrary times.
 pub(crate) fn changes() -> impl Strategy<Value = Vec<(Timestamp, Change)>> {
     vec((time(), prop_oneof![2 => frequent().boxed(), 1 => rare().boxed()]), 0..30)
 }
@@ -218,7 +218,7 @@ fn leases(cells: &[CellSnapshot]) -> impl Strategy<Value = Vec<LeaseSnapshot>> +
     leases
 }
 
-/// What the attempts used whose ends are some of so many records.
+/// Generates the usage of attempts that ended in some of `n_records` records.
 fn spent(n_records: usize) -> impl Strategy<Value = Vec<Spent>> + use<> {
     let records = btree_set(0..u32::try_from(n_records).unwrap().max(1), 0..=n_records.min(3));
     (records, any::<[u64; 5]>()).prop_map(|(records, amounts)| {
@@ -313,7 +313,7 @@ fn plain_cell() -> CellSnapshot {
     CellSnapshot { state, flags: 0, attempt: 0, tries: 0, crashes: 0, pending: 0, age: 0 }
 }
 
-/// Any snapshot of a few runs.
+/// Generates snapshots of a few runs.
 pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let namespace = dags::name().prop_map(Namespace::new);
     let breaker = (namespace, dags::name(), any::<u32>(), option::of(time()));

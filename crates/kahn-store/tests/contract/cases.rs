@@ -1,4 +1,4 @@
-//! What every store promises: the same cases for memory, the embedded store and Redis.
+//! The contract of all stores: the same cases for memory, the embedded store and Redis.
 
 use crate::support::{Fixture, P0, Watched, after, check_append, fill, on_top, read_all};
 use bytes::Bytes;
@@ -6,7 +6,7 @@ use kahn_core::log::{Append, Hash, Head, Reply};
 use kahn_model::Partition;
 use kahn_store::{Batch, Durability, EndReason, StoreError};
 
-/// Makes one test of each case, for each kind of store.
+/// Generates one test per case, for each kind of store.
 macro_rules! contract {
     ($($case:ident),* $(,)?) => {
         mod memory {

@@ -1,4 +1,4 @@
-//! The embedded store and the death of its process.
+//! The embedded store survives the death of its process.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -9,15 +9,15 @@ use crate::support::{Fixture, P0, Watched, cluster, read_all};
 use kahn_core::log::Head;
 use kahn_store::{Durability, EmbeddedStore, StoreError};
 
-/// Set for the process that is to be killed: the directory of its store.
+/// Set for the process that will be killed: the directory of its store.
 const DIR: &str = "KAHN_TEST_CRASH_DIR";
 
-/// What the writing process calls each of its batches.
+/// Returns the payload of a batch of the writing process.
 fn payload(seq: u64) -> String {
     format!("batch {seq} {}", "x".repeat(usize::try_from(seq % 5000).unwrap()))
 }
 
-/// Appends without end and says on its output what is committed.
+/// Appends forever and prints what is committed.
 async fn write_for_ever(dir: OsString) {
     let store = EmbeddedStore::open(Path::new(&dir), cluster(4), Durability::Process).unwrap();
     let store: std::sync::Arc<dyn kahn_store::LogStore> = std::sync::Arc::new(store);
@@ -42,7 +42,7 @@ fn start_writer(dir: &Path) -> Child {
         .unwrap()
 }
 
-/// Reads what the writer says until it has committed `n` batches; returns the last one.
+/// Reads the writer's output until it has committed `n` batches, and returns the last one.
 fn wait_for_commits(writer: &mut Child, n: usize) -> u64 {
     let lines = BufReader::new(writer.stdout.as_mut().unwrap()).lines();
     let mut seqs = lines.filter_map(|line| line.unwrap().strip_prefix("committed ")?.parse().ok());

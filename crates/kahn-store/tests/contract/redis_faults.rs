@@ -1,4 +1,4 @@
-//! What is particular to Redis: crashes, lost tails, cut connections, and the gate at start-up.
+//! Faults specific to Redis: crashes, lost tails, closed connections, and the check at startup.
 
 use crate::support::{P0, Watched, cluster, read_all, redis};
 use kahn_core::log::Head;
@@ -27,7 +27,7 @@ async fn a_killed_server_that_flushes_always_loses_nothing() {
     assert_eq!(watched.missing, 0);
 }
 
-/// A store whose server fell back to a copy made after 10 entries, 30 having been committed.
+/// Returns a store whose server was restored from a copy with 10 of 30 committed entries.
 async fn fallen_back(server: &mut RedisServer) -> (std::sync::Arc<dyn LogStore>, Watched) {
     let store = redis(&server.url(), cluster(1)).await.unwrap();
     let mut watched = Watched::spawn(&store, store.acquire(P0, 1, false).await.unwrap());
@@ -65,7 +65,7 @@ async fn a_lost_tail_is_found_while_nothing_is_appended() {
     watched.check_complete(&*store).await;
 }
 
-/// Pushes over a proxy that makes `cuts`, and checks the log.
+/// Pushes through a proxy that injects `cuts`, and checks the log.
 async fn check_cuts(cuts: &[Cut]) {
     let server = RedisServer::start("everysec");
     let proxy = Proxy::start(server.port(), "marked").await;
@@ -162,7 +162,7 @@ async fn a_history_that_is_not_ours_ends_the_appender() {
     server.kill9();
     server.restore_aof(&copy);
     server.restart();
-    // Under the very same term, as only a restored backup can have it.
+    // With the same term, which is only possible in a restored backup.
     let again = redis(&server.url(), cluster(1)).await.unwrap();
     let foreign = crate::support::on_top(Head::GENESIS, b"foreign");
     let done = again.append(P0, acquired.term, foreign).await;
@@ -171,7 +171,7 @@ async fn a_history_that_is_not_ours_ends_the_appender() {
         assert!(matches!(reason, EndReason::Diverged { .. }), "{reason:?}");
         assert_eq!(read_all(&*again, Head::GENESIS).await, ["foreign"]);
     } else {
-        // The appender was faster and has mended the log.
+        // The appender was faster and has repaired the log.
         assert_eq!(read_all(&*again, Head::GENESIS).await, ["ours"]);
     }
 }
@@ -184,7 +184,7 @@ async fn the_cluster_keeps_the_name_it_was_created_with() {
     assert_eq!(redis(&server.url(), other).await.unwrap().meta(), cluster(1));
 }
 
-/// Opens a store on a redis with these arguments and expects to be told of `setting`.
+/// Opens a store on a Redis with these arguments and expects an error about `setting`.
 async fn check_gate(args: &[&str], setting: &str, found: &str, level: Durability) {
     let server = RedisServer::start_with(args);
     let config = RedisConfig::new(server.url());

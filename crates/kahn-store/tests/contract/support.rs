@@ -1,4 +1,4 @@
-//! Stores to test and short ways to use them.
+//! Stores under test, and helpers.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(crate) fn cluster(partitions: u16) -> ClusterMeta {
     ClusterMeta { id: ClusterId(0xfeed), partitions }
 }
 
-/// One kind of store, empty at first, which can be opened again and again.
+/// One kind of store, initially empty, which can be opened repeatedly.
 pub(crate) enum Fixture {
     Memory(MemoryStore),
     Embedded(TempDir, Durability),
@@ -62,7 +62,7 @@ pub(crate) fn after(prev: Head, payload: &[u8]) -> Head {
     Head { seq: prev.seq + 1, hash: link(prev.hash, payload) }
 }
 
-/// The request to put `payload` on top of `prev`.
+/// Creates an append of `payload` on top of `prev`.
 pub(crate) fn on_top(prev: Head, payload: &'static [u8]) -> Append<Batch> {
     Append { send: 7, prev, next: after(prev, payload), payload: Batch::new(payload) }
 }
@@ -93,7 +93,7 @@ pub(crate) async fn check_append(
     assert_eq!((done.send, done.reply), (7, expected), "{:?}", done.cause);
 }
 
-/// All entries, checked to be one unbroken chain from `from`.
+/// Reads all entries and checks that they form an unbroken chain from `from`.
 pub(crate) async fn read_all(store: &dyn LogStore, from: Head) -> Vec<Bytes> {
     let (mut head, mut payloads) = (from, Vec::new());
     loop {
@@ -109,7 +109,7 @@ pub(crate) async fn read_all(store: &dyn LogStore, from: Head) -> Vec<Bytes> {
     }
 }
 
-/// An appender and what it has told.
+/// An appender and the events it has sent.
 pub(crate) struct Watched {
     pub(crate) appender: Appender,
     events: mpsc::Receiver<AppendEvent>,
@@ -166,7 +166,7 @@ impl Watched {
         }
     }
 
-    /// Pushes one more, waits for it, and checks that the log holds all that was pushed.
+    /// Pushes one more batch, waits for it, and checks that the log contains everything pushed.
     pub(crate) async fn check_complete(&mut self, store: &dyn LogStore) {
         let last = self.push("the last");
         self.committed(last).await;

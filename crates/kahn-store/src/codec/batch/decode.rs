@@ -1,4 +1,4 @@
-//! From columns to changes.
+//! Decodes columns into changes.
 
 use std::sync::Arc;
 use std::vec::IntoIter;
@@ -14,7 +14,7 @@ use wire::detail::Of;
 use super::{OPTIONAL_FROM, detail};
 use crate::codec::{CodecError, submission};
 
-/// A column, read from its start.
+/// A column, read from front to back.
 #[derive(Debug)]
 struct Column<T> {
     name: &'static str,
@@ -38,12 +38,12 @@ impl<T> Column<T> {
     }
 }
 
-/// A column that is left out where all its entries are zero.
+/// Returns the column, or `None` if it is empty because all its entries are zero.
 fn optional(name: &'static str, entries: Vec<u64>) -> Option<Column<u64>> {
     (!entries.is_empty()).then(|| Column::new(name, entries))
 }
 
-/// All columns, and what the last entries of those with steps amount to.
+/// All columns, and the current values of the delta-encoded ones.
 #[derive(Debug)]
 struct Decoder {
     at: Column<i64>,
@@ -193,7 +193,7 @@ impl Decoder {
         })
     }
 
-    /// The changes for which a task, if they have one, and a detail say all.
+    /// Decodes a change that consists of a detail and, for some kinds, a task.
     fn detailed(
         &mut self,
         kind: Kind,
@@ -284,7 +284,7 @@ impl Decoder {
         }))
     }
 
-    /// Checks that every column has been used up.
+    /// Checks that every column was consumed completely.
     fn finish(&self) -> Result<(), CodecError> {
         self.at.finish()?;
         self.runs.finish()?;

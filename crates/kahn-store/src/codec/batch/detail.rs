@@ -1,4 +1,4 @@
-//! The parts of changes that have no columns.
+//! The fields of changes that are not stored in columns.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! From changes to columns.
+//! Encodes changes into columns.
 
 use std::hash::{Hash, Hasher};
 
@@ -14,7 +14,7 @@ use super::table::Table;
 use super::{detail, number};
 use crate::codec::submission;
 
-/// Who holds a lease.
+/// The holder of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Holder {
     boot: BootId,
@@ -22,16 +22,16 @@ struct Holder {
 }
 
 impl Hash for Holder {
-    /// The boot id alone: it is drawn at random, and names are slow to hash.
+    /// Hashes only the boot id: it is random, and names are slow to hash.
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.boot.hash(state);
     }
 }
 
-/// Columns in the making.
+/// Columns under construction.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
-    /// How many changes are to come in all.
+    /// The total number of changes.
     n: usize,
     batch: wire::Batch,
     kinds: Vec<u8>,
@@ -61,7 +61,7 @@ impl Encoder {
         self.kinds.push(number(kind));
     }
 
-    /// Enters all that a record of this kind takes beside its time and its run.
+    /// Adds all columns of a record except its time and its run.
     fn columns(&mut self, change: &Change) -> Kind {
         match change {
             Change::LeaseGranted { run: _, task, number, token, worker, boot } => {
@@ -166,7 +166,7 @@ impl Encoder {
         kind
     }
 
-    /// The message, and the blobs that it refers to.
+    /// Returns the message and the blobs that it refers to.
     pub(super) fn finish(mut self) -> (wire::Batch, Vec<(String, Bytes)>) {
         self.batch.kinds = self.kinds.into();
         for column in [&mut self.batch.read_bytes, &mut self.batch.written_bytes] {

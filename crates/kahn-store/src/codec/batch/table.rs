@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Above this many entries a map finds them; below, looking at each is quicker.
+/// With more entries than this a map is used; with fewer, a linear search is faster.
 const LINEAR_MAX: usize = 32;
 
 /// Distinct keys in the order of their first use.
@@ -21,12 +21,13 @@ impl<K> Default for Table<K> {
 }
 
 impl<K: Eq + Hash + Clone> Table<K> {
-    /// The position of `key`, which is added if it is new.
+    /// Returns the position of `key`, adding it if it is new.
     pub(super) fn position(&mut self, key: &K) -> u32 {
         self.position_of(|known| known == key, || key.clone())
     }
 
-    /// The position of the entry that `is` it; what `make` gives is added if there is none.
+    /// Returns the position of the entry that satisfies `is`, adding the result of `make` if there
+    /// is none.
     pub(super) fn position_of(&mut self, is: impl Fn(&K) -> bool, make: impl Fn() -> K) -> u32 {
         if !self.entries.get(self.last).is_some_and(&is) {
             self.last = match self.find(is, &make) {
@@ -41,7 +42,7 @@ impl<K: Eq + Hash + Clone> Table<K> {
         if self.entries.len() > LINEAR_MAX {
             return self.positions.get(&make()).copied();
         }
-        // Keys tend to come around in the same order, so the search starts where it ended.
+        // Keys tend to repeat in the same order, so the search starts where the last one ended.
         let (before, after) = self.entries.split_at(self.entries.len().min(self.last + 1));
         let later = after.iter().position(&is).map(|position| before.len() + position);
         later.or_else(|| before.iter().position(is))

@@ -1,4 +1,4 @@
-//! Where each task stands, by columns.
+//! The states of all tasks, stored in columns.
 
 use bytes::Bytes;
 use kahn_core::CellSnapshot;
@@ -82,7 +82,7 @@ fn age(field: &'static str, last: u32, step: i64) -> Result<u32, CodecError> {
     Ok(age)
 }
 
-/// An entry that the state keeps in 16 bits.
+/// Reads an entry that the state keeps in 16 bits.
 pub(super) fn small(field: &'static str, column: &[u32], at: usize) -> Result<u16, CodecError> {
     let found = column.get(at).copied().unwrap_or(0);
     let limit = u16::MAX.into();

@@ -1,4 +1,4 @@
-//! What happened in a run, by columns.
+//! The history of a run, stored in columns.
 
 use kahn_core::{Messages, Record, RecordKind, Spent};
 use kahn_proto::convert::{ConvertError, state};
@@ -22,7 +22,7 @@ pub(super) fn to_wire(history: &[Record], spent: &[Spent], messages: &Messages) 
     for (position, record) in (0u32..).zip(history) {
         out.at.push(record.at.0.wrapping_sub(last_at).cast_signed());
         last_at = record.at.0;
-        // One more than the task; zero, by wrapping, for the run itself.
+        // The task plus one. Zero, by wrapping, stands for the run itself.
         let task = i64::from(record.task.wrapping_add(1));
         out.tasks.push(task - last_task);
         last_task = task;
@@ -35,7 +35,7 @@ pub(super) fn to_wire(history: &[Record], spent: &[Spent], messages: &Messages) 
     out
 }
 
-/// The records, of tasks below `n_tasks` and workers up to `n_workers`.
+/// Decodes the records, with tasks below `n_tasks` and workers up to `n_workers`.
 pub(super) fn from_wire(
     history: &wire::History,
     n_tasks: usize,
@@ -77,7 +77,7 @@ fn spent_to_wire(spent: &Spent) -> wire::Spent {
     }
 }
 
-/// What attempts used, by ascending positions of records.
+/// Decodes the resource usage of attempts, ordered by the positions of their records.
 pub(super) fn spent_from_wire(history: &wire::History) -> Result<Vec<Spent>, CodecError> {
     let records = history.spent.iter().map(|spent| spent.record);
     if !are_positions(records, history.kinds.len()) {

@@ -1,4 +1,4 @@
-//! All of one run but its submission.
+//! The picture of a run: everything except its submission.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -110,7 +110,7 @@ pub(super) fn from_wire(
     })
 }
 
-/// Reads what is kept for some tasks of a DAG.
+/// Decodes values that are stored for some tasks of a DAG.
 struct ByTask {
     n_tasks: usize,
 }
@@ -165,7 +165,7 @@ fn expired(
     entries.iter().map(ends).collect()
 }
 
-/// Exactly the tasks that are held have a lease; the state counts on it.
+/// Checks that exactly the tasks that are held have a lease, which the state relies on.
 fn leases(
     entries: Vec<wire::Lease>,
     cells: &[CellSnapshot],
