@@ -1,11 +1,11 @@
-//! A running digest: two runs of one seed must agree in every bit of it.
+//! A running digest. Two runs with the same seed must produce the same digest.
 
 use std::fmt;
 
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// A digest of everything fed to it, in order (FNV-1a over words, mixed at the end).
+/// A digest of all input in order (FNV-1a over words, mixed at the end).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Digest(u64);
 

@@ -1,19 +1,20 @@
-//! The coordinator's driver: the one order in which events are handled, changes are appended and
-//! commands leave. Production has the same loop around the same two cores; what differs there is
-//! only who brings the inputs and carries the outputs away.
+//! The driver of the coordinator: the order in which events are handled, changes are appended and
+//! commands are sent. Production has the same loop around the same two cores; only the sources of
+//! inputs and the receivers of outputs differ.
 //!
 //! One turn of the loop:
 //!
-//! 1. everything that arrived is handled, one by one, and then (not before: signs of life may be
-//!    among what arrived) the deadline, if it has come;
-//! 2. [`Core::place`] fills the room;
-//! 3. the changes of all that go out as at most one batch of each partition;
-//! 4. whatever rests on durable changes alone leaves, replies and refusals included.
+//! 1. Handles everything that arrived, one by one, and then the deadline if it is due. The deadline
+//!    is last because the arrivals may contain heartbeats.
+//! 2. Places ready tasks with [`Core::place`].
+//! 3. Appends the changes of the turn as at most one batch per partition.
+//! 4. Sends everything that depends only on durable changes, including replies and refusals.
 //!
-//! Two rules are not in the cores. Nothing leaves, and no deadline is looked at, unless the store
-//! has confirmed within [`OWNER_TTL`] that the term is in force: a coordinator that was away does
-//! not know whether another has taken over, nor who else was heard from. And the clock of a reign
-//! starts at or after the latest time in the log, and from then on follows monotonic time alone.
+//! The driver adds two rules to those of the cores. First, nothing is sent and no deadline is
+//! checked unless the store has confirmed within [`OWNER_TTL`] that the term is current: a
+//! coordinator that was suspended does not know whether another has taken over, nor who was heard
+//! from in the meantime. Second, the clock of a reign starts at or after the latest time in the
+//! log, and then follows monotonic time only.
 
 mod recovery;
 
@@ -29,45 +30,45 @@ use kahn_model::{Partition, RunId, RunState, Timestamp};
 
 pub(crate) use recovery::{Loaded, link, recover};
 
-/// For how long after a renewal was sent nobody else may take over.
+/// For this long after a renewal was sent nobody else may take over.
 pub(crate) const OWNER_TTL: Duration = Duration::from_millis(1500);
 /// Time between two renewals.
 pub(crate) const RENEW_EVERY: Duration = Duration::from_millis(400);
 
-/// The changes of one batch, as they stand in the log.
+/// The changes of one batch, as stored in the log.
 pub(crate) type Payload = Arc<Vec<(Timestamp, Change)>>;
 
-/// One request of a client.
+/// Identifies a request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RequestId(pub(crate) u64);
 
-/// What arrives.
+/// An input of the driver.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
-    /// Something that nobody waits for an answer to.
+    /// An event without an answer.
     Event(Event),
-    /// Something that a client asks for.
+    /// A request of a client, which is answered.
     Request(RequestId, Event),
-    /// A client wants to see a run.
+    /// A client reads a run.
     Read(RequestId, RunId),
-    /// A worker's sign of life, which is to be acknowledged.
+    /// A heartbeat of a worker, which is acknowledged.
     Heartbeat(SessionId, u64),
 }
 
-/// What leaves.
+/// An output of the driver.
 #[derive(Clone, Debug)]
 pub(crate) enum Output {
-    /// What the core wants done.
+    /// A command of the core.
     Command(Command),
     /// The answer to a request.
     Answer(RequestId, Result<(), Refusal>),
     /// The answer to a read.
     View(RequestId, Option<View>),
-    /// A sign of life was noted.
+    /// The acknowledgement of a heartbeat.
     HeartbeatNoted(SessionId, u64),
 }
 
-/// What a client sees of a run.
+/// A run as a client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) run: RunId,
@@ -75,37 +76,37 @@ pub(crate) struct View {
     pub(crate) n_records: usize,
 }
 
-/// Why a reign is over.
+/// Why a reign ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Another coordinator has taken over.
     Fenced,
-    /// The log is not ours.
+    /// The log contains a history that this coordinator did not write.
     Diverged(Head),
 }
 
-/// When a partition's next append may go out.
+/// When the next append of a partition may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// At once.
+    /// Immediately.
     Now,
-    /// After a little wait: the store is in trouble.
+    /// After a short delay, because the store has a problem.
     AfterWait,
 }
 
 #[derive(Debug)]
 struct Log {
     term: Term,
-    /// The sequence number below the first batch of the term.
+    /// The sequence number before the first batch of the term.
     base: u64,
     writer: LogWriter<Payload>,
-    /// When the last renewal was sent that is known to have succeeded.
+    /// The time at which the last successful renewal was sent.
     renewed_at: Timestamp,
-    /// The checkpoint before the last: below it, memory may be freed at the next.
+    /// The last checkpoint but one. The next checkpoint frees memory up to here.
     checkpoint: u64,
 }
 
-/// The rule of one coordinator over all partitions.
+/// The time during which one coordinator owns all partitions.
 #[derive(Debug)]
 pub(crate) struct Reign {
     core: Core,
@@ -116,9 +117,9 @@ pub(crate) struct Reign {
 }
 
 impl Reign {
-    /// Begins, at monotonic time `mono` and wall time `wall`, with what the store holds.
+    /// Begins a reign at monotonic time `mono` and wall time `wall`, from the content of the store.
     ///
-    /// `is_stale` is a deliberate bug: what is known of the workers counts from the end of the log.
+    /// `is_stale` injects a deliberate bug: knowledge about workers counts from the end of the log.
     pub(crate) fn begin(
         settings: Settings,
         loaded: &[Loaded],
@@ -139,7 +140,7 @@ impl Reign {
         reign
     }
 
-    /// The core's time at monotonic time `mono`.
+    /// Returns the core's time at monotonic time `mono`.
     pub(crate) fn time_at(&self, mono: Timestamp) -> Timestamp {
         self.origin + mono.since(self.began_at)
     }
@@ -156,17 +157,17 @@ impl Reign {
         self.outbox.n_waiting()
     }
 
-    /// Whether all that was decided is durable.
+    /// Returns whether all decisions are durable.
     pub(crate) fn is_idle(&self) -> bool {
         self.outbox.is_idle()
     }
 
-    /// Whether the term is known to be in force.
+    /// Returns whether the term is known to be current.
     pub(crate) fn is_sure(&self, mono: Timestamp) -> bool {
         self.logs.iter().all(|log| mono < log.renewed_at + OWNER_TTL)
     }
 
-    /// Steps 1 to 3 of a turn.
+    /// Performs steps 1 to 3 of a turn.
     pub(crate) fn turn(&mut self, mono: Timestamp, inputs: VecDeque<Input>) {
         let now = self.time_at(mono);
         for input in inputs {
@@ -181,12 +182,12 @@ impl Reign {
         self.close_batches();
     }
 
-    /// Step 4 of a turn; also after each commit and renewal.
+    /// Performs step 4 of a turn. Also called after each commit and renewal.
     pub(crate) fn release(&mut self, mono: Timestamp) -> Vec<Output> {
         if self.is_sure(mono) { self.outbox.release_all() } else { Vec::new() }
     }
 
-    /// When to make a turn although nothing arrives, on the monotonic clock.
+    /// Returns when to run the next turn if nothing arrives, on the monotonic clock.
     pub(crate) fn next_turn(&self, mono: Timestamp) -> Option<Timestamp> {
         if self.core.has_more_to_place() {
             return Some(mono);
@@ -195,12 +196,12 @@ impl Reign {
         Some((self.began_at + due.since(self.origin)).max(mono))
     }
 
-    /// The next append of a partition, if one may go out.
+    /// Returns the next append of a partition, if one may be sent.
     pub(crate) fn next_send(&mut self, partition: usize) -> Option<Append<Payload>> {
         self.logs[partition].writer.next_send()
     }
 
-    /// Takes what is known of an append.
+    /// Applies the reply to an append.
     pub(crate) fn on_append_reply(
         &mut self,
         partition: usize,
@@ -211,12 +212,12 @@ impl Reign {
         self.on_verdict(partition, verdict)
     }
 
-    /// What a renewal that is sent now may be good for beside renewing.
+    /// Returns a probe of the log's head for a renewal that is sent now, if one is allowed.
     pub(crate) fn probe(&self, partition: usize) -> Option<Probe> {
         self.logs[partition].writer.probe()
     }
 
-    /// Takes a renewal that was sent at `sent_at` and found `head`.
+    /// Applies a renewal that was sent at `sent_at` and found `head`.
     pub(crate) fn on_renewed(
         &mut self,
         partition: usize,
@@ -231,23 +232,23 @@ impl Reign {
         self.on_verdict(partition, verdict)
     }
 
-    /// A picture of a partition and the sequence number up to which it stands for the log; none
-    /// while anything is under way.
+    /// Returns a picture of a partition and the sequence number of the last log entry that it
+    /// covers. Returns `None` while anything is not yet durable.
     pub(crate) fn picture(&self, partition: usize) -> Option<(u64, Snapshot)> {
         let at = Partition(u16::try_from(partition).expect("invariant: partitions fit in 16 bits"));
         self.is_idle()
             .then(|| (self.logs[partition].writer.head().seq, self.core.state().snapshot(at)))
     }
 
-    /// The store has taken a checkpoint. Memory is freed up to the one before: a store that loses
-    /// its last writes may lose the checkpoint with them.
+    /// Handles a stored checkpoint. Memory is freed only up to the previous one, because a store
+    /// that loses its last writes may also lose the checkpoint.
     pub(crate) fn on_checkpointed(&mut self, partition: usize, seq: u64) {
         let log = &mut self.logs[partition];
         log.writer.checkpointed(log.checkpoint);
         log.checkpoint = seq;
     }
 
-    /// A deliberate bug: takes every batch for durable as soon as it is closed.
+    /// A deliberate bug: treats every batch as durable as soon as it is closed.
     pub(crate) fn believe_all_durable(&mut self) {
         for at in 0..self.logs.len() {
             let seq = self.logs[at].writer.head().seq;
@@ -257,7 +258,7 @@ impl Reign {
 
     fn take(&mut self, now: Timestamp, input: Input) {
         match input {
-            // Whoever sent it hears of the refusal otherwise, or is gone.
+            // The sender learns of the refusal in another way, or no longer exists.
             Input::Event(event) => {
                 if let Ok(step) = self.core.handle(now, event) {
                     self.absorb(step);
@@ -308,7 +309,8 @@ impl Reign {
             }
             Verdict::Rewound { missing } => {
                 if missing > 0 {
-                    // The checkpoint may be lost too, and what is appended anew is young again.
+                    // The checkpoint may be lost too, and the entries appended again may be lost
+                    // again.
                     self.logs[partition].checkpoint = 0;
                 }
                 Ok(Next::Now)

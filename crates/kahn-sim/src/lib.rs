@@ -1,12 +1,12 @@
 //! A deterministic simulator: both cores, a faulty network and store, and oracles.
 //!
-//! [`run`] plays one seed: random DAGs, workers and clients, everything going wrong for a while
-//! and then nothing any more, with oracles that watch every step. Equal seeds give equal runs, to
-//! the last bit. The state machines are those of production; the driver around the coordinator's
-//! is the one order of things that production has too.
+//! [`run`] simulates one seed: random DAGs, workers and clients, with faults for a limited time and
+//! without faults afterwards, while oracles check every step. Equal seeds produce bit-identical
+//! runs. The state machines are those of production, and the driver of the coordinator processes
+//! its inputs in the same order as in production.
 //!
-//! [`simulate`] asks the same cores, in a world where nothing goes wrong, how long a DAG would
-//! take on given workers; [`references`] are other schedulers to compare the answer with.
+//! [`simulate`] uses the same cores, without faults, to compute how long a DAG takes on given
+//! workers. [`references`] provides other schedulers for comparison.
 
 mod digest;
 mod driver;

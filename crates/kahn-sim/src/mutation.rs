@@ -1,17 +1,17 @@
-//! Deliberate bugs in the protocol. A simulator that does not find them would find nothing.
+//! Deliberate bugs in the protocol. The simulator must find each of them.
 
 /// One deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
-    /// The store takes appends and renewals under any term.
+    /// The store accepts appends and renewals in any term.
     NoFenceCheck,
-    /// The store puts each append on top of whatever is there.
+    /// The store accepts an append regardless of the head of the log.
     NoSequenceCheck,
-    /// The coordinator acts as soon as it has decided.
+    /// The coordinator sends commands before the decision is durable.
     ActBeforeCommit,
-    /// After a takeover, leases go on from where they stood.
+    /// After a takeover, leases keep their old expiry.
     NoFreshLease,
-    /// The coordinator takes any report on a task as one on the lease in force.
+    /// The coordinator accepts any report on a task as one for the current lease.
     NoTokenCheck,
 }
 

@@ -1,27 +1,27 @@
-//! The oracles: they see everything, touch nothing, and object.
+//! The oracles: they observe everything, change nothing, and report violations.
 //!
-//! They watch three things: the log as it becomes safe (the *ledger*), what executors really did
-//! (the *journal*, kept by the fake executors and by nobody else), and what left the coordinators.
+//! They observe three things: the log as it becomes safe (the *ledger*), the actual executions (the
+//! *journal*, written only by the fake executors), and the outputs of the coordinators.
 //!
 //! | invariant | where it is checked |
 //! |---|---|
-//! | I1 no lost submission | [`Oracle::at_rest`]: every acknowledged run is there; the ledger never changes |
-//! | I2 exactly-once record | `ledger`: a task that has ended moves only when it is retried; `journal`: one execution per attempt number |
+//! | I1 no lost submission | [`Oracle::at_rest`]: every acknowledged run exists; the ledger never changes |
+//! | I2 exactly-once record | `ledger`: the state of an ended task changes only by a retry; `journal`: one execution per attempt number |
 //! | I3 no lost result | [`Oracle::at_rest`]: every acknowledged report is in the ledger with the same outcome |
-//! | I4 dependency order | `journal`: when an attempt starts, what it needs is in the ledger |
+//! | I4 dependency order | `journal`: when an attempt starts, its dependencies are met in the ledger |
 //! | I5 terminates | the world: after the faults, every run ends within a bound |
 //! | I6 idempotent submit | `ledger`: one submission per run; the world: a conflicting one is refused |
 //! | I7 cancel sticks | `ledger`: no grant and no success after a cancellation |
-//! | I8 monotone reads | `exits`: no read goes back, and none shows what is not in the ledger |
+//! | I8 monotone reads | `exits`: no read goes back, and every read is in the ledger |
 //! | I9 one writer | `ledger`: terms form contiguous blocks |
 //! | I10 the log is a chain | `ledger`: sequence and hashes; the world: recovered state equals the ledger's |
 //! | I11 token uniqueness | `ledger` |
-//! | I12 stale never wins | `ledger`: a recorded outcome is what the executor of that very lease gave |
-//! | I13 resources | `journal`: what runs on a worker fits; the world: the core's own audit |
+//! | I12 stale never wins | `ledger`: a recorded outcome is the one from the executor of the same lease |
+//! | I13 resources | `journal`: executions on a worker fit its capacity; the world: the core's own audit |
 //! | I14 no early loss | `ledger`: silence before a loss; `journal`: no second execution beside a live one |
 //! | I15 containment | `ledger`: losses of a task stay within its crash limit |
-//! | I16 bounded | the world: what waits in an outbox |
-//! | I17 durable before told | `exits`: grants, acknowledgements and answers rest on the ledger |
+//! | I16 bounded | the world: the length of the outbox |
+//! | I17 durable before told | `exits`: grants, acknowledgements and answers are in the ledger |
 
 mod exits;
 mod journal;
@@ -42,11 +42,11 @@ use crate::report::Violation;
 /// How a lease ended, as recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Ending {
-    /// Its worker reported this.
+    /// Its worker reported this outcome.
     Reported(Outcome),
-    /// It was given back.
+    /// It was returned.
     Returned,
-    /// Its worker was given up, or it did not start in time.
+    /// Its worker was declared lost, or it did not start in time.
     GivenUp,
 }
 
@@ -59,14 +59,14 @@ struct Granted {
     ending: Option<Ending>,
 }
 
-/// One execution.
+/// An execution of a task.
 #[derive(Debug)]
 struct Execution {
     worker: WorkerId,
     boot: BootId,
     resources: kahn_model::Resources,
     outcome: Option<Outcome>,
-    /// It is dead: ended, or gone with its worker.
+    /// It has ended, or its worker process is dead.
     is_over: bool,
 }
 
@@ -74,9 +74,9 @@ struct Execution {
 struct Reign {
     term: Term,
     began_at: Timestamp,
-    /// The core's time then.
+    /// The core's time at the beginning of the term.
     origin: Timestamp,
-    /// When anything arrived from each worker.
+    /// The times at which messages arrived from each worker.
     heard: BTreeMap<WorkerId, Vec<Timestamp>>,
 }
 
@@ -88,7 +88,7 @@ struct Ledger {
     heads: Vec<Head>,
 }
 
-/// Sees everything and objects.
+/// Observes everything and records the first violation.
 #[derive(Debug)]
 pub(crate) struct Oracle {
     now: Timestamp,
@@ -100,13 +100,13 @@ pub(crate) struct Oracle {
     executions: BTreeMap<Token, Execution>,
     by_attempt: BTreeMap<AttemptId, Token>,
     by_task: BTreeMap<(RunId, TaskIx), Vec<Token>>,
-    /// Tasks that ended, and whether well.
+    /// Tasks that ended, and whether they succeeded.
     ended: BTreeMap<(RunId, TaskIx), bool>,
     losses: BTreeMap<(RunId, TaskIx), u32>,
     reigns: BTreeMap<u64, Reign>,
-    /// Starts of workers that are over.
+    /// Boots of workers that are over.
     dead: BTreeSet<(WorkerId, BootId)>,
-    /// Workers that stood still for long: they could not stop anything in time.
+    /// Workers that were suspended for so long that they could not stop anything in time.
     stood_still: BTreeMap<WorkerId, Timestamp>,
     submitted: BTreeSet<RunId>,
     acknowledged: BTreeMap<Token, Outcome>,
@@ -138,12 +138,12 @@ impl Oracle {
         }
     }
 
-    /// The state that is safe in the log.
+    /// Returns the state that is safe in the log.
     pub(crate) fn shadow(&self) -> &Core {
         &self.shadow
     }
 
-    /// How many entries of a partition are safe.
+    /// Returns the number of safe entries of a partition.
     pub(crate) fn n_entries(&self, partition: usize) -> usize {
         self.ledgers[partition].heads.len()
     }
@@ -152,7 +152,7 @@ impl Oracle {
         self.now = now;
     }
 
-    /// Objects; the first objection counts.
+    /// Records a violation, unless there already is one.
     pub(crate) fn object(&mut self, invariant: &'static str, message: impl Into<String>) {
         if self.violation.is_none() {
             let message = message.into();
@@ -164,13 +164,13 @@ impl Oracle {
         self.violation.as_ref()
     }
 
-    /// A coordinator has begun a term.
+    /// Records that a coordinator has begun a term.
     pub(crate) fn began(&mut self, term: Term, origin: Timestamp) {
         let reign = Reign { term, began_at: self.now, origin, heard: BTreeMap::new() };
         self.reigns.insert(term.nonce, reign);
     }
 
-    /// Something from a worker has arrived at the coordinator of a term.
+    /// Records that a message from a worker has arrived at the coordinator of a term.
     pub(crate) fn heard(&mut self, nonce: u64, worker: &WorkerId) {
         let now = self.now;
         if let Some(reign) = self.reigns.get_mut(&nonce) {
@@ -178,7 +178,7 @@ impl Oracle {
         }
     }
 
-    /// A start of a worker is over, and everything that ran there.
+    /// Records that a boot of a worker is over, together with all its executions.
     pub(crate) fn died(&mut self, worker: &WorkerId, boot: BootId) {
         self.dead.insert((worker.clone(), boot));
         for execution in self.executions.values_mut() {
@@ -192,7 +192,7 @@ impl Oracle {
         self.stood_still.insert(worker.clone(), until);
     }
 
-    /// Everything that can be said only when nothing is under way any more.
+    /// Checks the invariants that hold only when nothing is in progress any more.
     pub(crate) fn at_rest(&mut self) {
         for run in self.submitted.clone() {
             if self.shadow.state().run(run).is_none() {

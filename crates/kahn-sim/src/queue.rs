@@ -1,11 +1,11 @@
-//! What is to happen, in the order of time; at equal times in the order in which it was planned.
+//! Future events, ordered by time. Events at equal times keep the order in which they were planned.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kahn_model::Timestamp;
 
-/// A queue of future happenings.
+/// A queue of future events.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     entries: BTreeMap<(Timestamp, u64), T>,
@@ -29,12 +29,12 @@ impl<T> Queue<T> {
     }
 }
 
-/// So many microseconds.
+/// Returns `n` microseconds.
 pub(crate) const fn us(n: u64) -> Duration {
     Duration::from_micros(n)
 }
 
-/// So many milliseconds.
+/// Returns `n` milliseconds.
 pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }

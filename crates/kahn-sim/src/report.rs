@@ -1,18 +1,18 @@
-//! What a simulated seed came to.
+//! The result of a simulated seed.
 
 use std::fmt;
 use std::time::Duration;
 
 use kahn_model::Timestamp;
 
-/// An oracle objects.
+/// A violated invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which invariant, by its number.
+    /// The number of the invariant.
     pub invariant: &'static str,
-    /// When, in virtual time.
+    /// The virtual time.
     pub at: Timestamp,
-    /// What was found.
+    /// A description.
     pub message: String,
 }
 
@@ -23,25 +23,25 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What a seed did.
+/// Statistics of a simulated seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Equal for equal seeds.
     pub digest: u64,
-    /// Virtual time that passed.
+    /// The elapsed virtual time.
     pub elapsed: Duration,
-    /// Things that happened.
+    /// The number of events.
     pub n_events: u64,
-    /// Tasks that ran to an end.
+    /// The number of executions that ended.
     pub n_executions: u64,
-    /// Terms that began.
+    /// The number of terms.
     pub n_terms: u64,
-    /// Faults that were injected.
+    /// The number of injected faults.
     pub n_faults: u64,
-    /// Entries that the store lost.
+    /// The number of entries that the store lost.
     pub n_lost_entries: u64,
-    /// The first objection, if there is one.
+    /// The first violation, if any.
     pub violation: Option<Violation>,
-    /// Every happening as one line, where that was asked for.
+    /// Every event as one line, if tracing was enabled.
     pub trace: Vec<String>,
 }

@@ -1,5 +1,6 @@
-//! Reference schedulers, to compare makespans with: lists of tasks in some order, the first that
-//! is ready and has room goes first. They know every duration and decide without delay.
+//! Reference schedulers for comparing makespans. Each is a list scheduler: of the tasks that are
+//! ready and fit, the first in the list starts first. They know every duration and decide without
+//! delay.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -10,7 +11,7 @@ use kahn_model::{Dag, Resources, Selector, TaskIx, levels};
 
 use crate::what_if::WorkerShape;
 
-/// Random lists among the references.
+/// The number of random lists among the references.
 const RANDOM_LISTS: usize = 200;
 
 /// The makespan of one reference scheduler.
@@ -18,12 +19,12 @@ const RANDOM_LISTS: usize = 200;
 pub struct Reference {
     /// `b-level` (the order of HEFT), `fifo`, `longest-first` or `random-N`.
     pub name: String,
-    /// From submission to the end of the last task.
+    /// The time from submission to the end of the last task.
     pub makespan: Duration,
 }
 
-/// The shortest makespan of all references, each task taking as long as the DAG estimates, or a
-/// second where it does not.
+/// Returns the shortest makespan of all references. Durations are the estimates of the DAG, or one
+/// second for tasks without an estimate.
 #[must_use]
 pub fn best_of_references(dag: &Dag, workers: &[WorkerShape]) -> Duration {
     let usual = Duration::from_secs(1);
@@ -31,8 +32,8 @@ pub fn best_of_references(dag: &Dag, workers: &[WorkerShape]) -> Duration {
     all.into_iter().map(|one| one.makespan).min().unwrap_or_default()
 }
 
-/// The makespan of every reference, each task taking as long as `duration` says. Tasks that no
-/// worker has room for are left out, with all that depends on them.
+/// Returns the makespan of every reference with the given task durations. Tasks that fit on no
+/// worker are omitted, together with all that depend on them.
 #[must_use]
 pub fn references(
     dag: &Dag,
@@ -63,10 +64,10 @@ pub fn references(
     lists.into_iter().map(schedule).collect()
 }
 
-/// What tasks ask for: those that ask for the same wait together.
+/// The requirements of a task. Tasks with the same requirements share a queue.
 type Class<'a> = (&'a Resources, &'a Selector);
 
-/// One list schedule under way.
+/// A list schedule in progress.
 struct List<'a> {
     dag: &'a Dag,
     workers: &'a [WorkerShape],
@@ -135,7 +136,7 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Starts whatever has room, the first of the list first.
+    /// Starts all tasks that fit, in list order.
     fn fill(&mut self, now: u64) {
         let mut full: BTreeSet<Class<'a>> = BTreeSet::new();
         loop {

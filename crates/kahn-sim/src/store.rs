@@ -1,10 +1,10 @@
-//! A model of the store: for each partition a fence, a chained log, checkpoints and the owner's
-//! time-limited hold, judged by the very comparisons of the real scripts, on a server that may
+//! A model of the store. Each partition has a fence, a chained log, checkpoints and the owner's
+//! lease. Requests are judged by the same comparisons as in the real scripts, on a server that may
 //! lose its latest writes.
 //!
-//! Two kinds of server: one whose writes are safe when a replica has them, and which answers only
-//! then, so that a failover loses nothing that was answered; and one that answers at once and may
-//! lose the tail of its log in a crash, which the living owner mends.
+//! There are two kinds of server. A replicated one answers only when a replica has a write, so a
+//! failover loses nothing that was answered. A single one answers immediately and may lose the tail
+//! of its log in a crash; the live owner then restores it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use kahn_model::Timestamp;
 use crate::driver::{OWNER_TTL, Payload};
 use crate::mutation::Mutation;
 
-/// For how long a server without replicas may still lose what it has answered.
+/// How long a server without replicas may still lose an answered write.
 const UNSAFE_SPAN: Duration = Duration::from_secs(2);
 
 /// One entry of a log.
@@ -29,7 +29,7 @@ pub(crate) struct Entry {
     pub(crate) payload: Payload,
 }
 
-/// Where a shelf stood after one operation.
+/// The state of a shelf after one operation.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
     op: u64,
@@ -40,13 +40,13 @@ struct Mark {
     n_checkpoints: usize,
 }
 
-/// Everything of one partition.
+/// All data of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
     now: Mark,
-    /// What no crash can undo.
+    /// The state that no crash can undo.
     safe: Mark,
-    /// The operations after that.
+    /// The operations after that state.
     unsafe_marks: VecDeque<Mark>,
     log: Vec<Entry>,
     checkpoints: Vec<(Head, Arc<Snapshot>)>,
@@ -59,18 +59,18 @@ impl Shelf {
         self.log.last().map_or(Head::GENESIS, |entry| entry.next)
     }
 
-    /// The entries that no crash can undo.
+    /// Returns the entries that no crash can undo.
     pub(crate) fn safe_entries(&self) -> &[Entry] {
         &self.log[..self.safe.len]
     }
 
-    /// All entries.
+    /// Returns all entries.
     pub(crate) fn entries(&self) -> &[Entry] {
         &self.log
     }
 
-    /// The number of the latest operation: a reply about anything up to it may leave when it is
-    /// safe.
+    /// Returns the number of the latest operation. A reply that depends on it may be sent once it
+    /// is safe.
     pub(crate) fn last_op(&self) -> u64 {
         self.now.op
     }
@@ -79,7 +79,7 @@ impl Shelf {
         self.safe.op
     }
 
-    /// The one comparison that settles order, repetition and fencing.
+    /// Judges an append with one comparison, which covers ordering, repetition and fencing.
     pub(crate) fn append(
         &mut self,
         now: Timestamp,
@@ -101,7 +101,7 @@ impl Shelf {
         Reply::Applied
     }
 
-    /// Begins a term, unless another owner renewed in time and is not to be deposed.
+    /// Begins a term, unless another owner has renewed in time and `steal` is false.
     pub(crate) fn acquire(
         &mut self,
         now: Timestamp,
@@ -120,7 +120,7 @@ impl Shelf {
         Some((term, self.head()))
     }
 
-    /// Stays the owner for another while; `None` when another term is in force.
+    /// Extends the lease. Returns `None` if another term has begun.
     pub(crate) fn renew(
         &mut self,
         now: Timestamp,
@@ -134,7 +134,7 @@ impl Shelf {
         Some(self.head())
     }
 
-    /// Sets a checkpoint; says whether it did.
+    /// Sets a checkpoint. Returns whether it was set.
     pub(crate) fn checkpoint(
         &mut self,
         now: Timestamp,
@@ -150,7 +150,7 @@ impl Shelf {
         true
     }
 
-    /// The latest checkpoint, and the entries after it.
+    /// Returns the latest checkpoint and the entries after it.
     pub(crate) fn load(&self) -> (Head, Option<Arc<Snapshot>>, Vec<Payload>) {
         let latest = self.checkpoints.last();
         let from = latest.map_or(0, |(head, _)| head.seq);
@@ -159,30 +159,30 @@ impl Shelf {
         (self.head(), latest.map(|(_, picture)| Arc::clone(picture)), entries)
     }
 
-    /// The term in force.
+    /// Returns the current term.
     pub(crate) fn term(&self) -> Option<Term> {
         self.now.term
     }
 
-    /// Who holds the partition, by nonce.
+    /// Returns the nonce of the owner of the partition.
     pub(crate) fn holder(&self) -> Option<u64> {
         self.lease.map(|(nonce, _)| nonce)
     }
 
-    /// A replica has everything up to `op`.
+    /// Records that a replica has everything up to `op`.
     pub(crate) fn replicated(&mut self, op: u64) {
         while self.unsafe_marks.front().is_some_and(|mark| mark.op <= op) {
             self.safe = self.unsafe_marks.pop_front().expect("invariant: there is a front");
         }
     }
 
-    /// The replica takes over; what it does not have is gone.
+    /// Fails over to the replica. Drops everything that the replica does not have.
     pub(crate) fn fail_over(&mut self) -> usize {
         self.return_to(self.safe)
     }
 
-    /// A server without replicas comes back without its last `n` writes; what was written in an
-    /// earlier term was written long ago.
+    /// Restarts a server without replicas and drops its last `n` writes. Writes of an earlier term
+    /// are old enough to be safe.
     pub(crate) fn lose_tail(&mut self, now: Timestamp, n: usize) -> usize {
         self.flush_old(now);
         let keep = self.unsafe_marks.len().saturating_sub(n);
@@ -197,7 +197,7 @@ impl Shelf {
         self.return_to(target)
     }
 
-    /// On a server without replicas: everything but the latest writes is on its disk.
+    /// On a server without replicas, marks everything but the latest writes as safe on disk.
     fn flush_old(&mut self, now: Timestamp) {
         while self.unsafe_marks.front().is_some_and(|mark| mark.at + UNSAFE_SPAN <= now) {
             self.safe = self.unsafe_marks.pop_front().expect("invariant: there is a front");

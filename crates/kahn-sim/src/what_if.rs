@@ -1,8 +1,8 @@
-//! What if this DAG ran on those workers? The two cores of production answer, in virtual time,
-//! with a network and a store that cost nothing. Every attempt succeeds.
+//! Simulates how a DAG would run on given workers. It uses the two production cores in virtual
+//! time, with a network and a store that take no time. Every attempt succeeds.
 //!
-//! [`gantt`] draws the answer; [`crate::best_of_references`] says what other schedulers would make
-//! of the same question.
+//! [`gantt`] draws the result; [`crate::best_of_references`] returns the makespan of other
+//! schedulers for the same question.
 
 pub mod gantt;
 mod play;
@@ -13,19 +13,20 @@ use std::time::Duration;
 use kahn_core::Spreading;
 use kahn_model::{Dag, Labels, Resource, Resources, TaskIx, critical_path, levels};
 
-/// One worker to be.
+/// A worker in the simulation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerShape {
-    /// Its name, which must be a valid [`kahn_model::Name`]; others are replaced by `worker-N`.
+    /// The name, which should be a valid [`kahn_model::Name`]; invalid ones are replaced by
+    /// `worker-N`.
     pub name: String,
-    /// All it has.
+    /// The total capacity.
     pub capacity: Resources,
-    /// What it says of itself.
+    /// The labels.
     pub labels: Labels,
 }
 
 impl WorkerShape {
-    /// So many workers, all alike, called `worker-1` and so on.
+    /// Returns `n` identical workers, called `worker-1` and so on.
     #[must_use]
     pub fn alike(n: usize, capacity: &Resources) -> Vec<Self> {
         let shape = |at: usize| Self {
@@ -37,23 +38,23 @@ impl WorkerShape {
     }
 }
 
-/// The question.
+/// The input of a simulation.
 #[derive(Clone, Debug)]
 pub struct WhatIf {
-    /// On which workers.
+    /// The workers.
     pub workers: Vec<WorkerShape>,
-    /// Which of several workers with room gets a task.
+    /// Selects one of several workers that a task fits on.
     pub policy: Spreading,
-    /// How long a task takes of which nothing is known.
+    /// The duration of a task without an estimate.
     pub default_duration: Duration,
-    /// From the decision to lease an attempt until its worker has it.
+    /// The time from the decision to lease an attempt until its worker receives it.
     pub dispatch_latency: Duration,
-    /// How long each task takes, by position; the estimates of the DAG where not given.
+    /// The duration of each task, by position. `None` uses the estimates of the DAG.
     pub durations: Option<Vec<Duration>>,
 }
 
 impl WhatIf {
-    /// The question with nothing special about it.
+    /// Creates a question with default settings.
     #[must_use]
     pub fn on(workers: Vec<WorkerShape>) -> Self {
         Self {
@@ -78,7 +79,7 @@ pub struct Placement {
     pub task: TaskIx,
     /// Position of its worker in [`WhatIf::workers`].
     pub worker: usize,
-    /// When all it depends on had ended.
+    /// When all its dependencies had ended.
     pub ready: Duration,
     /// When it started.
     pub start: Duration,
@@ -87,54 +88,54 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// For how long it was ready and did not run.
+    /// Returns how long the task was ready but not running.
     #[must_use]
     pub fn wait(&self) -> Duration {
         self.start.saturating_sub(self.ready)
     }
 }
 
-/// How long tasks waited for room.
+/// Waiting times of ready tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waits {
-    /// All waits together.
+    /// The sum of all waits.
     pub total: Duration,
-    /// The longest, with its task.
+    /// The longest wait and its task.
     pub longest: Option<(TaskIx, Duration)>,
 }
 
-/// The answer.
+/// The result of a simulation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Simulation {
-    /// From submission to the end of the last task.
+    /// The time from submission to the end of the last task.
     pub makespan: Duration,
-    /// Of the resource that is used most: the share of all there is that was used, 0 to 1.
+    /// The used share of the most used resource, from 0 to 1.
     pub utilisation: f64,
-    /// Of each worker, by position: the share of its capacity that was used, 0 to 1.
+    /// The used share of each worker's capacity, by position, from 0 to 1.
     pub worker_utilisation: Vec<f64>,
-    /// Every task that ran, in the order of starts.
+    /// All tasks that ran, ordered by start.
     pub placements: Vec<Placement>,
-    /// Tasks that never ran: no worker has what they ask for, or something before them failed.
+    /// Tasks that never ran, because no worker satisfies their requirements or a dependency failed.
     pub unplaced: Vec<TaskIx>,
     /// The heaviest chain of tasks.
     pub critical_path: Vec<TaskIx>,
-    /// No schedule is shorter than the heaviest chain.
+    /// A lower bound on any schedule: the duration of the heaviest chain.
     pub critical_path_bound: Duration,
-    /// No schedule is shorter than all the work divided by all the capacity.
+    /// A lower bound on any schedule: all work divided by all capacity.
     pub area_bound: Duration,
-    /// How long tasks waited for room.
+    /// Waiting times of ready tasks.
     pub waits: Waits,
 }
 
 impl Simulation {
-    /// What no schedule can be shorter than.
+    /// Returns the larger of the two lower bounds.
     #[must_use]
     pub fn lower_bound(&self) -> Duration {
         self.critical_path_bound.max(self.area_bound)
     }
 }
 
-/// Answers the question for one run of `dag`.
+/// Simulates one run of `dag`.
 #[must_use]
 pub fn simulate(dag: &Arc<Dag>, question: &WhatIf) -> Simulation {
     let mut placements = play::play(dag, question);
@@ -165,7 +166,7 @@ fn waits(placements: &[Placement]) -> Waits {
     }
 }
 
-/// The work in one resource: amount times microseconds.
+/// Returns the work in one resource: amount times microseconds.
 fn work(dag: &Dag, placements: &[Placement], resource: &Resource) -> u128 {
     let of = |one: &Placement| {
         let amount = dag.profile(one.task).resources.get(resource);
@@ -180,7 +181,7 @@ fn total_capacity(question: &WhatIf) -> Resources {
     total
 }
 
-/// The bound by area, and the use of the scarcest resource.
+/// Returns the area bound and the use of the scarcest resource.
 fn area(
     dag: &Dag,
     question: &WhatIf,

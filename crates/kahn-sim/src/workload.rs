@@ -26,24 +26,24 @@ pub(crate) fn chance(rng: &mut Rng, percent: u32) -> bool {
     rng.u32(..100) < percent
 }
 
-/// A span between two, each in milliseconds.
+/// Returns a random duration between two bounds in milliseconds.
 pub(crate) fn span(rng: &mut Rng, from_ms: u64, to_ms: u64) -> Duration {
     Duration::from_micros(rng.u64(from_ms * 1000..=to_ms * 1000))
 }
 
-/// What a worker has.
+/// Returns a random capacity of a worker.
 pub(crate) fn capacity(rng: &mut Rng) -> Resources {
     let cpu = 1000 * rng.u64(1..=4);
     Resources::cpu_milli(cpu).with(&Resource::Memory, MEBIBYTE * 1024 * rng.u64(1..=4))
 }
 
-/// What a worker says of itself.
+/// Returns random labels of a worker.
 pub(crate) fn labels(rng: &mut Rng) -> Labels {
     let zone = if rng.bool() { "a" } else { "b" };
     Labels::from([("zone".to_owned(), zone.to_owned())])
 }
 
-/// What a worker measures: mostly calm, so that shares rise as well as fall.
+/// Returns a random pressure sample, mostly low, so that shares rise as well as fall.
 pub(crate) fn sample(rng: &mut Rng) -> Sample {
     let memory = if chance(rng, 10) { rng.u32(..1000) } else { 0 };
     let cpu = if chance(rng, 10) { rng.u32(..9000) } else { 1000 };
@@ -51,7 +51,7 @@ pub(crate) fn sample(rng: &mut Rng) -> Sample {
     Sample { memory: Some(memory), available_memory: None, cpu: Some(cpu), io: Some(io) }
 }
 
-/// A run of a random DAG.
+/// Returns a run of a random DAG.
 pub(crate) fn submission(rng: &mut Rng) -> Arc<Submission> {
     let namespace = if chance(rng, 70) { "default" } else { "other" };
     let digest = rng.u128(..).to_le_bytes();

@@ -1,5 +1,5 @@
-//! The whole cluster in one thread, under virtual time: coordinators, workers, clients, a network
-//! and a store, with one queue of what happens next and one source of chance.
+//! The whole cluster in one thread, in virtual time: coordinators, workers, clients, a network and
+//! a store, with one event queue and one random number generator.
 
 mod clients;
 mod coordinators;
@@ -32,21 +32,21 @@ use workers::WorkerProcess;
 
 /// After the faults, everything must end within this time.
 const QUIESCE_MAX: Duration = Duration::from_secs(900);
-/// What may wait in an outbox at one time.
+/// The maximum length of an outbox.
 const WAITING_MAX: usize = 20_000;
 
-/// What to simulate.
+/// Options of a simulation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Decides everything.
+    /// The seed, which determines everything.
     pub seed: u64,
     /// A deliberate bug.
     pub mutation: Option<Mutation>,
-    /// Whether to keep every happening as a line of text.
+    /// Whether to keep every event as a line of text.
     pub is_traced: bool,
 }
 
-/// Something that happens.
+/// An event in the simulation.
 #[derive(Debug)]
 enum Happening {
     DeliverUp(StreamId),
@@ -97,7 +97,7 @@ pub(crate) struct World {
     digest: Digest,
     report: Report,
     options: Options,
-    /// Whether workers come under pressure.
+    /// Whether workers are under pressure.
     has_pressure: bool,
     next_reign: u64,
     next_boot: u64,
@@ -135,7 +135,7 @@ impl World {
             digest: Digest::new(options.seed),
             report: Report::default(),
             settings,
-            // Not those that regressions are named after: they stay what they were.
+            // Excludes the seeds of the regression tests, so that they do not change.
             has_pressure: matches!(options.seed % 7, 3 | 5),
             options,
             next_reign: 0,
@@ -197,7 +197,7 @@ impl World {
         self.report
     }
 
-    /// Feeds the digest and the trace.
+    /// Adds an event to the digest and the trace.
     fn note(&mut self, happening: &Happening) {
         self.digest.add(self.now.0);
         self.digest.add(self.rng.get_seed());
@@ -272,7 +272,7 @@ impl World {
         }
     }
 
-    /// Until when whoever this happens to stands still.
+    /// Returns until when the target of an event is suspended.
     fn standstill(&self, happening: &Happening) -> Option<Timestamp> {
         let until = match happening {
             Happening::DeliverUp(stream) | Happening::BrokenAtCoordinator(stream) => {
@@ -304,7 +304,7 @@ impl World {
         (until > self.now).then_some(until)
     }
 
-    /// Whether everything was done, and everybody knows.
+    /// Returns whether everything is done and every party knows it.
     fn is_at_rest(&self) -> bool {
         self.now > self.faults.heal_at
             && self.clients.iter().all(Client::is_done)
@@ -348,14 +348,14 @@ impl World {
         }
     }
 
-    /// What an idle coordinator holds in memory is what its log describes.
+    /// Checks that the memory of an idle coordinator matches its log.
     fn compare_with_ledger(&mut self, leader: usize, partition: usize) {
         let Some(core) = self.coordinators[leader].core() else { return };
         let memory = picture(core, partition);
         self.compare(memory, partition);
     }
 
-    /// What was made of the log is what the log describes.
+    /// Checks that a state rebuilt from the log matches the log.
     fn compare(&mut self, memory: Vec<RunSnapshot>, partition: usize) {
         let ledger = picture(self.oracle.shadow(), partition);
         if memory.len() != ledger.len() {
@@ -370,13 +370,13 @@ impl World {
     }
 }
 
-/// The runs of a partition.
+/// Returns the runs of a partition.
 fn picture(core: &Core, partition: usize) -> Vec<RunSnapshot> {
     let at = Partition(u16::try_from(partition).expect("invariant: few partitions"));
     core.state().snapshot(at).runs.into_iter().map(with_ranks).collect()
 }
 
-/// A picture with the order of the ready tasks in place of the numbers that give it.
+/// Replaces the ages of ready tasks by their rank, because only the order is significant.
 fn with_ranks(mut run: RunSnapshot) -> RunSnapshot {
     let mut ages: Vec<u32> = run.cells.iter().map(|cell| cell.age).filter(|age| *age > 0).collect();
     ages.sort_unstable();
@@ -387,7 +387,7 @@ fn with_ranks(mut run: RunSnapshot) -> RunSnapshot {
     run
 }
 
-/// The first part in which two pictures differ, for the report.
+/// Returns the first part in which two pictures differ, for the report.
 fn difference(ours: &RunSnapshot, theirs: &RunSnapshot) -> String {
     let run = ours.submission.run;
     let what = if ours.cells != theirs.cells {

@@ -1,4 +1,4 @@
-//! Deliberate bugs in the protocol: each must be found by an oracle within 10,000 seeds.
+//! Deliberate bugs in the protocol. An oracle must find each of them within 10,000 seeds.
 
 #![expect(clippy::print_stdout, reason = "how many seeds it took is worth knowing")]
 
@@ -8,7 +8,7 @@ use kahn_sim::{Mutation, Options, run};
 
 const SEEDS_MAX: u64 = 10_000;
 
-/// The first seed that shows the bug, and how it shows.
+/// Returns the first seed that reveals the bug, and the failure.
 fn find(mutation: Mutation) -> Option<(u64, String)> {
     (0..SEEDS_MAX).find_map(|seed| {
         let options = Options { seed, mutation: Some(mutation), ..Options::default() };

@@ -1,5 +1,5 @@
-//! Many seeds, each played twice. `KAHN_SIM_SEEDS` says how many; `KAHN_SIM_SEED` plays one alone
-//! and shows what happened.
+//! Simulates many seeds, each of them twice. `KAHN_SIM_SEEDS` sets the number of seeds.
+//! `KAHN_SIM_SEED` simulates a single one and prints its trace.
 
 #![expect(clippy::print_stdout, reason = "the trace of a replayed seed is its result")]
 
@@ -12,7 +12,7 @@ use kahn_sim::{Options, Report, run};
 
 const SEEDS: u64 = 300;
 const THREADS: usize = 2;
-/// Failing seeds that are shown.
+/// The maximum number of failing seeds to show.
 const SHOWN_MAX: usize = 10;
 
 #[derive(Default)]

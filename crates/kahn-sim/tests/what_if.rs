@@ -1,4 +1,4 @@
-//! What-if answers that can be checked by hand, and against lower bounds.
+//! What-if results that can be verified by hand, and lower bounds.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 

@@ -1,4 +1,4 @@
-//! What a term starts from, and the chain that tells our log from any other.
+//! The initial state of a term, and the hash chain that distinguishes our log from any other.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use kahn_model::Timestamp;
 use super::Payload;
 use crate::digest::Digest;
 
-/// What the store gave of one partition when the term began.
+/// The content of one partition when the term began.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub(crate) term: Term,
     pub(crate) head: Head,
     pub(crate) checkpoint: Option<Arc<Snapshot>>,
     pub(crate) entries: Vec<Payload>,
-    /// When the term was asked for.
+    /// When the term was requested.
     pub(crate) asked_at: Timestamp,
 }
 
-/// The core that the logs of all partitions describe.
+/// Rebuilds the core from the logs of all partitions.
 ///
-/// Changes of different partitions are lived through in the order of their times.
+/// Changes of different partitions are replayed in the order of their times.
 pub(crate) fn recover(settings: Settings, loaded: &[Loaded]) -> Core {
     let mut core = Core::new(settings);
     for checkpoint in loaded.iter().filter_map(|one| one.checkpoint.as_ref()) {
@@ -38,7 +38,7 @@ pub(crate) fn recover(settings: Settings, loaded: &[Loaded]) -> Core {
     core
 }
 
-/// The chain after `changes` on top of `prev`.
+/// Returns the hash after appending `changes` to `prev`.
 pub(crate) fn link(prev: Hash, changes: &[(Timestamp, Change)]) -> Hash {
     let mut out = [0; 16];
     for (salt, half) in (1..).zip(out.chunks_exact_mut(8)) {

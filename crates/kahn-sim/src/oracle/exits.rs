@@ -1,4 +1,4 @@
-//! What leaves the coordinators: it must rest on the ledger.
+//! Checks that the outputs of coordinators are covered by the ledger.
 
 use kahn_core::{Command, Refusal};
 use kahn_model::{AttemptId, RunId, Token};
@@ -8,7 +8,7 @@ use super::Oracle;
 use crate::driver::View;
 
 impl Oracle {
-    /// A command is about to be carried out.
+    /// Checks a command that is about to be carried out.
     pub(crate) fn command_leaves(&mut self, command: &Command) {
         match command {
             Command::Grant { grant, .. } if !self.granted.contains_key(&grant.token) => {
@@ -25,12 +25,12 @@ impl Oracle {
         }
     }
 
-    /// A worker has been told that its report is recorded.
+    /// Checks the acknowledgement of a report to a worker.
     pub(crate) fn report_acknowledged(&mut self, token: Token, outcome: &Outcome) {
         self.acknowledged.insert(token, outcome.clone());
     }
 
-    /// A submission is acknowledged.
+    /// Checks the acknowledgement of a submission.
     pub(crate) fn submission_answered(&mut self, run: RunId, answer: &Result<(), Refusal>) {
         match answer {
             Ok(()) if self.shadow.state().run(run).is_none() => {
@@ -43,7 +43,7 @@ impl Oracle {
         }
     }
 
-    /// A cancellation is acknowledged.
+    /// Checks the acknowledgement of a cancellation.
     pub(crate) fn cancellation_answered(&mut self, run: RunId, answer: &Result<(), Refusal>) {
         let is_called_off = self
             .shadow
@@ -55,7 +55,7 @@ impl Oracle {
         }
     }
 
-    /// A client sees a run.
+    /// Checks a view that is sent to a client.
     pub(crate) fn view_leaves(&mut self, view: &View) {
         let state = self.shadow.state();
         let n = state.run(view.run).map(|run| (run.history.len(), run.state));
@@ -67,7 +67,7 @@ impl Oracle {
         }
     }
 
-    /// A view has reached a client.
+    /// Checks a view that has reached a client.
     pub(crate) fn view_seen(&mut self, client: usize, view: &View) {
         let seen = self.seen.entry((client, view.run)).or_default();
         if view.n_records < *seen {

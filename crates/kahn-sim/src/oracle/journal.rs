@@ -1,4 +1,4 @@
-//! What executors really did.
+//! The journal of actual executions.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use kahn_worker_core::Outcome;
 
 use super::{Ending, Execution, Oracle};
 
-/// An execution begins.
+/// The start of an execution.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
     pub(crate) token: Token,
@@ -45,7 +45,7 @@ impl Oracle {
         self.by_task.entry(task).or_default().push(start.token);
     }
 
-    /// An execution has ended, and nothing of it is left.
+    /// Records that an execution has ended completely.
     pub(crate) fn finished(&mut self, token: Token, outcome: &Outcome) {
         if let Some(execution) = self.executions.get_mut(&token) {
             execution.outcome = Some(outcome.clone());
@@ -53,7 +53,7 @@ impl Oracle {
         }
     }
 
-    /// Only what was safely granted runs, and only there.
+    /// Checks that the execution was granted durably, and to this worker.
     fn check_right(&mut self, start: &Start<'_>) {
         let Some(granted) = self.granted.get(&start.token) else {
             self.object("I17", format!("{} runs and was never granted", start.token));
@@ -115,8 +115,9 @@ impl Oracle {
         }
     }
 
-    /// Beside a living execution of the same task another may start only when the first was
-    /// rightly given up; and never when it was to be stopped by then.
+    /// Checks the start of an attempt while another execution of the same task is alive. This is
+    /// allowed only if the earlier lease was correctly given up, and never if the earlier execution
+    /// should already have been stopped.
     fn check_overlap(&mut self, start: &Start<'_>) {
         let task = (start.attempt.run, start.attempt.task);
         let others = self.by_task.get(&task).cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What becomes safe in the logs.
+//! The entries that become safe in the logs.
 
 use kahn_core::{Change, Then};
 use kahn_model::{CauseKind, RunId, RunState, TaskIx, TaskState, Timestamp, Token};
@@ -9,7 +9,7 @@ use crate::driver::link;
 use crate::store::Entry;
 
 impl Oracle {
-    /// Takes an entry that can no longer be lost, or that is back after it was lost.
+    /// Checks an entry that can no longer be lost, or that is back after a loss.
     pub(crate) fn entry(&mut self, partition: usize, at: usize, entry: &Entry) {
         if let Some(known) = self.ledgers[partition].heads.get(at) {
             if *known != entry.next {
@@ -146,7 +146,7 @@ impl Oracle {
         }
     }
 
-    /// A worker may be given up when it is gone, or silent for a whole lease in this term.
+    /// Checks that a lost worker is dead, or was silent for a whole lease in this term.
     fn check_loss(&mut self, at: Timestamp, nonce: u64, token: Token) {
         let Some(granted) = self.granted.get(&token) else { return };
         if self.dead.contains(&(granted.worker.clone(), granted.boot)) {
@@ -167,7 +167,8 @@ impl Oracle {
         }
     }
 
-    /// The whole span has passed in this term: before it, a start may have been told to nobody.
+    /// Checks that the whole start timeout has passed in this term: an earlier report of the start
+    /// may have been lost.
     fn check_start_timeout(&mut self, at: Timestamp, nonce: u64, token: Token) {
         let (Some(granted), Some(reign)) = (self.granted.get(&token), self.reigns.get(&nonce))
         else {
@@ -183,7 +184,7 @@ impl Oracle {
         }
     }
 
-    /// A lease ahead of room may end with the wait for room, but not once it is known to run.
+    /// Checks that a lease ended by the queue timeout had one, and was not known to run.
     fn check_queue_timeout(&mut self, token: Token) {
         let Some(granted) = self.granted.get(&token) else { return };
         let attempt = granted.attempt;
@@ -241,14 +242,14 @@ impl Oracle {
         }
     }
 
-    /// The token under which a task is held, as far as is safe.
+    /// Returns the token of the lease of a task, according to safe entries.
     pub(super) fn current(&self, run: RunId, task: TaskIx) -> Option<Token> {
         let state = self.shadow.state();
         let run = state.run(run)?;
         state.lease_of(run, task).map(|lease| lease.token)
     }
 
-    /// The real time at which the coordinator of a term saw `at` on its clock.
+    /// Returns the real time at which the coordinator of a term read `at` from its clock.
     fn true_time(&self, nonce: u64, at: Timestamp) -> Timestamp {
         self.reigns.get(&nonce).map_or(self.now, |reign| reign.began_at + at.since(reign.origin))
     }

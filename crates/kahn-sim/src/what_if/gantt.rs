@@ -1,4 +1,4 @@
-//! Draws a [`Simulation`]: as text that fits a terminal, and as SVG.
+//! Renders a [`Simulation`] as text for a terminal and as SVG.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use kahn_model::Dag;
 
 use super::{Placement, Simulation, WhatIf};
 
-/// Rows of text above which each worker gets one row that shows how busy it is.
+/// With more text rows than this, each worker gets a single row that shows its load.
 const ROWS_MAX: usize = 48;
 const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const COLOURS: [&str; 8] =
     ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#9c755f"];
 
-/// Draws with at most `width` columns; at least 40 are used.
+/// Renders with at most `width` columns, but at least 40.
 ///
-/// Each task is a bar with its name where that fits. When there would be too many rows, each
-/// worker has one row instead, the higher the busier.
+/// Each task is a bar, with its name if it fits. If there would be too many rows, each worker has a
+/// single row of bars whose height shows its load.
 #[must_use]
 pub fn text(dag: &Dag, question: &WhatIf, simulation: &Simulation, width: usize) -> String {
     let label = question.workers.iter().map(|w| w.name.chars().count()).max().unwrap_or(0).min(20);
@@ -45,7 +45,7 @@ pub fn text(dag: &Dag, question: &WhatIf, simulation: &Simulation, width: usize)
     out
 }
 
-/// Draws the same as an SVG document; the pointer shows the name and times of each task.
+/// Renders an SVG document with tooltips that show the name and times of each task.
 #[must_use]
 pub fn svg(dag: &Dag, question: &WhatIf, simulation: &Simulation) -> String {
     const WIDTH: f64 = 1000.0;
@@ -88,7 +88,7 @@ pub fn svg(dag: &Dag, question: &WhatIf, simulation: &Simulation) -> String {
     )
 }
 
-/// What a worker ran, spread over as few lanes as keep tasks from overlapping.
+/// Distributes the tasks of a worker over the fewest lanes without overlaps.
 fn lanes_of(simulation: &Simulation, worker: usize) -> Vec<Vec<Placement>> {
     let mut lanes: Vec<Vec<Placement>> = Vec::new();
     for one in simulation.placements.iter().filter(|one| one.worker == worker) {

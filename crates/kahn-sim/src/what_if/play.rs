@@ -1,4 +1,4 @@
-//! The two cores around a table: no network, no store, one clock.
+//! Runs the two cores without a network or a store, on one clock.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -19,12 +19,12 @@ use kahn_worker_core::WorkerCore;
 
 use super::{Placement, WhatIf};
 
-/// Nobody falls silent here.
+/// A timeout that never expires, because all workers stay connected.
 const FOREVER: Duration = Duration::from_secs(200 * 365 * 24 * 3600);
-/// Reports that a worker tells at one time.
+/// The maximum number of reports that a worker sends at one time.
 const REPORTS_MAX: usize = 1 << 16;
 
-/// Something that will happen at a worker.
+/// A future event at a worker.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Lease(u64),
@@ -36,7 +36,7 @@ enum Due {
 #[derive(Debug)]
 struct Desk {
     core: WorkerCore<()>,
-    /// When what it carries out started.
+    /// When each current execution started.
     started: BTreeMap<Token, Timestamp>,
     has_news: bool,
 }
@@ -56,7 +56,7 @@ struct Table<'a> {
     placements: Vec<Placement>,
 }
 
-/// Plays one run to its end.
+/// Simulates one run to its end.
 pub(super) fn play(dag: &Arc<Dag>, question: &WhatIf) -> Vec<Placement> {
     let mut table = Table::new(dag, question);
     table.open();
@@ -100,7 +100,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Seats everybody and submits the run.
+    /// Attaches all workers and submits the run.
     fn open(&mut self) {
         let step = self.core.begin(self.now, Term { epoch: 1, nonce: 1 });
         self.carry_out(step.commands);
@@ -139,7 +139,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Goes on to the next time at which something happens; false when nothing will.
+    /// Advances to the next time at which something happens. Returns `false` if there is none.
     fn step(&mut self) -> bool {
         let is_over = self.core.state().run(self.run).is_none_or(|run| run.state.is_terminal());
         let next = self.due.peek().map(|Reverse((at, ..))| *at);
@@ -192,7 +192,7 @@ impl<'a> Table<'a> {
         self.tell_worker(desk, end);
     }
 
-    /// Lets news travel and fills the room until nothing more follows at this time.
+    /// Delivers reports and places tasks until nothing more happens at this time.
     fn settle(&mut self) {
         loop {
             for desk in 0..self.desks.len() {
@@ -225,7 +225,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// What depends on a task that ends now is ready at this time at the earliest.
+    /// Records that dependents of a task that ends now are ready no earlier than now.
     fn note_ready(&mut self, task: TaskIx) {
         for dependent in self.dag.dependents(task) {
             let ready = &mut self.ready[dependent.task.index()];
@@ -234,7 +234,7 @@ impl<'a> Table<'a> {
     }
 
     fn tell_core(&mut self, event: Event) {
-        // Refusals answer reports of workers that the core has given up, and there are none.
+        // Refusals only answer reports of workers that were declared lost, and there are none.
         if let Ok(step) = self.core.handle(self.now, event) {
             self.carry_out(step.commands);
         }
@@ -264,7 +264,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Something leaves for a worker; without latency it is there.
+    /// Sends something to a worker. It arrives immediately if there is no latency.
     fn send(&mut self, session: SessionId, due: Due) {
         let desk = desk_of(session);
         if self.question.dispatch_latency.is_zero() {

@@ -1,5 +1,5 @@
-//! Clients: each works through a list, one request at a time, and repeats a request until it has
-//! an answer.
+//! Clients. Each works through a list, one request at a time, and repeats a request until it is
+//! answered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::driver::{Input, RequestId, View};
 use crate::queue::{ms, us};
 use crate::workload::{self, chance, span};
 
-/// Something that a client wants. Runs are positions in its own list.
+/// A goal of a client. Runs are positions in its own list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goal {
     Submit(usize),
-    /// Submits something else under the key of a run.
+    /// Submits a different run with the key of an existing one.
     SubmitOther(usize),
     Cancel(usize),
     Pause(usize),
@@ -29,12 +29,12 @@ pub(crate) enum Goal {
     Drain(usize),
 }
 
-/// What a client is told.
+/// A reply to a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// Whoever was asked does not lead.
+    /// The coordinator does not lead.
     NotLeading,
-    /// Done or refused: either way there is no need to ask again.
+    /// The request was carried out or refused and need not be repeated.
     Answered,
     View(Option<View>),
 }
@@ -81,7 +81,7 @@ impl Client {
         self.goals.front().copied()
     }
 
-    /// At the end, nothing is left paused or cordoned.
+    /// Lifts all pauses and cordons at the end.
     pub(crate) fn make_peace(&mut self, n_workers: usize) {
         self.goals.extend((0..n_workers).map(|worker| Goal::Cordon(worker, false)));
         self.goals.extend((0..self.runs.len()).map(Goal::Resume));
@@ -124,7 +124,7 @@ impl World {
     ) {
         let is_abandoned = self.clients[client].awaited != Some(request);
         if is_abandoned && self.now > self.faults.heal_at {
-            // It was asked before peace was made and must not disturb it.
+            // It was sent before the final goals were added and must not interfere with them.
             return;
         }
         if !self.coordinators[coordinator].is_leading() {
@@ -168,7 +168,7 @@ impl World {
         Input::Request(request, event)
     }
 
-    /// An answer leaves a coordinator.
+    /// Handles the answer of a coordinator to a request.
     pub(super) fn answer_request(
         &mut self,
         coordinator: usize,
@@ -189,7 +189,7 @@ impl World {
         self.send_reply(coordinator, request, Reply::Answered);
     }
 
-    /// A view leaves a coordinator.
+    /// Handles the view that a coordinator sends to a client.
     pub(super) fn show(&mut self, coordinator: usize, request: RequestId, view: Option<View>) {
         if let Some(view) = &view {
             self.oracle.view_leaves(view);

@@ -1,4 +1,4 @@
-//! Coordinator processes: they stand by, campaign, load, reign and fall.
+//! Coordinator processes: they stand by, campaign, load, reign and crash.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::driver::{End, Input, Loaded, Next, RENEW_EVERY, Reign, recover};
 use crate::mutation::Mutation;
 use crate::workload::{chance, span};
 
-/// Time between two checkpoints: longer than what a single store may lose, so that memory freed up
-/// to the checkpoint before the last is never needed again.
+/// The interval between two checkpoints. It is longer than the span of writes that a single store
+/// may lose, so that memory freed up to the last checkpoint but one is never needed again.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(2500);
 
-/// What a coordinator process is about.
+/// The phase of a coordinator process.
 #[derive(Debug)]
 enum Phase {
     Standby,
-    /// Takes one partition after the other; the first decides who leads.
+    /// Acquires one partition after the other. The first decides who leads.
     Campaigning {
         nonce: u64,
         loaded: Vec<Loaded>,
@@ -38,21 +38,21 @@ pub(crate) struct Coordinator {
     pub(crate) incarnation: u64,
     pub(crate) is_up: bool,
     pub(crate) paused_until: Timestamp,
-    /// Which campaign or reign; answers to earlier ones are not listened to.
+    /// The number of the campaign or reign. Answers to earlier ones are ignored.
     pub(crate) reign: u64,
     phase: Phase,
     pub(super) nonce: u64,
-    /// How far its wall clock is from the truth.
+    /// The error of its wall clock.
     wall_error: i64,
     pub(super) inbox: VecDeque<Input>,
     turn_at: Option<Timestamp>,
-    /// Streams that were accepted, greeted or not.
+    /// Accepted streams, whether or not the worker has introduced itself.
     pub(super) streams: BTreeSet<StreamId>,
-    /// The latest of each worker: what comes on an earlier one is no sign of life.
+    /// The latest stream of each worker. Messages on an earlier one do not count as heartbeats.
     pub(super) latest: BTreeMap<usize, StreamId>,
-    /// Partitions whose next append waits.
+    /// Partitions whose next append is delayed.
     waiting: BTreeSet<usize>,
-    /// When each partition's last checkpoint was asked for, and where it stands.
+    /// When each partition's last checkpoint was requested, and its sequence number.
     checkpoints: Vec<(Timestamp, u64)>,
 }
 
@@ -107,7 +107,7 @@ impl Coordinator {
 }
 
 impl World {
-    /// The coordinator that rules, or the one of several that believe so which began last.
+    /// Returns the coordinator that leads. If several believe that they lead, returns the latest.
     pub(super) fn leader(&self) -> Option<usize> {
         (0..self.coordinators.len())
             .filter(|ix| self.coordinators[*ix].is_leading())
@@ -130,7 +130,7 @@ impl World {
         self.plan_campaign(ix);
     }
 
-    /// The process is gone, with all it knew. What it has sent may still arrive.
+    /// Crashes the process, which loses its memory. Messages that it has sent may still arrive.
     pub(super) fn crash_coordinator(&mut self, ix: usize) {
         self.leave_reign(ix, true);
         self.forget_asks(ix);
@@ -160,7 +160,8 @@ impl World {
         self.ask(ix, 0, Ask::Acquire { nonce, steal }, purpose);
     }
 
-    /// A process that is gone refuses connections, so that nobody need wait for its hold to end.
+    /// Returns whether the owner's process is known to be dead, so that its lease need not expire.
+    /// A dead process refuses connections.
     fn knows_owner_is_gone(&mut self, asker: usize) -> bool {
         let Some(holder) = self.storage.shelf(0).holder() else { return false };
         let lives = |c: &Coordinator| c.is_up && c.nonce == holder;
@@ -247,7 +248,7 @@ impl World {
         self.queue.plan(self.now, Happening::Renew { coordinator: ix, reign });
     }
 
-    /// What a new term starts from is what was safe when it was loaded, to the last bit.
+    /// Checks that the state of a new term is exactly what was safe when it was loaded.
     fn check_recovery(&mut self, loaded: &[Loaded]) {
         let is_current = loaded.iter().enumerate().all(|(partition, one)| {
             usize::try_from(one.head.seq) == Ok(self.oracle.n_entries(partition))
@@ -309,7 +310,7 @@ impl World {
                 self.oracle.object("I13", finding.clone());
             }
         }
-        // While it is not sure, the next renewal brings the next turn.
+        // While the term is unconfirmed, the next renewal triggers the next turn.
         if let (Some(at), true) = (rule.next_turn(now), rule.is_sure(now)) {
             self.plan_turn(ix, at);
         }
@@ -386,7 +387,7 @@ impl World {
         self.ask(ix, partition, ask, Purpose::Checkpoint { seq });
     }
 
-    /// The reign is over: all it knew is dropped, and its streams are closed.
+    /// Ends a reign: drops its state and closes its streams.
     fn depose(&mut self, ix: usize, end: End) {
         if let End::Diverged(head) = end {
             self.oracle.object("I10", format!("the log at {head} is not that of its owner"));

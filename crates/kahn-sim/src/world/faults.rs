@@ -1,4 +1,4 @@
-//! What goes wrong, and when it stops going wrong.
+//! Injects faults, and stops injecting them.
 
 use std::time::Duration;
 
@@ -42,13 +42,13 @@ const KINDS: [Kind; 12] = [
     Kind::IsolateWorker,
 ];
 
-/// How bad this seed's world is.
+/// The fault parameters of a seed.
 #[derive(Debug)]
 pub(crate) struct Faults {
     pub(crate) heal_at: Timestamp,
-    /// Longest usual delay of a message, in milliseconds.
+    /// The longest usual delay of a message, in milliseconds.
     pub(crate) slowness: u64,
-    /// Requests and replies of clients that get lost, in percent.
+    /// The percentage of lost requests and replies of clients.
     pub(crate) client_loss: u32,
     kinds: Vec<Kind>,
     pause: Duration,
@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    /// What a single store has lost, the living owner must bring back first.
+    /// Crashes a coordinator, unless the live owner still has to restore what a single store lost.
     fn inject_coordinator_crash(&mut self) {
         let ix = self.rng.usize(..self.coordinators.len());
         if !self.coordinators[ix].is_up || self.is_mending_any() {
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// A worker reaches no coordinator at all.
+    /// Cuts a worker off from all coordinators.
     fn isolate_worker(&mut self) {
         let worker = Node::Worker(self.rng.usize(..self.workers.len()));
         let until = self.until(3_000, 25_000);
@@ -192,7 +192,7 @@ impl World {
         self.until(10, most)
     }
 
-    /// From here on all goes well.
+    /// Ends all faults.
     pub(super) fn heal(&mut self) {
         self.trace("all faults end");
         self.streams.unblock_all();

@@ -1,5 +1,5 @@
-//! Streams between workers and coordinators: in order, late, and now and then cut with the loss
-//! of all that is on its way. One end may learn of that long before the other, or never.
+//! Streams between workers and coordinators. They are ordered and delayed, and are sometimes cut,
+//! which loses everything in flight. One end may learn of that long before the other, or never.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,7 +11,7 @@ use super::{Happening, World};
 use crate::queue::{ms, us};
 use crate::workload::{chance, span};
 
-/// One stream. The number is also that of the session.
+/// Identifies a stream, and the session on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StreamId(pub(crate) u64);
 
@@ -24,7 +24,7 @@ pub(crate) enum Node {
     Store,
 }
 
-/// From a worker.
+/// A message from a worker.
 #[derive(Clone, Debug)]
 pub(crate) enum Up {
     Hello(BootId, Box<Inventory>),
@@ -35,7 +35,7 @@ pub(crate) enum Up {
     End,
 }
 
-/// To a worker.
+/// A message to a worker.
 #[derive(Clone, Debug)]
 pub(crate) enum Down {
     Welcome,
@@ -62,7 +62,8 @@ impl<T> Default for Lane<T> {
 }
 
 impl<T> Lane<T> {
-    /// Takes a message that may arrive at `at`, and says when to deliver if nothing was planned.
+    /// Queues a message that may arrive at `at`. Returns when to deliver it if no delivery is
+    /// planned.
     fn push(&mut self, at: Timestamp, message: T) -> Option<Timestamp> {
         self.last = self.last.max(at);
         self.queue.push_back((self.last, message));
@@ -70,17 +71,17 @@ impl<T> Lane<T> {
     }
 }
 
-/// One stream.
+/// A stream.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) worker: usize,
     pub(crate) coordinator: usize,
     pub(crate) incarnation: u64,
-    /// The reign that took it. The worker speaks after that, so its first word is no older.
+    /// The reign that accepted it. The worker's first message is sent after that.
     pub(crate) reign: u64,
     pub(crate) is_open_at_worker: bool,
     pub(crate) is_open_at_coordinator: bool,
-    /// Nothing passes any more, whatever its ends believe.
+    /// Whether the stream is cut, regardless of what its ends believe.
     is_cut: bool,
     up: Lane<Up>,
     down: Lane<Down>,
@@ -91,7 +92,7 @@ pub(crate) struct Stream {
 pub(crate) struct Streams {
     all: BTreeMap<StreamId, Stream>,
     next: u64,
-    /// Until when nothing passes, in one direction.
+    /// Until when messages in one direction are blocked.
     blocked: BTreeMap<(Node, Node), Timestamp>,
 }
 
@@ -100,8 +101,8 @@ impl Streams {
         self.all.get(&id)
     }
 
-    /// Whether all that was said on a stream was heard. (What a worker accepts it says again only
-    /// when it was welcomed.)
+    /// Returns whether everything sent on a stream has been received. A worker repeats what it
+    /// accepts only when it is welcomed.
     pub(crate) fn is_quiet(&self, id: StreamId) -> bool {
         self.all.get(&id).is_some_and(|stream| {
             let is_open = stream.is_open_at_worker && stream.is_open_at_coordinator;
@@ -109,7 +110,7 @@ impl Streams {
         })
     }
 
-    /// Streams that at least one end believes in.
+    /// Returns the streams that at least one end believes to be open.
     pub(crate) fn alive(&self) -> Vec<StreamId> {
         let is_alive = |s: &Stream| s.is_open_at_coordinator || s.is_open_at_worker;
         self.all.iter().filter(|(_, stream)| is_alive(stream)).map(|(id, _)| *id).collect()
@@ -133,12 +134,12 @@ impl Streams {
 }
 
 impl World {
-    /// Until when nothing passes from one end to another.
+    /// Returns until when messages from one end to another are blocked.
     pub(super) fn blocked_until(&self, from: Node, to: Node) -> Option<Timestamp> {
         self.streams.blocked.get(&(from, to)).copied().filter(|until| *until > self.now)
     }
 
-    /// When a message that is sent now arrives.
+    /// Returns when a message that is sent now arrives.
     pub(super) fn arrival(&mut self, from: Node, to: Node) -> Timestamp {
         let slowness = self.faults.slowness;
         let delay = if chance(&mut self.rng, 5) {
@@ -230,7 +231,7 @@ impl World {
         }
     }
 
-    /// The coordinator ends a stream in order.
+    /// The coordinator closes a stream gracefully.
     pub(super) fn close_at_coordinator(&mut self, id: StreamId) {
         self.send_down(id, Down::End);
         if let Some(stream) = self.streams.all.get_mut(&id) {
@@ -239,7 +240,7 @@ impl World {
         self.streams.forget_if_closed(id);
     }
 
-    /// The worker ends a stream in order.
+    /// The worker closes a stream gracefully.
     pub(super) fn close_at_worker(&mut self, id: StreamId) {
         self.send_up(id, Up::End);
         if let Some(stream) = self.streams.all.get_mut(&id) {
@@ -248,7 +249,7 @@ impl World {
         self.streams.forget_if_closed(id);
     }
 
-    /// The coordinator's end is gone; the worker may learn of it.
+    /// The coordinator's end is lost; the worker may learn of it.
     pub(super) fn lose_coordinator_end(&mut self, id: StreamId) {
         let Some(stream) = self.streams.all.get_mut(&id) else { return };
         stream.is_open_at_coordinator = false;
@@ -261,7 +262,7 @@ impl World {
         self.streams.forget_if_closed(id);
     }
 
-    /// The worker's end is gone; the coordinator may learn of it.
+    /// The worker's end is lost; the coordinator may learn of it.
     pub(super) fn lose_worker_end(&mut self, id: StreamId) {
         let Some(stream) = self.streams.all.get_mut(&id) else { return };
         stream.is_open_at_worker = false;
@@ -274,7 +275,7 @@ impl World {
         self.streams.forget_if_closed(id);
     }
 
-    /// Cuts a stream: what is on its way is gone, and the ends learn of it at different times.
+    /// Cuts a stream: everything in flight is lost, and the ends learn of it at different times.
     pub(super) fn cut(&mut self, id: StreamId) {
         let Some(stream) = self.streams.all.get_mut(&id) else { return };
         stream.is_cut = true;

@@ -1,5 +1,5 @@
-//! Between a coordinator and those it talks to: what workers say becomes input, and what leaves
-//! the driver becomes messages.
+//! Sessions between a coordinator and its peers: turns messages from workers into input, and
+//! outputs of the driver into messages.
 
 use kahn_core::{Attachment, Command, Event, Held, ReportKind, SessionId, WorkerReport};
 use kahn_model::{ActionKind, AttemptId, BootId, Cause, CauseKind, Failure, RunId, TaskIx, Token};
@@ -13,7 +13,7 @@ use crate::queue::us;
 use crate::workload::span;
 
 impl World {
-    /// Something arrives from a worker.
+    /// Handles a message from a worker.
     pub(super) fn on_up(&mut self, id: StreamId, message: Up) {
         let Some(stream) = self.streams.get(id) else { return };
         let (ix, worker) = (stream.coordinator, stream.worker);
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// Puts something into the inbox; the turn comes when the loop is free.
+    /// Adds an input to the inbox. It is handled in the next turn.
     pub(super) fn receive(&mut self, ix: usize, input: Input) {
         self.coordinators[ix].inbox.push_back(input);
         let busy = us(self.rng.u64(0..=200));
@@ -118,7 +118,7 @@ impl World {
         WorkerReport { attempt, token, kind }
     }
 
-    /// For a deliberate bug: the token that the coordinator would take from this worker.
+    /// A deliberate bug: returns the token of the current lease instead of the reported one.
     fn token_in_force(&self, ix: usize, worker: usize, attempt: AttemptId, token: Token) -> Token {
         let found = || {
             let state = self.coordinators[ix].core()?.state();

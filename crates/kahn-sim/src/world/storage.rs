@@ -1,5 +1,5 @@
-//! Requests to the store and their answers: each on a connection of its asker and partition, in
-//! order while that lives; after it broke, an earlier request may still arrive, late.
+//! Requests to the store and their answers. Each coordinator has one connection per partition,
+//! which keeps requests in order. After it broke, an earlier request may still arrive late.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::queue::{ms, us};
 use crate::store::Shelf;
 use crate::workload::{chance, span};
 
-/// One request to the store.
+/// Identifies a request to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct AskId(u64);
 
-/// What is asked.
+/// The content of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     Append { term: Term, append: Append<Payload> },
@@ -31,7 +31,7 @@ pub(crate) enum Ask {
     Checkpoint { term: Term, seq: u64, picture: Arc<Snapshot> },
 }
 
-/// A request on its way.
+/// A request in flight.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     id: AskId,
@@ -40,23 +40,23 @@ pub(crate) struct Request {
     ask: Ask,
 }
 
-/// What the store says.
+/// An answer of the store.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Append(Reply),
-    /// The head, or that another term is in force.
+    /// The head, or `None` if another term has begun.
     Renewed(Option<Head>),
-    /// The term and the head, or that another holds the partition.
+    /// The term and the head, or `None` if another owner holds the partition.
     Acquired(Option<(Term, Head)>),
     Loaded(Box<Loaded>),
     Checkpointed(bool),
     /// It was refused before it had any effect.
     Refused,
-    /// Nobody knows.
+    /// The outcome is unknown.
     Unknown,
 }
 
-/// What the asker wanted to know.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
     Append { send: u64 },
@@ -74,12 +74,12 @@ struct Pending {
     purpose: Purpose,
 }
 
-/// What the store's servers are.
+/// The kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A replica has what was answered.
+    /// A replica has every answered write.
     Replicated,
-    /// One server that may lose what it wrote last.
+    /// One server that may lose its last writes.
     Single,
 }
 
@@ -92,10 +92,10 @@ pub(crate) struct Storage {
     held_back: Vec<Vec<(u64, AskId, Answer)>>,
     pending: BTreeMap<AskId, Pending>,
     next_ask: u64,
-    /// The time of the latest arrival on each connection: asker and partition.
+    /// The time of the latest arrival on each connection, by coordinator and partition.
     arrivals: BTreeMap<(usize, usize), Timestamp>,
     answers: BTreeMap<(usize, usize), Timestamp>,
-    /// What becomes of requests whose connection broke: never, or not before a time.
+    /// When requests on broken connections arrive at the earliest, or `None` for never.
     fates: BTreeMap<AskId, Option<Timestamp>>,
     pub(crate) down_until: Timestamp,
     pub(crate) refusing_until: Timestamp,
@@ -127,13 +127,13 @@ impl Storage {
         self.shelves.len()
     }
 
-    /// Whether everything in the logs is safe, and everything safe is there.
+    /// Returns whether all log entries are safe, and all safe entries exist.
     pub(crate) fn is_settled(&self, oracle: &Oracle) -> bool {
         let mut shelves = self.shelves.iter().enumerate();
         shelves.all(|(at, shelf)| shelf.entries().len() == oracle.n_entries(at))
     }
 
-    /// Who waits for an answer.
+    /// Returns the coordinator that waits for an answer.
     pub(crate) fn asker(&self, ask: AskId) -> Option<usize> {
         self.pending.get(&ask).map(|pending| pending.coordinator)
     }
@@ -198,7 +198,7 @@ impl World {
                 Answer::Append(shelf.append(now, term, &append, mutation))
             }
             Ask::Renew { term } => Answer::Renewed(shelf.renew(now, term, mutation)),
-            // What a single server lost, its owner alone can bring back.
+            // Only the owner can restore what a single server lost.
             Ask::Acquire { .. } if is_mending => Answer::Refused,
             Ask::Acquire { nonce, steal } => Answer::Acquired(shelf.acquire(now, nonce, steal)),
             Ask::Load { term, head, asked_at } => {
@@ -215,13 +215,13 @@ impl World {
         }
     }
 
-    /// Whether the store lacks entries that were safe once.
+    /// Returns whether the store lacks entries that were safe before.
     pub(super) fn is_mending_any(&self) -> bool {
         let mut shelves = self.storage.shelves.iter().enumerate();
         shelves.any(|(at, shelf)| shelf.entries().len() < self.oracle.n_entries(at))
     }
 
-    /// Whether the owner of every partition is one and the same, and there.
+    /// Returns whether all partitions have the same owner and it is alive.
     fn owner_of_all_lives(&self) -> bool {
         let nonce = |shelf: &Shelf| shelf.term().map(|term| term.nonce);
         let first = nonce(&self.storage.shelves[0]);
@@ -229,7 +229,7 @@ impl World {
             && self.storage.shelves.iter().all(|shelf| nonce(shelf) == first)
     }
 
-    /// Lets the oracle see what is safe now, or sends it to the replica.
+    /// Shows newly safe entries to the oracle, or sends them to the replica.
     fn after_operation(&mut self, partition: usize) {
         match self.storage.kind {
             Kind::Single => {
@@ -268,7 +268,7 @@ impl World {
     fn show_entries(&mut self, partition: usize, is_safe_only: bool) {
         let shelf = &self.storage.shelves[partition];
         let entries = if is_safe_only { shelf.safe_entries() } else { shelf.entries() };
-        // Only what is new, and the last one known, which must be what it was.
+        // Only new entries, and the last known one, which must not have changed.
         let from = self.oracle.n_entries(partition).min(entries.len()).saturating_sub(1);
         for (at, entry) in entries.iter().enumerate().skip(from) {
             self.oracle.entry(partition, at, entry);
@@ -306,7 +306,8 @@ impl World {
         self.tell(pending, Answer::Unknown);
     }
 
-    /// All that waits on the connection will never know. What is on its way may still arrive.
+    /// Breaks a connection. The outcome of its requests is unknown; those in flight may still
+    /// arrive.
     pub(super) fn break_connection(&mut self, coordinator: usize, partition: usize) {
         self.storage.arrivals.remove(&(coordinator, partition));
         self.storage.answers.remove(&(coordinator, partition));
@@ -335,7 +336,7 @@ impl World {
         }
     }
 
-    /// Forgets what a coordinator that is gone has asked.
+    /// Forgets the requests of a dead coordinator.
     pub(super) fn forget_asks(&mut self, coordinator: usize) {
         self.storage.pending.retain(|_, pending| pending.coordinator != coordinator);
         self.storage.arrivals.retain(|(asker, _), _| *asker != coordinator);
@@ -349,7 +350,7 @@ impl World {
         }
     }
 
-    /// The server goes down for a while, and comes back without its last writes.
+    /// Stops the server for a while and restarts it without its last writes.
     pub(super) fn crash_store(&mut self) {
         let mut n_lost = 0;
         let owner_lives = self.owner_of_all_lives();
@@ -372,7 +373,7 @@ impl World {
         }
     }
 
-    /// Some requests on their way are lost, some arrive late; nobody knows which.
+    /// Loses some requests in flight and delays others. The coordinator cannot tell which.
     pub(super) fn hiccup(&mut self) {
         let coordinator = self.rng.usize(..self.coordinators.len());
         let partition = self.rng.usize(..self.storage.shelves.len());

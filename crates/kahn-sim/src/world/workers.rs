@@ -1,5 +1,5 @@
-//! Worker processes with fake executors: attempts take a random time and end in a random way.
-//! What an executor does goes into the oracle's journal at that very moment.
+//! Worker processes with fake executors: attempts take a random time and have a random outcome.
+//! Every action of an executor is recorded in the oracle's journal at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use crate::oracle::Start;
 use crate::queue::us;
 use crate::workload::{self, chance, span};
 
-/// A worker that has heard nothing for this long looks for another coordinator.
+/// A worker that receives nothing for this long connects to another coordinator.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Attempts that are to be stopped are dead after at most this time.
+/// The maximum time in milliseconds until a stopped attempt is dead.
 const STOP_MS: u64 = 150;
 
-/// What an executor is told.
+/// The work that is passed to an executor.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     dag: Arc<Dag>,
     timed_out: u32,
 }
 
-/// An attempt in the hands of an executor.
+/// An attempt in an executor.
 #[derive(Debug)]
 struct Execution {
     lease: Lease<Job>,
@@ -40,7 +40,7 @@ struct Execution {
     is_stopping: bool,
 }
 
-/// One worker, over all its starts.
+/// One worker, across restarts.
 #[derive(Debug)]
 pub(crate) struct WorkerProcess {
     pub(crate) id: WorkerId,
@@ -51,7 +51,7 @@ pub(crate) struct WorkerProcess {
     pub(crate) paused_until: Timestamp,
     pub(crate) is_up: bool,
     core: WorkerCore<Job>,
-    /// Survives the process.
+    /// Survives a crash of the process.
     spool: BTreeMap<Token, Report>,
     executions: BTreeMap<Token, Execution>,
     stream: Option<StreamId>,
@@ -60,7 +60,7 @@ pub(crate) struct WorkerProcess {
     timer_at: Option<Timestamp>,
     is_flush_planned: bool,
     clock_origin: u64,
-    /// How much faster its clock runs, in millionths.
+    /// The drift of its clock, in parts per million. Positive values run fast.
     clock_drift: i64,
 }
 
@@ -92,14 +92,14 @@ impl WorkerProcess {
         self.is_up && self.core.n_held() == 0 && self.core.n_unacknowledged() == 0
     }
 
-    /// Its own monotonic clock.
+    /// Returns the time of its own monotonic clock.
     fn local(&self, now: Timestamp) -> Timestamp {
         let drift = i128::from(now.0) * i128::from(self.clock_drift) / 1_000_000;
         let ticks = i128::from(now.0) + i128::from(self.clock_origin) + drift;
         Timestamp(u64::try_from(ticks).expect("invariant: clocks start above zero"))
     }
 
-    /// When its clock will have reached `local`, or just after.
+    /// Returns the real time at which its clock reaches `local`, or just after.
     fn real(&self, local: Timestamp) -> Timestamp {
         let since = i128::from(local.0) - i128::from(self.clock_origin);
         let ticks = since * 1_000_000 / (1_000_000 + i128::from(self.clock_drift));
@@ -128,8 +128,8 @@ impl World {
         }
     }
 
-    /// Measures the pressure on a worker, which comes and goes as it likes. Once all faults have
-    /// ended, shares stay what they are: however small, everything must end.
+    /// Measures the pressure on a worker, which varies at random. Once all faults have ended,
+    /// shares no longer change: however small they are, every run must end.
     pub(super) fn on_worker_measures(&mut self, ix: usize, boot: BootId) {
         if !self.is_boot(ix, boot) || self.now > self.faults.heal_at {
             return;
@@ -140,7 +140,7 @@ impl World {
         self.queue.plan(at, Happening::WorkerMeasures { worker: ix, boot });
     }
 
-    /// What the workers accept is what the coordinator has heard that they accept.
+    /// Checks that the coordinator knows the share that each worker accepts.
     pub(super) fn check_shares(&mut self, leader: usize) {
         for ix in 0..self.workers.len() {
             let worker = &self.workers[ix];
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// The process is gone, and all that ran under it. The spool stays.
+    /// Crashes the process and all its executions. The spool remains.
     pub(super) fn crash_worker(&mut self, ix: usize) {
         let worker = &mut self.workers[ix];
         worker.is_up = false;
@@ -174,7 +174,7 @@ impl World {
         }
     }
 
-    /// The process and everything under it stands still.
+    /// Suspends the process and all its executions.
     pub(super) fn pause_worker(&mut self, ix: usize, until: Timestamp) {
         self.workers[ix].paused_until = until;
         let id = self.workers[ix].id.clone();
@@ -197,7 +197,7 @@ impl World {
             self.queue.plan(at, Happening::WorkerConnect { worker: ix, boot });
             return;
         }
-        // It comes back here first.
+        // It reconnects to this one first.
         self.workers[ix].next_coordinator = target;
         let stream = self.open_stream(ix, target);
         self.workers[ix].stream = Some(stream);
@@ -237,7 +237,7 @@ impl World {
         self.queue.plan(at, Happening::WorkerConnect { worker: ix, boot });
     }
 
-    /// Something arrives from the coordinator.
+    /// Handles a message from the coordinator.
     pub(super) fn on_down(&mut self, id: StreamId, message: Down) {
         let Some(ix) = self.streams.get(id).map(|stream| stream.worker) else { return };
         if self.workers[ix].stream != Some(id) || !self.workers[ix].is_up {
@@ -276,7 +276,7 @@ impl World {
         self.feed_worker(ix, Event::Acknowledged { token });
     }
 
-    /// Gives the worker's core an event and does what it says.
+    /// Passes an event to the worker's core and carries out its commands.
     fn feed_worker(&mut self, ix: usize, event: Event<Job>) {
         if !self.workers[ix].is_up {
             return;
@@ -359,7 +359,7 @@ impl World {
         }
     }
 
-    /// The worker has drained and exits; whoever runs it starts it again.
+    /// The worker has drained and exits. Its supervisor restarts it.
     fn leave(&mut self, ix: usize) {
         let worker = &mut self.workers[ix];
         worker.is_up = false;
@@ -372,7 +372,7 @@ impl World {
         self.queue.plan(at, Happening::WorkerStarts(ix));
     }
 
-    /// An executor takes an attempt; a little later it runs.
+    /// Passes an attempt to an executor, which starts it after a short delay.
     fn prepare(&mut self, ix: usize, lease: Lease<Job>) {
         let token = lease.token;
         let outcome = Ok(Outputs::default());
@@ -415,7 +415,7 @@ impl World {
         }
     }
 
-    /// How an attempt will end, and after how long.
+    /// Returns how an attempt will end, and after how long.
     fn fate(&mut self, lease: &Lease<Job>) -> (Outcome, Duration) {
         let rng = &mut self.rng;
         let takes = match rng.u32(..20) {
@@ -445,7 +445,7 @@ impl World {
         (outcome, takes)
     }
 
-    /// An executor is told to stop; the attempt is dead a little later.
+    /// Tells an executor to stop. The attempt is dead a little later.
     fn stop(&mut self, ix: usize, token: Token, reason: StopReason) {
         let boot = self.workers[ix].boot;
         let Some(execution) = self.workers[ix].executions.get_mut(&token) else { return };
@@ -481,7 +481,7 @@ impl World {
     }
 }
 
-/// What an attempt gives: it shows under which lease it ran.
+/// Returns the outputs of an attempt, which identify its lease.
 fn proof(token: Token) -> Outputs {
     let text = format!("\"{token}.{:x}\"", token.nonce);
     Outputs(BTreeMap::from([("lease".into(), Value::from_json(text))]))
