@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let set = protox::compile(&files, [ROOT])?;
     fs::write(out.join("descriptors.bin"), descriptors)?;
     for package in PACKAGES {
-        // A package without files has no output of its own; the library includes all three.
+        // A package without files produces no output, but the library includes all three.
         fs::write(out.join(format!("{package}.rs")), "")?;
     }
     tonic_prost_build::configure().bytes(".").compile_fds(set)?;
@@ -41,7 +41,7 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Speaks to cargo, as build scripts do.
+/// Prints a directive for cargo.
 fn emit(path: &Path) {
     println!("cargo::rerun-if-changed={}", path.display());
 }

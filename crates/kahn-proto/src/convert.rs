@@ -1,8 +1,8 @@
-//! Between messages and the model: `to_wire` and `from_wire`, a module for each family.
+//! Converts between messages and the model: `to_wire` and `from_wire`, with one module per family.
 //!
-//! Every message is taken for hostile: `from_wire` is total, checks whatever the model promises
-//! and names the field that breaks it. Whatever `to_wire` gives, `from_wire` takes back as it was
-//! (spans of time above 584 years, which no rule allows, are cut).
+//! Messages are untrusted: `from_wire` never panics, checks everything that the model guarantees
+//! and names the invalid field. `from_wire` accepts everything that `to_wire` returns and restores
+//! the original value, except that durations above 584 years, which no rule allows, are truncated.
 
 pub mod admission;
 pub mod dag;

@@ -1,4 +1,4 @@
-//! DAGs survive the wire, and nothing else gets through it.
+//! DAGs survive a round trip, and invalid messages are refused.
 
 #[cfg(test)]
 #[path = "dags/support.rs"]

@@ -1,4 +1,4 @@
-//! What a worker accepts, and why.
+//! The accepted share of a worker's capacity.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use kahn_model::{Admission, Pressure, PressureKind, Share};
 use super::ConvertError;
 use crate::worker as wire;
 
-/// The message for what a worker accepts.
+/// Encodes an admission.
 #[must_use]
 pub fn to_wire(admission: &Admission) -> wire::Admission {
     wire::Admission {
@@ -21,11 +21,11 @@ pub fn to_wire(admission: &Admission) -> wire::Admission {
     }
 }
 
-/// What a message says of what a worker accepts.
+/// Decodes an admission.
 ///
 /// # Errors
 ///
-/// When the share is none or more than all, or the pressure is of no known kind.
+/// Returns an error if the share is not within 1 to 1000 or the kind of pressure is unknown.
 pub fn from_wire(admission: wire::Admission) -> Result<Admission, ConvertError> {
     let share = Share::from_permille(admission.share_permille).ok_or(ConvertError::OutOfRange {
         field: "admission.share_permille",

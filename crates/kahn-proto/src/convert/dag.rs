@@ -1,5 +1,5 @@
-//! The graph of tasks, which travels by columns: a task without settings of its own costs its
-//! name and a few bytes.
+//! The task graph, encoded in columns: a task without settings of its own takes its name and a few
+//! bytes.
 
 mod columns;
 mod declared;
@@ -11,7 +11,7 @@ use prost::bytes::Bytes;
 use super::{ConvertError, ids, policy, profile, state, work};
 use crate::storage as wire;
 
-/// The message for a DAG.
+/// Encodes a DAG.
 #[must_use]
 pub fn to_wire(dag: &Dag) -> wire::Dag {
     let name_length = |task| u8::try_from(dag.task_name(task).len()).expect("invariant: a name");
@@ -51,14 +51,14 @@ fn estimate_micros(dag: &Dag, task: TaskIx) -> u64 {
     u64::try_from(micros).unwrap_or(u64::MAX)
 }
 
-/// The DAG of a message, with everything checked that a [`DagBuilder`] checks.
+/// Decodes a DAG, with all checks of [`DagBuilder`].
 ///
-/// Takes time and memory in proportion to the message. Whether the parts are within the limits
-/// for texts, waits and the like is asked by [`super::limits::check`].
+/// Time and memory are proportional to the size of the message. The limits for texts, delays and so
+/// on are checked by [`super::limits::check`].
 ///
 /// # Errors
 ///
-/// When columns do not fit together, a part is not valid, or there is a cycle.
+/// Returns an error if columns are inconsistent, a part is not valid, or there is a cycle.
 pub fn from_wire(dag: wire::Dag) -> Result<Dag, ConvertError> {
     let n_tasks = dag.name_lengths.len();
     if n_tasks > limits::TASKS_MAX {

@@ -1,40 +1,40 @@
-//! What can be wrong with a message.
+//! Errors of conversions.
 
 use kahn_model::{DagError, InvalidExceptionPattern, InvalidName};
 
-/// Why a message has no meaning in the model. Each names the field at fault.
+/// Why a message cannot be converted. Each variant names the invalid field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
-    /// A field that must be there is not.
+    /// A required field is missing.
     #[error("{field} is missing")]
     Missing {
         /// The field.
         field: &'static str,
     },
-    /// An enum is unspecified or has a value that is not known here.
+    /// An enum is unspecified or has an unknown value.
     #[error("{field} has the unknown value {found}")]
     UnknownValue {
         /// The field.
         field: &'static str,
-        /// Its number.
+        /// The number of the value.
         found: i32,
     },
-    /// A name breaks the rules for names.
+    /// A name is not valid.
     #[error("{field}: {source}")]
     Name {
         /// The field.
         field: &'static str,
-        /// Which rule.
+        /// The violated rule.
         source: InvalidName,
     },
-    /// Bytes or a column have another length than they must.
+    /// A byte string or column has the wrong length.
     #[error("{field} has length {found}, not {expected}")]
     Length {
         /// The field.
         field: &'static str,
-        /// How long it is.
+        /// The actual length.
         found: usize,
-        /// How long it must be.
+        /// The required length.
         expected: usize,
     },
     /// A number, such as a position, is out of bounds.
@@ -42,12 +42,12 @@ pub enum ConvertError {
     OutOfRange {
         /// The field.
         field: &'static str,
-        /// What it is.
+        /// The actual number.
         found: i64,
-        /// The last that is allowed.
+        /// The largest allowed number.
         limit: i64,
     },
-    /// A key that may come once comes twice.
+    /// A key occurs twice.
     #[error("{field} names {key} twice")]
     Repeated {
         /// The field.
@@ -62,19 +62,19 @@ pub enum ConvertError {
         field: &'static str,
         /// The name of the value.
         name: String,
-        /// What the parser says.
+        /// The message of the parser.
         reason: String,
     },
-    /// What should name exceptions does not.
+    /// An exception pattern is not valid.
     #[error("profile.retry_exceptions: {0}")]
     Exceptions(#[from] InvalidExceptionPattern),
-    /// The tasks and dependencies do not make a DAG.
+    /// The tasks and dependencies are not a valid DAG.
     #[error("{0}")]
     Dag(#[from] DagError),
 }
 
 impl ConvertError {
-    /// A column of `found` entries where `expected` are needed.
+    /// Creates an error for a column with `found` entries instead of `expected`.
     pub(crate) fn length(
         field: &'static str,
         found: usize,
@@ -83,7 +83,8 @@ impl ConvertError {
         if found == expected { Ok(()) } else { Err(Self::Length { field, found, expected }) }
     }
 
-    /// A number beyond `limit`; numbers too large to be shown are shown as the largest.
+    /// Creates an error for a number beyond `limit`. Numbers that do not fit are shown as the
+    /// largest.
     pub(crate) fn out_of_range(
         field: &'static str,
         found: impl TryInto<i64>,

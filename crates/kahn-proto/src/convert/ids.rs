@@ -10,7 +10,7 @@ use crate::storage as wire;
 ///
 /// # Errors
 ///
-/// When `text` is not a valid name.
+/// Returns an error if `text` is not a valid name.
 pub fn name(field: &'static str, text: &str) -> Result<Name, ConvertError> {
     Name::new(text).map_err(|source| ConvertError::Name { field, source })
 }
@@ -19,7 +19,7 @@ pub fn name(field: &'static str, text: &str) -> Result<Name, ConvertError> {
 ///
 /// # Errors
 ///
-/// When `text` is not a valid name.
+/// Returns an error if `text` is not a valid name.
 pub fn worker(field: &'static str, text: &str) -> Result<WorkerId, ConvertError> {
     name(field, text).map(WorkerId::new)
 }
@@ -28,31 +28,31 @@ pub fn worker(field: &'static str, text: &str) -> Result<WorkerId, ConvertError>
 ///
 /// # Errors
 ///
-/// When `text` is not a valid name.
+/// Returns an error if `text` is not a valid name.
 pub fn namespace(field: &'static str, text: &str) -> Result<Namespace, ConvertError> {
     name(field, text).map(Namespace::new)
 }
 
-/// The 16 bytes of a run's id.
+/// Returns the 16 bytes of a run's id.
 #[must_use]
 pub fn run_to_wire(run: RunId) -> Bytes {
     Bytes::copy_from_slice(run.as_bytes())
 }
 
-/// Reads the id of a run.
+/// Decodes the id of a run.
 ///
 /// # Errors
 ///
-/// When there are not 16 bytes.
+/// Returns an error if there are not exactly 16 bytes.
 pub fn run_from_wire(field: &'static str, bytes: &[u8]) -> Result<RunId, ConvertError> {
     RunId::from_slice(bytes).ok_or(ConvertError::Length { field, found: bytes.len(), expected: 16 })
 }
 
-/// Checks that a DAG of `n_tasks` has this task.
+/// Checks that a DAG of `n_tasks` tasks has this task.
 ///
 /// # Errors
 ///
-/// When it has not.
+/// Returns an error if it does not.
 pub fn task(field: &'static str, task: u32, n_tasks: usize) -> Result<TaskIx, ConvertError> {
     let ix = TaskIx(task);
     if ix.index() < n_tasks {
@@ -61,17 +61,17 @@ pub fn task(field: &'static str, task: u32, n_tasks: usize) -> Result<TaskIx, Co
     Err(ConvertError::out_of_range(field, task, n_tasks.saturating_sub(1)))
 }
 
-/// The message for a token.
+/// Encodes a token.
 #[must_use]
 pub fn token_to_wire(token: Token) -> wire::Token {
     wire::Token { epoch: token.epoch, serial: token.serial, nonce: token.nonce }
 }
 
-/// The token of a message. All tokens are possible; whether one is in force is asked elsewhere.
+/// Decodes a token. All tokens are valid; whether one is current is checked elsewhere.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// Returns an error if the token is missing.
 pub fn token_from_wire(
     field: &'static str,
     token: Option<wire::Token>,

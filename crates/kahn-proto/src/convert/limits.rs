@@ -1,6 +1,6 @@
-//! The limits of [`kahn_model::limits`], asked of what comes from outside.
+//! Checks the limits of [`kahn_model::limits`] on external input.
 //!
-//! Apart from `from_wire`, so that what was taken on under other limits can still be read.
+//! Separate from `from_wire`, so that data accepted under other limits can still be read.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use kahn_model::{Action, Dag, FailurePolicy, Profile, Text, Work, limits};
 
 use super::ConvertError;
 
-/// Checks a DAG that somebody submits.
+/// Checks a submitted DAG.
 ///
 /// # Errors
 ///
-/// Names the first limit that is passed.
+/// Returns an error for the first limit that is exceeded.
 pub fn check(dag: &Dag) -> Result<(), ConvertError> {
     spans("policy.timeout", dag.policy().timeout)?;
     if dag.policy().on_failure == FailurePolicy::MaxFailures(0) {
@@ -25,7 +25,7 @@ pub fn check(dag: &Dag) -> Result<(), ConvertError> {
     dag.works().iter().try_for_each(|work| check_work(work))?;
     for task in dag.tasks() {
         if let Some(condition) = dag.condition(task) {
-            // With the values bound to it; the expression alone is the guard's to measure.
+            // Includes the values bound to it. The expression alone is measured by the guard.
             at_most("condition", condition.0.len(), limits::BOUND_EXPRESSION_BYTES_MAX)?;
         }
         for (_, timeout) in dag.timed_dependencies(task) {
@@ -84,8 +84,8 @@ fn check_work(work: &Work) -> Result<(), ConvertError> {
     at_most("work.secret.prefix", longest, limits::SECRET_PREFIX_BYTES_MAX)
 }
 
-/// The bytes of a text that stays as it is. One with expressions is measured when it is rendered:
-/// until then it is longer, by the values bound to them.
+/// Returns the length in bytes of a text without expressions. A text with expressions is measured
+/// after rendering, because before that it is longer by the values bound to them.
 fn final_bytes(text: &Text) -> usize {
     if text.is_dynamic() { 0 } else { text.as_str().len() }
 }

@@ -1,11 +1,11 @@
-//! Rules for a whole run.
+//! Policies of a whole run.
 
 use kahn_model::{FailurePolicy, RunPolicy};
 
 use super::{ConvertError, span};
 use crate::storage as wire;
 
-/// The message for a policy.
+/// Encodes a policy.
 #[must_use]
 pub fn to_wire(policy: &RunPolicy) -> wire::RunPolicy {
     let (on_failure, max_failures) = match policy.on_failure {
@@ -22,11 +22,11 @@ pub fn to_wire(policy: &RunPolicy) -> wire::RunPolicy {
     }
 }
 
-/// The policy of a message.
+/// Decodes a policy.
 ///
 /// # Errors
 ///
-/// When what to do about failures is not known here.
+/// Returns an error if the failure policy is unknown.
 pub fn from_wire(policy: &wire::RunPolicy) -> Result<RunPolicy, ConvertError> {
     let found = policy.on_failure;
     let on_failure = match wire::OnFailure::try_from(found) {

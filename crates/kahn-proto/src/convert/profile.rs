@@ -1,4 +1,4 @@
-//! How a task is to be run.
+//! The execution settings of a task.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use kahn_model::{
 use super::{ConvertError, ids, resources, selector, span};
 use crate::storage as wire;
 
-/// The message for a profile.
+/// Encodes a profile.
 #[must_use]
 pub fn to_wire(profile: &Profile) -> wire::Profile {
     let key = |c: &ConcurrencyKey| wire::ConcurrencyKey {
@@ -50,7 +50,7 @@ fn retry_to_wire(retry: &RetryPolicy) -> wire::RetryPolicy {
     }
 }
 
-/// The message for the clocks of a task.
+/// Encodes the timeouts of a task.
 #[must_use]
 pub fn timeouts_to_wire(timeouts: &Timeouts) -> wire::Timeouts {
     wire::Timeouts {
@@ -61,7 +61,7 @@ pub fn timeouts_to_wire(timeouts: &Timeouts) -> wire::Timeouts {
     }
 }
 
-/// What an attempt does while its worker is cut off.
+/// Encodes what an attempt does while its worker is disconnected.
 #[must_use]
 pub fn on_disconnect_to_wire(on_disconnect: OnDisconnect) -> wire::OnDisconnect {
     match on_disconnect {
@@ -78,11 +78,12 @@ fn circuit_to_wire(circuit: &Circuit) -> wire::Circuit {
     }
 }
 
-/// The profile of a message.
+/// Decodes a profile.
 ///
 /// # Errors
 ///
-/// When there is no retry policy, an enum is not known here, or a name or a pattern is not valid.
+/// Returns an error if the retry policy is missing, an enum value is unknown, or a name or pattern
+/// is not valid.
 pub fn from_wire(profile: wire::Profile) -> Result<Profile, ConvertError> {
     let retry = profile.retry.ok_or(ConvertError::Missing { field: "profile.retry" })?;
     let concurrency = profile.concurrency.iter().map(concurrency_from_wire);
@@ -135,11 +136,11 @@ fn backoff_kind_from_wire(found: i32) -> Result<BackoffKind, ConvertError> {
     }
 }
 
-/// What an attempt does while its worker is cut off.
+/// Decodes what an attempt does while its worker is disconnected.
 ///
 /// # Errors
 ///
-/// When it is unspecified or not known here.
+/// Returns an error if the value is unspecified or unknown.
 pub fn on_disconnect_from_wire(found: i32) -> Result<OnDisconnect, ConvertError> {
     match wire::OnDisconnect::try_from(found) {
         Ok(wire::OnDisconnect::Keep) => Ok(OnDisconnect::Keep),
@@ -150,7 +151,7 @@ pub fn on_disconnect_from_wire(found: i32) -> Result<OnDisconnect, ConvertError>
     }
 }
 
-/// The clocks of a task; nothing can be wrong with them.
+/// Decodes the timeouts of a task. This cannot fail.
 #[must_use]
 pub fn timeouts_from_wire(timeouts: &wire::Timeouts) -> Timeouts {
     Timeouts {

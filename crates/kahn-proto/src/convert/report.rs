@@ -1,4 +1,4 @@
-//! What attempts leave behind: failures, outputs and usage.
+//! The results of attempts: failures, outputs and usage.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use super::{ConvertError, span, state};
 use crate::storage as wire;
 
-/// The message for a failure.
+/// Encodes a failure.
 #[must_use]
 pub fn failure_to_wire(failure: &Failure) -> wire::Failure {
     wire::Failure {
@@ -20,18 +20,18 @@ pub fn failure_to_wire(failure: &Failure) -> wire::Failure {
     }
 }
 
-/// The failure of a message, its text cut to the limit.
+/// Decodes a failure. Its message is truncated to the limit.
 ///
 /// # Errors
 ///
-/// When the cause is unspecified or not known here.
+/// Returns an error if the cause is unspecified or unknown.
 pub fn failure_from_wire(failure: &wire::Failure) -> Result<Failure, ConvertError> {
     let kind = state::cause("failure.cause", failure.cause)?;
     let cause = Cause { kind, code: failure.code };
     Ok(Failure::new(cause, &failure.message).raised(&failure.exception))
 }
 
-/// The message for a set of named values.
+/// Encodes a set of named values.
 #[must_use]
 pub fn values_to_wire(values: &BTreeMap<Box<str>, Value>) -> wire::Outputs {
     let values = values.iter().map(|(name, value)| wire::NamedValue {
@@ -41,11 +41,11 @@ pub fn values_to_wire(values: &BTreeMap<Box<str>, Value>) -> wire::Outputs {
     wire::Outputs { values: values.collect() }
 }
 
-/// The named values of a message.
+/// Decodes a set of named values.
 ///
 /// # Errors
 ///
-/// When a name comes twice or a value is not JSON.
+/// Returns an error if a name occurs twice or a value is not JSON.
 pub fn values_from_wire(
     field: &'static str,
     values: wire::Outputs,
@@ -63,22 +63,22 @@ pub fn values_from_wire(
     Ok(out)
 }
 
-/// The message for what a task gave.
+/// Encodes the outputs of a task.
 #[must_use]
 pub fn outputs_to_wire(outputs: &Outputs) -> wire::Outputs {
     values_to_wire(&outputs.0)
 }
 
-/// What a task gave. Whether it is small enough is asked elsewhere.
+/// Decodes the outputs of a task. Their size is checked elsewhere.
 ///
 /// # Errors
 ///
-/// When a name comes twice or a value is not JSON.
+/// Returns an error if a name occurs twice or a value is not JSON.
 pub fn outputs_from_wire(outputs: wire::Outputs) -> Result<Outputs, ConvertError> {
     values_from_wire("outputs", outputs).map(Outputs)
 }
 
-/// The message for what an attempt used.
+/// Encodes the resource usage of an attempt.
 #[must_use]
 pub fn usage_to_wire(usage: &Usage) -> wire::Usage {
     wire::Usage {
@@ -90,7 +90,7 @@ pub fn usage_to_wire(usage: &Usage) -> wire::Usage {
     }
 }
 
-/// What an attempt used; nothing can be wrong with it.
+/// Decodes the resource usage of an attempt. This cannot fail.
 #[must_use]
 pub fn usage_from_wire(usage: &wire::Usage) -> Usage {
     Usage {

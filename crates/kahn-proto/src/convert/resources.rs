@@ -7,7 +7,7 @@ use kahn_model::{Resource, Resources};
 use super::{ConvertError, ids};
 use crate::storage as wire;
 
-/// The message for amounts of resources.
+/// Encodes amounts of resources.
 #[must_use]
 pub fn to_wire(resources: &Resources) -> wire::Resources {
     let named = resources.iter().filter_map(|(resource, amount_milli)| match resource {
@@ -28,11 +28,11 @@ pub fn to_wire(resources: &Resources) -> wire::Resources {
     }
 }
 
-/// The amounts of a message.
+/// Decodes amounts of resources.
 ///
 /// # Errors
 ///
-/// When a named resource has no valid name or comes twice.
+/// Returns an error if the name of a custom resource is not valid or occurs twice.
 pub fn from_wire(resources: wire::Resources) -> Result<Resources, ConvertError> {
     const FIELD: &str = "resources.named";
     let mut out = Resources::none()

@@ -1,4 +1,4 @@
-//! Rules about the labels of workers.
+//! Selectors: rules about the labels of workers.
 
 use kahn_model::{LabelRule, Selector};
 use wire::LabelOperator as Operator;
@@ -6,7 +6,7 @@ use wire::LabelOperator as Operator;
 use super::ConvertError;
 use crate::storage as wire;
 
-/// The message for a selector.
+/// Encodes a selector.
 #[must_use]
 pub fn to_wire(selector: &Selector) -> wire::Selector {
     wire::Selector {
@@ -25,11 +25,11 @@ fn rule_to_wire(rule: &LabelRule) -> wire::LabelRule {
     wire::LabelRule { operator: operator.into(), key: key.clone(), values: values.to_vec() }
 }
 
-/// The selector of a message.
+/// Decodes a selector.
 ///
 /// # Errors
 ///
-/// When an operator is not known here or has values that it does not take.
+/// Returns an error if an operator is unknown or has values that it does not accept.
 pub fn from_wire(selector: wire::Selector) -> Result<Selector, ConvertError> {
     Ok(Selector {
         required: rules_from_wire(selector.required)?,

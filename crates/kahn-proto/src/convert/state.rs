@@ -1,15 +1,15 @@
-//! The numbered enums of the model. On the wire each has its number plus one, so that zero, what
-//! an absent field reads as, never means anything.
+//! The numbered enums of the model. In messages each value is its number plus one, so that zero,
+//! the value of an absent field, is never valid.
 
 use kahn_model::{CauseKind, DependencyKind, RunState, TaskState, Trigger, When};
 
 use super::ConvertError;
 
-/// The one of `all` with the number `found` on the wire.
+/// Returns the element of `all` with the number `found` in messages.
 ///
 /// # Errors
 ///
-/// When the number is zero or not known here.
+/// Returns an error if the number is zero or unknown.
 pub fn numbered<T: Copy>(
     field: &'static str,
     all: &[T],
@@ -21,47 +21,47 @@ pub fn numbered<T: Copy>(
     value.ok_or(ConvertError::UnknownValue { field, found })
 }
 
-/// The number of a kind of cause on the wire.
+/// Returns the number of a kind of cause in messages.
 #[must_use]
 pub fn cause_number(kind: CauseKind) -> u8 {
     kind.number() + 1
 }
 
-/// The kind of cause with this number on the wire.
+/// Returns the kind of cause with this number in messages.
 ///
 /// # Errors
 ///
-/// When the number is zero or not known here.
+/// Returns an error if the number is zero or unknown.
 pub fn cause(field: &'static str, found: impl Into<i32>) -> Result<CauseKind, ConvertError> {
     numbered(field, &CauseKind::ALL, found)
 }
 
-/// The number of a task's state on the wire.
+/// Returns the number of a task's state in messages.
 #[must_use]
 pub fn task_state_number(state: TaskState) -> u8 {
     state.number() + 1
 }
 
-/// The state of a task with this number on the wire.
+/// Returns the state of a task with this number in messages.
 ///
 /// # Errors
 ///
-/// When the number is zero or not known here.
+/// Returns an error if the number is zero or unknown.
 pub fn task_state(field: &'static str, found: impl Into<i32>) -> Result<TaskState, ConvertError> {
     numbered(field, &TaskState::ALL, found)
 }
 
-/// The number of a run's state on the wire.
+/// Returns the number of a run's state in messages.
 #[must_use]
 pub fn run_state_number(state: RunState) -> u8 {
     state.number() + 1
 }
 
-/// The state of a run with this number on the wire.
+/// Returns the state of a run with this number in messages.
 ///
 /// # Errors
 ///
-/// When the number is zero or not known here.
+/// Returns an error if the number is zero or unknown.
 pub fn run_state(field: &'static str, found: impl Into<i32>) -> Result<RunState, ConvertError> {
     numbered(field, &RunState::ALL, found)
 }
@@ -70,7 +70,7 @@ pub(crate) fn trigger_number(trigger: Trigger) -> u8 {
     trigger as u8 + 1
 }
 
-/// `When` in the lower and `DependencyKind` in the upper half of a byte.
+/// Encodes `When` in the lower and `DependencyKind` in the upper half of a byte.
 pub(crate) fn dependency_number(when: When, kind: DependencyKind) -> u8 {
     (when as u8 + 1) | ((kind as u8 + 1) << 4)
 }
@@ -92,7 +92,7 @@ mod tests {
     use crate::convert::ConvertError;
     use crate::storage as wire;
 
-    /// The names in the `.proto` files, in order, without what all names of an enum share.
+    /// Checks the names in the `.proto` files, in order, without the common prefix of each enum.
     fn check<T: std::fmt::Debug>(all: &[T], name_of: impl Fn(i32) -> Option<&'static str>) {
         let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
         for (number, value) in (1..).zip(all) {

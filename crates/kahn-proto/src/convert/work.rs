@@ -1,4 +1,4 @@
-//! What a task does.
+//! The work of a task.
 
 mod container;
 mod http;
@@ -12,7 +12,7 @@ use wire::work::Action as WireAction;
 use super::{ConvertError, span};
 use crate::storage as wire;
 
-/// The message for work.
+/// Encodes work.
 #[must_use]
 pub fn to_wire(work: &Work) -> wire::Work {
     let env = |(name, value): &(Box<str>, Text)| wire::EnvVar {
@@ -61,11 +61,11 @@ fn owned(text: &Text) -> String {
     text.as_str().to_owned()
 }
 
-/// The work of a message.
+/// Decodes work.
 ///
 /// # Errors
 ///
-/// When there is no action, or one that is not known here, or a secret has no name or place.
+/// Returns an error if the action is missing or unknown, or a secret has no name or target.
 pub fn from_wire(work: wire::Work) -> Result<Work, ConvertError> {
     let action = work.action.ok_or(ConvertError::Missing { field: "work.action" })?;
     let env = |var: wire::EnvVar| (var.name.into_boxed_str(), Text::new(var.value));

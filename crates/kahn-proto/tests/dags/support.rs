@@ -1,4 +1,4 @@
-//! DAGs of every shape, drawn at random.
+//! Strategies that generate arbitrary DAGs.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// A valid name.
+/// Generates valid names.
 pub(crate) fn name() -> impl Strategy<Value = Name> {
     "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,12}".prop_map(|text| Name::new(&text).unwrap())
 }
@@ -69,7 +69,7 @@ fn request() -> impl Strategy<Value = HttpRequest> {
         })
 }
 
-/// Any work.
+/// Generates arbitrary work.
 pub(crate) fn work() -> impl Strategy<Value = Work> {
     let action = prop_oneof![
         4 => Just(Action::Noop),
@@ -137,7 +137,7 @@ fn retry() -> impl Strategy<Value = RetryPolicy> {
     })
 }
 
-/// Any profile.
+/// Generates arbitrary profiles.
 pub(crate) fn profile() -> impl Strategy<Value = Profile> {
     let spans = || option::of(span());
     let timeouts = (spans(), spans(), spans(), spans())
@@ -215,14 +215,14 @@ fn edge(n: usize) -> impl Strategy<Value = Edge> {
     (0..n, 0..n, whens, kinds, option::of(span()))
 }
 
-/// Any DAG of up to `max` tasks, its dependencies declared in any order.
+/// Generates DAGs of up to `max` tasks, with dependencies declared in any order.
 pub(crate) fn dag(max: usize) -> impl Strategy<Value = Dag> {
     let plain =
         Row { work: 0, profile: 0, trigger: Trigger::default(), condition: None, estimate: None };
     (1..=max, any::<bool>()).prop_flat_map(move |(n, is_plain)| {
         let rows =
             if is_plain { Just(vec![plain.clone(); n]).boxed() } else { vec(row(), n).boxed() };
-        // What comes earlier in the shuffle may be depended on.
+        // Tasks may depend on those that are earlier in the shuffle.
         let ranks = Just((0..n).collect::<Vec<_>>()).prop_shuffle();
         let parts = (vec(work(), 3), vec(profile(), 3));
         (name(), policy(), parts, rows, ranks, vec(edge(n), 0..3 * n)).prop_map(
@@ -264,7 +264,8 @@ fn build(
     builder.build().unwrap()
 }
 
-/// A DAG of plain tasks, each after `fan_in` tasks of the layers of 1000 before it.
+/// Creates a DAG of plain tasks in layers of 1000. Each depends on one task in each of the `fan_in`
+/// layers before it.
 pub(crate) fn layered(n: usize, fan_in: usize) -> Dag {
     let mut builder = DagBuilder::new(Name::new("d").unwrap(), RunPolicy::default());
     for at in 0..n {

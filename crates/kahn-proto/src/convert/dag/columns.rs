@@ -1,10 +1,10 @@
-//! Columns: those that are left out when all their entries are the same, and how they are read.
+//! Writes and reads columns that are omitted if all their entries are the same.
 
 use kahn_model::TaskIx;
 
 use crate::convert::ConvertError;
 
-/// The entries, or nothing when all are `usual`.
+/// Returns the entries, or nothing if all of them are `usual`.
 pub(super) fn sparse<T: PartialEq + Copy>(
     entries: impl Iterator<Item = T> + Clone,
     usual: T,
@@ -12,7 +12,7 @@ pub(super) fn sparse<T: PartialEq + Copy>(
     if entries.clone().all(|entry| entry == usual) { Vec::new() } else { entries.collect() }
 }
 
-/// Checks that a column that may be left out has one entry for each of `n`.
+/// Checks that an optional column is empty or has `n` entries.
 pub(super) fn check_sparse(
     field: &'static str,
     found: usize,
@@ -21,7 +21,8 @@ pub(super) fn check_sparse(
     if found == 0 { Ok(()) } else { ConvertError::length(field, found, n) }
 }
 
-/// What the column's entry `at` points to in `table`; the first when the column is left out.
+/// Returns the element of `table` that the column's entry `at` points to, or the first if the
+/// column is omitted.
 pub(super) fn pick<'a, T>(
     field: &'static str,
     column: &[u32],
@@ -46,23 +47,23 @@ impl<T, F: Fn(&T) -> u32> Sparse<T, F> {
         Self { entries: entries.into_iter().peekable(), task_of }
     }
 
-    /// The entry of the task `at`; to be asked in ascending order.
+    /// Returns the entry of the task `at`. Must be called in ascending order.
     pub(super) fn take(&mut self, at: usize) -> Option<T> {
         let task_of = &self.task_of;
         self.entries.next_if(|entry| TaskIx(task_of(entry)).index() == at)
     }
 
-    /// Checks that all entries have found their task.
+    /// Checks that all entries were taken.
     pub(super) fn finish(mut self, field: &'static str) -> Result<(), ConvertError> {
         let left = self.entries.next();
         left.map_or(Ok(()), |entry| {
-            // Either there is no such task, or an earlier entry has a later one.
+            // Either there is no such task, or the entries are not in ascending order.
             Err(ConvertError::out_of_range(field, (self.task_of)(&entry), -1))
         })
     }
 }
 
-/// A text that is cut into pieces from its start.
+/// A string that is split into pieces from its start.
 pub(super) struct Pieces<'a> {
     field: &'static str,
     text: &'a str,
@@ -74,7 +75,7 @@ impl<'a> Pieces<'a> {
         Self { field, text, at: 0 }
     }
 
-    /// The next piece, of `length` bytes.
+    /// Returns the next piece, of `length` bytes.
     pub(super) fn take(&mut self, length: usize) -> Result<&'a str, ConvertError> {
         let end = self.at + length;
         let piece = self.text.get(self.at..end);
@@ -86,7 +87,7 @@ impl<'a> Pieces<'a> {
         })
     }
 
-    /// Checks that nothing is left.
+    /// Checks that the whole string was consumed.
     pub(super) fn finish(self) -> Result<(), ConvertError> {
         ConvertError::length(self.field, self.text.len(), self.at)
     }

@@ -1,16 +1,16 @@
-//! The order in which dependencies were declared, kept where it shows.
+//! Preserves the order in which dependencies were declared.
 //!
-//! A task lists its dependents in the order in which they were declared, and the core follows
-//! that order, so a DAG read back must have it. When all were declared in order of their
-//! dependents nothing needs to be said. Otherwise any order will do that agrees with the lists of
-//! dependencies and the lists of dependents of all tasks; the true one shows that there is one.
+//! A task lists its dependents in the order in which they were declared, and the core relies on
+//! that order, so decoding must restore it. Nothing is stored if all dependencies were declared in
+//! the order of their dependents. Otherwise any order is sufficient that agrees with each task's
+//! list of dependencies and list of dependents. One always exists: the original order.
 
 use kahn_model::{Dag, TaskIx};
 
 use crate::convert::ConvertError;
 
-/// The dependent of each dependency in the order found, each less the one before; nothing when
-/// they are in order of their dependents.
+/// Returns the dependent of each dependency in the merged order, delta-encoded, or nothing if they
+/// are in the order of their dependents.
 pub(super) fn to_wire(dag: &Dag) -> Vec<i32> {
     let is_sorted = |task| dag.dependents(task).map(|d| d.task).is_sorted();
     if dag.tasks().all(is_sorted) {
@@ -25,7 +25,7 @@ pub(super) fn to_wire(dag: &Dag) -> Vec<i32> {
     merge(dag).into_iter().map(step).collect()
 }
 
-/// The far ends of all tasks' edges, with a place in each task's list.
+/// The other ends of all edges of all tasks, with a position in each task's list.
 struct Lists {
     starts: Vec<usize>,
     ends: Vec<TaskIx>,
@@ -51,8 +51,8 @@ impl Lists {
     }
 }
 
-/// An order of the edges that agrees with all lists: an edge goes out once it heads both its
-/// lists. The list of dependents of the one so gives.
+/// Returns an order of the edges that agrees with all lists. An edge is emitted once it is first in
+/// both of its lists. The result contains the dependent of each edge.
 fn merge(dag: &Dag) -> Vec<TaskIx> {
     let mut dependencies = Lists::new(dag, |task| dag.dependencies(task).map(|d| d.task));
     let mut dependents = Lists::new(dag, |task| dag.dependents(task).map(|d| d.task));
@@ -76,8 +76,8 @@ fn merge(dag: &Dag) -> Vec<TaskIx> {
     out
 }
 
-/// Calls `each` for every dependency in the declared order, with its dependent and its position
-/// in order of dependents.
+/// Calls `each` for every dependency in declaration order, with its dependent and its position in
+/// the order of dependents.
 pub(super) fn in_order(
     steps: &[i32],
     counts: &[u32],

@@ -1,4 +1,4 @@
-//! The dependencies, by columns.
+//! Dependencies, encoded in columns.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use kahn_model::{Dag, DagBuilder, DependencyKind, TaskIx, When};
 use super::{columns, declared};
 use crate::convert::{ConvertError, span, state};
 
-/// The columns of the message `Dag` with an entry for each dependency.
+/// The columns of the message `Dag` with one entry for each dependency.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
     pub(super) counts: Vec<u32>,
@@ -40,7 +40,7 @@ pub(super) fn to_wire(dag: &Dag) -> Columns {
                 out.timeouts_nanos.push(span::to_wire(timeout));
                 last_timed = at;
             }
-            // Exact, since a DAG has fewer than 2^31 tasks.
+            // Exact, because a DAG has fewer than 2^31 tasks.
             out.steps.push(task.0.wrapping_sub(dependency.task.0).cast_signed());
             let kind = state::dependency_number(dependency.when, dependency.kind);
             is_usual &= kind == usual;
@@ -54,7 +54,7 @@ pub(super) fn to_wire(dag: &Dag) -> Columns {
     out
 }
 
-/// One dependency, read.
+/// A decoded dependency.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     dependency: TaskIx,
@@ -63,7 +63,7 @@ struct Link {
     timeout: Option<Duration>,
 }
 
-/// Adds the dependencies of the columns to a DAG of `n_tasks`.
+/// Adds the decoded dependencies to a DAG of `n_tasks`.
 pub(super) fn add_to(
     builder: &mut DagBuilder,
     n_tasks: usize,
@@ -111,7 +111,7 @@ fn first_timed(columns: &Columns) -> Option<u64> {
     columns.timed.first().map(|at| u64::from(*at))
 }
 
-/// Reads one dependency after the other. The lengths of the columns have been checked.
+/// Decodes dependencies one by one. The lengths of the columns have been checked.
 struct Reader<'a> {
     columns: &'a Columns,
     at: usize,

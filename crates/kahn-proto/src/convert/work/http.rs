@@ -1,4 +1,4 @@
-//! Requests over HTTP.
+//! HTTP requests.
 
 use std::time::Duration;
 

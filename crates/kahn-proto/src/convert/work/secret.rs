@@ -1,4 +1,4 @@
-//! Secrets, by name.
+//! Uses of secrets, which are referred to by name.
 
 use kahn_model::{SecretTarget, SecretUse};
 use wire::secret_use::Target;
