@@ -1,4 +1,4 @@
-//! The client, and all calls that are one question and one answer.
+//! The client and its unary calls.
 
 use std::future::Future;
 use std::time::Duration;
@@ -31,28 +31,28 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the coordinator at `url`, such as `http://127.0.0.1:7400`, once.
+    /// Connects to the coordinator at `url`, such as `http://127.0.0.1:7400`. Tries only once.
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] when nothing answers there, [`Error::Refused`] for what is no
-    /// address or no token.
+    /// Returns [`Error::Unreachable`] if nothing answers there, and [`Error::Refused`] if the URL
+    /// or the token is not valid.
     pub async fn connect(url: &str, token: Option<&str>) -> Result<Self, Error> {
         let bearer = Bearer::new(token)?;
         let channel = connection::connect(url).await?;
         Ok(Self { channel, bearer, options: Options::default() })
     }
 
-    /// Speaks over a channel that exists already, such as one within the process.
+    /// Creates a client over an existing channel, such as one within the process.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] for what is no token.
+    /// Returns [`Error::Refused`] if the token is not valid.
     pub fn new(channel: Channel, token: Option<&str>) -> Result<Self, Error> {
         Ok(Self { channel, bearer: Bearer::new(token)?, options: Options::default() })
     }
 
-    /// The same with other deadlines.
+    /// Returns the client with other timeouts.
     #[must_use]
     pub fn with_options(self, options: Options) -> Self {
         Self { options, ..self }
@@ -74,23 +74,23 @@ impl Client {
             .max_encoding_message_size(MESSAGE_BYTES_OUT_MAX)
     }
 
-    /// One run.
+    /// Returns one run.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn get(&self, run: impl Into<RunRef>) -> Result<Run, Error> {
         let request = api::GetRequest { run: run.into().to_string() };
         let ask = || async { self.runs().get(request.clone()).await };
         convert::run(self.repeatedly("get", ask).await?)
     }
 
-    /// Runs, the youngest first, a page at a time: `page` is [`Page::next`] of the page before, and
-    /// a page of `page_size` zero has the coordinator's own size.
+    /// Lists runs, newest first, in pages. `page` is the [`Page::next`] of the previous page. With
+    /// a `page_size` of zero the coordinator chooses the size.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn list(
         &self,
         filter: &RunFilter,
@@ -112,11 +112,11 @@ impl Client {
         Ok(Page { items, next: next_page(answer.next_page) })
     }
 
-    /// The tasks of a run, in the order of the file, a page at a time, as [`Client::list`].
+    /// Lists the tasks of a run, in the order of the file, in pages like those of [`Client::list`].
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn list_tasks(
         &self,
         run: RunId,
@@ -138,11 +138,11 @@ impl Client {
         Ok(Page { items, next: next_page(answer.next_page) })
     }
 
-    /// Calls a run off; `reason` is for whoever asks later.
+    /// Cancels a run. `reason` is stored with the run.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn cancel(&self, run: impl Into<RunRef>, reason: &str) -> Result<Run, Error> {
         let run = run.into();
         let request = api::CancelRequest { run: run.to_string(), reason: reason.to_owned() };
@@ -150,33 +150,34 @@ impl Client {
         convert::run(self.repeatedly("cancel", ask).await?)
     }
 
-    /// Starts nothing new in a run.
+    /// Pauses a run: no new attempts start.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn pause(&self, run: impl Into<RunRef>) -> Result<Run, Error> {
         let request = api::PauseRequest { run: run.into().to_string() };
         let ask = || async { self.runs().pause(request.clone()).await };
         convert::run(self.repeatedly("pause", ask).await?)
     }
 
-    /// Goes on with a paused run.
+    /// Resumes a paused run.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn resume(&self, run: impl Into<RunRef>) -> Result<Run, Error> {
         let request = api::ResumeRequest { run: run.into().to_string() };
         let ask = || async { self.runs().resume(request.clone()).await };
         convert::run(self.repeatedly("resume", ask).await?)
     }
 
-    /// Runs tasks of a finished run again. Asked once only: asked twice, it might do so twice.
+    /// Reruns tasks of a finished run. The call is never repeated, because it might then rerun them
+    /// twice.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn retry(&self, run: impl Into<RunRef>, scope: &RetryScope) -> Result<Run, Error> {
         let run = run.into();
         let (scope, tasks) = match scope {
@@ -190,66 +191,66 @@ impl Client {
         convert::run(within("retry", self.options.call_timeout, asked).await?.into_inner())
     }
 
-    /// Why a task is where it is.
+    /// Explains why a task is in its current state.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn explain(&self, run: RunId, task: &str) -> Result<Explanation, Error> {
         let request = api::ExplainRequest { run: run.to_string(), task: task.to_owned() };
         let ask = || async { self.runs().explain(request.clone()).await };
         convert::explanation(self.repeatedly("explain", ask).await?)
     }
 
-    /// What happened in a run after event number `after`, and what happens then, until it ends.
+    /// Watches the events of a run after event number `after`, until the run ends.
     #[must_use]
     pub fn watch(&self, run: RunId, after: u64) -> Watch {
         Watch::events(self.clone(), run, after, false)
     }
 
-    /// What happened in a run after event number `after`, up to now.
+    /// Reads the events of a run after event number `after`, up to now.
     #[must_use]
     pub fn history(&self, run: RunId, after: u64) -> Watch {
         Watch::events(self.clone(), run, after, true)
     }
 
-    /// How a run stands, a few times a second until it ends; without events.
+    /// Watches the state of a run, without events, a few times per second until it ends.
     #[must_use]
     pub fn watch_summary(&self, run: RunId) -> Watch {
         Watch::summary(self.clone(), run)
     }
 
-    /// What an attempt of a task printed.
+    /// Reads the output of an attempt of a task.
     #[must_use]
     pub fn logs(&self, query: LogQuery) -> Logs {
         Logs::new(self.clone(), query)
     }
 
-    /// All workers that the coordinator has seen.
+    /// Lists all workers that the coordinator has seen.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn list_workers(&self) -> Result<Vec<Worker>, Error> {
         let ask = || async { self.workers().list(api::ListWorkersRequest {}).await };
         let answer = self.repeatedly("list workers", ask).await?;
         Ok(answer.workers.into_iter().map(convert::worker).collect())
     }
 
-    /// Gives a worker no new leases.
+    /// Cordons a worker, so that it gets no new leases.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn cordon(&self, worker: &str) -> Result<Worker, Error> {
         self.set_cordon(worker, false).await
     }
 
-    /// Gives a cordoned worker leases again.
+    /// Uncordons a worker, so that it gets leases again.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn uncordon(&self, worker: &str) -> Result<Worker, Error> {
         self.set_cordon(worker, true).await
     }
@@ -260,18 +261,18 @@ impl Client {
         self.repeatedly("cordon", ask).await.map(convert::worker)
     }
 
-    /// Lets a worker finish what it holds, and stop.
+    /// Drains a worker: it finishes its attempts and exits.
     ///
     /// # Errors
     ///
-    /// As [`Error`] says.
+    /// See [`Error`].
     pub async fn drain(&self, worker: &str) -> Result<Worker, Error> {
         let request = api::DrainRequest { worker: worker.to_owned() };
         let ask = || async { self.workers().drain(request.clone()).await };
         self.repeatedly("drain", ask).await.map(convert::worker)
     }
 
-    /// Asks, and asks again while the coordinator cannot be reached and patience lasts.
+    /// Calls `ask`, and retries while the coordinator is unreachable, up to [`Options::patience`].
     async fn repeatedly<T, F>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -286,7 +287,7 @@ impl Client {
     }
 }
 
-/// Waits for an answer, but not for ever.
+/// Applies a timeout to a call.
 pub(crate) async fn within<T>(
     what: &str,
     deadline: Duration,

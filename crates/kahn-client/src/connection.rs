@@ -1,4 +1,4 @@
-//! The connection to a coordinator: addresses, sizes, deadlines, keep-alive and the token.
+//! The connection to a coordinator: URLs, message sizes, timeouts, keep-alive and the token.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use tonic::{Request, Status};
 
 use crate::error::{Error, Reason};
 
-/// Largest message that is taken, in bytes: a page of tasks with all their outputs.
+/// The largest message that is received, in bytes: a page of tasks with all their outputs.
 pub const MESSAGE_BYTES_IN_MAX: usize = 64 << 20;
-/// Largest message that is sent, in bytes.
+/// The largest message that is sent, in bytes.
 pub const MESSAGE_BYTES_OUT_MAX: usize = 4 << 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,18 +20,16 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const WINDOW_BYTES: u32 = 4 << 20;
 
-/// How long things may take.
+/// Timeouts of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// A call, but for submitting.
+    /// The timeout of a call, except for submitting.
     pub call_timeout: Duration,
-    /// Submitting: the whole file has to arrive, be checked and become durable.
+    /// The timeout for submitting: the whole file has to arrive, be checked and become durable.
     pub submit_timeout: Duration,
-    /// For how long a call that may be repeated is tried again while the coordinator cannot be
-    /// reached.
+    /// How long a repeatable call is retried while the coordinator is unreachable.
     pub patience: Duration,
-    /// For how long [`crate::Watch`] and [`crate::Logs`] bear that the coordinator cannot be
-    /// reached.
+    /// How long [`crate::Watch`] and [`crate::Logs`] tolerate an unreachable coordinator.
     pub stream_patience: Duration,
 }
 
@@ -73,7 +71,7 @@ pub(crate) async fn connect(url: &str) -> Result<Channel, Error> {
     })
 }
 
-/// Shows the token with each call.
+/// Adds the token to each call.
 #[derive(Clone)]
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 

@@ -1,5 +1,5 @@
-//! From messages to the types of this crate. What a newer coordinator may add is let through;
-//! what no coordinator may send is an error.
+//! Converts messages to the types of this crate. Additions of newer coordinators are accepted; what
+//! no coordinator may send is an error.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(crate) fn run_id(text: &str) -> Result<RunId, Error> {
     text.parse().map_err(|_| Error::bug(format!("the coordinator sent the run id `{text}`")))
 }
 
-/// Zero stands for a time that has not come.
+/// Zero stands for `None`.
 fn time(micros: u64) -> Option<Timestamp> {
     (micros > 0).then_some(Timestamp(micros))
 }
@@ -124,7 +124,7 @@ pub(crate) fn worker(worker: api::Worker) -> Worker {
         leases: worker.leases,
         leases_ahead: worker.leases_ahead,
         heard_at: time(worker.heard_at),
-        // A coordinator that does not know of shares leaves it out.
+        // Older coordinators do not send the share.
         accepts_permille: if worker.accepts_permille == 0 { 1000 } else { worker.accepts_permille },
         pressure: worker.pressure.map(|pressure| Pressure {
             kind: pressure.kind,

@@ -1,42 +1,42 @@
-//! The three ways in which a call does not do what was asked.
+//! Errors of calls.
 
 use std::error::Error as _;
 
 use kahn_proto::convert::ConvertError;
 use tonic::{Code, Status};
 
-/// The metadata in which a coordinator says what would help.
+/// The metadata key of the coordinator's advice.
 const ADVICE: &str = "kahn-advice";
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The coordinator, or this client on its behalf, says no. Asking again will not help.
+    /// The coordinator or this client refuses the call. Repeating it will not help.
     #[error("{0}")]
     Refused(Refusal),
-    /// The coordinator cannot be reached, or does not answer in time. What was asked may or may not
-    /// have been done.
+    /// The coordinator cannot be reached or does not answer in time. The call may or may not have
+    /// had an effect.
     #[error("cannot reach the coordinator: {message}")]
     Unreachable {
-        /// What happened.
+        /// The cause.
         message: String,
     },
-    /// The coordinator or this client is wrong.
+    /// The coordinator or this client has a bug.
     #[error("bug: {message}")]
     Bug {
-        /// What cannot be.
+        /// The unexpected condition.
         message: String,
     },
 }
 
-/// A no with its reason.
+/// A refusal with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What sort of no.
+    /// The kind of refusal.
     pub reason: Reason,
-    /// Names the thing.
+    /// A message that names the cause.
     pub message: String,
-    /// What would help, if that is known.
+    /// Advice on how to fix it, if known.
     pub advice: Option<String>,
 }
 
@@ -46,29 +46,29 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// What sort of no.
+/// The kind of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// The request makes no sense: a bad DAG file, a bad name.
+    /// The request is invalid, such as a bad DAG file or name.
     BadRequest,
-    /// No token was shown, or a wrong one.
+    /// The token is missing or wrong.
     Unauthenticated,
-    /// The token does not allow it.
+    /// The token does not permit the call.
     Forbidden,
-    /// There is no such run, task or worker.
+    /// The run, task or worker does not exist.
     NotFound,
     /// It exists already.
     AlreadyExists,
-    /// Not in the present state of the thing.
+    /// The call is not possible in the current state.
     Conflict,
-    /// Too much at once, or too large.
+    /// Too many requests at once, or too large a request.
     TooMuch,
-    /// The coordinator does not know this call.
+    /// The coordinator does not support this call.
     Unsupported,
 }
 
 impl Reason {
-    /// The word for it in JSON; stable.
+    /// Returns the stable name used in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -98,13 +98,13 @@ impl Reason {
 }
 
 impl Error {
-    /// Whether the same call may do better later.
+    /// Returns whether the same call may succeed later.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 
-    /// The refusal, if it is one.
+    /// Returns the refusal, if this is one.
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
@@ -134,8 +134,8 @@ impl Error {
         Self::unreachable(chain(error))
     }
 
-    /// What a status means. One that came over the wire has no source; one that was made here, since
-    /// the connection failed, has.
+    /// Converts a status. A status that was received has no source. A status that was created
+    /// locally, because the connection failed, has one.
     pub(crate) fn from_status(status: &Status) -> Self {
         if let Some(source) = status.source() {
             return Self::unreachable(chain(source));
@@ -172,7 +172,7 @@ impl From<ConvertError> for Error {
     }
 }
 
-/// An error and what lies behind it, each part once.
+/// Formats an error and its sources, without repetitions.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,8 +1,9 @@
-//! The Rust client of a coordinator: submit DAGs, watch and steer their runs, look at workers.
+//! The Rust client of a coordinator: submits DAGs, watches and controls their runs, and lists
+//! workers.
 //!
-//! Speaks gRPC, and hands out values of the model, never messages. Calls that may be made twice are
-//! made again while the coordinator cannot be reached, for as long as [`Options::patience`] says;
-//! [`Watch`] and [`Logs`] go on where a lost connection left them.
+//! It uses gRPC and returns types of the model instead of messages. Repeatable calls are retried
+//! while the coordinator is unreachable, for up to [`Options::patience`]. [`Watch`] and [`Logs`]
+//! resume after a lost connection.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), kahn_client::Error> {

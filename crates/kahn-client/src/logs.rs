@@ -1,4 +1,4 @@
-//! What an attempt printed: every byte once, over as many connections as it takes.
+//! Reads the output of attempts: every byte once, across reconnects.
 
 use std::time::Duration;
 
@@ -10,27 +10,27 @@ use crate::client::{Client, within};
 use crate::error::Error;
 use crate::retry::Patience;
 
-/// Which output, and how much of it.
+/// Selects the output to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogQuery {
     /// The run.
     pub run: RunId,
     /// The task.
     pub task: String,
-    /// The attempt, from 1; the latest when not given.
+    /// The attempt, starting at 1; `None` for the latest.
     pub attempt: Option<u32>,
-    /// From this byte on.
+    /// The first byte to read.
     pub offset: u64,
-    /// Only so many bytes before the end to begin with; goes before `offset`.
+    /// If set, starts this many bytes before the end. Takes precedence over `offset`.
     pub tail_bytes: Option<u64>,
-    /// Whether to wait for more until the attempt has ended, and for its begin if need be.
+    /// Whether to wait for more output until the attempt has ended, including for its start.
     pub is_following: bool,
-    /// Whether to go on with later attempts, when following until the task has ended.
+    /// When following, whether to continue with later attempts until the task has ended.
     pub is_through: bool,
 }
 
 impl LogQuery {
-    /// All that the latest attempt of a task has printed up to now.
+    /// Selects all output so far of the latest attempt of a task.
     #[must_use]
     pub fn new(run: RunId, task: impl Into<String>) -> Self {
         Self {
@@ -50,30 +50,29 @@ impl LogQuery {
 pub struct LogPiece {
     /// The attempt.
     pub attempt: u32,
-    /// Where the piece begins, in bytes from the start of the attempt's output.
+    /// The position of the piece, in bytes from the start of the attempt's output.
     pub offset: u64,
     /// The bytes.
     pub data: Vec<u8>,
-    /// Whether nothing will follow for this attempt.
+    /// Whether no more output of this attempt will follow.
     pub is_sealed: bool,
-    /// With [`LogPiece::is_sealed`]: what is missing and why, when not all is kept that the attempt
-    /// has or may have printed.
+    /// With [`LogPiece::is_sealed`]: what is missing and why, if some output is or may be missing.
     pub missing: Option<String>,
 }
 
-/// Output being read. Made by [`Client::logs`].
+/// A stream of output, created by [`Client::logs`].
 #[derive(Debug)]
 pub struct Logs {
     client: Client,
     query: LogQuery,
     stream: Option<Streaming<api::LogsResponse>>,
     patience: Patience,
-    /// The attempt whose end was handed out last.
+    /// The attempt whose end was returned last.
     sealed: Option<u32>,
     has_ended: bool,
 }
 
-/// Whoever follows waits for a coordinator for as long as it takes: a century.
+/// When following, waits for a coordinator practically forever: a century.
 const PATIENCE_OF_FOLLOWERS: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 impl Logs {
@@ -86,12 +85,12 @@ impl Logs {
         Self { client, query, stream: None, patience, sealed: None, has_ended: false }
     }
 
-    /// The next piece, as soon as there is one; `None` at the end.
+    /// Returns the next piece once there is one, or `None` at the end.
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] when the coordinator stayed away for too long, which for those who
-    /// follow is never; calling again goes on where this stopped.
+    /// Returns [`Error::Unreachable`] if the coordinator was unreachable for too long, which never
+    /// happens when following. Calling this again resumes.
     pub async fn next(&mut self) -> Result<Option<LogPiece>, Error> {
         while !self.has_ended {
             match self.step().await {
@@ -116,12 +115,12 @@ impl Logs {
         let Some(stream) = &mut self.stream else { return Ok(None) };
         match stream.message().await.map_err(|status| Error::from_status(&status))? {
             Some(message) => Ok(self.take(message)),
-            // It stops, or something between stops: whoever is done says so.
+            // The coordinator or a proxy is stopping: a complete stream has an end message.
             None => Err(Error::unreachable("the stream ended before the output")),
         }
     }
 
-    /// Keeps what is new of a message, and remembers where to go on.
+    /// Returns the new part of a message, and records where to resume.
     fn take(&mut self, message: api::LogsResponse) -> Option<LogPiece> {
         if message.is_end {
             self.has_ended = true;

@@ -1,15 +1,15 @@
-//! Chance: for waits that must not coincide and keys that must never.
+//! Randomness for retry delays and for idempotency keys.
 
 use std::time::Duration;
 
-/// Between half of `ceiling` and the whole; the whole when the system has no randomness.
+/// Returns a random duration between half of `ceiling` and `ceiling`, or `ceiling` if the system
+/// has no randomness.
 pub(crate) fn jittered(ceiling: Duration) -> Duration {
     let share = getrandom::u32().map_or(1.0, |bits| f64::from(bits) / f64::from(u32::MAX));
     ceiling / 2 + (ceiling / 2).mul_f64(share)
 }
 
-/// A key that nobody else has: a UUID that begins with the time, so that what is made of keys can
-/// be told apart by age.
+/// Returns a unique key: a UUID that begins with the time, so that keys sort by age.
 pub(crate) fn key() -> String {
     uuid::Uuid::now_v7().to_string()
 }

@@ -1,4 +1,4 @@
-//! For how long, and how often, to try again while the coordinator cannot be reached.
+//! How long and how often to retry while the coordinator is unreachable.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::random;
 const INITIAL: Duration = Duration::from_millis(50);
 const MAX: Duration = Duration::from_secs(2);
 
-/// One outage: begins with the first failure and ends when something works again.
+/// One outage, from the first failure until a call succeeds.
 #[derive(Debug)]
 pub(crate) struct Patience {
     span: Duration,
@@ -23,8 +23,8 @@ impl Patience {
         Self { span, until: None, ceiling: INITIAL }
     }
 
-    /// Waits before the next try, or gives `error` back when there is to be none: it would not
-    /// help, or has not helped for too long.
+    /// Waits before the next try. Returns `error` instead if retrying cannot help or the outage has
+    /// lasted too long.
     pub(crate) async fn pause(&mut self, error: Error) -> Result<(), Error> {
         if !error.is_unreachable() {
             return Err(error);
@@ -40,7 +40,7 @@ impl Patience {
         Ok(())
     }
 
-    /// Something worked.
+    /// Records a success, which ends the outage.
     pub(crate) fn restore(&mut self) {
         *self = Self::new(self.span);
     }

@@ -1,5 +1,4 @@
-//! Submitting a DAG file, in pieces, so that its run starts once however often the connection
-//! breaks.
+//! Submits a DAG file in pieces, so that its run starts exactly once even if the connection breaks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,29 +13,29 @@ use crate::error::Error;
 use crate::random;
 use crate::retry::Patience;
 
-/// The file is sent in pieces of this size, in bytes.
+/// The size of the pieces of the file, in bytes.
 pub const DOCUMENT_PIECE_BYTES: usize = 1 << 20;
 
-/// A DAG file to be run.
+/// A DAG file to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
     /// The file, YAML or JSON.
     pub document: Arc<[u8]>,
-    /// What the file is called in messages.
+    /// The file name used in messages.
     pub file_name: String,
-    /// Whose run it is; the coordinator's default when empty.
+    /// The namespace of the run; the coordinator's default when empty.
     pub namespace: String,
-    /// Makes a repeated submit find the run of the first one. When not given, one is made that
-    /// nobody else has.
+    /// A repeated submit with the same key returns the run of the first one. `None` generates a
+    /// unique key.
     pub idempotency_key: Option<String>,
-    /// Values of the file's parameters, as text.
+    /// Values of the file's parameters, in text form.
     pub params: BTreeMap<String, String>,
-    /// Marks to find the run by.
+    /// Labels of the run, for filtering.
     pub labels: Labels,
 }
 
 impl Submission {
-    /// This file with no parameters, in the default namespace.
+    /// Creates a submission of this file without parameters, in the default namespace.
     #[must_use]
     pub fn new(document: impl AsRef<[u8]>) -> Self {
         Self {
@@ -50,26 +49,27 @@ impl Submission {
     }
 }
 
-/// What became of a submission.
+/// The result of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
     /// The run.
     pub run: RunId,
-    /// Whether it was there already, under the same idempotency key.
+    /// Whether the run already existed, with the same idempotency key.
     pub is_repeated: bool,
-    /// What is allowed but perhaps not meant.
+    /// Warnings about things that are allowed but probably unintended.
     pub warnings: Vec<String>,
 }
 
 impl Client {
-    /// Starts a run of a DAG file. It is durable when this returns.
+    /// Starts a run of a DAG file. The run is durable when this returns.
     ///
-    /// The idempotency key is fixed before anything is sent, so that trying again after a lost
+    /// The idempotency key is chosen before anything is sent, so that a retry after a lost
     /// connection cannot start a second run.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] for a file or parameters that are wrong; else as [`Error`] says.
+    /// Returns [`Error::Refused`] if the file or the parameters are not valid; for other errors see
+    /// [`Error`].
     pub async fn submit(&self, submission: &Submission) -> Result<Submitted, Error> {
         let idempotency_key = match &submission.idempotency_key {
             Some(key) => key.clone(),
@@ -102,7 +102,7 @@ fn submitted(
     submission: &Submission,
     n_tries: u32,
 ) -> Result<Submitted, Error> {
-    // With a key of our own making, a repetition is only the echo of an earlier try.
+    // With a generated key, a repeated run can only come from an earlier try of this call.
     let is_echo = submission.idempotency_key.is_none() && n_tries > 1;
     Ok(Submitted {
         run: convert::run_id(&answer.run)?,
@@ -111,7 +111,7 @@ fn submitted(
     })
 }
 
-/// The header, then the file in pieces; each is made when it is sent.
+/// Yields the header, then the file in pieces. Each message is created when it is sent.
 fn messages(
     header: api::SubmitHeader,
     document: Arc<[u8]>,

@@ -1,65 +1,65 @@
-//! What a coordinator tells about runs, tasks, events and workers.
+//! Runs, tasks, events and workers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kahn_model::{Labels, RunId, RunState, TaskState, Timestamp};
 
-/// A run as it stands.
+/// The current state of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Its id.
+    /// The id.
     pub id: RunId,
-    /// Whose it is.
+    /// The namespace.
     pub namespace: String,
-    /// The name of its DAG.
+    /// The name of the DAG.
     pub dag: String,
-    /// Where it stands.
+    /// The state.
     pub state: RunState,
     /// When it was submitted, on the coordinator's clock.
     pub submitted_at: Timestamp,
-    /// When it ended, if it has.
+    /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// How many tasks are in each state; states without tasks are left out.
+    /// The number of tasks in each state; states without tasks are omitted.
     pub tasks: BTreeMap<TaskState, u32>,
-    /// Why it was called off; empty otherwise.
+    /// The reason of the cancellation; empty otherwise.
     pub reason: String,
-    /// Marks to find it by.
+    /// The labels.
     pub labels: Labels,
-    /// How much of the heaviest chain of tasks is done.
+    /// The completed part of the critical path.
     pub critical_path_done: Duration,
-    /// How long the heaviest chain of tasks is.
+    /// The duration of the critical path.
     pub critical_path: Duration,
-    /// The sequence number of its latest event.
+    /// The sequence number of the latest event.
     pub last_event: u64,
-    /// What its ready tasks wait for, the reason of most tasks first; known only when the run was
-    /// asked for by its id, alone.
+    /// What the ready tasks wait for, the most frequent reason first. Only set when a single run
+    /// was requested.
     pub waiting: Vec<Waiting>,
 }
 
-/// Ready tasks of a run that wait for the same thing.
+/// Ready tasks of a run that wait for the same reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many there are.
+    /// The number of tasks.
     pub n_tasks: u32,
-    /// The name of the one that goes first.
+    /// The name of the task that is next in line.
     pub first: String,
-    /// The reason as one stable word.
+    /// The reason as a stable code.
     pub code: String,
     /// The reason as a sentence.
     pub message: String,
-    /// What would let them go on; may be empty.
+    /// What would unblock them; may be empty.
     pub remedy: String,
 }
 
 impl Run {
-    /// How many tasks it has.
+    /// Returns the number of tasks.
     #[must_use]
     pub fn n_tasks(&self) -> u64 {
         self.tasks.values().map(|count| u64::from(*count)).sum()
     }
 
-    /// How many tasks have ended, however.
+    /// Returns the number of tasks that have ended, with any outcome.
     #[must_use]
     pub fn n_ended(&self) -> u64 {
         let ended = self.tasks.iter().filter(|(state, _)| state.is_terminal());
@@ -67,201 +67,202 @@ impl Run {
     }
 }
 
-/// A task of a run as it stands.
+/// The current state of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Where it stands.
+    /// The state.
     pub state: TaskState,
-    /// The number of its latest attempt; zero before the first.
+    /// The number of the latest attempt; zero before the first.
     pub attempt: u32,
-    /// The worker of its latest attempt; empty before the first.
+    /// The worker of the latest attempt; empty before the first.
     pub worker: String,
     /// When it became ready.
     pub ready_at: Option<Timestamp>,
-    /// When its latest attempt was leased.
+    /// When the latest attempt was leased.
     pub leased_at: Option<Timestamp>,
-    /// When its latest attempt started.
+    /// When the latest attempt started.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// Why its latest attempt failed, or why it was skipped: one stable word, empty otherwise.
+    /// Why the latest attempt failed, or why the task was skipped, as a stable code; empty
+    /// otherwise.
     pub cause: String,
-    /// The exit code or the signal.
+    /// The exit code, the signal or the HTTP status.
     pub cause_code: i32,
-    /// What a person should know beside the cause.
+    /// Human-readable details about the cause.
     pub message: String,
-    /// The type of the exception that its latest attempt raised; empty when there was none.
+    /// The qualified type of the exception that the latest attempt raised; empty if there was none.
     pub exception: String,
-    /// What it gave: JSON texts by name.
+    /// The outputs: JSON texts by name.
     pub outputs: BTreeMap<String, String>,
-    /// What it depends on; filled only when it was asked for by name, alone.
+    /// The dependencies. Only set when a single task was requested.
     pub dependencies: Vec<String>,
-    /// What its latest attempt used, where that has ended and it is known.
+    /// Resource usage of the latest attempt, if it has ended and the usage is known.
     pub usage: Option<Usage>,
 }
 
-/// What an attempt used.
+/// Resource usage of an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Processor time of its whole process tree.
+    /// CPU time of the whole process tree.
     pub cpu: Duration,
-    /// Largest resident memory of any one process, in bytes.
+    /// Peak resident memory of any one process, in bytes; zero if unknown.
     pub memory_peak: u64,
-    /// Bytes read from storage; what was in memory already does not count.
+    /// Bytes read from storage, excluding reads from the page cache.
     pub read_bytes: u64,
-    /// Bytes written that are or will be on storage.
+    /// Bytes written that have reached or will reach storage.
     pub written_bytes: u64,
 }
 
 impl Task {
-    /// How long its latest attempt ran, when that has started and ended.
+    /// Returns how long the latest attempt ran, if it has started and ended.
     #[must_use]
     pub fn elapsed(&self) -> Option<Duration> {
         Some(self.finished_at?.since(self.started_at?))
     }
 }
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its number within the run: from 1, without gaps.
+    /// The sequence number within the run, starting at 1, without gaps.
     pub seq: u64,
     /// When the coordinator decided it.
     pub at: Timestamp,
-    /// What happened; the words are stable.
+    /// The stable name of the kind of event.
     pub kind: String,
     /// The run.
     pub run: RunId,
-    /// The task; empty for the run itself.
+    /// The task; empty for events of the run itself.
     pub task: String,
-    /// The attempt; zero where none is meant.
+    /// The attempt; zero where not applicable.
     pub attempt: u32,
-    /// The worker; empty where none is meant.
+    /// The worker; empty where not applicable.
     pub worker: String,
-    /// Why; empty where there is no why.
+    /// The stable name of the cause; empty where not applicable.
     pub cause: String,
-    /// The exit code or the signal.
+    /// The exit code, the signal or the HTTP status.
     pub cause_code: i32,
-    /// What a person should know beside the cause; only that of a task's latest failure is kept.
+    /// Human-readable details. Those of earlier failed attempts may be cut or missing.
     pub message: String,
-    /// How long the attempt took that this ends, as its worker measured it, if that is known.
+    /// Duration of the attempt that this event ends, measured by the worker, if known.
     pub elapsed: Option<Duration>,
-    /// What the attempt used, where this is its end and that is known.
+    /// Resource usage of the attempt, if this is its end and the usage is known.
     pub usage: Option<Usage>,
 }
 
-/// Which runs to list.
+/// Selects runs to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunFilter {
-    /// Of this namespace; of all when not given.
+    /// Only runs of this namespace; `None` selects all.
     pub namespace: Option<String>,
-    /// In one of these states; in any when empty.
+    /// Only runs in one of these states; empty selects all.
     pub states: Vec<RunState>,
-    /// With all of these marks.
+    /// Only runs with all of these labels.
     pub labels: Labels,
-    /// Of this DAG; of all when not given.
+    /// Only runs of this DAG; `None` selects all.
     pub dag: Option<String>,
 }
 
-/// Which tasks to list.
+/// Selects tasks to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskFilter {
-    /// In one of these states; in any when empty.
+    /// Only tasks in one of these states; empty selects all.
     pub states: Vec<TaskState>,
-    /// These tasks; all when empty.
+    /// Only these tasks; empty selects all.
     pub names: Vec<String>,
 }
 
-/// Part of a list.
+/// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// What is on it.
+    /// The items.
     pub items: Vec<T>,
-    /// What to ask for to get the next page; `None` on the last one.
+    /// The token of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// Which tasks of a finished run to run again.
+/// Selects tasks of a finished run to rerun.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RetryScope {
-    /// All that failed, were cancelled, or were skipped because of those.
+    /// All tasks that failed, were cancelled, or were skipped because of those.
     #[default]
     Failed,
-    /// These and everything behind them.
+    /// These tasks and everything downstream of them.
     From(Vec<String>),
-    /// These alone.
+    /// Only these tasks.
     Only(Vec<String>),
 }
 
-/// Why a task is where it is.
+/// Explains why a task is in its current state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// Where it stands.
+    /// The state.
     pub state: TaskState,
-    /// The reason as one stable word.
+    /// The reason as a stable code.
     pub code: String,
     /// The reason as a sentence.
     pub message: String,
     /// What it waits for.
     pub blockers: Vec<Blocker>,
-    /// What would let it go on; may be empty.
+    /// What would unblock it; may be empty.
     pub remedy: String,
 }
 
-/// One thing that a task waits for.
+/// Something that a task waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocker {
     /// `task`, `run`, `key`, `breaker`, `worker` or `clock`.
     pub kind: String,
-    /// Which one.
+    /// The name.
     pub name: String,
-    /// How it stands.
+    /// The state of the blocker.
     pub detail: String,
 }
 
 /// A worker as the coordinator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// `attached`, `suspect` or `lost`.
     pub status: String,
-    /// Whether it gets no new leases.
+    /// Whether it is cordoned and gets no new leases.
     pub is_cordoned: bool,
-    /// Whether it finishes what it holds, and stops.
+    /// Whether it is draining: it finishes its attempts and exits.
     pub is_draining: bool,
-    /// What it has, as `cpu=2 memory=4Gi`.
+    /// The capacity, such as `cpu=2 memory=4Gi`.
     pub capacity: String,
-    /// How much of that is held.
+    /// The part of the capacity that is in use.
     pub used: String,
-    /// What it says of itself.
+    /// The labels.
     pub labels: Labels,
-    /// What it can carry out.
+    /// The kinds of action that it can execute.
     pub executors: Vec<String>,
-    /// Leases that it holds.
+    /// The number of leases that it holds.
     pub leases: u32,
-    /// How many of those wait there for room.
+    /// The number of those that wait on the worker for room.
     pub leases_ahead: u32,
-    /// When it was last heard, on the coordinator's clock.
+    /// When the coordinator last heard from it, on the coordinator's clock.
     pub heard_at: Option<Timestamp>,
-    /// How much of its capacity it accepts, in thousandths. One that holds nothing accepts
-    /// whatever fits its whole capacity.
+    /// The accepted share of its capacity, in thousandths. A worker without attempts accepts any
+    /// task that fits its whole capacity.
     pub accepts_permille: u32,
-    /// What made it less than all.
+    /// Why the share is reduced.
     pub pressure: Option<Pressure>,
-    /// Since when it is less than all, on the coordinator's clock.
+    /// Since when the share is reduced, on the coordinator's clock.
     pub throttled_since: Option<Timestamp>,
 }
 
-/// A pressure on a worker, and the limit that it is beyond. Both in thousandths.
+/// A pressure on a worker and the limit that it exceeds, in thousandths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pressure {
     /// `memory`, `available_memory` (which is below its limit), `cpu` or `io`.
     pub kind: String,
-    /// What was measured.
+    /// The measured value.
     pub measured_permille: u32,
-    /// What would have been borne.
+    /// The limit.
     pub limit_permille: u32,
 }

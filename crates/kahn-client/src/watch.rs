@@ -1,4 +1,4 @@
-//! Watching a run: every event once and in order, over as many connections as it takes.
+//! Watches a run: every event once and in order, across reconnects.
 
 use kahn_model::RunId;
 use kahn_proto::api;
@@ -10,16 +10,16 @@ use crate::error::Error;
 use crate::retry::Patience;
 use crate::types::{Event, Run};
 
-/// What is new about a run.
+/// An update of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Update {
-    /// What happened, in order; may be empty.
+    /// The new events, in order; may be empty.
     pub events: Vec<Event>,
-    /// How the run stands after that, when the coordinator says so.
+    /// The run after these events, if the coordinator sent it.
     pub run: Option<Run>,
 }
 
-/// A run being watched. Made by [`Client::watch`] and its like.
+/// A watch on a run, created by [`Client::watch`] and similar methods.
 #[derive(Debug)]
 pub struct Watch {
     client: Client,
@@ -29,7 +29,7 @@ pub struct Watch {
     is_summary: bool,
     stream: Option<Streaming<api::WatchResponse>>,
     patience: Patience,
-    /// The last event before a gap, when there was one.
+    /// The last event before a gap, if there was one.
     gap_after: Option<u64>,
     has_ended: bool,
 }
@@ -58,20 +58,21 @@ impl Watch {
         }
     }
 
-    /// The number of the last event that was handed out.
+    /// Returns the number of the last event that was returned.
     #[must_use]
     pub fn last_seen(&self) -> u64 {
         self.last
     }
 
-    /// What is new, as soon as something is; `None` when the run has ended and nothing will follow.
+    /// Returns the next update once there is one, or `None` when the run has ended and nothing will
+    /// follow.
     ///
-    /// Dropping the future loses nothing.
+    /// This method is cancel safe: dropping the future loses no update.
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] when the coordinator stayed away for too long; calling again goes on
-    /// where this stopped.
+    /// Returns [`Error::Unreachable`] if the coordinator was unreachable for too long. Calling this
+    /// again resumes.
     pub async fn next(&mut self) -> Result<Option<Update>, Error> {
         while !self.has_ended {
             match self.step().await {
@@ -86,7 +87,7 @@ impl Watch {
         Ok(None)
     }
 
-    /// Takes one message; `None` when it was of no use.
+    /// Handles one message. Returns `None` if it contains nothing new.
     async fn step(&mut self) -> Result<Option<Update>, Error> {
         if self.stream.is_none() {
             self.stream = Some(open(&self.client, &self.request()).await?);
@@ -107,7 +108,7 @@ impl Watch {
         }
     }
 
-    /// A gap may come of a hasty coordinator; the same gap again is no accident.
+    /// Handles a gap. The first one may be transient; the same gap again is a bug.
     fn on_gap(&mut self, found: u64) -> Result<Option<Update>, Error> {
         self.stream = None;
         if self.gap_after == Some(self.last) {
@@ -127,8 +128,8 @@ impl Watch {
         }
     }
 
-    /// The coordinator closed the stream in good order: since the run has ended, or since it is
-    /// about to stop itself. Which of them is asked, since only it knows.
+    /// Handles a graceful end of the stream. Either the run has ended or the coordinator is about
+    /// to stop; asks it which, because only it knows.
     async fn on_end(&mut self) -> Result<Option<Update>, Error> {
         if self.is_snapshot {
             self.has_ended = true;
@@ -143,7 +144,7 @@ impl Watch {
         Err(Error::unreachable("the coordinator ended the stream before the run"))
     }
 
-    /// Drops what was seen before. The inner error is the number of an event after a gap.
+    /// Drops events that were seen before. The inner error is the number of an event after a gap.
     fn take(&mut self, message: api::WatchResponse) -> Result<Result<Update, u64>, Error> {
         let mut events = Vec::with_capacity(message.events.len());
         for event in message.events {
@@ -154,7 +155,7 @@ impl Watch {
                 if events.is_empty() {
                     return Ok(Err(event.seq));
                 }
-                // What came before the gap is good; the rest is asked for again.
+                // The events before the gap are valid; the rest is requested again.
                 self.stream = None;
                 return Ok(Ok(Update { events, run: None }));
             }

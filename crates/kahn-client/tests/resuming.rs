@@ -1,5 +1,5 @@
-//! The client against a coordinator that breaks its promises: streams end early, calls fail, and
-//! nothing may be lost or seen twice.
+//! The client against a faulty coordinator: streams end early and calls fail, but nothing may be
+//! lost or delivered twice.
 
 #![expect(clippy::unwrap_used, reason = "a test server that fails must be seen to fail")]
 
@@ -21,7 +21,7 @@ const EVENTS: u64 = 10;
 
 type Answers<T> = Iter<std::vec::IntoIter<Result<T, Status>>>;
 
-/// Answers at most three things per stream, and then breaks it in a different way each time.
+/// Sends at most three items per stream, and then breaks it in a different way each time.
 #[derive(Default)]
 struct Fickle {
     n_calls: AtomicU32,
@@ -98,7 +98,7 @@ impl Runs for Fickle {
         request: Request<api::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let call = self.calls();
-        // Goes back by one, so that an event comes twice.
+        // Starts one event too early, so that it is sent twice.
         let from = request.into_inner().after.max(1);
         let mut answers = Vec::new();
         for seq in (from..=EVENTS).take(3).filter(|seq| !self.has_gap || *seq != 5) {
@@ -119,8 +119,8 @@ impl Runs for Fickle {
         let request = request.into_inner();
         let call = self.calls();
         assert!(call == 0 || request.attempt == 2, "the attempt must not change");
-        // Begins one byte too early, and breaks after four: with a status, or as a coordinator
-        // does that is told to stop.
+        // Starts one byte too early and breaks the stream after four: either with a status, or like
+        // a coordinator that is shutting down.
         let start = usize::try_from(request.offset).unwrap().saturating_sub(1);
         let end = (start + 4).min(text.len());
         let piece = api::LogsResponse {
