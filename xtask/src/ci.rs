@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: exactly what CI runs, in the order of what fails fastest.
+//! `cargo xtask ci`: runs exactly the checks of CI, fastest to fail first.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::process::{self, cargo, say};
 use crate::workspace::root;
 use crate::{fuzz, machine, sim, test, tidy};
 
-/// Runs every check; the first that fails ends it.
+/// Runs every check, stopping at the first failure.
 pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::default();
     let result = checks(&mut steps);
@@ -30,7 +30,7 @@ fn checks(steps: &mut Steps) -> Result<()> {
     steps.run("fuzz", || fuzz::run(fuzz::CI_SECONDS))
 }
 
-/// The checks so far, with the time that each took, or why it was not run.
+/// The finished checks, each with its duration or the reason why it was not run.
 #[derive(Debug, Default)]
 struct Steps(Vec<(&'static str, Outcome)>);
 
@@ -49,8 +49,8 @@ impl Steps {
         result
     }
 
-    /// Runs a check that needs a component of the toolchain. Without it the check is left out and
-    /// the report says so.
+    /// Runs a check that needs a component of the toolchain. If it is missing, the check is skipped
+    /// and the report says so.
     fn run_if_there(
         &mut self,
         name: &'static str,

@@ -1,7 +1,7 @@
-//! A container engine for the time of the tests: a Docker of our own, on a private socket.
+//! A container engine for the tests: a private Docker daemon on its own socket.
 //!
-//! It has no network, and makes no rule in the machine's firewall. Engines that are there anyway
-//! are left alone: tests remove containers.
+//! It has no network and does not change the firewall of the host. Existing engines are not used,
+//! because tests remove containers.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,13 +16,13 @@ use anyhow::{Context, Result, bail};
 use crate::machine;
 use crate::process::{complain, say, succeeds, variable};
 
-/// The variable that names the socket of an engine to the tests.
+/// The variable that tells the tests the socket of an engine.
 pub(crate) const VARIABLE: &str = "KAHN_TEST_ENGINE";
 
 const POLL: Duration = Duration::from_millis(100);
 const N_POLLS_MAX: u32 = 600;
 
-/// An engine for tests. One that we started ends when this is dropped.
+/// An engine for tests. If it was started here, it is stopped on drop.
 #[derive(Debug)]
 pub(crate) struct Engine {
     socket: OsString,
@@ -30,13 +30,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// What the tests must be told.
+    /// Returns the socket to pass to the tests.
     pub(crate) fn socket(&self) -> &OsString {
         &self.socket
     }
 }
 
-/// The engine that the caller names, or one of our own.
+/// Returns the engine named by the caller, or starts a private one.
 pub(crate) fn ensure_engine() -> Result<Engine> {
     if let Some(socket) = variable(VARIABLE) {
         return Ok(Engine { socket, _daemon: None });
@@ -113,7 +113,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Asked, and not killed: it has processes and mounts of its own to end.
+        // Uses SIGTERM instead of SIGKILL, because it has to clean up processes and mounts.
         let pid = self.child.id().to_string();
         if !succeeds("kill", &["-TERM", &pid]) || !self.has_ended() {
             complain("dockerd does not end; killing it");
@@ -130,7 +130,7 @@ fn socket(dir: &Path) -> PathBuf {
     dir.join("docker.sock")
 }
 
-/// Whether an engine answers at this socket.
+/// Returns whether an engine answers at this socket.
 fn answers(socket: &Path) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = UnixStream::connect(socket)?;

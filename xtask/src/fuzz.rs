@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the byte-driven tests, each for longer than a plain test run gives it.
+//! `cargo xtask fuzz`: runs the byte-driven tests for longer than a plain test run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use crate::process::{cargo, run as run_command};
 use crate::workspace::root;
 
-/// For how long CI drives each target.
+/// How long CI runs each target, in seconds.
 pub(crate) const CI_SECONDS: u64 = 60;
 
-/// The crate and the test of each target, in the pairs that run at the same time.
+/// The crate and the test of each target, in pairs that run concurrently.
 const PAIRS: [[(&str, &str); 2]; 2] = [
     [
         ("kahn-spec", "no_bytes_break_the_dag_file"),
@@ -24,7 +24,7 @@ const PAIRS: [[(&str, &str); 2]; 2] = [
     ],
 ];
 
-/// Reads `--seconds N`; nothing means as long as in CI.
+/// Parses `--seconds N`. The default is the duration used in CI.
 pub(crate) fn parse(options: &[&str]) -> Result<u64> {
     match *options {
         [] => Ok(CI_SECONDS),
@@ -35,7 +35,7 @@ pub(crate) fn parse(options: &[&str]) -> Result<u64> {
     }
 }
 
-/// Drives every target for so many seconds, two at a time.
+/// Runs every target for this many seconds, two at a time.
 pub(crate) fn run(seconds: u64) -> Result<()> {
     let tests = build()?;
     for pair in PAIRS {
@@ -50,7 +50,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// What cargo says about something that it has built.
+/// A build artifact as reported by cargo.
 #[derive(Debug, Deserialize)]
 struct Artifact {
     #[serde(default)]
@@ -59,9 +59,9 @@ struct Artifact {
     executable: Option<PathBuf>,
 }
 
-/// Builds the tests, and says where they are.
+/// Builds the tests and returns the artifacts.
 fn build() -> Result<Vec<Artifact>> {
-    // As the other tests are built, so that nothing is built twice, and overflow is caught.
+    // With the options of the other tests, to avoid a second build and to catch overflows.
     let what = ["test", "--workspace", "--no-run", "--test", "fuzz"];
     let output = cargo()
         .args(what)

@@ -1,4 +1,4 @@
-//! What the machine must have beside cargo: installed where we may, asked for where we may not.
+//! Prerequisites beside cargo, which are installed if permitted and asked for otherwise.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::{cargo, run, say, succeeds};
 
-/// Makes sure that there is a `redis-server`: some tests start their own.
+/// Makes sure that `redis-server` exists, because some tests start their own.
 pub(crate) fn ensure_redis() -> Result<()> {
     if succeeds("redis-server", &["--version"]) {
         return Ok(());
@@ -20,7 +20,7 @@ pub(crate) fn ensure_redis() -> Result<()> {
     install("redis-server", "redis-server")
 }
 
-/// Whether packages may be installed here.
+/// Returns whether packages may be installed here.
 pub(crate) fn may_install() -> bool {
     is_root() && succeeds("apt-get", &["--version"])
 }
@@ -29,7 +29,7 @@ pub(crate) fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n")
 }
 
-/// Installs a package, for the sake of a program that is in it.
+/// Installs a package that provides a program.
 pub(crate) fn install(package: &str, program: &str) -> Result<()> {
     say(&format!("{program} is missing; installing it\n"));
     run(Command::new("apt-get").args(["update", "--quiet"]))?;
@@ -42,7 +42,7 @@ pub(crate) fn install(package: &str, program: &str) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Returns an error when it is missing and cannot be installed.
+/// Returns an error if it is missing and cannot be installed.
 pub(crate) fn ensure_component(component: &str, subcommand: &str) -> Result<()> {
     let found = cargo().args([subcommand, "--version"]).output();
     if found.is_ok_and(|output| output.status.success()) {

@@ -1,6 +1,6 @@
-//! What developers and CI run: `cargo xtask test`, `ci`, `tidy`, `sim` and `fuzz`.
+//! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `sim` and `fuzz`.
 //!
-//! Needs cargo and nothing else; whatever else a command needs, it installs or asks for.
+//! Needs only cargo. Each command installs its other prerequisites or asks for them.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Running other programs in the open, and speaking to whoever reads.
+//! Runs other programs visibly, and writes to the standard streams.
 
 use std::ffi::OsString;
 use std::io::{Write, stderr, stdout};
@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
-/// A program that ended badly; its exit code becomes ours.
+/// A program that failed. Its exit code becomes ours.
 #[derive(Debug)]
 pub(crate) struct Failed {
     line: String,
@@ -21,7 +21,7 @@ impl std::fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-/// The exit code that an error deserves: that of the program that failed, else 1.
+/// Returns the exit code for an error: that of the program that failed, or 1.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     error
         .downcast_ref::<Failed>()
@@ -31,17 +31,17 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         .unwrap_or(1)
 }
 
-/// The cargo that started us.
+/// Returns a command for the cargo that started us.
 pub(crate) fn cargo() -> Command {
     Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// A variable of the environment, unless it is empty.
+/// Returns an environment variable, unless it is empty.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Prints the command, runs it with its output streaming and nothing to read, and waits.
+/// Prints the command, runs it with inherited output and no input, and waits for it.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = describe(command);
     say(&format!("$ {line}\n"));
@@ -50,7 +50,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Failed { line, status }.into()) }
 }
 
-/// Whether a program starts and ends well; its output is thrown away.
+/// Returns whether a program starts and succeeds. Its output is discarded.
 pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
         .args(arguments)
@@ -61,7 +61,7 @@ pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The command as it could be typed, with the variables that it sets.
+/// Formats the command as it could be typed, including the variables that it sets.
 fn describe(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
         Some(format!("{}={}", name.to_string_lossy(), value?.to_string_lossy()))
@@ -75,7 +75,7 @@ fn describe(command: &Command) -> String {
     variables.chain([program]).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-/// Writes to stdout. A reader who went away is no reason to fail.
+/// Writes to stdout. A closed stdout is not an error.
 pub(crate) fn say(text: &str) {
     let _ = stdout().lock().write_all(text.as_bytes());
 }

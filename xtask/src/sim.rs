@@ -1,24 +1,24 @@
-//! `cargo xtask sim`: the simulator over many seeds, or over the one that failed.
+//! `cargo xtask sim`: runs the simulator over many seeds, or over a single one.
 
 use anyhow::{Context, Result, bail};
 
 use crate::process::{cargo, run as run_command};
 use crate::workspace::root;
 
-/// The seeds that CI runs.
+/// The number of seeds in CI.
 pub(crate) const CI_SEEDS: u64 = 10_000;
 
-/// Which seeds to run.
+/// The seeds to run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Seeds {
-    /// The first so many.
+    /// The first N seeds.
     First(u64),
-    /// This one alone.
+    /// Only this seed.
     Only(u64),
 }
 
 impl Seeds {
-    /// Reads `--seeds N` or `--seed S`; nothing means what CI runs.
+    /// Parses `--seeds N` or `--seed S`. The default is that of CI.
     pub(crate) fn parse(options: &[&str]) -> Result<Self> {
         let number = |text: &str| {
             text.parse::<u64>()
@@ -40,8 +40,8 @@ impl Seeds {
     }
 }
 
-/// Runs the simulator's seeds. It is built as the other tests are, so that nothing is built twice;
-/// what it runs is optimised there, too.
+/// Runs the simulator. It uses the same build options as the other tests to avoid a second build;
+/// the simulated crates are optimised in these, too.
 pub(crate) fn run(seeds: &Seeds) -> Result<()> {
     let (variable, value) = seeds.variable();
     let arguments = ["test", "--workspace", "--test", "seeds", "--", "--nocapture"];

@@ -9,11 +9,11 @@ use crate::{engine, machine};
 /// The variable that names a folder of recorded workflows, an extra for the tests of imports.
 const WORKFLOWS_VARIABLE: &str = "KAHN_WORKFLOWS";
 
-/// Runs all tests, doctests included, or those whose name contains `filter`.
+/// Runs all tests, including doctests, or those whose name contains `filter`.
 pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     machine::ensure_redis()?;
-    // One invocation for tests and binaries: built apart, they would differ in the features of
-    // dependencies, and those would be compiled twice.
+    // A single invocation for tests and binaries. In separate builds, dependencies would have
+    // different features and would be compiled twice.
     let targets = ["--lib", "--bins", "--tests"];
     process::run(cargo().args(["build", "--workspace"]).args(targets).current_dir(root()))?;
     let built = metadata()?.target_directory.join("debug");

@@ -1,7 +1,8 @@
-//! `cargo xtask tidy`: habits of this repository that neither the compiler nor clippy knows.
+//! `cargo xtask tidy`: checks conventions of this repository that neither the compiler nor clippy
+//! checks.
 //!
-//! Each check is a file below and a function from sources to problems. The largest files and
-//! functions are listed as places to look; size alone fails nothing.
+//! Each check is a module below with a function from sources to problems. The largest files and
+//! functions are only listed for review; size alone is not a problem.
 
 mod headers;
 mod invariants;
@@ -23,7 +24,7 @@ use crate::process::{complain, say};
 use crate::workspace::{metadata, root};
 use source::Tree;
 
-/// Something that must be put right, and where.
+/// A violation and its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     path: String,
@@ -32,7 +33,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// `line` counts from 1; 0 means the file as a whole.
+    /// Creates a problem. `line` counts from 1; 0 stands for the whole file.
     fn new(path: &str, line: usize, message: impl Into<String>) -> Self {
         Self { path: path.to_owned(), line, message: message.into() }
     }
@@ -47,7 +48,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Runs every check and shows all problems at once.
+/// Runs every check and prints all problems.
 pub(crate) fn run() -> Result<()> {
     let tree = Tree::read(&root())?;
     say(&largest::report(&tree));

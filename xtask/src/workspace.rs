@@ -1,4 +1,4 @@
-//! Where things are: the root, the target directory, and the packages with their dependencies.
+//! The root of the workspace, the target directory, and the packages with their dependencies.
 
 use std::path::{Path, PathBuf};
 
@@ -7,35 +7,35 @@ use serde::Deserialize;
 
 use crate::process::cargo;
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().expect("invariant: xtask lies below the root").to_owned()
 }
 
-/// What cargo says about the workspace.
+/// The output of `cargo metadata`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
     pub(crate) target_directory: PathBuf,
 }
 
-/// A package of ours.
+/// A package of the workspace.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) dependencies: Vec<Dependency>,
 }
 
-/// What a package depends on.
+/// A dependency of a package.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
-    /// Nothing for `[dependencies]`, else `dev` or `build`.
+    /// `None` for `[dependencies]`, otherwise `dev` or `build`.
     pub(crate) kind: Option<String>,
 }
 
-/// Asks cargo, without the network.
+/// Runs `cargo metadata` offline.
 pub(crate) fn metadata() -> Result<Metadata> {
     let output = cargo()
         .args(["metadata", "--format-version", "1", "--no-deps"])

@@ -1,4 +1,4 @@
-//! Every Rust file says at its start what it answers for.
+//! Every Rust file begins with a module comment.
 
 use super::Problem;
 use super::source::Tree;

@@ -1,7 +1,7 @@
 //! Every invariant in ARCHITECTURE.md names tests that exist.
 //!
-//! An invariant is a list item such as: - **I4** text, guarded by `name_of_test` (kahn-core/tests/a.rs).
-//! It may run over several lines and name several tests.
+//! An invariant is a list item such as: - **I4** text, guarded by `name_of_test`
+//! (kahn-core/tests/a.rs). It may span several lines and name several tests.
 
 use super::Problem;
 use super::source::{SourceFile, Tree, find_word};
@@ -28,7 +28,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
     problems
 }
 
-/// The list items that begin with `**I…**`, with their line.
+/// Returns the list items that begin with `**I…**`, with their line numbers.
 fn invariants(text: &str) -> Vec<(usize, String)> {
     let mut items: Vec<(usize, String)> = Vec::new();
     let mut is_open = false;
@@ -47,14 +47,14 @@ fn invariants(text: &str) -> Vec<(usize, String)> {
     items
 }
 
-/// A test that guards, and the file where it is said to be.
+/// A test that guards an invariant, and the file that is said to contain it.
 #[derive(Debug, PartialEq, Eq)]
 struct Guard<'a> {
     name: &'a str,
     file: Option<&'a str>,
 }
 
-/// The names in backticks after "guarded by", each with the path in parentheses behind it.
+/// Returns the names in backticks after "guarded by", each with the path in parentheses after it.
 fn guards(item: &str) -> Vec<Guard<'_>> {
     let Some((_, guards)) = item.split_once("guarded by") else { return Vec::new() };
     let parts: Vec<&str> = guards.split('`').collect();

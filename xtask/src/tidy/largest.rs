@@ -1,10 +1,10 @@
-//! The largest files and functions: places to look, not faults.
+//! Lists the largest files and functions for review. They are not problems.
 
 use std::fmt::Write;
 
 use super::source::{SourceFile, Tree, find_word, item_end};
 
-/// How many of each are shown.
+/// The number of files and of functions to show.
 const SHOWN: usize = 10;
 
 /// Lists the largest files and functions, without tests, largest first.
@@ -25,7 +25,7 @@ fn append(report: &mut String, title: &str, mut entries: Vec<(usize, String)>) {
     }
 }
 
-/// Every function with a body, as its length and `path:line name`.
+/// Returns every function with a body, as its length and `path:line name`.
 fn functions(file: &SourceFile) -> Vec<(usize, String)> {
     let mut start = 0;
     let mut found = Vec::new();

@@ -1,6 +1,6 @@
-//! Arrows point down: each crate depends on what `xtask/layers.toml` allows and on nothing else.
+//! Each crate depends only on what `xtask/layers.toml` allows.
 //!
-//! Only `[dependencies]` count: what tests and build scripts use does not ship.
+//! Only `[dependencies]` are checked: the dependencies of tests and build scripts are not shipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,11 +1,11 @@
-//! Nothing is left for later: no notes to oneself, no unfinished code, no ignored tests.
+//! No leftovers: no notes about open work, no unfinished code, no ignored tests.
 
 use super::Problem;
 use super::source::{Tree, find_word};
 
-/// Words, written apart so that this file does not find itself.
+/// The words, split so that this file does not match.
 const WORDS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
-/// Code, written apart for the same reason.
+/// The code patterns, split for the same reason.
 const CODE: [&str; 3] =
     [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("#[", "ignore")];
 

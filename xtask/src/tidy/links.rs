@@ -1,4 +1,4 @@
-//! A relative link in a Markdown file leads somewhere. Anchors and the web are not followed.
+//! Relative links in Markdown files point to existing files. Anchors and URLs are not checked.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub(super) fn check(root: &Path, tree: &Tree) -> Vec<Problem> {
         .collect()
 }
 
-/// Relative targets with their line, outside code.
+/// Returns the relative targets with their line numbers, outside code.
 fn links(file: &SourceFile) -> Vec<(usize, String)> {
     let mut links = Vec::new();
     let mut is_fenced = false;
@@ -32,7 +32,7 @@ fn links(file: &SourceFile) -> Vec<(usize, String)> {
     links
 }
 
-/// The targets of `[…](target)` and `[…]: target`, without title and anchor.
+/// Returns the targets of `[…](target)` and `[…]: target`, without title and anchor.
 fn targets(line: &str) -> impl Iterator<Item = &str> {
     let inline = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let is_definition = line.trim_start().starts_with('[');
@@ -45,7 +45,7 @@ fn targets(line: &str) -> impl Iterator<Item = &str> {
         .filter(|target| !target.is_empty())
 }
 
-/// The line with its `code` left out.
+/// Returns the line without inline `code`.
 fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect()
 }

@@ -1,4 +1,4 @@
-//! `foo.rs` beside `foo/`, never `mod.rs`: tabs show names.
+//! Modules are in `foo.rs` beside `foo/`, never in `mod.rs`, so that editor tabs show their names.
 
 use super::Problem;
 use super::source::Tree;

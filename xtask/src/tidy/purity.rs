@@ -1,4 +1,4 @@
-//! Pure crates name no clock, no IO, no randomness and nothing whose order is by hash.
+//! Pure crates use no clock, no IO, no randomness and no collections with hash order.
 //!
 //! Their tests may.
 

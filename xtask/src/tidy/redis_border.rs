@@ -1,6 +1,6 @@
-//! Redis is named in `kahn-store/src/redis*` only; tests may speak to it.
+//! Only `kahn-store/src/redis*` uses the `redis` crate; tests may use it, too.
 //!
-//! In a file that declares `mod redis`, the name means that module.
+//! In a file that declares `mod redis`, the name refers to that module.
 
 use super::Problem;
 use super::source::{SourceFile, Tree, find_word};
@@ -20,7 +20,7 @@ fn check_file(file: &SourceFile) -> impl Iterator<Item = Problem> {
     })
 }
 
-/// Whether the crate is meant: `kahn_store::redis::` is ours.
+/// Returns whether the line refers to the crate: `kahn_store::redis::` is our module.
 fn names_redis(line: &str) -> bool {
     find_word(line, "redis")
         .any(|at| line[at..].starts_with("redis::") && !line[..at].ends_with("::"))

@@ -1,6 +1,6 @@
-//! Tests do not sleep to wait for state.
+//! Tests do not sleep to wait for a condition.
 //!
-//! A line that waits between two looks at a condition, with a deadline, says so: `// poll`.
+//! A polling loop with a deadline may sleep on a line marked `// poll`.
 
 use super::Problem;
 use super::source::{Tree, find_word};
@@ -23,7 +23,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
         .collect()
 }
 
-/// Whether a thread or a task is put to sleep; `.sleep(` and `Action::sleep(` are something else.
+/// Returns whether a thread or a task sleeps. `.sleep(` and `Action::sleep(` are something else.
 fn sleeps(line: &str, is_imported: bool) -> bool {
     find_word(line, "sleep").filter(|&at| line[at..].starts_with("sleep(")).any(|at| {
         let before = &line[..at];
@@ -32,7 +32,7 @@ fn sleeps(line: &str, is_imported: bool) -> bool {
     })
 }
 
-/// Whether a plain `sleep` is that of a thread or a task.
+/// Returns whether an unqualified `sleep` is that of a thread or a task.
 fn imports_sleep(code: &str) -> bool {
     code.split(';').any(|statement| {
         let import = find_word(statement, "use").last().map(|at| &statement[at..]);

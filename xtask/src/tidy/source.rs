@@ -1,7 +1,7 @@
-//! The files of the repository, and Rust files as code alone.
+//! The files of the repository, with a code-only version of Rust files.
 //!
-//! The scanner knows comments, strings, characters and `#[cfg(test)]` items; it does not parse. A
-//! check that needs more belongs into clippy.
+//! The scanner recognizes comments, strings, characters and `#[cfg(test)]` items; it does not
+//! parse. A check that needs more should be a clippy lint.
 
 mod scan;
 
@@ -12,17 +12,17 @@ use anyhow::{Context, Result};
 
 pub(crate) use scan::item_end;
 
-/// Endings of the files that are text.
+/// The extensions of text files.
 const TEXT: [&str; 15] = [
     "rs", "toml", "md", "proto", "lua", "yaml", "yml", "json", "sh", "py", "txt", "html", "js",
     "css", "tpl",
 ];
-/// Hidden directories that are ours.
+/// Hidden directories that belong to the repository.
 const HIDDEN: [&str; 4] = [".cargo", ".ci", ".config", ".github"];
-/// Directories that are made, not written.
+/// Generated directories.
 const MADE: [&str; 3] = ["target", "node_modules", "__pycache__"];
 
-/// All text files, by path.
+/// All text files, ordered by path.
 #[derive(Debug)]
 pub(crate) struct Tree {
     pub(crate) files: Vec<SourceFile>,
@@ -31,10 +31,10 @@ pub(crate) struct Tree {
 /// A text file.
 #[derive(Debug)]
 pub(crate) struct SourceFile {
-    /// Relative to the root, with slashes.
+    /// The path relative to the root, with slashes.
     pub(crate) path: String,
     pub(crate) text: String,
-    /// As `text`, with comments and the inside of strings blank; empty unless Rust.
+    /// The text with comments and the contents of strings blanked; empty unless the file is Rust.
     pub(crate) code: String,
     /// For each line, whether it is test code.
     in_test: Vec<bool>,
@@ -48,7 +48,7 @@ impl Tree {
         Ok(Self::new(files))
     }
 
-    /// Marks the files of modules that are declared behind `#[cfg(test)]`.
+    /// Marks the files of modules that are declared with `#[cfg(test)]`.
     fn new(mut files: Vec<SourceFile>) -> Self {
         let modules: Vec<String> = files.iter().flat_map(SourceFile::test_modules).collect();
         for file in &mut files {
@@ -64,7 +64,7 @@ impl Tree {
         Self { files }
     }
 
-    /// The Rust files.
+    /// Iterates over the Rust files.
     pub(crate) fn rust(&self) -> impl Iterator<Item = &SourceFile> {
         self.files.iter().filter(|file| file.is_rust())
     }
@@ -115,7 +115,7 @@ impl SourceFile {
         self.path.ends_with(".rs")
     }
 
-    /// Paths, without their ending, of the modules that are declared behind `#[cfg(test)]`.
+    /// Returns the paths, without extension, of the modules that are declared with `#[cfg(test)]`.
     fn test_modules(&self) -> Vec<String> {
         let (directory, file) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
         let stem = file.trim_end_matches(".rs");
@@ -131,12 +131,12 @@ impl SourceFile {
             .collect()
     }
 
-    /// Lines of code with their numbers, without test code.
+    /// Iterates over lines of code with their numbers, without test code.
     pub(crate) fn shipped_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         self.lines(false)
     }
 
-    /// Lines of test code with their numbers.
+    /// Iterates over lines of test code with their numbers.
     pub(crate) fn test_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         self.lines(true)
     }
@@ -156,7 +156,7 @@ fn is_test_file(path: &str) -> bool {
     file == "tests.rs" || parts.any(|directory| ["tests", "benches"].contains(&directory))
 }
 
-/// Positions of `word` in a line of code where it stands alone, not inside a longer name.
+/// Returns the positions of `word` in a line of code, except where it is part of a longer name.
 pub(crate) fn find_word<'a>(line: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).map(|(at, _)| at).filter(move |&at| {

@@ -1,8 +1,9 @@
-//! Telling code from comments, strings and tests, without parsing.
+//! Separates code from comments, strings and tests, without parsing.
 
 use std::ops::Range;
 
-/// Blanks comments and the inside of strings and characters; every line keeps its length in bytes.
+/// Blanks comments and the contents of strings and characters. Every line keeps its length in
+/// bytes.
 pub(super) fn code(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -20,7 +21,7 @@ pub(super) fn code(text: &str) -> String {
     code
 }
 
-/// Length in bytes of what `rest` begins with, and whether it is code.
+/// Returns the length in bytes of the first token of `rest`, and whether it is code.
 fn token(rest: &str, first: char, after_name: bool) -> (usize, bool) {
     if rest.starts_with("//") {
         return (rest.find('\n').unwrap_or(rest.len()), false);
@@ -55,7 +56,7 @@ fn block_comment(rest: &str) -> usize {
     rest.len()
 }
 
-/// The length of a raw string such as `r#"…"#`, with any prefix, if there is one.
+/// Returns the length of a raw string such as `r#"…"#`, with any prefix, if there is one.
 fn raw_string(rest: &str) -> Option<usize> {
     let prefix = ["br", "cr", "r"].into_iter().find(|prefix| rest.starts_with(prefix))?;
     let after = &rest[prefix.len()..];
@@ -66,7 +67,7 @@ fn raw_string(rest: &str) -> Option<usize> {
     Some(body.find(&end).map_or(rest.len(), |at| start + at + end.len()))
 }
 
-/// Length of a quoted text, quotes included.
+/// Returns the length of a quoted text, including quotes.
 fn quoted(rest: &str, quote: char) -> usize {
     let mut is_escaped = false;
     for (at, c) in rest.char_indices().skip(1) {
@@ -81,7 +82,7 @@ fn quoted(rest: &str, quote: char) -> usize {
     rest.len()
 }
 
-/// `'a'` and `'\n'` are characters, `'a` is a lifetime.
+/// Returns whether this is a character such as `'a'` or `'\n'`, not a lifetime such as `'a`.
 fn is_character(rest: &str) -> bool {
     let mut chars = rest.chars().skip(1);
     match (chars.next(), chars.next()) {
@@ -91,7 +92,7 @@ fn is_character(rest: &str) -> bool {
     }
 }
 
-/// Writes blanks for everything but line ends and the outer quotes.
+/// Writes blanks, except for line ends and the outer quotes.
 fn blank(token: &str, code: &mut String) {
     let quote = token.chars().next().filter(|c| ['"', '\''].contains(c));
     for (at, c) in token.char_indices() {
@@ -104,7 +105,7 @@ fn blank(token: &str, code: &mut String) {
     }
 }
 
-/// Lines, counted from 0, of the items behind `#[cfg(test)]` and its like.
+/// Returns the lines, counted from 0, of items with `#[cfg(test)]` or a similar attribute.
 pub(super) fn test_items(code: &str) -> Vec<Range<usize>> {
     let line_of = |at: usize| code[..at].matches('\n').count();
     code.match_indices("cfg(")
@@ -121,7 +122,7 @@ pub(super) fn test_items(code: &str) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Where the item ends whose attribute is at `at`: after its `;`, or after its closing brace.
+/// Returns the end of the item whose attribute is at `at`: after its `;` or its closing brace.
 pub(crate) fn item_end(code: &str, at: usize) -> usize {
     let mut depth = 0_usize;
     let mut brackets = 0_usize;
