@@ -1,4 +1,4 @@
-//! The `kahn` binary, called as a user would.
+//! Runs the `kahn` binary like a user.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-/// Where the binary is: what `KAHN_BIN` says, else the debug build.
+/// Returns the path of the binary: `KAHN_BIN`, or the debug build.
 ///
 /// # Panics
 ///
-/// When there is none.
+/// Panics if it does not exist.
 #[must_use]
 pub fn kahn_path() -> PathBuf {
     let usual = crate::project().join("target/debug/kahn");
@@ -19,11 +19,11 @@ pub fn kahn_path() -> PathBuf {
     path
 }
 
-/// The worker of `examples/worker`: what `KAHN_EXAMPLE_WORKER` says, else the debug build.
+/// Returns the path of the worker of `examples/worker`: `KAHN_EXAMPLE_WORKER`, or the debug build.
 ///
 /// # Panics
 ///
-/// When there is none.
+/// Panics if it does not exist.
 #[must_use]
 pub fn example_worker_path() -> PathBuf {
     let usual = crate::project().join("target/debug/kahn-example-worker");
@@ -32,10 +32,10 @@ pub fn example_worker_path() -> PathBuf {
     path
 }
 
-/// What a command said.
+/// The output of a command.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its exit code; -1 when a signal ended it.
+    /// The exit code, or -1 if a signal killed the process.
     pub code: i32,
     /// Standard output.
     pub stdout: String,
@@ -44,11 +44,11 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer of a command that must have succeeded.
+    /// Returns the output of a command that must succeed.
     ///
     /// # Errors
     ///
-    /// With all it said, when it did not.
+    /// Returns an error with the whole output if it failed.
     pub fn ok(self) -> anyhow::Result<Self> {
         if self.code != 0 {
             bail!("exit code {}\n{}\n{}", self.code, self.stdout, self.stderr);
@@ -56,31 +56,31 @@ impl Answer {
         Ok(self)
     }
 
-    /// Each line of standard output as JSON.
+    /// Parses each line of standard output as JSON.
     ///
     /// # Errors
     ///
-    /// When a line is not JSON.
+    /// Returns an error if a line is not JSON.
     pub fn json_lines(&self) -> anyhow::Result<Vec<Value>> {
         let parse = |line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}"));
         self.stdout.lines().map(parse).collect()
     }
 
-    /// The last line of standard output as JSON.
+    /// Parses the last line of standard output as JSON.
     ///
     /// # Errors
     ///
-    /// When there is none, or it is not JSON.
+    /// Returns an error if there is no line, or it is not JSON.
     pub fn json(&self) -> anyhow::Result<Value> {
         self.json_lines()?.pop().with_context(|| format!("nothing said; stderr: {}", self.stderr))
     }
 }
 
-/// Calls `kahn` with these arguments and environment, and waits for its end.
+/// Runs `kahn` with these arguments and environment variables, and waits for its exit.
 ///
 /// # Errors
 ///
-/// When it cannot be started.
+/// Returns an error if it cannot be started.
 pub fn kahn(args: &[&str], env: &[(String, String)]) -> anyhow::Result<Answer> {
     let output = Command::new(kahn_path())
         .args(args)

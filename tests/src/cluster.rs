@@ -1,4 +1,4 @@
-//! A whole cluster on this machine: Redis, one coordinator, some workers.
+//! A cluster on this host: Redis, one coordinator, and workers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,35 +18,35 @@ use crate::wait::wait_until;
 /// Where the coordinator keeps its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// Redis with its append-only file written every second.
+    /// Redis with an append-only file that is synced every second.
     RedisEverysec,
-    /// Redis that acknowledges when the disk has it.
+    /// Redis with an append-only file that is synced before every reply.
     RedisAlways,
     /// The embedded store.
     Embedded,
 }
 
-/// What a cluster is made of.
+/// The parts of a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
     /// Where the coordinator keeps its state.
     pub store: Store,
-    /// Its workers.
+    /// The workers.
     pub workers: Vec<WorkerOptions>,
 }
 
-/// What one worker has.
+/// The settings of a worker.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerOptions {
-    /// What it is called.
+    /// The name.
     pub name: String,
-    /// As `cpu=2 memory=1Gi`.
+    /// The capacity, such as `cpu=2 memory=1Gi`.
     pub capacity: String,
     /// One label.
     pub label: (String, String),
-    /// What else is in its environment.
+    /// Additional environment variables.
     pub environment: Vec<(String, String)>,
-    /// The program, if it is not `kahn worker`.
+    /// The program, if not `kahn worker`.
     pub program: Option<PathBuf>,
 }
 
@@ -54,7 +54,7 @@ pub struct WorkerOptions {
 #[derive(Debug)]
 pub struct Cluster {
     dir: TempDir,
-    /// The Redis server, if the state is in one.
+    /// The Redis server, if the store is one.
     pub redis: Option<RedisServer>,
     coordinator: Process,
     workers: Vec<(WorkerOptions, Process)>,
@@ -65,20 +65,20 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it all, and waits until every worker is attached.
+    /// Starts the cluster, and waits until every worker is attached.
     ///
     /// # Errors
     ///
-    /// When something does not come up.
+    /// Returns an error if a process does not start or become ready.
     pub fn start(options: &ClusterOptions) -> anyhow::Result<Self> {
         Self::start_with(options, &[])
     }
 
-    /// The same, with this in the environment of the coordinator.
+    /// Like [`start`](Self::start), with additional environment variables for the coordinator.
     ///
     /// # Errors
     ///
-    /// When something does not come up.
+    /// Returns an error if a process does not start or become ready.
     pub fn start_with(
         options: &ClusterOptions,
         environment: &[(String, String)],
@@ -109,7 +109,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
+    /// Returns an error if it cannot be started.
     pub fn add_worker(&mut self, options: WorkerOptions) -> anyhow::Result<()> {
         let process = self.launch_worker(&options)?;
         self.workers.push((options, process));
@@ -128,7 +128,7 @@ impl Cluster {
                 command
             }
         };
-        // How busy the machine is with other tests must not show, unless that is what is tested.
+        // Load from other tests must not throttle workers, unless the test is about pressure.
         command
             .env("KAHN_WORKER__PRESSURE__MODE", "off")
             .envs(options.environment.iter().cloned())
@@ -145,38 +145,38 @@ impl Cluster {
         Process::start(command, &self.dir.path().join(format!("{}.log", options.name)))
     }
 
-    /// Where a worker keeps its files.
+    /// Returns the data directory of a worker.
     #[must_use]
     pub fn worker_dir(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Where the coordinator is.
+    /// Returns the URL of the coordinator.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Calls `kahn` as a client of this cluster.
+    /// Runs `kahn` as a client of this cluster.
     ///
     /// # Errors
     ///
-    /// When the command cannot be started.
+    /// Returns an error if the command cannot be started.
     pub fn kahn(&self, args: &[&str]) -> anyhow::Result<Answer> {
         kahn(args, &self.client_environment())
     }
 
-    /// The token that clients show.
+    /// Returns the client token.
     ///
     /// # Errors
     ///
-    /// When its file cannot be read.
+    /// Returns an error if its file cannot be read.
     pub fn client_token(&self) -> anyhow::Result<String> {
         let file = self.dir.path().join("coordinator/client.token");
         Ok(std::fs::read_to_string(file)?.trim().to_owned())
     }
 
-    /// What a client of this cluster needs in its environment.
+    /// Returns the environment variables for a client of this cluster.
     #[must_use]
     pub fn client_environment(&self) -> Vec<(String, String)> {
         let token = self.dir.path().join("coordinator/client.token");
@@ -185,12 +185,12 @@ impl Cluster {
             .into()
     }
 
-    /// Starts `kahn` as a client of this cluster and leaves it running, with its output in two
-    /// files of the cluster's directory: `NAME.out` and `NAME.err`.
+    /// Starts `kahn` as a client of this cluster in the background. Its output goes to two files in
+    /// the cluster's directory: `NAME.out` and `NAME.err`.
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
+    /// Returns an error if it cannot be started.
     pub fn start_kahn(&self, name: &str, args: &[&str]) -> anyhow::Result<Process> {
         let mut command = Command::new(kahn_path());
         command.args(args).envs(self.client_environment()).env("NO_COLOR", "1");
@@ -198,7 +198,7 @@ impl Cluster {
         Process::start_split(command, &at("out"), &at("err"))
     }
 
-    /// A file in the cluster's directory.
+    /// Returns the path of a file in the cluster's directory.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -208,7 +208,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// When it does not come back.
+    /// Returns an error if it does not become ready.
     pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
         self.coordinator = launch_coordinator(
             self.dir.path(),
@@ -220,30 +220,30 @@ impl Cluster {
         self.wait_until_ready()
     }
 
-    /// Kills the coordinator with SIGKILL and starts it again, as Kubernetes would.
+    /// Kills the coordinator with SIGKILL and restarts it, as Kubernetes would.
     ///
     /// # Errors
     ///
-    /// When it does not come back.
+    /// Returns an error if it does not become ready.
     pub fn kill_coordinator(&mut self) -> anyhow::Result<()> {
         self.coordinator.kill9()?;
         self.start_coordinator()
     }
 
-    /// Kills a worker with SIGKILL; it does not come back.
+    /// Kills a worker with SIGKILL, without restarting it.
     ///
     /// # Errors
     ///
-    /// When there is no such worker.
+    /// Returns an error if there is no such worker.
     pub fn kill_worker(&mut self, name: &str) -> anyhow::Result<()> {
         self.worker(name)?.kill9()
     }
 
-    /// Starts a worker that was killed again, on its data.
+    /// Restarts a killed worker with its existing data.
     ///
     /// # Errors
     ///
-    /// When there is no such worker, or it cannot be started.
+    /// Returns an error if there is no such worker, or it cannot be started.
     pub fn restart_worker(&mut self, name: &str) -> anyhow::Result<()> {
         let found = self.workers.iter().position(|(options, _)| options.name == name);
         let at = found.with_context(|| format!("no worker {name}"))?;
@@ -251,59 +251,59 @@ impl Cluster {
         self.add_worker(options)
     }
 
-    /// The process of a worker.
+    /// Returns the process of a worker.
     ///
     /// # Errors
     ///
-    /// When there is no such worker.
+    /// Returns an error if there is no such worker.
     pub fn worker(&mut self, name: &str) -> anyhow::Result<&mut Process> {
         let found = self.workers.iter_mut().find(|(options, _)| options.name == name);
         found.map(|(_, process)| process).with_context(|| format!("no worker {name}"))
     }
 
-    /// The coordinator's process.
+    /// Returns the coordinator's process.
     pub fn coordinator(&mut self) -> &mut Process {
         &mut self.coordinator
     }
 
-    /// A metric of the coordinator, since it was last started.
+    /// Returns a metric of the coordinator since its last start.
     ///
     /// # Errors
     ///
-    /// When it does not answer.
+    /// Returns an error if the coordinator does not answer.
     pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
         metric(self.health_port, name)
     }
 
-    /// All metrics of the coordinator.
+    /// Returns all metrics of the coordinator.
     ///
     /// # Errors
     ///
-    /// When it does not answer.
+    /// Returns an error if the coordinator does not answer.
     pub fn metrics(&self) -> anyhow::Result<String> {
         metrics(self.health_port)
     }
 
-    /// The directory that holds all that the cluster keeps.
+    /// Returns the directory with all data of the cluster.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Everything that happened in a run.
+    /// Returns all events of a run.
     ///
     /// # Errors
     ///
-    /// When the coordinator does not tell.
+    /// Returns an error if the coordinator does not return them.
     pub fn history(&self, run: &str) -> anyhow::Result<History> {
         History::read(&self.kahn(&["events", run, "--output", "json"])?.ok()?)
     }
 
-    /// Writes a file into the cluster's directory.
+    /// Writes a file to the cluster's directory.
     ///
     /// # Errors
     ///
-    /// When the disk refuses.
+    /// Returns an error if the file cannot be written.
     pub fn write(&self, name: &str, contents: &str) -> anyhow::Result<PathBuf> {
         let path = self.dir.path().join(name);
         std::fs::write(&path, contents)?;
@@ -311,7 +311,7 @@ impl Cluster {
     }
 
     fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        // Health answers before there are tokens, and before runs are served.
+        // The health endpoint answers before tokens exist and before runs are served.
         let up = wait_until("the coordinator to be ready", Duration::from_secs(30), || {
             metric(self.health_port, "kahn_runs").is_ok()
                 && self.kahn(&["list"]).is_ok_and(|answer| answer.code == 0)
@@ -319,11 +319,11 @@ impl Cluster {
         up.with_context(|| self.coordinator.printed())
     }
 
-    /// Waits until this many workers take leases.
+    /// Waits until this many workers accept leases.
     ///
     /// # Errors
     ///
-    /// When they do not come.
+    /// Returns an error if they do not attach in time.
     pub fn wait_for_workers(&self, n: usize) -> anyhow::Result<()> {
         let came = wait_until(&format!("{n} workers"), Duration::from_secs(30), || {
             let workers = self.kahn(&["workers", "--output", "json"]);

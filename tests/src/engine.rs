@@ -1,4 +1,4 @@
-//! The container engine that the tests may use.
+//! The container engine for the tests.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-/// An image that holds one static program, which does what its first argument says.
+/// An image with one static program, whose first argument selects what it does.
 pub const IMAGE: &str = "kahn-e2e";
 
 /// `hello WORD`, `wait`, `wait-stubbornly` or `eat`.
@@ -37,18 +37,18 @@ int main(int argc, char **argv) {
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// A container engine, by its socket.
+/// A container engine, identified by its socket.
 #[derive(Clone, Debug)]
 pub struct Engine {
     socket: String,
 }
 
 impl Engine {
-    /// The engine that `KAHN_TEST_ENGINE` names, with the image of the tests.
+    /// Returns the engine named by `KAHN_TEST_ENGINE`, and builds the test image in it.
     ///
     /// # Errors
     ///
-    /// When there is one, and the image cannot be made.
+    /// Returns an error if there is an engine, but the image cannot be built.
     pub fn find() -> anyhow::Result<Option<Self>> {
         let named = std::env::var_os("KAHN_TEST_ENGINE").and_then(|named| named.into_string().ok());
         let Some(socket) = named.filter(|named| !named.is_empty()) else { return Ok(None) };
@@ -57,13 +57,13 @@ impl Engine {
         Ok(Some(engine))
     }
 
-    /// Where it listens.
+    /// Returns the path of its socket.
     #[must_use]
     pub fn socket(&self) -> &str {
         &self.socket
     }
 
-    /// What a worker that is to use it needs in its environment.
+    /// Returns the environment variables for a worker that uses this engine.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
         vec![
@@ -72,15 +72,15 @@ impl Engine {
         ]
     }
 
-    /// The containers of a run, dead ones too: their tasks.
+    /// Returns the tasks of the containers of a run, including stopped containers.
     ///
     /// # Errors
     ///
-    /// When the engine does not answer.
+    /// Returns an error if the engine does not answer.
     pub fn containers(&self, run: &str) -> anyhow::Result<Vec<String>> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        // HTTP/1.0: the body is all that follows the head.
+        // With HTTP/1.0 the body is everything after the head.
         let filters = format!("%7B%22label%22%3A%5B%22dev.kahn.run%3D{run}%22%5D%7D");
         let request = format!("GET /containers/json?all=1&filters={filters} HTTP/1.0\r\n\r\n");
         stream.write_all(request.as_bytes())?;
@@ -93,11 +93,11 @@ impl Engine {
         Ok(found.iter().filter_map(task).collect())
     }
 
-    /// Makes an image that holds one static program, of which this is the source in C.
+    /// Builds an image with one static program from C source.
     ///
     /// # Errors
     ///
-    /// When it does not compile, or the engine does not take it.
+    /// Returns an error if the program does not compile, or the engine rejects the image.
     pub fn build_image(&self, image: &str, program: &str) -> anyhow::Result<()> {
         let dir = tempfile::tempdir()?;
         let dir = dir.path();
@@ -117,9 +117,9 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says that there is no engine, to whoever reads what the tests print.
+/// Reports on stderr that a test is skipped because there is no engine.
 pub fn complain_of_no_engine(what: &str) {
     let mut stderr = std::io::stderr();
-    // Nobody reads it: then nobody misses it.
+    // A closed stderr is not an error.
     drop(writeln!(stderr, "NOT RUN: {what}, since there is no container engine"));
 }

@@ -1,4 +1,4 @@
-//! What happened in a run, and what must be true of it.
+//! The events of a run, and checks of their invariants.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +10,17 @@ use crate::binary::Answer;
 /// One event of a run.
 #[derive(Clone, Debug)]
 pub struct Happening {
-    /// Its place, from 1.
+    /// The sequence number, starting at 1.
     pub seq: u64,
-    /// What happened.
+    /// The kind of event.
     pub kind: String,
-    /// To which task; empty for the run.
+    /// The task; empty for events of the run itself.
     pub task: String,
-    /// Which attempt; zero where none is meant.
+    /// The attempt; zero where not applicable.
     pub attempt: u64,
-    /// Where; empty where that is not known.
+    /// The worker; empty if unknown.
     pub worker: String,
-    /// Why; empty where there is no why.
+    /// The cause; empty where not applicable.
     pub cause: String,
 }
 
@@ -29,32 +29,32 @@ pub struct Happening {
 pub struct History(pub Vec<Happening>);
 
 impl History {
-    /// Reads the output of `kahn events --output json`.
+    /// Parses the output of `kahn events --output json`.
     ///
     /// # Errors
     ///
-    /// When it is not what `events` prints.
+    /// Returns an error if the output has another format.
     pub fn read(answer: &Answer) -> anyhow::Result<Self> {
         answer.json_lines()?.iter().map(happening).collect::<anyhow::Result<_>>().map(Self)
     }
 
-    /// Events of one kind.
+    /// Iterates over events of one kind.
     pub fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Happening> {
         self.0.iter().filter(move |event| event.kind == kind)
     }
 
-    /// Whether there is an event of this kind.
+    /// Returns whether there is an event of this kind.
     #[must_use]
     pub fn has(&self, kind: &str) -> bool {
         self.of(kind).next().is_some()
     }
 
-    /// Checks that sequence numbers have neither gap nor repeat, and that every task has at most
-    /// one outcome.
+    /// Checks that sequence numbers have no gaps or duplicates, and that every task has at most one
+    /// outcome.
     ///
     /// # Errors
     ///
-    /// Names what is wrong.
+    /// Returns an error that describes the first violation.
     pub fn check_outcomes(&self) -> anyhow::Result<()> {
         for (expected, event) in (1..).zip(&self.0) {
             anyhow::ensure!(event.seq == expected, "event {} stands at {expected}", event.seq);
@@ -69,11 +69,11 @@ impl History {
         Ok(())
     }
 
-    /// Checks that no task started before all it depends on had succeeded.
+    /// Checks that no task started before all its dependencies had succeeded.
     ///
     /// # Errors
     ///
-    /// Names the task and the dependency.
+    /// Returns an error that names the task and the dependency.
     pub fn check_order(&self, dependencies: &BTreeMap<String, Vec<String>>) -> anyhow::Result<()> {
         let mut succeeded = BTreeSet::new();
         for event in &self.0 {
@@ -93,7 +93,7 @@ impl History {
         Ok(())
     }
 
-    /// Attempts that started, by task.
+    /// Returns the started attempts, by task.
     #[must_use]
     pub fn starts(&self) -> BTreeMap<&str, Vec<&Happening>> {
         let mut starts: BTreeMap<&str, Vec<&Happening>> = BTreeMap::new();
@@ -116,11 +116,11 @@ fn happening(value: &Value) -> anyhow::Result<Happening> {
     })
 }
 
-/// The dependencies that `kahn plan --output json` lists: task to names.
+/// Returns the dependencies in the output of `kahn plan --output json`, by task name.
 ///
 /// # Errors
 ///
-/// When the plan does not list them.
+/// Returns an error if the plan does not contain them.
 pub fn dependencies(plan: &Value) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
     Ok(serde_json::from_value(plan["dependencies"].clone())?)
 }

@@ -1,4 +1,4 @@
-//! One question over HTTP, without a client library.
+//! HTTP requests without a client library.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// All that a process serves on `/metrics`, headers included.
+/// Returns the response of `/metrics`, including headers.
 ///
 /// # Errors
 ///
-/// When nothing answers.
+/// Returns an error if there is no response.
 pub(crate) fn metrics(port: u16) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -20,12 +20,11 @@ pub(crate) fn metrics(port: u16) -> anyhow::Result<String> {
     Ok(body)
 }
 
-/// The value of a metric of a process that serves `/metrics` on `port` of this machine; zero when
-/// it is not there.
+/// Returns the value of a metric from `/metrics` on `port` of this host, or zero if it is missing.
 ///
 /// # Errors
 ///
-/// When nothing answers.
+/// Returns an error if there is no response.
 pub fn metric(port: u16, name: &str) -> anyhow::Result<f64> {
     let body = metrics(port)?;
     let line = body

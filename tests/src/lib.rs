@@ -1,8 +1,8 @@
 //! Helpers to start, kill and observe real Kahn processes.
 //!
-//! A test owns a [`Cluster`]: a Redis server, a coordinator and workers, each a real process in a
-//! directory of its own, killed when the test ends. Configuration goes through the environment,
-//! as it would in a container.
+//! A test owns a [`Cluster`]: a Redis server, a coordinator and workers. Each is a real process
+//! with its own directory and is killed when the test ends. Configuration is passed in the
+//! environment, as in a container.
 
 mod binary;
 mod cluster;
@@ -30,7 +30,7 @@ pub use wait::{wait_for, wait_until};
 
 use std::path::PathBuf;
 
-/// A file under `examples/` of the project.
+/// Returns the path of a file under `examples/` of the project.
 #[must_use]
 pub fn example(name: &str) -> PathBuf {
     project().join("examples").join(name)

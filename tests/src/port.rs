@@ -1,21 +1,21 @@
-//! Ports that nobody uses.
+//! Allocates unused ports.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the range from which the system takes ports of outgoing connections, so that none of
-/// those can come between finding a port and using it.
+/// Below the ephemeral port range, so that outgoing connections cannot take a port between its
+/// allocation and its use.
 const FIRST: u16 = 15_000;
-/// Ports for one test process; several may run at one time.
+/// The number of ports per test process; several may run concurrently.
 const PER_PROCESS: u16 = 200;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A port that nobody uses, different on each call.
+/// Returns an unused port, different on each call.
 ///
 /// # Errors
 ///
-/// When this process has used up its share.
+/// Returns an error if this process has used all its ports.
 pub fn free_port() -> anyhow::Result<u16> {
     let share = u16::try_from(std::process::id() % 80)? * PER_PROCESS;
     loop {

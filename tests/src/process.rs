@@ -1,4 +1,4 @@
-//! A process that a test starts, watches and kills.
+//! A process that a test starts, observes and kills.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::wait::wait_until;
 
-/// A running process; killed when dropped.
+/// A running process, which is killed on drop.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -16,38 +16,39 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program with its output in `log`.
+    /// Starts a program with its output redirected to `log`.
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
+    /// Returns an error if it cannot be started.
     pub fn start(mut command: Command, log: &Path) -> anyhow::Result<Self> {
         let file = File::options().create(true).append(true).open(log)?;
         let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
         Ok(Self { child, log: log.to_owned() })
     }
 
-    /// Starts a program with its standard output and its standard error in files of their own.
-    /// What it has printed is the former.
+    /// Starts a program with its standard output and standard error redirected to separate files.
+    /// [`printed`](Self::printed) returns the former.
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
+    /// Returns an error if it cannot be started.
     pub fn start_split(mut command: Command, out: &Path, err: &Path) -> anyhow::Result<Self> {
         let (stdout, stderr) = (File::create(out)?, File::create(err)?);
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn()?;
         Ok(Self { child, log: out.to_owned() })
     }
 
-    /// Starts a server with its output in `log`, and waits until it listens on `port` of loopback.
+    /// Starts a server with its output redirected to `log`, and waits until it listens on `port` of
+    /// the loopback interface.
     ///
     /// # Errors
     ///
-    /// When it cannot be started, or does not listen in time.
+    /// Returns an error if it cannot be started or does not listen in time.
     pub fn start_server(command: Command, log: &Path, port: u16) -> anyhow::Result<Self> {
         let mut server = Self::start(command, log)?;
-        // A connection, since a trial of whether the port is taken would take it from the server.
-        // The port is below those of outgoing connections, which could meet themselves.
+        // Connects instead of binding, because binding would take the port from the server. The
+        // port is below the ephemeral range, where a connection could connect to itself.
         wait_until("the server to listen", Duration::from_secs(20), || {
             !server.is_running() || TcpStream::connect(("127.0.0.1", port)).is_ok()
         })?;
@@ -55,28 +56,28 @@ impl Process {
         Ok(server)
     }
 
-    /// Its process id.
+    /// Returns the process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends it with SIGKILL, and waits until it is gone.
+    /// Kills the process with SIGKILL, and waits for its exit.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// Returns an error if a system call fails.
     pub fn kill9(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Sends a signal by its name, such as `TERM`.
+    /// Sends a signal by name, such as `TERM`.
     ///
     /// # Errors
     ///
-    /// When there is no such process or signal.
+    /// Returns an error if there is no such process or signal.
     pub fn signal(&self, name: &str) -> anyhow::Result<()> {
         let status =
             Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status()?;
@@ -84,11 +85,11 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for its end, and gives its exit code.
+    /// Waits for its exit and returns the exit code.
     ///
     /// # Errors
     ///
-    /// When it does not end in time.
+    /// Returns an error if it does not exit in time.
     pub fn wait(&mut self, timeout: Duration) -> anyhow::Result<i32> {
         let mut code = None;
         wait_until("the process to end", timeout, || {
@@ -98,12 +99,12 @@ impl Process {
         Ok(code.unwrap_or(-1))
     }
 
-    /// Whether it still runs.
+    /// Returns whether the process is still running.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What it has printed so far.
+    /// Returns the output so far.
     #[must_use]
     pub fn printed(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -112,7 +113,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be gone already.
+        // It may already have exited.
         drop(self.child.kill());
         drop(self.child.wait());
     }

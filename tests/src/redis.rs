@@ -1,4 +1,4 @@
-//! A Redis server of the test's own.
+//! A Redis server for one test.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use crate::port::free_port;
 use crate::process::Process;
 use crate::wait::wait_until;
 
-/// A running server, with its data in a directory of its own.
+/// A running server with its own data directory.
 #[derive(Debug)]
 pub struct RedisServer {
     process: Process,
@@ -22,7 +22,7 @@ impl RedisServer {
     ///
     /// # Errors
     ///
-    /// When redis-server is not installed or does not answer.
+    /// Returns an error if redis-server is not installed or does not answer.
     pub fn start(dir: PathBuf, appendfsync: &str) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&dir)?;
         let port = free_port()?;
@@ -32,17 +32,17 @@ impl RedisServer {
         Ok(server)
     }
 
-    /// Its URL.
+    /// Returns the URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Has it write a dump of all it holds beside its append-only file, readable as it is.
+    /// Writes an uncompressed dump of all data, which can be searched, beside the append-only file.
     ///
     /// # Errors
     ///
-    /// When it does not.
+    /// Returns an error if Redis cannot write it.
     pub fn dump(&self) -> anyhow::Result<()> {
         for command in [&["config", "set", "rdbcompression", "no"][..], &["save"]] {
             let mut asked = Command::new("redis-cli");
@@ -52,20 +52,20 @@ impl RedisServer {
         Ok(())
     }
 
-    /// Ends it with SIGKILL.
+    /// Kills the server with SIGKILL.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// Returns an error if a system call fails.
     pub fn kill9(&mut self) -> anyhow::Result<()> {
         self.process.kill9()
     }
 
-    /// Starts it again on its data.
+    /// Restarts the server with its existing data.
     ///
     /// # Errors
     ///
-    /// When it does not answer.
+    /// Returns an error if it does not answer.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.process = launch(&self.dir, self.port, &self.appendfsync)?;
         self.wait_until_up()

@@ -1,22 +1,22 @@
-//! Who is still alive of an attempt.
+//! Finds the surviving processes of attempts.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// A variable that tasks of a test may set to `RUN/TASK`, where they hide that they are tasks.
+/// A variable that tasks of a test may set to `RUN/TASK` if they clear the task's own variables.
 pub const CANARY: &str = "KAHN_TEST_CANARY";
 
-/// The processes of this machine that are of tasks, by run and task: what each calls itself.
+/// Returns the processes on this host that belong to tasks, by run and task, with their names.
 ///
-/// They are told by their environment, so those of containers are found, too, and those that have
-/// left their session or their parents.
+/// They are found by their environment, so this includes processes in containers and processes that
+/// have left their session or their parents.
 #[must_use]
 pub fn living() -> BTreeMap<(String, String), Vec<String>> {
     let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_number(&entry.file_name())) {
-        // One that is gone by now, or belongs to the system, has nothing to show.
+        // A process that has exited or belongs to the system has no readable environment.
         let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
         if let Some(owner) = owner(&environment) {
             found.entry(owner).or_default().push(describe(&entry.path()));

@@ -1,4 +1,4 @@
-//! Servers over HTTP that are of no help.
+//! HTTP servers that never give the wanted response.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -9,21 +9,21 @@ use crate::port::free_port;
 
 type Asked = Arc<Mutex<BTreeMap<String, u32>>>;
 
-/// A server that answers `{"done":false}` with the status that the path begins with, as
-/// `/200/anything`; and a path that begins with none, never.
+/// A server that responds `{"done":false}` with the status at the beginning of the path, such as
+/// `/200/anything`. It never responds to other paths.
 #[derive(Debug)]
 pub struct Unhelpful {
-    /// Where it listens, on this machine.
+    /// The port on this host.
     pub port: u16,
     asked: Asked,
 }
 
 impl Unhelpful {
-    /// Starts it; it ends with the test.
+    /// Starts the server, which runs until the test process exits.
     ///
     /// # Errors
     ///
-    /// When there is no port.
+    /// Returns an error if no port is available.
     pub fn start() -> anyhow::Result<Self> {
         let port = free_port()?;
         let listener = TcpListener::bind(("127.0.0.1", port))?;
@@ -38,7 +38,7 @@ impl Unhelpful {
         Ok(Self { port, asked })
     }
 
-    /// How often it was asked for a path.
+    /// Returns the number of requests for a path.
     #[must_use]
     pub fn n_asked(&self, path: &str) -> u32 {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +46,7 @@ impl Unhelpful {
     }
 }
 
-/// Answers until the client has gone.
+/// Responds to requests until the client disconnects.
 fn serve(mut stream: TcpStream, asked: &Asked) {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];

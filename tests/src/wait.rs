@@ -1,4 +1,4 @@
-//! Waiting for conditions, with a deadline and a reason.
+//! Waits for conditions with a timeout and a description.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 ///
-/// When it does not within `timeout`; `what` says what was waited for.
+/// Returns an error if it does not within `timeout`. The message contains `what`.
 pub fn wait_until(
     what: &str,
     timeout: Duration,
@@ -17,11 +17,11 @@ pub fn wait_until(
     wait_for(what, timeout, || condition().then_some(()))
 }
 
-/// Waits until `look` finds something.
+/// Waits until `look` returns a value.
 ///
 /// # Errors
 ///
-/// When it does not within `timeout`; `what` says what was waited for.
+/// Returns an error if it does not within `timeout`. The message contains `what`.
 pub fn wait_for<T>(
     what: &str,
     timeout: Duration,

@@ -1,4 +1,4 @@
-//! Every action of the DAG file, each with the real component, on a cluster of two workers.
+//! Every action of the DAG file, with real components, on a cluster of two workers.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use kahn_e2e::{
     example_worker_path, free_port,
 };
 
-/// Serves the files of a directory.
+/// Serves the files of a directory over HTTP.
 fn serve(dir: &Path) -> anyhow::Result<(Process, u16)> {
     let port = free_port()?;
     let mut command = Command::new("python3");

@@ -1,5 +1,5 @@
-//! A thousand cancellations at random moments, over all executors: what a cancelled task was doing
-//! is over when it is said to be cancelled, not soon after.
+//! A thousand cancellations at random moments, over all executors. When a task is reported as
+//! cancelled, its processes must already be dead.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,26 +17,26 @@ use kahn_e2e::{
 use kahn_model::RunState;
 
 const SEED: u64 = 1962;
-/// Cancelled tasks to be seen.
+/// The number of cancelled tasks to observe.
 const CANCELLATIONS: usize = 1000;
-/// Runs under way at one time: together they want about twice what the workers have.
+/// The number of concurrent runs. Together they request about twice the capacity of the workers.
 const CLIENTS: u64 = 5;
 const RUNS_MAX: u64 = 150;
-/// What a run may take from its submission until its end is seen.
+/// The time limit of a run, from its submission until its end is observed.
 const RUN_MAX: Duration = Duration::from_secs(60);
 
-/// What calls a run off.
+/// What cancels a run.
 #[derive(Clone, Copy, Debug)]
 enum Means {
-    /// Somebody.
+    /// A client.
     Client,
-    /// Its deadline.
+    /// The deadline of the run.
     Deadline,
-    /// A task that failed.
+    /// A failed task.
     Failure,
 }
 
-/// How far a task had come when it was cancelled.
+/// The progress of a task when it was cancelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     #[default]
@@ -45,16 +45,16 @@ enum Phase {
     Started,
 }
 
-/// What can be seen of a task from outside, beside its processes.
+/// An observable effect of a task, in addition to its processes.
 #[derive(Clone, Debug)]
 enum Trace {
-    /// A file that grows while the task lives.
+    /// A file that grows while the task runs.
     File(PathBuf),
-    /// A path that is asked for again and again while the task lives.
+    /// A path that is requested repeatedly while the task runs.
     Path(String),
 }
 
-/// Where the tasks leave traces.
+/// Where tasks leave traces.
 #[derive(Debug)]
 struct World {
     dir: PathBuf,
@@ -63,7 +63,7 @@ struct World {
 }
 
 impl World {
-    /// How much of the trace there is.
+    /// Returns the size of the trace.
     fn size(&self, trace: &Trace) -> u64 {
         match trace {
             Trace::File(file) => std::fs::metadata(file).map_or(0, |found| found.len()),
@@ -72,20 +72,20 @@ impl World {
     }
 }
 
-/// A DAG file, with the traces of its tasks.
+/// A DAG file and the traces of its tasks.
 #[derive(Debug)]
 struct Plan {
     text: String,
     means: Means,
-    /// When it is called off.
+    /// When it is cancelled.
     after: Duration,
     traces: BTreeMap<String, Trace>,
 }
 
-/// Children that ignore SIGTERM, one of them in a session of its own.
+/// Child processes that ignore SIGTERM, one of them in a separate session.
 const FAMILY: &str =
     "(trap '' TERM; sleep 1000; :) & setsid sleep 1000 & sleep 1000 & sleep 1000; wait";
-/// Forks twice, leaves the session, and hides that it is a task.
+/// Forks twice, leaves the session, and clears the variables that identify the task.
 const DAEMON: &str =
     "setsid -f sh -c 'env -i \"$0\" sleep 1000 & sleep 1000' \"$HIDDEN\"; sleep 1000";
 const PYTHON: &str = r#"
@@ -102,7 +102,7 @@ def beat(given):
 "#;
 
 impl Plan {
-    /// The plan of the run with this number: two or three tasks of each kind of action.
+    /// Creates the plan of a run: two or three tasks of each kind of action.
     fn new(number: u64, world: &World, rng: &mut Rng) -> Self {
         let means = match rng.u8(..8) {
             0 => Means::Deadline,
@@ -144,7 +144,7 @@ impl Plan {
             let env = format!("env: {{ HIDDEN: {hidden:?} }}");
             self.add(&format!("daemon-{n}"), &format!("exec: [sh, -c, {DAEMON:?}]\n    {env}"));
         }
-        // Ends at about the time when it is cancelled.
+        // Ends at about the time of the cancellation.
         let near = self.after.as_millis() + u128::from(rng.u64(0..60));
         let seconds = Duration::from_millis(u64::try_from(near).unwrap_or(0)).as_secs_f64();
         self.add("ending", &format!("exec: [sleep, \"{seconds}\"]"));
@@ -191,15 +191,15 @@ impl Plan {
     }
 }
 
-/// What was seen of a run.
+/// Observations about a run.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Cancelled tasks, and how far they had come.
+    /// Cancelled tasks and their progress.
     cancelled: BTreeMap<String, Phase>,
     phases: BTreeMap<String, Phase>,
-    /// What lived on after it was said to be cancelled.
+    /// What was still alive after it was reported as cancelled.
     survivors: Vec<String>,
-    /// Traces as they were when their tasks were said to be cancelled.
+    /// The sizes of traces when their tasks were reported as cancelled.
     sizes: Vec<(String, Trace, u64)>,
 }
 
@@ -220,7 +220,7 @@ impl Seen {
         false
     }
 
-    /// Looks for what is left of these tasks.
+    /// Records what remains of these tasks.
     fn look(&mut self, run: &str, plan: &Plan, world: &World, tasks: &[String]) {
         let living = living();
         for task in tasks {
@@ -233,7 +233,7 @@ impl Seen {
         }
     }
 
-    /// Looks for what is left of a run that has ended.
+    /// Records what remains of a run that has ended.
     fn look_at_all(&mut self, run: &str, world: &World) -> anyhow::Result<()> {
         let left = living().into_iter().filter(|((of, _), _)| of == run);
         self.survivors.extend(left.map(|((_, task), who)| format!("{task} of {run}: {who:?}")));
@@ -245,13 +245,13 @@ impl Seen {
     }
 }
 
-/// Runs a plan, has it called off, and sees it die.
+/// Runs a plan until it is cancelled, and observes its end.
 async fn cancel_one(client: &Client, plan: &Plan, world: &World) -> anyhow::Result<Seen> {
     let run = client.submit(&Submission::new(&plan.text)).await?.run;
     let (canceller, after) = (client.clone(), plan.after);
     if matches!(plan.means, Means::Client) {
         tokio::spawn(async move {
-            // The moment is what is random here; nothing is waited for.
+            // The moment is random; this does not wait for a condition.
             tokio::time::sleep(after).await; // poll
             canceller.cancel(run, "a test").await
         });
@@ -280,7 +280,7 @@ async fn cancel_one(client: &Client, plan: &Plan, world: &World) -> anyhow::Resu
     Ok(seen)
 }
 
-/// What was seen of all runs.
+/// Observations about all runs.
 #[derive(Debug, Default)]
 struct Tally {
     n_runs: u64,
@@ -312,7 +312,7 @@ impl Tally {
         self.sizes.extend(other.sizes);
     }
 
-    /// Cancelled tasks that had come so far.
+    /// Returns the number of tasks that were cancelled in this phase.
     fn n(&self, phase: usize) -> usize {
         self.by_kind.values().map(|counts| counts[phase]).sum()
     }
@@ -322,7 +322,7 @@ impl Tally {
     }
 }
 
-/// Cancels one run after the other, until all clients together have seen enough.
+/// Cancels one run after the other until all clients together have observed enough.
 async fn be_a_client(
     client: Client,
     world: Arc<World>,
@@ -346,7 +346,7 @@ fn options(world: &World) -> ClusterOptions {
     let mut environment = vec![("KAHN_WORKER__HTTP__ALLOW".to_owned(), "127.0.0.1".to_owned())];
     environment.push(("KAHN_WORKER__PYTHON__INTERPRETERS_MAX".to_owned(), "4".to_owned()));
     let usual = Path::new("/usr/bin/python3");
-    // Wrappers that choose one of several versions take longer to start than most tasks live here.
+    // Wrappers that select one of several versions start more slowly than most tasks here run.
     let python = if usual.is_file() { usual } else { Path::new("python3") };
     let python = python.display().to_string();
     environment.push(("KAHN_WORKER__PYTHON__INTERPRETER".to_owned(), python));
@@ -387,7 +387,7 @@ async fn a_thousand_cancellations_at_random_moments_leave_nothing_alive() -> any
     let summary = format!("{} runs; waiting, leased, started: {:?}", tally.n_runs, tally.by_kind);
     assert_eq!(tally.survivors, Vec::<String>::new(), "{summary}");
     for (whose, trace, size) in &tally.sizes {
-        // A request may be on its way to the server when whoever sent it is dead.
+        // A request may still be in flight when its sender is dead.
         let may_come = if matches!(trace, Trace::Path(_)) { 1 } else { 0 };
         let now = world.size(trace);
         assert!(now <= size + may_come, "{whose} left {size}, then {now}: {trace:?}");

@@ -1,4 +1,4 @@
-//! Every cause in the list of causes, brought about with the real thing and shown to whoever asks.
+//! Every kind of cause, produced by real components and shown by every command.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,15 +12,15 @@ use kahn_e2e::{
 use kahn_model::CauseKind;
 use serde_json::Value;
 
-/// A task and how it is to end.
+/// A task and its expected end.
 struct Case {
     task: &'static str,
-    /// What stands in the file beside its name, in YAML; `SERVER`, `CLOSED`, `DIR` and `IMAGE` are
+    /// The task's definition in the file, in YAML. `SERVER`, `CLOSED`, `DIR` and `IMAGE` are
     /// replaced.
     yaml: &'static str,
     kind: CauseKind,
     code: Option<i64>,
-    /// What a person must be able to read beside the cause.
+    /// The expected human-readable message beside the cause.
     says: &'static str,
 }
 
@@ -32,19 +32,19 @@ const fn with_code(code: i64, case: Case) -> Case {
     Case { code: Some(code), ..case }
 }
 
-/// What one cluster can show at one time.
+/// The cases that run together on one cluster.
 const CASES: &[Case] = &[
     with_code(3, case("exit-code", "run: exit 3", CauseKind::ExitCode, "exit code 3")),
     with_code(11, case("signal", "run: kill -SEGV $$", CauseKind::Signal, "SIGSEGV")),
-    // The only room for it is taken by `holder`.
+    // `holder` takes the only slot that fits it.
     case(
         "queue-timeout",
         "noop: true\n    resources: { gpu: 1 }\n    timeouts: { queue: 300ms }",
         CauseKind::QueueTimeout,
-        // Most of the time all workers are busy, or one that gave it hope is.
+        // The message varies. Usually it says that all workers or a suitable one are busy.
         "",
     ),
-    // The only interpreter is taken by `python-holder`.
+    // `python-holder` takes the only interpreter.
     case(
         "start-timeout",
         "python: { function: \"calls:wait\", input: 0 }\n    working_dir: DIR\n    \
@@ -131,7 +131,7 @@ const CASES: &[Case] = &[
     case("refused", "http: { url: \"CLOSED\" }", CauseKind::Unreachable, "refused"),
 ];
 
-/// What needs an engine.
+/// Cases that require a container engine.
 const CONTAINERS: &[Case] = &[
     case(
         "out-of-memory",
@@ -147,7 +147,7 @@ const CONTAINERS: &[Case] = &[
     ),
 ];
 
-/// What helps the others to fail.
+/// Tasks that make the others fail.
 const HELPERS: &str = "
   noop: { noop: true }
   holder: { sleep: 3s, resources: { gpu: 1 }, priority: 100 }
@@ -170,7 +170,7 @@ def fail(_):
     raise ValueError('no such thing')
 ";
 
-/// Kinds that `CASES` does not produce, and what does or why nothing can.
+/// Kinds that `CASES` does not produce, with the test that does or the reason why none can.
 const ELSEWHERE: &[(CauseKind, &str)] = &[
     (CauseKind::OutOfMemory, "in CONTAINERS: needs an engine"),
     (CauseKind::WorkerLost, "a_lost_and_a_broken_worker_are_told_apart"),
@@ -200,7 +200,7 @@ fn worker(name: &str, capacity: &str, label: (&str, &str), more: &[(&str, &str)]
     }
 }
 
-/// All that `kahn` shows of a run, and of its tasks.
+/// Everything that `kahn` shows about a run and its tasks.
 struct Shown {
     waited: Answer,
     summary: Value,
@@ -211,7 +211,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// Runs a file to its end, and asks for all there is to see.
+    /// Runs a file to its end and collects all output.
     fn of(cluster: &Cluster, file: &Path, between: impl FnOnce(&str)) -> anyhow::Result<Self> {
         let file = file.display().to_string();
         let run = cluster.kahn(&["submit", &file, "--output", "json"])?.ok()?.json()?;
@@ -220,7 +220,7 @@ impl Shown {
         Self::of_run(cluster, &run)
     }
 
-    /// Waits for the end of a run, and asks for all there is to see.
+    /// Waits for the end of a run and collects all output.
     fn of_run(cluster: &Cluster, run: &str) -> anyhow::Result<Self> {
         let summary = cluster.kahn(&["watch", run, "--output", "json"])?;
         let waited = cluster.kahn(&["watch", run])?;
@@ -250,7 +250,7 @@ impl Shown {
         Ok(shown)
     }
 
-    /// Checks that the end of a task is told wherever one would look.
+    /// Checks that every command shows the end of the task.
     fn check(&self, case: &Case) {
         let Case { task, kind, code, says, .. } = case;
         let words = words(*kind, *code);
@@ -277,12 +277,12 @@ impl Shown {
         let failed = self.summary["failed"].as_array().into_iter().flatten();
         let in_summary = failed.into_iter().find(|failed| failed["task"] == *task);
         assert!(in_summary.is_some_and(is_it), "summary: {in_summary:?}");
-        // The summary itself names some, and what was printed before it names all.
+        // The summary itself names some tasks, and the output before it names all.
         let printed = format!("{}\n{}", self.waited.stdout, self.waited.stderr);
         self.check_line("watch", &printed, case);
     }
 
-    /// Checks that one line says which task, what it was, and what is to be known.
+    /// Checks that one line contains the task, the cause and the message.
     fn check_line(&self, place: &str, text: &str, case: &Case) {
         let words = words(case.kind, case.code);
         let is_told = |line: &str| {
@@ -300,7 +300,7 @@ fn tasks_of(shown: &Shown) -> Vec<String> {
     shown.tasks.values().filter(ended).map(name).collect()
 }
 
-/// A cause as text shows it.
+/// Formats a cause as in text output.
 fn words(kind: CauseKind, code: Option<i64>) -> String {
     let words = kind.as_str().replace('_', " ");
     match code {
@@ -360,7 +360,7 @@ fn a_lost_and_a_broken_worker_are_told_apart() -> anyhow::Result<()> {
     let broken = worker("broken", "cpu=1 memory=1Gi", ("role", "broken"), &[]);
     let options = ClusterOptions { store: Store::Embedded, workers: vec![victim, broken] };
     let mut cluster = Cluster::start(&options)?;
-    // It has nowhere to put the files of an attempt, which is no fault of the attempt's.
+    // The worker cannot store the files of an attempt, which is not the fault of the attempt.
     let scratch = cluster.worker_dir("broken").join("scratch");
     std::fs::remove_dir_all(&scratch)?;
     std::fs::write(&scratch, "in the way")?;

@@ -1,4 +1,4 @@
-//! A cluster under fire: coordinator, worker and Redis killed while a workflow of 619 tasks runs.
+//! Faults in a cluster: coordinator, worker and Redis are killed while a workflow runs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn wait_for_end(cluster: &Cluster, run: &str) -> anyhow::Result<History> {
     cluster.history(run)
 }
 
-/// Attempts that were followed by another although their worker lived.
+/// Returns attempts that were repeated although their worker was alive.
 fn repeated_on_live_workers(history: &History, lost: &str) -> Vec<String> {
     let mut repeated = Vec::new();
     for (task, starts) in history.starts() {

@@ -1,7 +1,7 @@
-//! What attempts are held to, seen from outside: real workers, real processes, real kills.
+//! Resource limits of attempts, observed from outside, with real workers and processes.
 //!
-//! These need control groups that a worker may write: root, or a delegated group. Where the worker
-//! says that it has none, what holds without them is checked instead.
+//! These tests need control groups that a worker can write: root, or a delegated group. If the
+//! worker reports that it has none, they check what holds without them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn cluster(environment: &[(&str, &str)]) -> anyhow::Result<Cluster> {
     Cluster::start(&ClusterOptions { store: Store::Embedded, workers })
 }
 
-/// Whether the worker says that control groups hold its attempts.
+/// Returns whether the worker reports that control groups limit its attempts.
 #[expect(clippy::print_stderr, reason = "a test says what it does not run")]
 fn has_groups(cluster: &Cluster) -> anyhow::Result<bool> {
     let workers = cluster.kahn(&["workers", "--output", "json"])?.ok()?.json_lines()?;
@@ -68,7 +68,7 @@ fn a_task_beyond_its_memory_is_killed_alone_and_succeeds_with_more() -> anyhow::
     assert_eq!(summary["state"], "succeeded", "{summary}");
     let shown = cluster.kahn(&["get", run, "--tasks", "--output", "json"])?.ok()?.json()?;
     let (neighbour, hog) = (&shown["task_list"][0], &shown["task_list"][1]);
-    // 32, 96 and 192 MiB; the second is just too little, the third is the cap.
+    // 32, 96 and 192 MiB: the second is slightly too small, the third is the maximum.
     assert_eq!((&hog["state"], &hog["attempt"]), (&"succeeded".into(), &3.into()), "{shown}");
     assert_eq!(neighbour["attempt"], 1, "{shown}");
     assert!(hog["memory_peak_bytes"].as_u64() > Some(80 << 20), "{hog}");
@@ -103,7 +103,7 @@ tasks:
 fn a_fork_bomb_ends_at_its_timeout_and_its_neighbour_goes_on() -> anyhow::Result<()> {
     let cluster = cluster(&[("KAHN_WORKER__LIMITS__PIDS", "300")])?;
     if !has_groups(&cluster)? {
-        // Nothing would contain it.
+        // Nothing would contain the fork bomb.
         return Ok(());
     }
     let summary = submit(&cluster, "bomb.yaml", BOMB)?;
@@ -124,7 +124,7 @@ tasks:
       sleep 1000
 "#;
 
-/// Living processes that sleep for so long.
+/// Returns the number of live processes that run `sleep` with this argument.
 fn n_sleeping(argument: &str) -> usize {
     let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
     let lines = entries.flatten().filter_map(|e| std::fs::read(e.path().join("cmdline")).ok());
@@ -146,7 +146,7 @@ fn what_a_killed_worker_left_is_gone_after_its_next_start() -> anyhow::Result<()
     cluster.kill_worker("w1")?;
     assert_eq!(n_sleeping("16180.33"), 1);
     if !has_groups {
-        // Nobody can tell whose it was; it does not stay behind.
+        // Without groups the process cannot be attributed to its task. Removes it.
         std::process::Command::new("pkill").args(["-f", "16180.33"]).status()?;
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Many clients at once.
+//! Many concurrent clients.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 const CLIENTS: usize = 20;
 const RUNS_PER_CLIENT: usize = 5;
-/// The limit for the 99th percentile of answers. The binary has the profile of this test; a debug
-/// build is several times slower than a release build.
+/// The limit for the 99th percentile of response times. The binary has the build profile of this
+/// test; a debug build is several times slower than a release build.
 const ANSWER_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 100 });
-/// Machines are noisy: one quiet round is enough.
+/// Hosts are noisy: one round within the limit is enough.
 const ROUNDS_MAX: usize = 3;
 
 fn hundred_tasks() -> String {
@@ -27,7 +27,7 @@ fn hundred_tasks() -> String {
     file
 }
 
-/// How long each answer took, by what was asked.
+/// Response times, by call.
 #[derive(Debug, Default)]
 struct Answers {
     submit: Vec<Duration>,
@@ -42,7 +42,7 @@ impl Answers {
         self.list.extend(other.list);
     }
 
-    /// What took too long at the 99th percentile.
+    /// Returns the calls whose 99th percentile is above `max`.
     fn slower_than(&mut self, max: Duration) -> Vec<(&'static str, Duration)> {
         let kinds =
             [("submit", &mut self.submit), ("get", &mut self.get), ("list", &mut self.list)];
@@ -59,7 +59,7 @@ fn p99(times: &mut [Duration]) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-/// Submits its runs at once, then looks at them and at the list until all have ended.
+/// Submits its runs at once, then polls them and the list until all have ended.
 async fn one_client(client: Client, document: String) -> anyhow::Result<Answers> {
     let mut answers = Answers::default();
     let mut runs: Vec<RunId> = Vec::new();
@@ -111,7 +111,7 @@ async fn a_hundred_runs_of_twenty_clients_all_succeed_and_answers_come_at_once()
     Ok(())
 }
 
-/// All clients at once.
+/// Runs all clients concurrently.
 async fn play(cluster: &Cluster) -> anyhow::Result<Answers> {
     let token = cluster.client_token()?;
     let mut clients = tokio::task::JoinSet::new();

@@ -1,4 +1,4 @@
-//! One machine, one command, no service.
+//! `kahn run` on one host, without a service.
 
 use kahn_e2e::{History, dependencies, example, kahn, montage};
 use kahn_spec::testing::Family;
@@ -34,7 +34,7 @@ fn a_workflow_of_619_tasks_keeps_all_dependencies_and_close_to_its_simulated_mak
     let expected = simulated["makespan_seconds"].as_f64().unwrap_or(0.0);
     let dependencies = dependencies(&plan)?;
     let mut took = Vec::new();
-    // On a machine that others use, one quiet round of up to four counts.
+    // On a shared host, one undisturbed round of up to four is enough.
     while took.len() < 4 && took.iter().all(|makespan| *makespan > 1.1 * expected) {
         let run = kahn(&["run", &file, "--capacity", "cpu=2", "--output", "json"], &env)?.ok()?;
         let summary = run.json()?;

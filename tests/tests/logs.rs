@@ -1,4 +1,4 @@
-//! What tasks print, through kills of the coordinator and of workers: every line once, in order.
+//! The output of tasks survives kills of the coordinator and of workers: every line once, in order.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn one_worker(store: Store) -> anyhow::Result<Cluster> {
     Cluster::start(&ClusterOptions { store, workers: vec![worker("w1")] })
 }
 
-/// Submits a DAG of one task `t` that runs this script.
+/// Submits a DAG with one task `t` that runs this script.
 fn submit(cluster: &Cluster, script: &str) -> anyhow::Result<String> {
     let mut file = "name: logs\ntasks:\n  t:\n    run: |\n".to_owned();
     for line in script.lines() {
@@ -47,7 +47,7 @@ fn numbers(range: std::ops::RangeInclusive<u32>) -> String {
     })
 }
 
-/// Points at the first difference, instead of printing megabytes.
+/// Reports the first difference instead of printing megabytes.
 fn check_equal(found: &str, expected: &str) -> anyhow::Result<()> {
     for (at, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
         anyhow::ensure!(found == expected, "line {at} is `{found}` and not `{expected}`");
@@ -75,7 +75,7 @@ fn a_follower_sees_each_of_a_million_lines_once_while_the_coordinator_is_killed_
     assert_eq!(follower.wait(Duration::from_secs(60))?, 0);
     let expected = numbers(1..=1_000_000);
     check_equal(&follower.printed(), &expected)?;
-    // The same viewer for what has ended.
+    // The same command for a finished task.
     check_equal(&cluster.kahn(&["logs", &run, "t"])?.ok()?.stdout, &expected)?;
     assert_eq!(std::fs::read_to_string(cluster.path("follower.err"))?, "");
     let history = cluster.history(&run)?;
@@ -95,7 +95,7 @@ fn output_that_a_killed_worker_kept_is_shown_before_that_of_the_next_attempt() -
     let run = submit(&cluster, &script)?;
     let mut follower = cluster.start_kahn("follower", &["logs", &run, "t", "--follow"])?;
     wait_for_lines(&cluster.path("follower.out"), 1000)?;
-    // Nothing is shipped from here on, and the worker dies with it.
+    // Nothing is shipped from here on, and the worker is killed.
     cluster.coordinator().kill9()?;
     cluster.write("go", "")?;
     let kept = cluster.path("w1/output");
@@ -162,7 +162,7 @@ fn output_that_is_late_is_waited_for_by_whoever_reads_a_finished_run() -> anyhow
     wait_until("the task to start", Duration::from_secs(20), || {
         cluster.history(&run).is_ok_and(|history| history.has("task_started"))
     })?;
-    // It prints and ends while there is no coordinator: both the result and the output are kept.
+    // It prints and ends without a coordinator: both the result and the output are kept.
     cluster.coordinator().kill9()?;
     cluster.write("go", "")?;
     let spool = cluster.path("w1/results/results.spool");

@@ -1,4 +1,4 @@
-//! Workers under pressure: what they accept, and what everybody is told of it.
+//! Workers under pressure: the share that they accept, and how it is reported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use kahn_e2e::{Cluster, ClusterOptions, Process, Store, WorkerOptions, wait_until};
 use serde_json::Value;
 
-/// A cluster of one worker with these settings of `[worker.pressure]`.
+/// Starts a cluster of one worker with these settings of `[worker.pressure]`.
 fn cluster(settings: &[(&str, String)]) -> anyhow::Result<Cluster> {
     let variable = |(name, value): &(&str, String)| {
         (format!("KAHN_WORKER__PRESSURE__{}", name.to_uppercase()), value.clone())
@@ -45,7 +45,7 @@ fn n_started(cluster: &Cluster, run: &str) -> usize {
     cluster.history(run).map_or(0, |history| history.starts().len())
 }
 
-/// A cgroup whose memory everybody waits for, until that is over.
+/// A fake cgroup with full memory pressure, until it is released.
 #[derive(Debug)]
 struct Squeeze {
     is_over: Arc<AtomicBool>,
@@ -58,7 +58,7 @@ impl Squeeze {
         let (file, seen) = (memory_pressure(group), Arc::clone(&is_over));
         let thread = std::thread::spawn(move || {
             let mut total = 0_u64;
-            // As the kernel's counter does.
+            // Increases the total like the kernel's counter.
             while !seen.load(Ordering::Relaxed) {
                 total += 1_000_000;
                 write_total(&file, total);
@@ -86,7 +86,7 @@ fn memory_pressure(group: &Path) -> PathBuf {
     group.join("memory.pressure")
 }
 
-/// Replaces the file as a whole: a reader sees the old or the new one.
+/// Replaces the file atomically: a reader sees the old or the new content.
 fn write_total(file: &Path, total: u64) {
     let text = format!("some avg10=0.00 avg60=0.00 avg300=0.00 total={total}\n");
     let new = file.with_extension("new");
@@ -153,7 +153,7 @@ fn a_worker_under_pressure_gets_what_its_share_has_room_for_and_says_why() -> an
     Ok(())
 }
 
-/// Many more threads than a busy machine has anyhow. They are nice to whoever works.
+/// Starts many more threads than a busy host runs anyway, at low priority.
 fn hogs(dir: &Path) -> anyhow::Result<Vec<Process>> {
     let n = std::thread::available_parallelism()?.get() * 12;
     let hog = |i: usize| {

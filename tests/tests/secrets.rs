@@ -1,5 +1,5 @@
-//! Secrets reach the tasks that name them, and are found nowhere else: neither in what is stored,
-//! nor in what is logged or told, nor in any command line.
+//! Secrets reach the tasks that name them and appear nowhere else: not in stored data, logs,
+//! responses or command lines.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -14,16 +14,16 @@ use kahn_e2e::{
 };
 use serde_json::Value;
 
-/// Each with characters that every encoding changes. The last one has lines.
+/// Each contains characters that every encoding changes. The last one has several lines.
 const CANARIES: [(&str, &str); 3] = [
     ("canary_env", "canary-One+/ \"é\" %41="),
     ("canary_file", "canary-Two'$HOME'\\n<&>="),
     ("canary_lines", "canary-three-first-line\ncanary-three-second-line"),
 ];
-/// What may be found, to show that the search finds things.
+/// A value that the search must find, to show that it works.
 const CONTROL: &str = "control-which-is-no-secret";
 
-/// Answers with the hash of the header `Authorization`, or with the header itself.
+/// Responds with the hash of the header `Authorization`, or with the header itself.
 const SERVER: &str = r#"
 import hashlib, http.server, json, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -58,7 +58,7 @@ def look(how):
     return {"hash": hashlib.sha256(token.encode()).hexdigest()}
 "#;
 
-/// An image that holds one static program, which tells what it was given, and a number of each.
+/// An image with one static program, which prints its inputs and a hash of each.
 const IMAGE: &str = "kahn-e2e-canary";
 const PROGRAM: &str = r#"
 #include <stdio.h>
@@ -151,14 +151,14 @@ tasks:
     )
 }
 
-/// All that stands on a command line of this machine.
+/// Returns all command lines on this host.
 fn command_lines() -> String {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     lines.map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
 }
 
-/// The files below `dir` with what they hold.
+/// Collects the files below `dir` with their contents.
 fn files(dir: &Path, found: &mut Vec<(String, String)>) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -173,7 +173,7 @@ fn files(dir: &Path, found: &mut Vec<(String, String)>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What of a canary must not be found: long parts of it, as they are and in usual encodings.
+/// Returns the parts of the canaries that must not be found, both plain and in common encodings.
 fn needles() -> Vec<String> {
     let mut needles = Vec::new();
     for (_, canary) in CANARIES {
