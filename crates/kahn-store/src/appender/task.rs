@@ -206,7 +206,7 @@ impl Task {
             Verdict::Late => {}
             Verdict::Fenced => return ControlFlow::Break(EndReason::Fenced),
             Verdict::Diverged(store) => {
-                error!(%partition, %store, ours = %self.writer.head(), "the log is not ours");
+                error!(%partition, %store, ours = %self.writer.head(), "the log has diverged");
                 return ControlFlow::Break(EndReason::Diverged { store });
             }
         }
@@ -217,7 +217,7 @@ impl Task {
         self.backoff.reset();
         if self.is_troubled {
             self.is_troubled = false;
-            info!(partition = %self.partition, "the store takes batches again");
+            info!(partition = %self.partition, "the store accepts batches again");
             self.tell(AppendEvent::Recovered { partition: self.partition });
         }
     }
@@ -234,7 +234,7 @@ impl Task {
         self.is_troubled = true;
         let partition = self.partition;
         let cause = cause.map_or_else(|| "the connection was lost".to_owned(), described);
-        warn!(%partition, %cause, "the store does not take batches");
+        warn!(%partition, %cause, "the store does not accept batches");
         self.tell(AppendEvent::Troubled { partition, cause });
     }
 

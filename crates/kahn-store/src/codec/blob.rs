@@ -34,7 +34,7 @@ pub(super) fn get(
 ) -> Result<Bytes, CodecError> {
     let (hashes, rest) = blob.pieces.as_chunks::<HASH_BYTES>();
     if !rest.is_empty() {
-        return Err(CodecError::Inconsistent("the name of a piece is cut off"));
+        return Err(CodecError::Inconsistent("the name of a piece is incomplete"));
     }
     if let [hash] = hashes {
         return check_length(blob, fetch_piece(hash, fetch)?);
@@ -60,7 +60,7 @@ fn check_length(blob: &wire::BlobRef, content: Bytes) -> Result<Bytes, CodecErro
     if found == blob.length {
         return Ok(content);
     }
-    Err(CodecError::Inconsistent("pieces are not as long together as their reference says"))
+    Err(CodecError::Inconsistent("the pieces and their reference differ in length"))
 }
 
 /// Iterates over the names of the pieces. An incomplete trailing digest is ignored.

@@ -8,7 +8,7 @@ use super::FORMAT_VERSION;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// The bytes are not the expected kind of document, or not a document at all.
-    #[error("these bytes are no {expected}")]
+    #[error("not a valid {expected}")]
     NotA {
         /// The expected kind.
         expected: &'static str,
@@ -24,13 +24,13 @@ pub enum CodecError {
         found: u8,
     },
     /// The document contains a required record of an unknown kind.
-    #[error("the log was written by a newer version: record kind {kind} is not known here")]
+    #[error("the log was written by a newer version: record kind {kind} is unknown")]
     NewerKind {
         /// The number of the kind.
         kind: u8,
     },
     /// The document is too short or too long.
-    #[error("{found} bytes follow the header, which says {expected}")]
+    #[error("{found} bytes follow the header instead of {expected}")]
     Length {
         /// The number of bytes found.
         found: usize,
@@ -44,13 +44,13 @@ pub enum CodecError {
     #[error(transparent)]
     Invalid(#[from] ConvertError),
     /// A column has fewer entries than the records need.
-    #[error("column {column} ends too early")]
+    #[error("column {column} has too few entries")]
     ColumnShort {
         /// The name of the column.
         column: &'static str,
     },
     /// A column has more entries than the records need.
-    #[error("column {column} has entries to spare")]
+    #[error("column {column} has too many entries")]
     ColumnLong {
         /// The name of the column.
         column: &'static str,
@@ -62,6 +62,6 @@ pub enum CodecError {
     #[error("blob {0} is missing")]
     MissingBlob(String),
     /// The content of a blob does not match its name.
-    #[error("blob {0} does not hold what its name says")]
+    #[error("the content of blob {0} does not match its name")]
     DamagedBlob(String),
 }

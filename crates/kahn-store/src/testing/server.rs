@@ -35,7 +35,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start).
+    /// Panics like [`start`](Self::start).
     #[must_use]
     pub fn start_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");

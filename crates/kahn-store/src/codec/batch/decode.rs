@@ -302,5 +302,5 @@ impl Decoder {
 }
 
 fn wrong_detail() -> CodecError {
-    CodecError::Inconsistent("a detail is not what its record needs")
+    CodecError::Inconsistent("a record has a detail of another kind")
 }

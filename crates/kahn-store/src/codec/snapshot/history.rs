@@ -81,7 +81,7 @@ fn spent_to_wire(spent: &Spent) -> wire::Spent {
 pub(super) fn spent_from_wire(history: &wire::History) -> Result<Vec<Spent>, CodecError> {
     let records = history.spent.iter().map(|spent| spent.record);
     if !are_positions(records, history.kinds.len()) {
-        return Err(CodecError::Inconsistent("what attempts used is not in the order of records"));
+        return Err(CodecError::Inconsistent("usage entries are not in the order of records"));
     }
     let spent = |spent: &wire::Spent| Spent {
         record: spent.record,

@@ -148,7 +148,7 @@ fn rendered_from_wire(entry: wire::TaskWork) -> Result<(u32, Arc<Work>), CodecEr
     Ok((entry.task, Arc::new(work::from_wire(entry.work.ok_or(missing)?)?)))
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the readers of all entries look alike")]
+#[expect(clippy::unnecessary_wraps, reason = "all readers of entries have the same signature")]
 fn time_from_wire(entry: wire::TaskTime) -> Result<(u32, Timestamp), CodecError> {
     Ok((entry.task, Timestamp(entry.at)))
 }
