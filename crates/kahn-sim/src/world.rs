@@ -170,7 +170,7 @@ impl World {
         let limit = self.faults.heal_at + QUIESCE_MAX;
         while self.oracle.violation().is_none() && !self.is_at_rest() {
             let Some((at, happening)) = self.queue.pop() else {
-                self.oracle.object("I5", "nothing happens any more");
+                self.oracle.object("I5", "no events are left");
                 break;
             };
             self.now = at;
@@ -339,7 +339,7 @@ impl World {
             self.compare_with_ledger(leader, partition);
             let n_entries = self.storage.shelf(partition).entries().len();
             if n_entries != self.oracle.n_entries(partition) {
-                self.oracle.object("I10", "the log is not what was safe");
+                self.oracle.object("I10", "the log differs from the safe entries");
             }
         }
         let findings = self.coordinators[leader].core().map(Core::audit);
@@ -359,7 +359,7 @@ impl World {
     fn compare(&mut self, memory: Vec<RunSnapshot>, partition: usize) {
         let ledger = picture(self.oracle.shadow(), partition);
         if memory.len() != ledger.len() {
-            self.oracle.object("I10", "memory and log know of different runs");
+            self.oracle.object("I10", "memory and log contain different runs");
         }
         for (ours, theirs) in memory.iter().zip(&ledger) {
             if ours != theirs {
