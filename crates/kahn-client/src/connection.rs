@@ -51,7 +51,7 @@ pub(crate) async fn connect(url: &str) -> Result<Channel, Error> {
         Error::refused(Reason::BadRequest, format!("coordinator address `{url}` {why}; {example}"))
     };
     if url.starts_with("https://") {
-        return Err(refuse("asks for TLS, which this version does not speak"));
+        return Err(refuse("uses TLS, which this version does not support"));
     }
     if !url.starts_with("http://") {
         return Err(refuse("does not begin with `http://`"));
@@ -85,7 +85,7 @@ impl Bearer {
             })
         });
         let malformed =
-            |_| Error::refused(Reason::BadRequest, "the token holds characters that no token has");
+            |_| Error::refused(Reason::BadRequest, "the token contains invalid characters");
         Ok(Self(header.transpose().map_err(malformed)?))
     }
 }

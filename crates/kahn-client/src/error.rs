@@ -168,7 +168,7 @@ impl Error {
 
 impl From<ConvertError> for Error {
     fn from(error: ConvertError) -> Self {
-        Self::bug(format!("the coordinator sent what it may not: {error}"))
+        Self::bug(format!("the coordinator sent an invalid message: {error}"))
     }
 }
 
