@@ -75,7 +75,7 @@ fn build() -> Result<Vec<Artifact>> {
 }
 
 fn artifacts(messages: &str) -> Result<Vec<Artifact>> {
-    let read = |line| serde_json::from_str(line).context("cannot read what cargo has built");
+    let read = |line| serde_json::from_str(line).context("cannot parse the output of cargo");
     messages.lines().map(read).collect()
 }
 

@@ -12,7 +12,7 @@ pub(super) fn check(root: &Path, tree: &Tree) -> Vec<Problem> {
         .flat_map(|file| links(file).into_iter().map(move |link| (file, link)))
         .filter(|(file, (_, target))| !resolves(root, &file.path, target))
         .map(|(file, (number, target))| {
-            Problem::new(&file.path, number, format!("the link to `{target}` leads nowhere"))
+            Problem::new(&file.path, number, format!("the link to `{target}` is broken"))
         })
         .collect()
 }

@@ -31,7 +31,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
                     .into_iter()
                     .filter(move |word| find_word(line, word).next().is_some())
                     .map(move |word| {
-                        let message = format!("`{word}` has no place in a pure crate");
+                        let message = format!("`{word}` is not allowed in a pure crate");
                         Problem::new(&file.path, number, message)
                     })
             })
