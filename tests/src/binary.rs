@@ -72,7 +72,7 @@ impl Answer {
     ///
     /// Returns an error if there is no line, or it is not JSON.
     pub fn json(&self) -> anyhow::Result<Value> {
-        self.json_lines()?.pop().with_context(|| format!("nothing said; stderr: {}", self.stderr))
+        self.json_lines()?.pop().with_context(|| format!("no output; stderr: {}", self.stderr))
     }
 }
 

@@ -26,7 +26,7 @@ fn cluster(environment: &[(&str, &str)]) -> anyhow::Result<Cluster> {
 }
 
 /// Returns whether the worker reports that control groups limit its attempts.
-#[expect(clippy::print_stderr, reason = "a test says what it does not run")]
+#[expect(clippy::print_stderr, reason = "a test reports what it skips")]
 fn has_groups(cluster: &Cluster) -> anyhow::Result<bool> {
     let workers = cluster.kahn(&["workers", "--output", "json"])?.ok()?.json_lines()?;
     let label = workers.iter().find_map(|worker| worker["labels"]["limits"].as_str());
