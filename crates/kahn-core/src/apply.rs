@@ -1,8 +1,8 @@
-//! The one place where durable facts alter the state.
+//! Applies changes; the only place where durable state is modified.
 //!
-//! Live handling and recovery both come through [`State::apply`]; so recovering from a log equals
-//! having lived through it. What follows from a fact without any choice (a dependent becomes
-//! ready, a run ends) follows here and is not recorded.
+//! Both live handling and recovery call [`State::apply`], so replaying a log produces the same
+//! state as handling the original events. Deterministic consequences of a change, such as a
+//! dependent becoming ready or a run ending, are computed here and not recorded.
 
 mod attempt;
 mod call_off;
@@ -22,13 +22,13 @@ use crate::history::{Record, RecordKind};
 use crate::state::{RunIx, State};
 
 impl State {
-    /// Applies one durable fact, decided at `at`.
+    /// Applies a change that was decided at `at`.
     ///
     /// # Panics
     ///
-    /// When the fact contradicts the state: the log is not one that this code wrote.
+    /// Panics if the change contradicts the state, which means that another program wrote the log.
     pub(crate) fn apply(&mut self, at: Timestamp, change: &Change) {
-        // Not the latest of all: partitions are replayed one after the other, each in its own time.
+        // Not the maximum: partitions are replayed one after the other, each with its own times.
         self.now = at;
         match change {
             Change::RunSubmitted(submission) => self.apply_submitted(submission),
@@ -73,7 +73,7 @@ impl State {
         *self.run_ix.get(&run).expect("invariant: changes speak of known runs")
     }
 
-    /// Adds to the history of a run.
+    /// Appends a record to the history of a run.
     fn record(&mut self, ix: RunIx, kind: RecordKind, task: Option<TaskIx>, cause: Option<Cause>) {
         self.record_at(ix, self.now, kind, task, 0, cause);
     }

@@ -1,4 +1,4 @@
-//! Durable facts: what was decided. They alone alter the state.
+//! Changes: durable facts about decisions. Durable state is altered only by applying them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,87 +10,87 @@ use kahn_model::{
     WorkerId,
 };
 
-/// A DAG with all that a run of it needs.
+/// A DAG with everything needed to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
-    /// The id of the run to be.
+    /// The id of the new run.
     pub run: RunId,
-    /// Whose it is.
+    /// The namespace of the run.
     pub namespace: Namespace,
-    /// What to run.
+    /// The DAG to run.
     pub dag: Arc<Dag>,
     /// The values of its parameters.
     pub params: BTreeMap<Box<str>, Value>,
-    /// A digest of everything that was asked for: equal for a repeated submit.
+    /// A digest of the whole request; equal for a repeated submission.
     pub digest: [u8; 16],
-    /// Caller's own marks, to find the run by.
+    /// Labels set by the client, for finding the run.
     pub labels: BTreeMap<Box<str>, Box<str>>,
 }
 
-/// What follows a finished attempt.
+/// What happens after an attempt has finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// The task has ended, as the outcome says.
+    /// The task ends with the attempt's outcome.
     End,
-    /// Another attempt, after this wait.
+    /// The task is retried after a delay.
     Retry {
-        /// The wait.
+        /// The delay.
         after: Duration,
     },
-    /// The task is cancelled: it was called off before the attempt ended.
+    /// The task is cancelled, because it was cancelled before the attempt ended.
     Cancel,
 }
 
-/// What came of evaluating a task's condition and texts.
+/// The result of evaluating the condition and the templates of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may run, with this work in place of the DAG's where that held expressions.
+    /// The task may run; the work replaces the one in the DAG if that contains expressions.
     Run(Option<Arc<Work>>),
-    /// Its condition is false.
+    /// The condition is false.
     Skip,
-    /// It could not be evaluated.
+    /// The evaluation failed.
     Fail(Failure),
 }
 
-/// A durable fact. Applying all changes of a log in order gives the state.
+/// A durable fact. Applying all changes of a log in order reproduces the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A run was taken on.
+    /// A run was submitted.
     RunSubmitted(Arc<Submission>),
-    /// A task's condition and texts were evaluated.
+    /// The condition and the templates of a task were evaluated.
     TaskEvaluated {
         /// The run.
         run: RunId,
         /// The task.
         task: TaskIx,
-        /// What came of it.
+        /// The result.
         verdict: Verdict,
     },
-    /// A dependency alone has held its dependent back for as long as it may.
+    /// The timeout of a dependency expired while the dependent waited for nothing else.
     DependencyExpired {
         /// The run.
         run: RunId,
         /// The task that waited.
         dependent: TaskIx,
-        /// What it waited for.
+        /// The dependency.
         dependency: TaskIx,
     },
-    /// A worker got the right to carry out an attempt.
+    /// A lease for an attempt was granted to a worker.
     LeaseGranted {
         /// The run.
         run: RunId,
         /// The task.
         task: TaskIx,
-        /// Which attempt, from 1.
+        /// The number of the attempt, from 1.
         number: u32,
         /// The token of the lease.
         token: Token,
-        /// Who got it.
+        /// The worker.
         worker: WorkerId,
-        /// Which start of it.
+        /// The worker's boot id.
         boot: BootId,
     },
-    /// An attempt that never started was given back; its number is granted again.
+    /// An attempt that never started was returned; its number is used again.
     LeaseReturned {
         /// The run.
         run: RunId,
@@ -104,82 +104,83 @@ pub enum Change {
         /// The task.
         task: TaskIx,
     },
-    /// An attempt ended, and this was accepted as its outcome.
+    /// An attempt ended, and its outcome was accepted.
     AttemptFinished {
         /// The run.
         run: RunId,
         /// The task.
         task: TaskIx,
-        /// What it gave, or why it failed.
+        /// The outputs, or why it failed.
         outcome: Result<Outputs, Failure>,
-        /// What it used.
+        /// The resources it used.
         usage: Usage,
-        /// What follows.
+        /// What happens next.
         then: Then,
     },
-    /// The wait of a task before its next attempt is over.
+    /// The delay before a task's next attempt is over.
     BackoffEnded {
         /// The run.
         run: RunId,
         /// The task.
         task: TaskIx,
     },
-    /// A task ended without an attempt that could have said so.
+    /// A task failed without a report from an attempt.
     TaskFailed {
         /// The run.
         run: RunId,
         /// The task.
         task: TaskIx,
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
-    /// A worker that held attempts of the run is gone; what became of each follows.
+    /// A worker that held attempts of the run was lost; a change for each of these attempts
+    /// follows.
     WorkerLost {
         /// The run.
         run: RunId,
         /// The worker.
         worker: WorkerId,
     },
-    /// A run was called off.
+    /// A run was cancelled.
     RunCancelled {
         /// The run.
         run: RunId,
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
-    /// Nothing new of a run starts.
+    /// A run was paused: nothing new in it starts.
     RunPaused {
         /// The run.
         run: RunId,
     },
-    /// A paused run goes on.
+    /// A paused run was resumed.
     RunResumed {
         /// The run.
         run: RunId,
     },
-    /// Tasks of a finished run are to be done again.
+    /// Tasks of a finished run are retried.
     RunRetried {
         /// The run.
         run: RunId,
         /// The tasks, in ascending order.
         tasks: Vec<TaskIx>,
     },
-    /// A finished run is forgotten.
+    /// A finished run was removed.
     RunRemoved {
         /// The run.
         run: RunId,
     },
-    /// A worker is to get no new leases, or is to get leases again.
+    /// A worker was cordoned or uncordoned.
     WorkerCordoned {
         /// The worker.
         worker: WorkerId,
-        /// Whether it is to get none.
+        /// Whether it was cordoned.
         is_cordoned: bool,
     },
 }
 
 impl Change {
-    /// The run that it is about; `None` for a change of the cluster.
+    /// Returns the run that the change belongs to, or `None` for a change of the cluster.
     #[must_use]
     pub fn run(&self) -> Option<RunId> {
         Some(match self {
@@ -202,8 +203,8 @@ impl Change {
         })
     }
 
-    /// The partition whose log holds it: that of its run, and [`Partition::CLUSTER`] for changes of
-    /// the cluster.
+    /// Returns the partition whose log contains the change: the partition of its run, or
+    /// [`Partition::CLUSTER`] for changes of the cluster.
     #[must_use]
     pub fn partition(&self, partitions: u16) -> Partition {
         self.run().map_or(Partition::CLUSTER, |run| run.partition(partitions))
@@ -211,7 +212,7 @@ impl Change {
 }
 
 impl fmt::Display for Change {
-    /// One line for the log; ids and causes, no contents.
+    /// Formats the change as one line for the log, with ids and causes but without contents.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(run) = self.run() {
             write!(f, "run {run} ")?;

@@ -1,4 +1,4 @@
-//! What the driver must do once the changes that a command rests on are durable.
+//! Commands for the driver, to be carried out once the changes they depend on are durable.
 
 use std::sync::Arc;
 
@@ -9,93 +9,95 @@ use crate::event::SessionId;
 /// Why an attempt is to be stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// Its run or task was called off.
+    /// The run or the task was cancelled.
     Cancelled,
-    /// It took longer to start or to run than it may.
+    /// The attempt exceeded its start timeout or its run timeout.
     TimedOut,
-    /// Its lease is not in force: another attempt took its place, or its task has ended.
+    /// The lease is no longer in force: another attempt replaced it, or the task has ended.
     Superseded,
 }
 
-/// A lease, with all that a worker needs to carry out the attempt.
+/// A lease with everything that a worker needs to execute the attempt.
 #[derive(Clone, Debug)]
 pub struct Grant {
     /// The attempt.
     pub attempt: AttemptId,
     /// The token of the lease.
     pub token: Token,
-    /// The DAG, for the task's name and profile.
+    /// The DAG, for the name and the profile of the task.
     pub dag: Arc<Dag>,
-    /// The task's work, rendered.
+    /// The rendered work of the task.
     pub work: Arc<Work>,
-    /// What the attempt holds while it runs: more than its profile says after it ran out of memory.
+    /// Resources that the attempt holds while running; more than in its profile after it ran out of
+    /// memory.
     pub resources: Arc<Resources>,
-    /// How many earlier attempts ran into the run timeout.
+    /// Number of earlier attempts that exceeded the run timeout.
     pub timed_out: u32,
 }
 
-/// Something to be done outside.
+/// An action for the driver to carry out.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Sends a lease to a worker.
     Grant {
-        /// Its stream.
+        /// The worker's session.
         session: SessionId,
         /// The lease.
         grant: Box<Grant>,
     },
-    /// Tells a worker to stop an attempt and to report when it is dead.
+    /// Tells a worker to stop an attempt and to report once it has ended.
     Stop {
-        /// Its stream.
+        /// The worker's session.
         session: SessionId,
         /// The attempt.
         attempt: AttemptId,
-        /// The token of the lease that the worker believes in.
+        /// The token of the lease as the worker knows it.
         token: Token,
-        /// Why.
+        /// The reason.
         reason: StopReason,
     },
-    /// Asks a worker to give an attempt back unless it has started.
+    /// Asks a worker to return an attempt unless it has started.
     Recall {
-        /// Its stream.
+        /// The worker's session.
         session: SessionId,
         /// The attempt.
         attempt: AttemptId,
         /// The token of its lease.
         token: Token,
     },
-    /// Tells a worker that its report is recorded, or never will be, and may be forgotten.
+    /// Acknowledges a report: it is recorded or was discarded, and the worker may delete it.
     Acknowledge {
-        /// Its stream.
+        /// The worker's session.
         session: SessionId,
         /// The attempt.
         attempt: AttemptId,
         /// The token in the report.
         token: Token,
     },
-    /// Answers a worker that attached; nothing else goes to its stream before this.
+    /// Confirms a worker's attachment. It is the first message on the session.
     Welcome {
-        /// Its stream.
+        /// The worker's session.
         session: SessionId,
     },
-    /// Ends a stream that another has replaced.
+    /// Closes a session that a newer one has replaced.
     Disconnect {
-        /// The stream.
+        /// The session.
         session: SessionId,
     },
-    /// Tells a worker to finish what it holds and to stop.
+    /// Tells a worker to finish the leases it holds and then stop.
     Drain {
-        /// Its stream.
+        /// The worker's session.
         session: SessionId,
     },
-    /// Evaluates a task's condition and texts, and comes back with [`crate::Event::Evaluated`].
+    /// Evaluates the condition and the templates of a task; the result is a
+    /// [`crate::Event::Evaluated`].
     Evaluate {
         /// The run.
         run: RunId,
         /// The task.
         task: TaskIx,
     },
-    /// Tells the watchers of a run that there is more to see.
+    /// Tells the watchers of a run that there are new records.
     Notify {
         /// The run.
         run: RunId,

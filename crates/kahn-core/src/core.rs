@@ -1,4 +1,4 @@
-//! The coordinator's decisions: every event the system knows, and what is done about it.
+//! The coordinator's state machine: dispatches every event to its handler.
 
 use kahn_model::{RunId, Timestamp};
 
@@ -11,21 +11,21 @@ use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::state::State;
 
-/// What one event changed, and what the caller must now do about it.
+/// The result of one event: the changes that it made and the commands to carry out.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// Facts to be made durable, in this order.
+    /// Changes to make durable, in this order.
     pub changes: Vec<Change>,
-    /// To be carried out, in this order, only when `changes` and all before them are durable.
+    /// Commands to carry out, in this order, once `changes` and all earlier changes are durable.
     pub commands: Vec<Command>,
 }
 
 /// The coordinator's state machine.
 ///
-/// A new core is fed the past ([`Core::restore`], [`Core::replay`]) and then told that its term
-/// begins ([`Core::begin`]). From then on each event goes to [`Core::handle`]; after a batch of
-/// events [`Core::place`] fills the room there is; and when [`Core::next_deadline`] has come, the
-/// event is [`Event::DeadlineReached`].
+/// A new core is first given its past ([`Core::restore`], [`Core::replay`]), and then starts a term
+/// with [`Core::begin`]. After that, pass each event to [`Core::handle`], call [`Core::place`]
+/// after each batch of events, and send [`Event::DeadlineReached`] at the time that
+/// [`Core::next_deadline`] returns.
 #[derive(Debug)]
 pub struct Core {
     pub(crate) state: State,
@@ -35,7 +35,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core that knows of no run.
+    /// Creates a core without any runs.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -46,18 +46,18 @@ impl Core {
         }
     }
 
-    /// Takes over what a checkpoint holds. Only before [`Core::begin`].
+    /// Loads a checkpoint. Must be called before [`Core::begin`].
     pub fn restore(&mut self, snapshot: Snapshot) {
         self.state.restore(snapshot);
     }
 
-    /// Lives through a change again that was made durable at `at`. Only before [`Core::begin`].
+    /// Replays a durable change that was decided at `at`. Must be called before [`Core::begin`].
     pub fn replay(&mut self, at: Timestamp, change: &Change) {
         self.state.apply(at, change);
     }
 
-    /// Begins a term at `now`: every lease known gets its full time again, whoever holds it, and
-    /// unanswered questions are asked again.
+    /// Begins a term at `now`. All leases are renewed for their full duration, and unanswered
+    /// evaluations are requested again.
     pub fn begin(&mut self, now: Timestamp, term: Term) -> Step {
         self.term = term;
         self.next_serial = 0;
@@ -66,12 +66,11 @@ impl Core {
         std::mem::take(&mut self.step)
     }
 
-    /// Takes one event at `now`.
+    /// Handles one event at `now`.
     ///
     /// # Errors
     ///
-    /// Returns a [`Refusal`], and leaves the state as it was, when what is asked for is not
-    /// possible.
+    /// Returns a [`Refusal`] if the request is not possible. The state is then unchanged.
     pub fn handle(&mut self, now: Timestamp, event: Event) -> Result<Step, Refusal> {
         self.state.now = self.state.now.max(now);
         match event {
@@ -99,28 +98,29 @@ impl Core {
         Ok(self.take_step())
     }
 
-    /// Grants leases for as much as there is room. To be called after each batch of events.
+    /// Grants leases as long as workers have room. Call this after each batch of events.
     ///
-    /// Grants at most [`Settings::grants_per_pass`]; [`Core::has_more_to_place`] then says so.
+    /// Grants at most [`Settings::grants_per_pass`] leases; [`Core::has_more_to_place`] then
+    /// returns true.
     pub fn place(&mut self, now: Timestamp) -> Step {
         self.state.now = self.state.now.max(now);
         self.schedule();
         self.take_step()
     }
 
-    /// When to send [`Event::DeadlineReached`] next, if ever.
+    /// Returns when to send [`Event::DeadlineReached`] next, or `None` if no timer is set.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.state.timers.next()
     }
 
-    /// The state, to be asked.
+    /// Returns the state.
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Records a change and applies it; nothing else alters what is durable.
+    /// Records a change and applies it. Durable state changes in no other way.
     pub(crate) fn emit(&mut self, change: Change) {
         self.state.apply(self.state.now, &change);
         self.step.changes.push(change);
@@ -130,7 +130,7 @@ impl Core {
         self.step.commands.push(command);
     }
 
-    /// The token of the next lease.
+    /// Creates the token for the next lease.
     pub(crate) fn mint(&mut self) -> kahn_model::Token {
         self.next_serial += 1;
         kahn_model::Token {
@@ -144,7 +144,7 @@ impl Core {
         self.state.run(id).ok_or(Refusal::UnknownRun(id))
     }
 
-    /// Turns what applying has asked for into commands, and hands the step over.
+    /// Converts the pending effects into commands and returns the step.
     fn take_step(&mut self) -> Step {
         self.carry_out_effects();
         std::mem::take(&mut self.step)

@@ -1,4 +1,4 @@
-//! What may happen to the core, as somebody outside observed it.
+//! Events: inputs to the core as observed from outside.
 
 use std::sync::Arc;
 
@@ -9,137 +9,140 @@ use kahn_model::{
 
 use crate::change::Submission;
 
-/// One stream of one worker; the driver numbers them, and a later one replaces an earlier one.
+/// A session: one stream of one worker. The driver numbers sessions; a later one replaces an
+/// earlier one.
 ///
-/// The number must be given, and the worker must know that it was, before the worker says what it
-/// holds: only then is the order of the numbers that in which the worker opened its streams,
-/// however late their contents arrive.
+/// The number must be assigned, and the worker must know that, before the worker reports what it
+/// holds. Only then do the numbers follow the order in which the worker opened its streams,
+/// regardless of how late their messages arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
-/// Something that happened outside. It may be late, repeated or false.
+/// An input to the core. Events can be late, duplicated or wrong.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Somebody wants a run.
+    /// A client submits a run.
     Submitted(Arc<Submission>),
-    /// Somebody calls a run off.
+    /// A client cancels a run.
     CancelRequested {
         /// The run.
         run: RunId,
-        /// Why, in the words of whoever asked.
+        /// The reason given by the client.
         reason: Box<str>,
     },
-    /// Somebody wants nothing new of a run to start.
+    /// A client pauses a run: nothing new in it starts.
     PauseRequested {
         /// The run.
         run: RunId,
     },
-    /// Somebody wants a paused run to go on.
+    /// A client resumes a paused run.
     ResumeRequested {
         /// The run.
         run: RunId,
     },
-    /// Somebody wants a finished run to be tried again.
+    /// A client retries tasks of a finished run.
     RetryRequested {
         /// The run.
         run: RunId,
-        /// Which of its tasks.
+        /// The tasks to retry.
         scope: RetryScope,
     },
-    /// A finished run is past its retention.
+    /// A finished run has exceeded its retention.
     RunExpired {
         /// The run.
         run: RunId,
     },
-    /// A task's condition and texts were evaluated.
+    /// The condition and the templates of a task were evaluated.
     Evaluated {
         /// The run.
         run: RunId,
         /// The task.
         task: TaskIx,
-        /// What came of it.
+        /// The rendered work, `None` if it contains no expressions, or the failure; a false
+        /// condition is a failure with the cause `Condition`.
         outcome: Result<Option<Arc<Work>>, Failure>,
     },
-    /// A worker opened a stream and said who it is and what it holds.
+    /// A worker opened a stream and reported its identity and the attempts it holds.
     WorkerAttached(Box<Attachment>),
     /// A worker's stream ended.
     WorkerDetached {
         /// The stream.
         session: SessionId,
     },
-    /// A sign of life.
+    /// A worker sent a heartbeat.
     Heartbeat {
-        /// The stream on which it came.
+        /// The session that received it.
         session: SessionId,
     },
     /// A worker reports on an attempt.
     Reported {
-        /// The stream on which it came.
+        /// The session that received it.
         session: SessionId,
-        /// What it says.
+        /// The report.
         report: Box<WorkerReport>,
     },
-    /// A worker will finish what it holds and go.
+    /// A worker started to drain: it finishes the leases it holds and leaves.
     DrainStarted {
-        /// The stream on which it said so.
+        /// The session that received it.
         session: SessionId,
     },
-    /// A worker accepts another share of its capacity.
+    /// A worker changed the share of its capacity that it accepts.
     AdmissionChanged {
-        /// The stream on which it said so.
+        /// The session that received it.
         session: SessionId,
-        /// What it accepts from now on.
+        /// The new admission.
         admission: Admission,
     },
-    /// Somebody wants a worker to get no new leases, or to get them again.
+    /// A client cordons or uncordons a worker.
     CordonRequested {
         /// The worker.
         worker: WorkerId,
-        /// Whether it is to be cordoned.
+        /// Whether to cordon it.
         is_cordoned: bool,
     },
-    /// Somebody wants a worker to finish what it holds and stop.
+    /// A client drains a worker: it finishes the leases it holds and then stops.
     DrainRequested {
         /// The worker.
         worker: WorkerId,
     },
-    /// The time that [`crate::Core::next_deadline`] named has come, or may have.
+    /// The time returned by [`crate::Core::next_deadline`] has been reached. Early events are
+    /// harmless.
     DeadlineReached,
 }
 
-/// Which tasks of a finished run are tried again.
+/// Which tasks of a finished run are retried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RetryScope {
-    /// All that failed, were cancelled, or were skipped because of those.
+    /// All tasks that failed, were cancelled, or were skipped because of those.
     Failed,
-    /// These and everything behind them.
+    /// The given tasks and all their direct and indirect dependents.
     From(Vec<TaskIx>),
-    /// These alone.
+    /// Only the given tasks.
     Only(Vec<TaskIx>),
 }
 
-/// What a worker says of itself when it opens a stream.
+/// The data that a worker sends when it opens a stream.
 #[derive(Clone, Debug)]
 pub struct Attachment {
-    /// The stream.
+    /// The session.
     pub session: SessionId,
-    /// Who it is.
+    /// The worker's id.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The worker's boot id.
     pub boot: BootId,
-    /// All it has.
+    /// The worker's total capacity.
     pub capacity: Resources,
-    /// Most leases that it holds at one time.
+    /// Maximum number of leases that it holds at a time.
     pub leases_max: u32,
-    /// What it says of itself.
+    /// The worker's labels.
     pub labels: Labels,
-    /// What it can carry out.
+    /// The kinds of action that it can execute.
     pub executors: Vec<ActionKind>,
-    /// How much of its capacity it accepts.
+    /// The share of its capacity that it accepts.
     pub admission: Admission,
     /// The attempts that it holds.
     pub held: Vec<Held>,
-    /// Results that were never acknowledged.
+    /// Reports that were not acknowledged.
     pub unacknowledged: Vec<WorkerReport>,
 }
 
@@ -154,7 +157,7 @@ pub struct Held {
     pub is_started: bool,
 }
 
-/// What a worker says of one attempt.
+/// A worker's report on one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerReport {
     /// The attempt.
@@ -165,18 +168,18 @@ pub struct WorkerReport {
     pub kind: ReportKind,
 }
 
-/// What happened to an attempt.
+/// The contents of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReportKind {
-    /// It runs.
+    /// The attempt is running.
     Started,
-    /// It ended, and nothing of it is left.
+    /// The attempt ended, and none of its processes are left.
     Finished {
-        /// What it gave, or why it failed.
+        /// The outputs, or why it failed.
         outcome: Result<Outputs, Failure>,
-        /// What it used.
+        /// The resources it used.
         usage: Usage,
     },
-    /// It never started, and the worker gives it back.
+    /// The attempt never started, and the worker returns it.
     Returned,
 }

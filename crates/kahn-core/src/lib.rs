@@ -1,10 +1,11 @@
 //! The coordinator's state machine and scheduler.
 //!
-//! Pure: events come in, each with the time at which it was observed; changes and commands come
-//! out. Nothing here reads a clock, draws a random number, does IO or waits. The same code decides
-//! in production, replays the log after a crash and runs in the simulator.
+//! This crate is pure: it takes events, each with the time at which it was observed, and returns
+//! changes and commands. It reads no clock, draws no random numbers, performs no IO and never
+//! blocks. The same code runs in production, in the simulator, and when the log is replayed after a
+//! crash.
 //!
-//! Start reading at [`Core`].
+//! [`Core`] is the entry point.
 
 mod core;
 mod event;

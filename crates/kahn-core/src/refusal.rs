@@ -1,46 +1,46 @@
-//! Why a request is not granted. A refused event alters nothing.
+//! Reasons why a request is refused. A refused event does not change the state.
 
 use kahn_model::{RunId, RunState, WorkerId};
 
-/// Why a request is not granted.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// There is no such run.
+    /// The run does not exist.
     #[error("run {0} does not exist")]
     UnknownRun(RunId),
-    /// The run has no such task.
+    /// The run has no task with this name.
     #[error("run {run} has no task {task}")]
     UnknownTask {
         /// The run.
         run: RunId,
-        /// What was asked for.
+        /// The name in the request.
         task: String,
     },
-    /// There is no such worker.
+    /// The worker is unknown.
     #[error("worker {0} is not known")]
     UnknownWorker(WorkerId),
-    /// The run exists, and something else was submitted under its key.
+    /// Another submission used the same idempotency key.
     #[error("run {0} was submitted with other contents under the same idempotency key")]
     Conflict(RunId),
-    /// The run is in a state that does not allow it.
+    /// The run's state does not allow the request.
     #[error("run {run} is {state}: {advice}")]
     WrongState {
         /// The run.
         run: RunId,
         /// Its state.
         state: RunState,
-        /// What would be possible.
+        /// What the caller can do instead.
         advice: &'static str,
     },
-    /// There is nothing in the run that the request would change.
+    /// The request would not change anything in the run.
     #[error("run {run} has no task to retry: {advice}")]
     NothingToRetry {
         /// The run.
         run: RunId,
-        /// What would be possible.
+        /// What the caller can do instead.
         advice: &'static str,
     },
-    /// The stream was replaced or never attached.
+    /// The session was replaced by a newer one or never attached.
     #[error("the stream is not that of an attached worker")]
     StaleSession,
 }

@@ -1,4 +1,4 @@
-//! Attempts start and end.
+//! Applies the start and the end of attempts.
 
 use std::sync::Arc;
 
@@ -45,7 +45,8 @@ impl State {
         let worker = self.position_of(ix, &lease);
         let has_run = did_run(&lease, outcome);
         if has_run && lease.phase != LeasePhase::Started {
-            // Start and end came as one report: the start is dated back by what the attempt took.
+            // The start and the end arrived in one report: derive the start time from the elapsed
+            // time.
             let back = self.now.0.saturating_sub(micros(usage.elapsed));
             let at = Timestamp(back.max(lease.granted_at.0));
             self.record_started(ix, task, at, worker);
@@ -55,7 +56,7 @@ impl State {
         }
         self.note_breaker(ix, &lease, outcome);
         self.count_attempt(ix, task, outcome);
-        // The next record is that of the end of this attempt.
+        // The next record is the end of this attempt.
         let run = &mut self.runs[ix.0];
         let record = u32::try_from(run.history.len()).unwrap_or(u32::MAX);
         run.spent.extend(Spent::of(record, usage));
@@ -89,8 +90,8 @@ impl State {
         if !failure.cause.kind.is_infrastructure() {
             cell.tries = cell.tries.saturating_add(1);
         } else {
-            // Also when it was not known to have started: what kills a worker at once leaves it
-            // no time to say so.
+            // Also if no start was reported: an attempt that kills its worker immediately leaves no
+            // time to report the start.
             cell.crashes = cell.crashes.saturating_add(1);
         }
         match failure.cause.kind {
@@ -141,7 +142,7 @@ impl State {
         self.timers.set(until, Timer::Backoff(id, task));
     }
 
-    /// Fails a task that no worker holds, and lets the failure policy of the run speak.
+    /// Fails a task that no worker holds, and applies the failure policy of the run.
     pub(super) fn fail_for_good(&mut self, ix: RunIx, task: TaskIx, failure: &Failure) {
         let run = &mut self.runs[ix.0];
         run.failures.insert(task, failure.clone());
@@ -161,7 +162,7 @@ impl State {
     }
 }
 
-/// Whether anything of the attempt ever ran.
+/// Returns whether any part of the attempt was executed.
 fn did_run(lease: &Lease, outcome: &Result<Outputs, Failure>) -> bool {
     let never_started = |kind| {
         matches!(

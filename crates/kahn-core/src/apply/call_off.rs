@@ -1,4 +1,4 @@
-//! Calling tasks off: a whole run, or all of it that does not handle its failures.
+//! Cancels the tasks of a run: all of them, or those that do not handle failures.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::history::RecordKind;
 use crate::state::{Flags, RunIx, State};
 
 impl State {
-    /// Cancels all tasks that have not ended, but those to `keep`. Held ones end when their
-    /// workers confirm it.
+    /// Cancels all tasks that have not ended, except those for which `keep` returns true. Tasks
+    /// held by workers end once their workers confirm it.
     pub(super) fn call_off(&mut self, ix: RunIx, keep: impl Fn(TaskIx) -> bool) {
         let dag = Arc::clone(&self.runs[ix.0].dag);
         let mut ended = Vec::new();
@@ -40,7 +40,7 @@ impl State {
         }
     }
 
-    /// Calls off all that is not there to deal with failure.
+    /// Cancels all tasks that do not handle failures.
     pub(super) fn halt(&mut self, ix: RunIx) {
         let run = &mut self.runs[ix.0];
         run.is_halted = true;
@@ -50,7 +50,7 @@ impl State {
     }
 }
 
-/// Tasks that deal with failure, and all that depends on those.
+/// Returns, for each task, whether it handles failures or depends on a task that does.
 fn handlers(dag: &Dag) -> Vec<bool> {
     let mut kept = vec![false; dag.n_tasks()];
     for task in dag.topological_order() {

@@ -1,4 +1,4 @@
-//! Leases are granted and given back, and what they hold goes with them.
+//! Grants and releases leases, and accounts for the resources they hold.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,9 @@ impl State {
         WorkerIx(at)
     }
 
-    /// Lets a worker get no new leases, or lets it get leases again.
+    /// Cordons or uncordons a worker.
     pub(crate) fn set_cordoned(&mut self, worker: &WorkerId, is_cordoned: bool) {
-        // One that is not known yet keeps the mark until it attaches.
+        // The mark of an unknown worker is kept until it attaches.
         let ix = self.worker_or_unknown(worker, BootId(0));
         self.workers[ix.index()].is_cordoned = is_cordoned;
         self.pool.mark(ix);
@@ -86,7 +86,7 @@ impl State {
         }
     }
 
-    /// Enters a new lease wherever leases count.
+    /// Adds a new lease to all counters and indexes.
     pub(crate) fn take(&mut self, lease_ix: LeaseIx) {
         let lease = &self.leases[lease_ix.0];
         let (token, worker, class) = (lease.token, lease.worker, lease.class);
@@ -106,8 +106,8 @@ impl State {
         self.pool.mark(worker);
     }
 
-    /// Gives a lease that is new to its worker room there, or a place among those that wait for
-    /// it. Those that wait already have no claim to this room: they did not fit in it.
+    /// Places a new lease on its worker if there is room, or queues it. Leases that are queued
+    /// already have no claim to this room, since they did not fit.
     fn place_or_queue(&mut self, worker: WorkerIx, lease_ix: LeaseIx, token: Token) {
         let worker = &mut self.workers[worker.index()];
         let resources = Arc::clone(&self.leases[lease_ix.0].resources);
@@ -123,8 +123,8 @@ impl State {
         worker.ahead.insert((token, lease_ix));
     }
 
-    /// Gives the worker's room to the leases that wait for it, the oldest first, skipping those
-    /// that do not fit: the same rule by which the worker starts them.
+    /// Places queued leases of a worker, oldest first, skipping those that do not fit. The worker
+    /// starts them by the same rule.
     pub(crate) fn promote(&mut self, worker_ix: WorkerIx) {
         let worker = &mut self.workers[worker_ix.index()];
         if worker.ahead.is_empty() {
@@ -153,7 +153,7 @@ impl State {
         }
     }
 
-    /// Takes the lease of `task` out of everything and gives it to the caller.
+    /// Removes the lease of `task` from the state and returns it.
     pub(super) fn release(&mut self, ix: RunIx, task: TaskIx) -> Lease {
         let lease_ix = self.runs[ix.0].cell(task).lease().expect("invariant: the task is held");
         self.watch_no_more(lease_ix);
@@ -190,10 +190,10 @@ impl State {
         lease
     }
 
-    /// Starts the clock of a lease anew: that of the start, or that of the run. None runs while
-    /// it waits for room, which is not its fault.
+    /// Restarts the timer of a lease: the start timeout, or the run timeout once it has started. No
+    /// timer runs while the lease waits for room, because the attempt is not responsible for that.
     ///
-    /// The worker watches the run timeout itself; this one fires only when the worker does not.
+    /// The worker enforces the run timeout itself; this timer is a fallback.
     pub(crate) fn watch_over(&mut self, lease_ix: LeaseIx) {
         self.watch_no_more(lease_ix);
         let lease = &self.leases[lease_ix.0];
@@ -218,15 +218,15 @@ impl State {
     fn watch_no_more(&mut self, lease_ix: LeaseIx) {
         let lease = &mut self.leases[lease_ix.0];
         if let Some(due) = lease.due.take() {
-            // The phase may have moved on since the timer was set.
+            // The phase may have changed since the timer was set.
             let (run, task, token) = (lease.run_id, lease.task, lease.token);
             self.timers.remove(due, Timer::Start(run, task, token));
             self.timers.remove(due, Timer::Run(run, task, token));
         }
     }
 
-    /// Computes anew which leases of a worker have room, after it came with a capacity or accepts
-    /// another share of it. What has room no longer waits, and its clock stands still.
+    /// Recomputes which leases of a worker have room, after its capacity or its accepted share
+    /// changed. The timers of leases that must wait for room are stopped.
     pub(crate) fn settle_room(&mut self, ix: WorkerIx) {
         let worker = &mut self.workers[ix.index()];
         worker.used = kahn_model::Resources::none();
@@ -250,8 +250,8 @@ impl State {
         }
     }
 
-    /// Marks a lease as started. Its resources count even where there is no room for them: then
-    /// others, which have not started, have none.
+    /// Marks a lease as started. Its resources are counted even if they exceed the room; leases
+    /// that have not started then lose theirs.
     pub(crate) fn note_started(&mut self, lease_ix: LeaseIx, at: Timestamp) {
         let lease = &mut self.leases[lease_ix.0];
         let was_placed = lease.holds_resources();

@@ -1,4 +1,4 @@
-//! Runs come, pause, are retried, end and go.
+//! Applies submitting, pausing, resuming, retrying, finishing and removing of runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl State {
         if let Some(timeout) = dag.policy().timeout {
             self.timers.set(self.now + timeout, Timer::Deadline(submission.run));
         }
-        // The others are looked at when something they wait for ends, or has taken too long.
+        // The other tasks are considered when a dependency ends or its timeout expires.
         let is_to_be_seen = |task: &TaskIx| {
             dag.dependencies(*task).len() == 0 || dag.timed_dependencies(*task).next().is_some()
         };
@@ -127,7 +127,8 @@ impl State {
         if let Some(timeout) = timeout {
             self.timers.set(self.now + timeout, Timer::Deadline(id));
         }
-        // First all that is known, then the decisions: a decision can reach other tasks.
+        // First record all dependencies that have ended, then decide: a decision can affect other
+        // tasks.
         for task in tasks {
             self.note_known(ix, *task);
         }
@@ -139,7 +140,7 @@ impl State {
         self.finish_if_done(ix);
     }
 
-    /// Takes note of what `task` depends on as far as that has ended already.
+    /// Records the results of all dependencies of `task` that have already ended.
     fn note_known(&mut self, ix: RunIx, task: TaskIx) {
         let run = &mut self.runs[ix.0];
         let dag = Arc::clone(&run.dag);
@@ -158,7 +159,7 @@ impl State {
         self.effects.touch(id);
     }
 
-    /// Ends the run when all its tasks have ended.
+    /// Finishes the run if all its tasks have ended.
     pub(super) fn finish_if_done(&mut self, ix: RunIx) {
         let run = &mut self.runs[ix.0];
         if run.state.is_terminal() || usize::try_from(run.n_terminal()) != Ok(run.dag.n_tasks()) {
@@ -168,7 +169,7 @@ impl State {
             Some(failure) if failure.cause.kind == CauseKind::Cancelled => RunState::Cancelled,
             Some(_) => RunState::Failed,
             None if run.n_failures > 0 => RunState::Failed,
-            // Called off before, and left out when other tasks were retried.
+            // Tasks were cancelled earlier and not included in a retry.
             None if run.count(TaskState::Cancelled) > 0 => RunState::Cancelled,
             None => RunState::Succeeded,
         };
@@ -198,7 +199,7 @@ fn fresh_cell(dag: &Dag, task: TaskIx, attempt: u16) -> Cell {
     Cell::pending(u32::try_from(n).expect("invariant: limits::TASKS_MAX"), attempt)
 }
 
-/// Tasks of unknown duration weigh as much as the average of the known ones.
+/// Computes the b-levels. Tasks of unknown duration count with the average of the known durations.
 pub(crate) fn b_levels(dag: &Dag) -> Vec<u64> {
     let known: Vec<Duration> = dag.tasks().filter_map(|task| dag.estimate(task)).collect();
     let total: Duration = known.iter().sum();

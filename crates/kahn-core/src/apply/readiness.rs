@@ -1,4 +1,4 @@
-//! Into the ready set and out of it.
+//! Adds tasks to the ready set and removes them.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ impl State {
         self.record(ix, RecordKind::TaskReady, Some(task), None);
     }
 
-    /// Lists a task that is in the state [`TaskState::Ready`].
+    /// Adds a task in state [`TaskState::Ready`] to the ready set.
     pub(crate) fn enter_ready(&mut self, ix: RunIx, task: TaskIx, age: u32) {
         let lane = self.lane_of(ix, task);
         self.runs[ix.0].cell_mut(task).set_age(age);
@@ -25,7 +25,7 @@ impl State {
         self.ready.insert(lane, rank, task);
     }
 
-    /// Starts the clock of a ready task.
+    /// Starts the queue timeout of a ready task.
     pub(crate) fn watch_queue(&mut self, ix: RunIx, task: TaskIx) {
         let run = &self.runs[ix.0];
         if let Some(timeout) = run.dag.profile(task).timeouts.queue {
@@ -34,7 +34,7 @@ impl State {
         }
     }
 
-    /// Takes a ready task out of the ready set; the caller gives it its next state.
+    /// Removes a task from the ready set; the caller sets its next state.
     pub(super) fn leave_ready(&mut self, ix: RunIx, task: TaskIx) {
         let lane = self.lane_of(ix, task);
         let rank = rank(&self.runs[ix.0], task);
@@ -58,7 +58,8 @@ impl State {
         lane
     }
 
-    /// The class of a task: that of its profile, or one with more memory after it ran out.
+    /// Returns the class of a task: the one of its profile, with more memory if it ran out of
+    /// memory.
     pub(crate) fn class_of(&mut self, ix: RunIx, task: TaskIx) -> ClassIx {
         let run = &self.runs[ix.0];
         let kind = run.dag.work(task).action.kind();
@@ -98,7 +99,7 @@ fn describe_class(dag: &Dag, task: TaskIx, grown: u32) -> Class {
     }
 }
 
-/// Where a ready task stands among all that are ready.
+/// Returns the rank of a ready task.
 pub(crate) fn rank(run: &Run, task: TaskIx) -> Rank {
     Rank {
         run_priority: Reverse(run.dag.policy().priority),

@@ -1,4 +1,4 @@
-//! How the end (or the start) of a task reaches the tasks that depend on it.
+//! Propagates the end or the start of a task to its dependents.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use kahn_model::{
 use crate::history::RecordKind;
 use crate::state::{Cell, Flags, Run, RunIx, State, Timer};
 
-/// What a dependency came to, for the task that depends on it.
+/// The result of a dependency, for the dependent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EdgeResult {
-    /// As needed.
+    /// The dependency ended as required.
     Met,
-    /// Not as needed.
+    /// The dependency ended in another way than required.
     Failed,
-    /// Never happened, and that is nobody's fault.
+    /// The dependency was skipped, which is not a failure.
     Skipped,
-    /// Not as hoped, or only waited for: says nothing for or against the dependent.
+    /// An optional dependency that was not met, or a soft one: has no effect on the trigger.
     Void,
 }
 
 impl EdgeResult {
-    /// What the edge comes to, given where the dependency stands; `None` while that is open.
+    /// Returns the result of `edge`, or `None` if the dependency is still unresolved.
     pub(super) fn of(edge: &DependencyRef, dependency: &Cell) -> Option<Self> {
         let strict = Self::strictly(edge.when, dependency)?;
         match edge.kind {
@@ -53,7 +53,7 @@ impl EdgeResult {
 }
 
 impl Cell {
-    /// Takes note of what one dependency came to.
+    /// Records the result of one dependency.
     pub(super) fn note(&mut self, result: EdgeResult) {
         self.pending -= 1;
         self.flags.set(match result {
@@ -65,18 +65,18 @@ impl Cell {
     }
 }
 
-/// How many dependencies of `task` are not resolved, computed from where they stand.
+/// Counts the unresolved dependencies of `task` from their current states.
 pub(crate) fn open_edges(run: &Run, task: TaskIx) -> u32 {
     let n = run.dag.dependencies(task).filter(|edge| is_open(run, task, edge)).count();
     u32::try_from(n).expect("invariant: limits::DEPENDENCIES_MAX")
 }
 
-/// Whether `task` still waits for the dependency at the other end of `edge`.
+/// Returns whether `task` still waits for the dependency of `edge`.
 pub(crate) fn is_open(run: &Run, task: TaskIx, edge: &DependencyRef) -> bool {
     !run.expired.contains(&(task, edge.task)) && EdgeResult::of(edge, run.cell(edge.task)).is_none()
 }
 
-/// What a task is to do, given what is known of its dependencies.
+/// What to do with a task, given the known results of its dependencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     Wait,
@@ -84,13 +84,13 @@ pub(crate) enum Decision {
     Skip,
 }
 
-/// Whether a task goes, waits or is skipped, by its trigger.
+/// Decides by the trigger whether a task runs, waits or is skipped.
 pub(crate) fn decide(trigger: Trigger, cell: &Cell, has_dependencies: bool) -> Decision {
     let is_open = cell.pending > 0;
     let (met, failed, skipped) =
         (cell.flags.has(Flags::MET), cell.flags.has(Flags::FAILED), cell.flags.has(Flags::SKIPPED));
     if !is_open && !met && !failed && !skipped {
-        // Nothing speaks for or against it. Only who waits for a failure has waited in vain.
+        // All dependencies ended without an effect. Only `AnyFailed` cannot be satisfied then.
         let is_in_vain = has_dependencies && trigger == Trigger::AnyFailed;
         return if is_in_vain { Decision::Skip } else { Decision::Go };
     }
@@ -111,7 +111,7 @@ pub(crate) fn decide(trigger: Trigger, cell: &Cell, has_dependencies: bool) -> D
 }
 
 impl State {
-    /// Ends a task and lets the end be known to everything behind it.
+    /// Ends a task and propagates the end to its dependents.
     pub(super) fn settle(
         &mut self,
         ix: RunIx,
@@ -125,20 +125,20 @@ impl State {
         self.propagate(ix, task);
     }
 
-    /// Skips a task and all that cannot do without it.
+    /// Skips a task, and all dependents that require it.
     pub(super) fn settle_skipped(&mut self, ix: RunIx, task: TaskIx, cause: CauseKind) {
         let cause = Some(Cause::of(cause));
         self.settle(ix, task, TaskState::Skipped, RecordKind::TaskSkipped, cause);
     }
 
-    /// Cancels a task that no worker holds any more.
+    /// Cancels a task that no worker holds.
     pub(super) fn settle_cancelled(&mut self, ix: RunIx, task: TaskIx) {
         let cause = Some(Cause::of(CauseKind::Cancelled));
         self.settle(ix, task, TaskState::Cancelled, RecordKind::TaskCancelled, cause);
     }
 
-    /// Lets it be known that `task` has ended. Skipped dependents end too, and so on: in a queue,
-    /// not by recursion, since chains are long.
+    /// Propagates the end of `task`. Skipped dependents end as well, and so on; this uses a queue
+    /// instead of recursion, since chains can be long.
     pub(super) fn propagate(&mut self, ix: RunIx, task: TaskIx) {
         let dag = Arc::clone(&self.runs[ix.0].dag);
         let mut ended = VecDeque::from([task]);
@@ -155,7 +155,7 @@ impl State {
         }
     }
 
-    /// Lets it be known that the first attempt of `task` has started.
+    /// Propagates the start of the first attempt of `task`.
     pub(super) fn propagate_started(&mut self, ix: RunIx, task: TaskIx) {
         let dag = Arc::clone(&self.runs[ix.0].dag);
         for edge in dag.dependents(task).filter(|edge| edge.when == When::Started) {
@@ -165,19 +165,19 @@ impl State {
         }
     }
 
-    /// Takes note of what `dependency` came to at the dependent's end of `edge`, if it has come to
-    /// something and that is news. Says whether the dependent is to be skipped.
+    /// Records the result of `dependency` for the dependent of `edge`, if there is a new one.
+    /// Returns whether the dependent must be skipped.
     fn resolve(&mut self, ix: RunIx, dependency: TaskIx, edge: &DependencyRef) -> bool {
         let run = &mut self.runs[ix.0];
         let source = *run.cell(dependency);
         let Some(result) = EdgeResult::of(edge, &source) else { return false };
-        // An edge that counts from the start was resolved then, unless it only orders.
+        // An edge that requires only the start was resolved at the start, unless it is a soft one.
         let is_resolved_at_start = edge.when == When::Started
             && edge.kind != DependencyKind::Soft
             && source.flags.has(Flags::STARTED)
             && source.state.is_terminal();
         let is_expired = edge.is_timed && run.expired.contains(&(edge.task, dependency));
-        // Whoever has been decided about no longer counts.
+        // Dependents that have been decided on are not considered again.
         let is_decided = run.cell(edge.task).state != TaskState::Pending;
         if is_resolved_at_start || is_expired || is_decided {
             return false;
@@ -186,8 +186,7 @@ impl State {
         self.reconsider(ix, edge.task) == Decision::Skip
     }
 
-    /// Decides anew about a task that has not been decided about. The caller carries out a
-    /// decision to skip.
+    /// Decides on a pending task again. The caller must carry out a decision to skip it.
     pub(super) fn reconsider(&mut self, ix: RunIx, task: TaskIx) -> Decision {
         let run = &self.runs[ix.0];
         let cell = run.cell(task);
@@ -217,10 +216,10 @@ impl State {
         }
     }
 
-    /// Starts the clocks of timed dependencies once nothing else holds the task back.
+    /// Starts the timeouts of timed dependencies once `task` waits for nothing else.
     fn start_dependency_clocks(&mut self, ix: RunIx, task: TaskIx) {
         let run = &mut self.runs[ix.0];
-        // Few dependencies have a clock, and this comes with the end of every one of a task's.
+        // Few dependencies have a timeout, and this runs at the end of every dependency.
         let n_timed = run.dag.timed_dependencies(task).count();
         let has_others = usize::try_from(run.cell(task).pending).is_ok_and(|n| n > n_timed);
         if has_others || run.waiting_since.contains_key(&task) {
