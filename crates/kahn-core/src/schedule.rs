@@ -1,8 +1,8 @@
-//! Which ready task goes where.
+//! Placement: assigns ready tasks to workers.
 //!
-//! A pass looks at the best head of each class, in the order of fair share between namespaces,
-//! priority, b-level and age, and at groups of workers that are alike; never at every task, and
-//! never at every worker where many are alike.
+//! A pass considers the best head of each class, ordered by fair share between namespaces,
+//! priority, b-level and age, and groups of workers with the same shape. It does not iterate over
+//! all tasks, nor over all workers if many have the same shape.
 
 mod choose;
 mod fairness;
@@ -24,7 +24,7 @@ use crate::core::Core;
 use crate::state::{LaneIx, WorkerIx};
 use reserve::Reservations;
 
-/// What one pass has found out so far.
+/// Intermediate results of one pass.
 #[derive(Debug, Default)]
 struct Pass {
     reservations: Reservations,
@@ -32,13 +32,13 @@ struct Pass {
 }
 
 impl Core {
-    /// Whether the last pass ended for its limit and not for want of room.
+    /// Returns whether the last pass ended because of its limit rather than for lack of room.
     #[must_use]
     pub fn has_more_to_place(&self) -> bool {
         self.state.pool.has_more
     }
 
-    /// Fills the room there is.
+    /// Grants leases as long as workers have room.
     pub(crate) fn schedule(&mut self) {
         self.state.refresh_pool();
         self.state.pool.has_more = false;
@@ -50,7 +50,8 @@ impl Core {
             self.fill_room(&mut pass);
             let n_before = pass.n_granted;
             self.fill_ahead(&mut pass);
-            // What was given ahead has a worker now, and needs the one reserved for it no more.
+            // Tasks that were granted ahead have a worker now, so their reservations are no longer
+            // needed.
             if pass.n_granted == n_before || pass.reservations.is_empty() {
                 break;
             }
@@ -87,7 +88,7 @@ impl Core {
         }
     }
 
-    /// Takes a lane that a gate holds back out of sight until the gate opens.
+    /// Parks a lane if a gate holds it back. The lane is not considered again until the gate opens.
     fn park_if_gated(&mut self, lane: LaneIx) -> bool {
         let Some(gate) = self.gate_of(lane) else { return false };
         self.state.ready.park(lane, gate.clone());

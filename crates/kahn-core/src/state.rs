@@ -1,4 +1,4 @@
-//! The whole state, and questions to it. Only `apply` and the volatile handlers alter it.
+//! The complete state and queries on it. Only `apply` and the handlers of volatile state modify it.
 
 mod classes;
 mod gates;
@@ -30,15 +30,15 @@ use crate::event::SessionId;
 use crate::schedule::Pool;
 use crate::settings::Settings;
 
-/// What applying changes asks of the live core; of no interest to recovery, which asks the whole
+/// Requests of applied changes to the live core. Recovery ignores them and inspects the complete
 /// state instead.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
-    /// Tasks that wait for their condition and texts to be evaluated.
+    /// Tasks whose condition and templates must be evaluated.
     pub evaluate: Vec<(RunId, TaskIx)>,
-    /// Attempts that are to be stopped, unless their leases have ended in the same step.
+    /// Attempts to stop, unless their leases have ended in the same step.
     pub stop: Vec<(RunId, TaskIx, Token)>,
-    /// Runs with new history, in the order in which they got it.
+    /// Runs with new records, in the order in which they got them.
     pub touched: Vec<RunId>,
 }
 
@@ -50,11 +50,11 @@ impl Effects {
     }
 }
 
-/// The whole state of a coordinator.
+/// The complete state of a coordinator.
 ///
-/// Runs, their tasks and their leases follow from the log alone. Workers are known from their
-/// streams. Everything else here (ready tasks, use of resources, keys and breakers, timers) is
-/// derived from these and kept only to be quick; the audit computes it again and compares.
+/// Runs, their tasks and their leases are determined by the log. Workers are known from their
+/// streams. Everything else, such as ready tasks, resource use, keys, breakers and timers, is
+/// derived from these and kept for speed; the audit recomputes and compares it.
 #[derive(Debug)]
 pub struct State {
     pub(crate) settings: Settings,
@@ -96,36 +96,36 @@ impl State {
         }
     }
 
-    /// What the operator chose.
+    /// Returns the operator's settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The time of the latest event.
+    /// Returns the time of the latest event.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// The partition that holds `run`.
+    /// Returns the partition of `run`.
     #[must_use]
     pub fn partition_of(&self, run: RunId) -> Partition {
         run.partition(self.settings.partitions)
     }
 
-    /// The run with this id.
+    /// Returns the run with this id.
     #[must_use]
     pub fn run(&self, id: RunId) -> Option<&Run> {
         self.runs.get(self.run_ix.get(&id)?.0)
     }
 
-    /// All runs, in the order of their ids (which, for version 7 ids, is that of their age).
+    /// Returns all runs, ordered by id; for version 7 UUIDs this is the order of creation.
     pub fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> {
         self.run_ix.values().map(|ix| &self.runs[ix.0])
     }
 
-    /// Runs with ids below `before`, the youngest first.
+    /// Returns the runs with ids below `before`, newest first.
     pub fn runs_before(&self, before: Option<RunId>) -> impl Iterator<Item = &Run> {
         let range = match before {
             Some(id) => self.run_ix.range(..id),
@@ -134,61 +134,62 @@ impl State {
         range.rev().map(|(_, ix)| &self.runs[ix.0])
     }
 
-    /// The runs whose ids lie between `first` and `last`, both included, in order of their ids.
+    /// Returns the runs with ids from `first` to `last` inclusive, ordered by id.
     pub fn runs_between(&self, first: RunId, last: RunId) -> impl Iterator<Item = &Run> {
         self.run_ix.range(first..=last).map(|(_, ix)| &self.runs[ix.0])
     }
 
-    /// How many runs are known.
+    /// Returns the number of runs.
     #[must_use]
     pub fn n_runs(&self) -> usize {
         self.run_ix.len()
     }
 
-    /// All workers ever attached to this coordinator, in the order in which they came.
+    /// Returns all workers that ever attached to this coordinator, in the order of their
+    /// attachment.
     #[must_use]
     pub fn workers(&self) -> &[Worker] {
         &self.workers
     }
 
-    /// The worker with this id.
+    /// Returns the worker with this id.
     #[must_use]
     pub fn worker(&self, id: &WorkerId) -> Option<&Worker> {
         self.worker_ix.get(id).map(|ix| &self.workers[ix.index()])
     }
 
-    /// The lease under which `task` is held, if it is.
+    /// Returns the lease of `task`, if a worker holds one.
     #[must_use]
     pub fn lease_of(&self, run: &Run, task: TaskIx) -> Option<&Lease> {
         run.cell(task).lease().map(|ix| &self.leases[ix.0])
     }
 
-    /// The worker that holds a lease.
+    /// Returns the worker that holds a lease.
     #[must_use]
     pub fn holder_of(&self, lease: &Lease) -> &Worker {
         &self.workers[lease.worker.index()]
     }
 
-    /// How many leases are in force.
+    /// Returns the number of leases in force.
     #[must_use]
     pub fn n_leases(&self) -> usize {
         self.leases.len()
     }
 
-    /// How many tasks may be leased now, were there room.
+    /// Returns the number of tasks in the ready set.
     #[must_use]
     pub fn n_ready(&self) -> usize {
         self.ready.len()
     }
 
-    /// Breakers that are not closed or have failures to remember: namespace, key, breaker.
+    /// Returns all breakers that are not closed or have recorded failures, with namespace and key.
     pub fn breakers(&self) -> impl Iterator<Item = (&Namespace, &str, &Breaker)> {
         self.gates
             .breakers()
             .map(|((ns, key), breaker)| (self.namespaces.get(*ns), key.as_str(), breaker))
     }
 
-    /// The lease with this token, if it is in force.
+    /// Returns the lease with this token, if it is in force.
     pub(crate) fn find_lease(&self, run: RunId, task: TaskIx, token: Token) -> Option<LeaseIx> {
         let run = self.run(run)?;
         if !run.dag.contains(task) {
@@ -198,7 +199,7 @@ impl State {
         (self.leases[ix.0].token == token).then_some(ix)
     }
 
-    /// What all workers that may be given work have together.
+    /// Returns the total capacity of all present workers.
     pub(crate) fn total_capacity(&self) -> Resources {
         let mut total = Resources::none();
         for worker in self.workers.iter().filter(|w| w.status.is_present()) {
@@ -208,7 +209,7 @@ impl State {
     }
 }
 
-/// Position of a namespace in [`Namespaces`].
+/// Index of a namespace in [`Namespaces`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NamespaceIx(pub u32);
 
@@ -218,7 +219,7 @@ impl NamespaceIx {
     }
 }
 
-/// The namespaces seen, with what their leases hold.
+/// All known namespaces, with the resources that their leases hold.
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
     known: Vec<Namespace>,
@@ -226,7 +227,7 @@ pub(crate) struct Namespaces {
     held: Vec<Holding>,
 }
 
-/// What the leases of a namespace hold.
+/// The resources that the leases of a namespace hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holding {
     pub resources: Resources,

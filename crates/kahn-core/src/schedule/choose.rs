@@ -1,4 +1,4 @@
-//! Which worker gets a task of a class.
+//! Chooses the worker for a task of a class.
 
 use std::cmp::Reverse;
 
@@ -8,20 +8,20 @@ use crate::core::Core;
 use crate::settings::Spreading;
 use crate::state::{Class, ClassIx, WorkerIx};
 
-/// How full a worker is of which one resource is used up.
+/// Fullness of a worker if one of its resources is used up.
 const FULL: u64 = 1_000_000;
 
-/// How many of the fullest workers packing looks at before it takes one that surely has room.
+/// Maximum number of fullest workers that packing considers before it takes one with enough room.
 const PACKED_MAX: usize = 32;
 
 impl Core {
-    /// The best worker with room for a task of `class`, if there is one: first by the preferences
-    /// that are met, then by how full it is.
+    /// Returns the best worker with room for a task of `class`: first by the number of preferences
+    /// it meets, then by fullness.
     pub(super) fn choose(&self, class: ClassIx, reserved: &Reservations) -> Option<WorkerIx> {
         let class = self.state.classes.get(class);
         let groups = self.state.pool.groups().filter(|group| class.suits(&group.shape));
         if class.resources.is_none() {
-            // What takes no resources goes where there are the fewest leases.
+            // Tasks without resource requests go to the worker with the fewest leases.
             let first = |group: &Group| group.by_load.first().copied();
             return groups.filter_map(first).min().map(|(_, worker)| worker);
         }
@@ -58,8 +58,8 @@ impl Core {
         }
     }
 
-    /// Whether a task of `class` may be placed on a worker now: there is room, and none that a
-    /// better task waits for.
+    /// Returns whether a task of `class` may be placed on a worker now: there is room that is not
+    /// reserved for a better task.
     pub(super) fn has_room(&self, ix: WorkerIx, class: &Class, reserved: &Reservations) -> bool {
         let room = self.state.open_room(ix);
         class.resources.fits(&room) && reserved.allow(ix, class, &room)

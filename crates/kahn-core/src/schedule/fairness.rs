@@ -1,4 +1,4 @@
-//! Whose turn it is.
+//! Fair share between namespaces.
 
 use std::collections::BTreeSet;
 
@@ -7,20 +7,20 @@ use kahn_model::Namespace;
 use crate::core::Core;
 use crate::state::{ClassIx, LaneIx, NamespaceIx, Rank};
 
-/// A namespace, by what it holds. Of those that hold the same, the name decides and not the
-/// position, which depends on who came first.
+/// A namespace with the share it holds. Ties are broken by name and not by index, since the index
+/// depends on the order of submission.
 type Turn = (u64, Namespace, NamespaceIx);
 
-/// The namespaces that have something to place, the one that holds least first.
+/// The namespaces with tasks to place, the one with the smallest share first.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     order: BTreeSet<Turn>,
-    /// Classes that are not to be looked at any more.
+    /// Classes that are excluded from the rest of the pass.
     full: BTreeSet<ClassIx>,
 }
 
 impl Turns {
-    /// Leaves a class out from now on.
+    /// Excludes a class from now on.
     pub(super) fn leave_out(&mut self, class: ClassIx) {
         self.full.insert(class);
     }
@@ -29,7 +29,7 @@ impl Turns {
 impl Core {
     pub(super) fn take_turns(&mut self) -> Turns {
         let namespaces: Vec<NamespaceIx> = self.state.ready.namespaces().collect();
-        // The only one there is need not be compared.
+        // A single namespace needs no comparison.
         if namespaces.len() > 1 && self.state.pool.total.is_none() {
             self.state.pool.total = Some(self.state.total_capacity());
         }
@@ -37,7 +37,7 @@ impl Core {
         Turns { order, full: BTreeSet::new() }
     }
 
-    /// How much the leases of a namespace hold: the dominant share of all there is.
+    /// Returns the share of a namespace: its dominant share of the total capacity.
     fn turn(&self, ix: NamespaceIx) -> Turn {
         let held = self.state.namespaces.held(ix);
         let total = self.state.pool.total.as_ref();
@@ -45,7 +45,7 @@ impl Core {
         (share + held.n_leases, self.state.namespaces.get(ix).clone(), ix)
     }
 
-    /// The best lane of the namespace that holds least.
+    /// Returns the best lane of the namespace with the smallest share.
     pub(super) fn next_lane(&self, turns: &mut Turns) -> Option<(ClassIx, LaneIx)> {
         while let Some((_, _, namespace)) = turns.order.first() {
             if let Some((_, class, lane)) = self.best_lane(*namespace, &turns.full) {
@@ -56,7 +56,7 @@ impl Core {
         None
     }
 
-    /// Takes note that the namespace whose turn it was has got something.
+    /// Records a grant to the namespace whose turn it was.
     pub(super) fn end_turn(&self, turns: &mut Turns) {
         if let Some((_, _, namespace)) = turns.order.pop_first() {
             turns.order.insert(self.turn(namespace));

@@ -1,4 +1,4 @@
-//! Requests that no known worker could ever take.
+//! Requests that no known worker could ever satisfy.
 
 use std::fmt::Write as _;
 
@@ -17,8 +17,8 @@ pub fn shortage(dag: &Dag, task: TaskIx, shape: &Shape) -> Option<String> {
 }
 
 impl Core {
-    /// Starts the clock of a class that no known worker suits; does nothing if it runs already or
-    /// if there is no worker at all, since then the first may yet suit.
+    /// Starts the timer of a class that no known worker suits. Does nothing if the timer is already
+    /// running, or if there are no workers yet, since the first one may suit.
     pub(crate) fn schedule_watch_over(&mut self, class: ClassIx) {
         if self.state.pool.watched.contains(&class) {
             return;
@@ -30,7 +30,7 @@ impl Core {
         }
     }
 
-    /// What no present worker has of that which the class asks for; `None` when one has it all.
+    /// Returns what the present workers lack for the class, or `None` if one of them suits it.
     pub(crate) fn infeasibility(&self, class: ClassIx) -> Option<String> {
         let class = self.state.classes.get(class);
         if self.state.pool.groups().any(|group| class.suits(&group.shape)) {

@@ -1,4 +1,4 @@
-//! What holds a lane back, be there room or not.
+//! Limits that hold a lane back even if there is room.
 
 use kahn_model::RunState;
 
@@ -6,8 +6,8 @@ use crate::core::Core;
 use crate::state::{Gate, LaneIx};
 
 impl Core {
-    /// The first gate that is shut for a lane. All of a task's limits are looked at together and
-    /// taken together when the lease is granted.
+    /// Returns the first closed gate of a lane. All limits of a task are checked together, and
+    /// acquired together when its lease is granted.
     pub(crate) fn gate_of(&self, lane: LaneIx) -> Option<Gate> {
         let lane = self.state.ready.lane(lane);
         let run = &self.state.runs[lane.run.0];

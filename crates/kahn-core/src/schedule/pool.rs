@@ -1,4 +1,4 @@
-//! Workers that may be given work, grouped by what they are and ordered by what they have left.
+//! Workers that can take leases, grouped by shape and ordered by remaining room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use kahn_model::{Resource, Resources};
 
 use crate::state::{ClassIx, Shape, Slab, State, WorkerIx};
 
-/// The resources of which a group keeps the largest room.
+/// The resources for which a group keeps the largest room.
 const LIMITING: [Resource; 5] =
     [Resource::Cpu, Resource::Memory, Resource::Gpu, Resource::Disk, Resource::Network];
 
@@ -15,19 +15,19 @@ const LIMITING: [Resource; 5] =
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub shape: Arc<Shape>,
-    /// By how full they are: the dominant share of what is not open, in millionths.
+    /// Workers by fullness: the dominant share of the resources that are not open, in millionths.
     pub by_fullness: BTreeSet<(u64, WorkerIx)>,
-    /// By how many leases they hold.
+    /// Workers by number of leases.
     pub by_load: BTreeSet<(usize, WorkerIx)>,
-    /// Those that may be given work ahead, by how much of it they have.
+    /// Workers that may get leases ahead of room, by the number of those they have.
     pub by_ahead: BTreeSet<(usize, WorkerIx)>,
-    /// How many of them have so much room, for each of [`LIMITING`].
+    /// Number of workers per amount of room, for each of [`LIMITING`].
     rooms: [BTreeMap<u64, u32>; LIMITING.len()],
 }
 
 impl Group {
-    /// Whether, as far as single resources go, one of the workers may have room. Answers at once
-    /// what would else be found by asking them all.
+    /// Returns whether one of the workers may have room, considering each resource separately. This
+    /// is a fast check before all workers are considered.
     pub(crate) fn may_fit(&self, wanted: &Resources) -> bool {
         LIMITING.iter().zip(&self.rooms).all(|(resource, rooms)| {
             let amount = wanted.get(resource);
@@ -63,7 +63,7 @@ impl Group {
     }
 }
 
-/// Under what a worker is found in its group.
+/// The keys under which a worker is listed in its group.
 #[derive(Debug)]
 struct Place {
     group: u32,
@@ -73,23 +73,23 @@ struct Place {
     rooms: [u64; LIMITING.len()],
 }
 
-/// Workers that may be given work.
+/// Workers that can take leases.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     groups: Slab<Group>,
     by_shape: BTreeMap<Arc<Shape>, u32>,
-    /// Workers that hold leases ahead of their room, by the class of the newest of these.
+    /// Workers with leases ahead of room, by the class of the newest of these leases.
     pub with_ahead: BTreeMap<ClassIx, BTreeSet<WorkerIx>>,
-    /// The class under which each of them is found there.
+    /// The class under which each of them is listed in `with_ahead`.
     newest: BTreeMap<WorkerIx, ClassIx>,
-    /// Where each worker stands in its group.
+    /// The place of each worker in its group.
     places: BTreeMap<WorkerIx, Place>,
     dirty: BTreeSet<WorkerIx>,
-    /// Whether the last pass left something undone.
+    /// Whether the last pass left placements for the next one.
     pub has_more: bool,
-    /// Classes for which no worker was suitable, and that are being watched.
+    /// Classes without a suitable worker whose timer is running.
     pub watched: BTreeSet<ClassIx>,
-    /// What all present workers have together, until that changes.
+    /// Cached total capacity of all present workers.
     pub total: Option<Resources>,
 }
 
@@ -98,17 +98,17 @@ impl Pool {
         self.places.is_empty()
     }
 
-    /// The groups with workers in them.
+    /// Returns the groups that are not empty.
     pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.iter().map(|(_, group)| group).filter(|group| !group.by_load.is_empty())
     }
 
-    /// Takes note that a worker is no longer where it stands here.
+    /// Marks the entry of a worker as outdated.
     pub(crate) fn mark(&mut self, worker: WorkerIx) {
         self.dirty.insert(worker);
     }
 
-    /// Takes a worker out, and says in which group it was.
+    /// Removes a worker, and returns the group that it was in.
     fn remove(&mut self, worker: WorkerIx) -> Option<u32> {
         let place = self.places.remove(&worker)?;
         self.groups[place.group].remove(worker, &place);
@@ -130,7 +130,7 @@ impl Pool {
         at
     }
 
-    /// Forgets a group that the last worker has left.
+    /// Removes a group without workers.
     fn drop_if_empty(&mut self, group: u32) {
         if self.groups[group].by_load.is_empty() {
             let gone = self.groups.remove(group);
@@ -138,7 +138,7 @@ impl Pool {
         }
     }
 
-    /// Lists a worker under the class of the newest lease ahead, if there is one.
+    /// Lists a worker under the class of its newest lease ahead of room, if there is one.
     fn list_ahead(&mut self, worker: WorkerIx, newest: Option<ClassIx>) {
         let before = self.newest.get(&worker).copied();
         if before == newest {
@@ -161,8 +161,8 @@ impl Pool {
 }
 
 impl State {
-    /// What a worker has left for others than the first of its leases ahead. Of what that one
-    /// lacks nothing is open, else lesser tasks would take it away again and again.
+    /// Returns the room of a worker without the part that its first waiting lease needs. Otherwise,
+    /// smaller tasks could take that part again and again.
     pub(crate) fn open_room(&self, ix: WorkerIx) -> Resources {
         let worker = &self.workers[ix.index()];
         let mut room = worker.room();
@@ -172,7 +172,7 @@ impl State {
         room
     }
 
-    /// Brings the pool up to date with all that changed since.
+    /// Updates the pool with all marked workers.
     pub(crate) fn refresh_pool(&mut self) {
         while let Some(worker) = self.pool.dirty.pop_first() {
             self.refresh_worker(worker);

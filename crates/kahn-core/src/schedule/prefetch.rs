@@ -1,4 +1,4 @@
-//! Leases ahead of room: a worker has its next task at hand when one ends.
+//! Leases ahead of room, so that a worker has its next task at hand when one ends.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::core::Core;
 use crate::settings::Settings;
 use crate::state::{Class, ClassIx, Worker, WorkerIx};
 
-/// How many workers are looked at before it is held that none can take the class ahead.
+/// Maximum number of workers considered for a class before giving up.
 const CANDIDATES_MAX: usize = 64;
 
 impl Core {
-    /// Gives workers that have no room as much work ahead as will keep them busy for
+    /// Grants leases ahead of room, so that workers stay busy for
     /// [`crate::Settings::prefetch_span`].
     pub(super) fn fill_ahead(&mut self, pass: &mut Pass) {
         let mut turns = self.take_turns();
@@ -31,7 +31,7 @@ impl Core {
         }
     }
 
-    /// The worker that will soonest be done with what it has been given ahead.
+    /// Returns the worker that will finish its leases ahead of room first.
     fn choose_ahead(&self, class_ix: ClassIx, pass: &Pass) -> Option<WorkerIx> {
         let class = self.state.classes.get(class_ix);
         if class.resources.is_none() {
@@ -50,8 +50,8 @@ impl Core {
             .map(|(_, worker)| worker)
     }
 
-    /// Whether all that waits on the worker asks for the same as `class`. Else what asks for less
-    /// would overtake there, again and again, what asks for more.
+    /// Returns whether all waiting leases of the worker have the same requirements as `class`.
+    /// Otherwise, smaller tasks could overtake larger ones on the worker again and again.
     fn queues_alike(&self, worker: WorkerIx, class: &Class) -> bool {
         let head = self.state.workers[worker.index()].ahead.first();
         head.is_none_or(|(_, head)| self.state.leases[head.0].resources == class.resources)
@@ -59,10 +59,10 @@ impl Core {
 }
 
 impl Settings {
-    /// How many leases a worker may hold ahead: as many as it will get through in the span, by
-    /// the pace of its recent attempts. None while the pace is not known: what waits behind a long
-    /// attempt waits longer than anywhere else; and none for a worker under pressure, which may
-    /// come to accept even less.
+    /// Returns the maximum number of leases ahead of room: as many as the worker finishes within
+    /// the span at its recent pace. Zero if the pace is unknown, since a task behind a long attempt
+    /// waits longer than in the ready set. Zero as well for a worker under pressure, since it may
+    /// accept even less later.
     pub(super) fn ahead_max(&self, worker: &Worker) -> usize {
         if !worker.admission.share.is_all() {
             return 0;

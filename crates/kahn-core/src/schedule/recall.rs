@@ -1,4 +1,4 @@
-//! Work given ahead to one worker is called back when another has nothing to do.
+//! Recalls leases that wait for room if another worker is idle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use crate::command::Command;
 use crate::core::Core;
 use crate::state::{Class, ClassIx, LeaseIx, WorkerIx};
 
-/// A wait that is not worth a recall, which takes two messages and a new lease.
+/// Minimum wait that justifies a recall, which costs two messages and a new lease.
 const WORTH_RECALLING: Duration = Duration::from_millis(10);
 
-/// How many workers are looked at before it is held that none has room.
+/// Maximum number of workers considered for a class before giving up.
 const TAKERS_MAX: usize = 64;
 
-/// What one round of recalls has found out so far.
+/// Intermediate results of one round of recalls.
 #[derive(Debug, Default)]
 struct Round {
-    /// Room that recalled leases will take.
+    /// Room reserved for recalled leases.
     promised: BTreeMap<WorkerIx, Resources>,
     /// Classes for which no other worker has room.
     stuck: BTreeSet<ClassIx>,
 }
 
 impl Core {
-    /// Calls leases back for which another worker has room now: room that is left when all that
-    /// is ready has been looked at.
+    /// Recalls leases for which another worker has room now. Runs after all ready tasks were
+    /// considered.
     pub(super) fn recall_for_idle_workers(&mut self, pass: &Pass) {
         let mut round = Round::default();
         let classes: Vec<ClassIx> = self.state.pool.with_ahead.keys().copied().collect();
@@ -49,8 +49,8 @@ impl Core {
         }
     }
 
-    /// Whether what waits at the worker will wait for long by its pace, or has done so already:
-    /// the attempts that run may take longer than those before.
+    /// Returns whether waiting leases are expected to wait for long at the worker's pace, or have
+    /// already done so, since running attempts can take longer than earlier ones.
     fn is_worth_recalling(&self, holder: WorkerIx) -> bool {
         let worker = &self.state.workers[holder.index()];
         let n_placed = u32::try_from(worker.n_leases() - worker.n_ahead()).unwrap_or(u32::MAX);
@@ -61,7 +61,7 @@ impl Core {
         expected.is_none_or(|wait| wait > WORTH_RECALLING) || waited > WORTH_RECALLING
     }
 
-    /// Recalls from the newest lease on, until one is found that nobody else has room for.
+    /// Recalls the leases of a worker, newest first, until no other worker has room for one.
     fn recall_from(&mut self, holder: WorkerIx, pass: &Pass, round: &mut Round) {
         let ahead = &self.state.workers[holder.index()].ahead;
         let newest: Vec<LeaseIx> = ahead.iter().rev().map(|(_, lease)| *lease).collect();
@@ -80,7 +80,7 @@ impl Core {
         }
     }
 
-    /// Another worker with room that was neither promised nor reserved.
+    /// Returns another worker with room that is neither promised nor reserved.
     fn taker(
         &self,
         holder: Option<WorkerIx>,
@@ -108,7 +108,7 @@ impl Core {
             })
     }
 
-    /// Asks for a lease back, once.
+    /// Asks a worker to return a lease, at most once.
     fn recall(&mut self, holder: WorkerIx, lease_ix: LeaseIx) {
         let lease = &mut self.state.leases[lease_ix.0];
         if lease.is_recalled || lease.is_stopping {

@@ -1,8 +1,8 @@
-//! Safe backfill: a task may overtake one that waits for room if it does not make it wait longer.
+//! Safe backfill: a task may overtake one that waits for room only if it does not prolong its wait.
 //!
-//! A class that finds no room gets one worker reserved for the rest of the pass. A lesser task may
-//! still be placed there if, of everything it takes, enough is left for the one that waits; then
-//! what that one waits for is something else.
+//! If no worker has room for a class, one worker is reserved for it for the rest of the pass. A
+//! lower-ranked task may still be placed there if enough remains of each resource that it takes;
+//! the waiting class then lacks a different resource.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use super::Pass;
 use crate::core::Core;
 use crate::state::{Class, ClassIx, WorkerIx};
 
-/// How many workers of each shape, the emptiest first, are looked at as the nearest.
+/// Maximum number of workers per shape, emptiest first, considered for a reservation.
 const NEAREST_MAX: usize = 32;
 
-/// Workers that a better class waits for, with what it asks for.
+/// Workers reserved for a better class, with the resources it requests.
 #[derive(Debug, Default)]
 pub(super) struct Reservations(BTreeMap<WorkerIx, (ClassIx, Arc<Resources>)>);
 
 impl Reservations {
-    /// Whether a task of `class` may be placed on `worker`, which has `room`.
+    /// Returns whether a task of `class` may be placed on `worker`, which has this `room`.
     pub(super) fn allow(&self, worker: WorkerIx, class: &Class, room: &Resources) -> bool {
         let waiting = self.0.get(&worker);
         waiting.is_none_or(|(_, waiting)| {
@@ -35,19 +35,19 @@ impl Reservations {
         self.0.is_empty()
     }
 
-    /// Whether the worker is reserved.
+    /// Returns whether the worker is reserved.
     pub(super) fn has(&self, worker: WorkerIx) -> bool {
         self.0.contains_key(&worker)
     }
 
-    /// Whether the worker is reserved for another class.
+    /// Returns whether the worker is reserved for another class.
     pub(super) fn keep_from(&self, worker: WorkerIx, class: ClassIx) -> bool {
         self.0.get(&worker).is_some_and(|(waiting, _)| *waiting != class)
     }
 }
 
 impl Core {
-    /// Reserves the worker that is nearest to having room for `class`.
+    /// Reserves the worker that lacks the least for `class`.
     pub(super) fn reserve_for(&self, class_ix: ClassIx, pass: &mut Pass) {
         let class = self.state.classes.get(class_ix);
         let nearest = self
@@ -66,7 +66,7 @@ impl Core {
     }
 }
 
-/// How much of `want` is not there, in millionths of it, over all dimensions.
+/// Returns the largest missing part of any resource in `want`, in millionths of the wanted amount.
 fn lack(want: &Resources, room: &Resources) -> u64 {
     let mut missing = want.clone();
     missing.subtract(room);

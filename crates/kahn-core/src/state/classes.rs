@@ -1,4 +1,4 @@
-//! Request classes: tasks that ask for the same are placed as one.
+//! Request classes: tasks with the same requirements are placed as a group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use kahn_model::{ActionKind, Circuit, ConcurrencyKey, Labels, Resources, Selecto
 
 use super::worker::Shape;
 
-/// Position of a class.
+/// Index of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClassIx(pub u32);
 
@@ -17,7 +17,7 @@ impl ClassIx {
     }
 }
 
-/// What decides where and whether a ready task may run.
+/// The requirements that decide where and whether a ready task may run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Class {
     pub resources: Arc<Resources>,
@@ -28,7 +28,7 @@ pub(crate) struct Class {
 }
 
 impl Class {
-    /// Whether a worker of this shape could ever run it, however empty.
+    /// Returns whether a worker of this shape could run the class if it were empty.
     pub(crate) fn suits(&self, shape: &Shape) -> bool {
         shape.executors.contains(&self.kind)
             && self.resources.fits(&shape.capacity)
@@ -40,7 +40,7 @@ impl Class {
     }
 }
 
-/// All classes ever seen.
+/// All known classes.
 #[derive(Debug, Default)]
 pub(crate) struct Classes {
     known: Vec<Arc<Class>>,

@@ -1,8 +1,8 @@
-//! Limits that hold back tasks for which there would be room: named concurrency keys, breakers,
-//! and the `max_parallel` of a run.
+//! Limits that hold back tasks even if there is room: concurrency keys, breakers, and the
+//! `max_parallel` of a run.
 //!
-//! The use of a key is the number of leases under it, kept beside the leases and audited against
-//! them: there is no counter that could leak.
+//! The use of a key is the number of leases that hold it. It is updated together with the leases
+//! and audited against them, so it cannot leak.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,33 +13,34 @@ use super::NamespaceIx;
 use super::ready::LaneIx;
 use super::run::RunIx;
 
-/// A named limit within a namespace.
+/// A concurrency key or breaker within a namespace.
 pub(crate) type GateKey = (NamespaceIx, Name);
 
-/// What holds a lane back.
+/// The limit that holds a lane back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Gate {
-    /// The run is paused or has as many leases as it may.
+    /// The run is paused or has reached its maximum number of leases.
     Run(RunIx),
-    /// The key has as many leases as it may.
+    /// The key has reached its maximum number of leases.
     Key(GateKey),
-    /// The breaker is open, or waits to see how the attempt that it let through ends.
+    /// The breaker is open, or waits for the result of its trial attempt.
     Breaker(GateKey),
 }
 
-/// A breaker: counts consecutive failures, opens, and after a while lets one attempt try.
+/// A circuit breaker: counts consecutive failures, opens, and admits one trial attempt after its
+/// cool-down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Breaker {
     /// Failures since the last success.
     pub failures: u32,
-    /// Until when nothing may try; set while it is open.
+    /// Time until which no attempt is admitted; set while the breaker is open.
     pub open_until: Option<Timestamp>,
-    /// Attempts under way.
+    /// Number of running attempts.
     pub(crate) held: u32,
 }
 
 impl Breaker {
-    /// Whether another attempt may try at `now`.
+    /// Returns whether another attempt is admitted at `now`.
     #[must_use]
     pub fn admits(&self, now: Timestamp) -> bool {
         match self.open_until {
@@ -49,7 +50,7 @@ impl Breaker {
     }
 }
 
-/// Use of all gates, and who waits at them.
+/// Use of all gates, and the lanes that wait at them.
 #[derive(Debug, Default)]
 pub(crate) struct Gates {
     keys: BTreeMap<GateKey, u32>,
@@ -99,8 +100,8 @@ impl Gates {
         }
     }
 
-    /// Takes note of how an attempt under the breaker ended, and says until when the breaker is
-    /// open if this opened it.
+    /// Records how an attempt under the breaker ended. If this opened the breaker, returns the time
+    /// until which it is open.
     pub(crate) fn record(
         &mut self,
         key: &GateKey,
@@ -128,12 +129,12 @@ impl Gates {
         self.parked.entry(gate).or_default().insert(lane);
     }
 
-    /// Takes out all that waits at `gate`.
+    /// Removes and returns all lanes that wait at `gate`.
     pub(crate) fn unpark(&mut self, gate: &Gate) -> BTreeSet<LaneIx> {
         self.parked.remove(gate).unwrap_or_default()
     }
 
-    /// Forgets a lane that is no more and was parked at `gate`.
+    /// Removes a deleted lane that was parked at `gate`.
     pub(crate) fn forget_lane(&mut self, gate: &Gate, lane: LaneIx) {
         if let Some(lanes) = self.parked.get_mut(gate) {
             lanes.remove(&lane);

@@ -1,4 +1,4 @@
-//! One lease: who may work on what.
+//! A lease: the right of a worker to execute an attempt.
 
 use std::sync::Arc;
 
@@ -9,36 +9,36 @@ use super::run::RunIx;
 use super::timers::Timer;
 use super::worker::WorkerIx;
 
-/// Position of a lease in the state.
+/// Index of a lease in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeaseIx(pub(crate) u32);
 
-/// How far a lease has come.
+/// The phase of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LeasePhase {
-    /// Granted; waits on the worker for room.
+    /// Granted, but the worker has no room for it yet.
     Ahead,
-    /// Granted; the worker has room for it.
+    /// Granted, and the worker has room for it.
     Placed,
     /// The attempt has started.
     Started,
 }
 
-/// A time-bounded right to carry out one attempt.
+/// A time-bounded right to execute one attempt.
 ///
-/// Its time is that of its worker: a lease lives for as long as its worker is heard from. The
-/// token, not the time, decides who is right.
+/// All leases of a worker expire together when the worker has been silent for too long. Reports are
+/// checked by token, not by time.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    /// The token that every report must bear.
+    /// The token that every report must carry.
     pub token: Token,
-    /// Which attempt.
+    /// The number of the attempt.
     pub number: u32,
     /// The task.
     pub task: TaskIx,
     /// The run.
     pub run_id: RunId,
-    /// Which start of the worker got it.
+    /// The boot id of the worker that received it.
     pub boot: BootId,
     /// When it was granted.
     pub granted_at: Timestamp,
@@ -48,26 +48,26 @@ pub struct Lease {
     pub(crate) worker: WorkerIx,
     pub(crate) class: ClassIx,
     pub(crate) phase: LeasePhase,
-    /// When the timer that watches over its start or its end is due, if one does.
+    /// When its start or run timer is due, if one is set.
     pub(crate) due: Option<Timestamp>,
-    /// The worker was asked to stop the attempt.
+    /// Whether the worker was asked to stop the attempt.
     pub(crate) is_stopping: bool,
-    /// The worker was asked to give the attempt back.
+    /// Whether the worker was asked to return the attempt.
     pub(crate) is_recalled: bool,
-    /// The turn among the ready that its task gave up for it; zero when that is not known.
+    /// The age that its task had in the ready set; zero if unknown.
     pub(crate) age: u32,
-    /// What it takes of the worker once it is placed.
+    /// The resources it takes from the worker once it is placed.
     pub(crate) resources: Arc<Resources>,
 }
 
 impl Lease {
-    /// The attempt.
+    /// Returns the attempt.
     #[must_use]
     pub fn attempt(&self) -> AttemptId {
         AttemptId { run: self.run_id, task: self.task, number: self.number }
     }
 
-    /// The timer that watches over it now.
+    /// Returns the timer for its current phase.
     pub(crate) fn timer(&self) -> Timer {
         match self.phase {
             LeasePhase::Ahead | LeasePhase::Placed => {
@@ -77,7 +77,7 @@ impl Lease {
         }
     }
 
-    /// Whether its resources are taken from the worker's room.
+    /// Returns whether its resources are subtracted from the worker's room.
     #[must_use]
     pub fn holds_resources(&self) -> bool {
         self.phase != LeasePhase::Ahead

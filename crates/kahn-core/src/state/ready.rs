@@ -1,7 +1,8 @@
-//! The ready set: tasks that may be leased now, in the order in which they should be.
+//! The ready set: tasks that may be leased now, in the order of their rank.
 //!
-//! Tasks of one run and one class wait in one *lane*, since whatever holds one of them back holds
-//! back all. A scheduling pass looks at the heads of open lanes, never at every task.
+//! Tasks of one run and one class share a *lane*, since any limit that holds one of them back
+//! applies to all of them. A scheduling pass considers only the heads of open lanes, not every
+//! task.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,11 +15,11 @@ use super::gates::Gate;
 use super::run::RunIx;
 use super::slab::Slab;
 
-/// Position of a lane.
+/// Index of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LaneIx(pub u32);
 
-/// Who goes first: the smaller rank.
+/// The order of ready tasks: the smallest rank goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     pub run_priority: Reverse<i32>,
@@ -27,7 +28,7 @@ pub(crate) struct Rank {
     pub age: u32,
 }
 
-/// Ready tasks of one run and one class.
+/// The ready tasks of one run and one class.
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub run: RunIx,
@@ -42,17 +43,17 @@ impl Lane {
         self.tasks.first().copied()
     }
 
-    /// How many tasks wait here.
+    /// Returns the number of tasks in the lane.
     pub(crate) fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Whether the task waits here under this rank.
+    /// Returns whether the lane contains the task with this rank.
     pub(crate) fn has(&self, rank: Rank, task: TaskIx) -> bool {
         self.tasks.contains(&(rank, task))
     }
 
-    /// The gate that held it back when it was last looked at.
+    /// Returns the gate at which the lane is parked, if any.
     pub(crate) fn parked_at(&self) -> Option<&Gate> {
         self.parked_at.as_ref()
     }
@@ -66,7 +67,7 @@ impl Lane {
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     lanes: Slab<Lane>,
-    /// Heads of the lanes that are not parked and not empty.
+    /// Heads of the lanes that are neither parked nor empty.
     open: BTreeMap<NamespaceIx, BTreeMap<ClassIx, BTreeSet<(Rank, LaneIx)>>>,
     n_tasks: usize,
     next_age: u32,
@@ -82,7 +83,7 @@ impl Ready {
         self.next_age
     }
 
-    /// Later ages are greater than this one.
+    /// Ensures that later ages are greater than `age`.
     pub(crate) fn has_aged(&mut self, age: u32) {
         self.next_age = self.next_age.max(age);
     }
@@ -97,7 +98,7 @@ impl Ready {
         LaneIx(self.lanes.insert(lane))
     }
 
-    /// Removes a lane, and says at which gate it is parked.
+    /// Removes a lane, and returns the gate at which it was parked.
     pub(crate) fn remove_lane(&mut self, lane: LaneIx) -> Option<Gate> {
         self.close_head(lane);
         let gone = self.lanes.remove(lane.0);
@@ -144,12 +145,12 @@ impl Ready {
         }
     }
 
-    /// Namespaces with something that is not held back.
+    /// Returns the namespaces with open lanes.
     pub(crate) fn namespaces(&self) -> impl Iterator<Item = NamespaceIx> + '_ {
         self.open.keys().copied()
     }
 
-    /// The heads of the lanes of `namespace`, the best of each class.
+    /// Returns the best head of each class among the open lanes of `namespace`.
     pub(crate) fn heads(
         &self,
         namespace: NamespaceIx,

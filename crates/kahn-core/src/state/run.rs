@@ -1,4 +1,4 @@
-//! One run: where each of its tasks stands and what happened so far.
+//! A run: the state of its tasks and its history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use super::ready::LaneIx;
 use crate::change::Submission;
 use crate::history::{Messages, Record, RecordKind, Spent};
 
-/// Position of a run in the state.
+/// Index of a run in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunIx(pub(crate) u32);
 
-/// Bits of a cell.
+/// Flags of a cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags(pub u8);
 
@@ -29,13 +29,13 @@ impl Flags {
     pub(crate) const FAILED: u8 = 1 << 1;
     /// A dependency was skipped.
     pub(crate) const SKIPPED: u8 = 1 << 2;
-    /// Its condition and texts were evaluated, or need not be.
+    /// The condition and the templates were evaluated, or there are none.
     pub(crate) const EVALUATED: u8 = 1 << 3;
-    /// Its evaluation was asked for.
+    /// The evaluation was requested.
     pub(crate) const EVALUATING: u8 = 1 << 4;
     /// One of its attempts has started.
     pub(crate) const STARTED: u8 = 1 << 5;
-    /// It was called off while a worker held it.
+    /// The task was cancelled while a worker held it.
     pub(crate) const CALLED_OFF: u8 = 1 << 6;
 
     pub(crate) fn has(self, bits: u8) -> bool {
@@ -47,19 +47,19 @@ impl Flags {
     }
 }
 
-/// Where one task of a run stands. There may be a million of these, so it is small.
+/// The state of one task in a run. Kept small, since there can be millions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
-    /// Its state.
+    /// The state of the task.
     pub state: TaskState,
     pub(crate) flags: Flags,
     /// The number of the latest attempt; zero before the first.
     pub attempt: u16,
-    /// Attempts that count against the task's own retries.
+    /// Attempts that count against the task's retries.
     pub(crate) tries: u16,
-    /// Attempts that were lost with their workers.
+    /// Attempts that were lost together with their workers.
     pub(crate) crashes: u8,
-    /// Dependencies that are not resolved.
+    /// Number of unresolved dependencies.
     pub(crate) pending: u32,
     /// The lease while held; the age while ready.
     slot: u32,
@@ -74,12 +74,12 @@ impl Cell {
         self.slot = lease.0;
     }
 
-    /// A task that has not been looked at, with this many dependencies.
+    /// Creates the cell of a task that was not yet considered.
     pub(crate) fn pending(n_dependencies: u32, attempt: u16) -> Self {
         Self { pending: n_dependencies, attempt, ..Self::default() }
     }
 
-    /// A cell as it was; its lease or its age is entered by whoever restores those.
+    /// Restores a cell from a snapshot. The caller sets its lease or its age.
     pub(crate) fn restored(cell: &crate::snapshot::CellSnapshot, flags: Flags) -> Self {
         Self {
             state: cell.state,
@@ -101,7 +101,7 @@ impl Cell {
     }
 }
 
-/// How many tasks are in each state, by [`TaskState::number`].
+/// Number of tasks per state, indexed by [`TaskState::number`].
 pub type Counts = [u32; TaskState::ALL.len()];
 
 /// One execution of one DAG.
@@ -109,31 +109,31 @@ pub type Counts = [u32; TaskState::ALL.len()];
 pub struct Run {
     /// What was submitted.
     pub submission: Arc<Submission>,
-    /// The DAG of the submission, close at hand.
+    /// The DAG of the submission, for direct access.
     pub dag: Arc<kahn_model::Dag>,
-    /// Where it stands.
+    /// The state of the run.
     pub state: RunState,
-    /// When it was taken on.
+    /// When it was submitted.
     pub submitted_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// Why it is or was being called off.
+    /// Why it was cancelled, if it was.
     pub cancelled: Option<Failure>,
-    /// Whether its failure policy has called off all that does not handle failures.
+    /// Whether its failure policy has cancelled the tasks that do not handle failures.
     pub is_halted: bool,
-    /// Tasks that failed for good since it was submitted or last retried.
+    /// Number of tasks that failed for good since it was submitted or last retried.
     pub n_failures: u32,
-    /// Leases in force.
+    /// Number of leases in force.
     pub n_held: u32,
-    /// How many tasks are in each state.
+    /// Number of tasks per state.
     pub counts: Counts,
-    /// What happened, in order.
+    /// Everything that happened in the run, in order.
     pub history: Vec<Record>,
-    /// What attempts used, by ascending positions in the history.
+    /// Resources used by attempts, ordered by record index.
     pub spent: Vec<Spent>,
-    /// What failed attempts said, earlier attempts included.
+    /// Messages of failed attempts, including earlier ones.
     pub messages: Messages,
-    /// The workers that the history names.
+    /// The workers that appear in the history.
     pub workers: Vec<WorkerId>,
     pub(crate) namespace: NamespaceIx,
     pub(crate) cells: Vec<Cell>,
@@ -142,44 +142,44 @@ pub struct Run {
     pub(crate) failures: BTreeMap<TaskIx, Failure>,
     pub(crate) rendered: BTreeMap<TaskIx, Arc<Work>>,
     pub(crate) backoffs: BTreeMap<TaskIx, Timestamp>,
-    /// Earlier attempts that ran out of memory and out of time.
+    /// Numbers of earlier attempts that ran out of memory or exceeded the run timeout.
     pub(crate) overruns: BTreeMap<TaskIx, Overruns>,
-    /// Dependencies that no longer hold their dependents back: (dependent, dependency).
+    /// Dependencies whose timeout has expired: (dependent, dependency).
     pub(crate) expired: std::collections::BTreeSet<(TaskIx, TaskIx)>,
-    /// Since when a task waits for its timed dependencies alone.
+    /// The time since which a task waits for nothing but timed dependencies.
     pub(crate) waiting_since: BTreeMap<TaskIx, Timestamp>,
-    /// Whether some dependency counts from the start of a task.
+    /// Whether any dependency requires only the start of a task.
     pub(crate) has_started_dependents: bool,
-    /// Class of each (profile, kind of action) in use.
+    /// Class of each (profile, action kind) in use.
     pub(crate) classes: BTreeMap<(u32, kahn_model::ActionKind), ClassIx>,
     pub(crate) lanes: BTreeMap<ClassIx, LaneIx>,
-    /// Position of each worker in `workers`.
+    /// Index of each worker in `workers`.
     pub(crate) worker_positions: BTreeMap<WorkerId, u16>,
 }
 
-/// Attempts of a task that outgrew what they were given.
+/// Numbers of attempts of a task that exceeded their limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Overruns {
     /// Attempts that ran out of memory.
     pub memory: u32,
-    /// Attempts that ran into the run timeout.
+    /// Attempts that exceeded the run timeout.
     pub time: u32,
 }
 
 impl Run {
-    /// Its id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> RunId {
         self.submission.run
     }
 
-    /// Where `task` stands.
+    /// Returns the state of `task`.
     #[must_use]
     pub fn cell(&self, task: TaskIx) -> &Cell {
         &self.cells[task.index()]
     }
 
-    /// When it was taken on or, if that was later, tried again.
+    /// Returns when it was submitted or last retried.
     pub(crate) fn begun_at(&self) -> Timestamp {
         let begins = |record: &&Record| {
             matches!(record.kind, RecordKind::RunRetried | RecordKind::RunSubmitted)
@@ -187,26 +187,26 @@ impl Run {
         self.history.iter().rev().find(begins).map_or(self.submitted_at, |record| record.at)
     }
 
-    /// The value of each parameter.
+    /// Returns the values of the parameters.
     #[must_use]
     pub fn params(&self) -> &BTreeMap<Box<str>, Value> {
         &self.submission.params
     }
 
-    /// What `task` gave.
+    /// Returns the outputs of `task`.
     #[must_use]
     pub fn outputs(&self, task: TaskIx) -> Option<&Arc<Outputs>> {
         self.outputs.get(&task)
     }
 
-    /// Why the latest attempt of `task` failed, or why the task was skipped or cancelled, where
-    /// there is more to say than its state.
+    /// Returns why the latest attempt of `task` failed, or why the task was skipped or cancelled,
+    /// if there are details beyond its state.
     #[must_use]
     pub fn failure(&self, task: TaskIx) -> Option<&Failure> {
         self.failures.get(&task)
     }
 
-    /// What the attempt used whose end is the record at this position of the history.
+    /// Returns the resources used by the attempt whose end is the record with this index.
     #[must_use]
     pub fn spent_at(&self, record: usize) -> Option<&Spent> {
         let record = u32::try_from(record).ok()?;
@@ -214,38 +214,37 @@ impl Run {
         self.spent.get(at)
     }
 
-    /// What the attempt said whose end is the record at this position of the history, if it
-    /// failed and that is kept.
+    /// Returns the message of the failed attempt whose end is the record at this index, if kept.
     #[must_use]
     pub fn message_at(&self, record: usize) -> Option<&str> {
         self.messages.get(u32::try_from(record).ok()?)
     }
 
-    /// When a task that backs off may be tried again.
+    /// Returns when the backoff of a task ends.
     #[must_use]
     pub fn backoff_ends(&self, task: TaskIx) -> Option<Timestamp> {
         self.backoffs.get(&task).copied()
     }
 
-    /// What a worker would be told to do for `task`.
+    /// Returns the work of `task`, rendered if it contains expressions.
     #[must_use]
     pub fn work(&self, task: TaskIx) -> &Arc<Work> {
         self.rendered.get(&task).unwrap_or_else(|| self.dag.work(task))
     }
 
-    /// The weight of the heaviest path from `task` to an end of the DAG, in microseconds.
+    /// Returns the weight of the heaviest path from `task` to an exit of the DAG, in microseconds.
     #[must_use]
     pub fn b_level(&self, task: TaskIx) -> u64 {
         self.b_levels[task.index()]
     }
 
-    /// How many tasks are in `state`.
+    /// Returns the number of tasks in `state`.
     #[must_use]
     pub fn count(&self, state: TaskState) -> u32 {
         self.counts[usize::from(state.number())]
     }
 
-    /// How many tasks have ended.
+    /// Returns the number of tasks that have ended.
     #[must_use]
     pub fn n_terminal(&self) -> u32 {
         TaskState::ALL.into_iter().filter(|s| s.is_terminal()).map(|s| self.count(s)).sum()
@@ -255,7 +254,7 @@ impl Run {
         &mut self.cells[task.index()]
     }
 
-    /// Moves a task to another state and keeps the counts.
+    /// Sets the state of a task and updates the counts.
     pub(crate) fn set_state(&mut self, task: TaskIx, state: TaskState) {
         let cell = &mut self.cells[task.index()];
         self.counts[usize::from(cell.state.number())] -= 1;
@@ -263,7 +262,7 @@ impl Run {
         cell.state = state;
     }
 
-    /// Position of `worker` in the history, plus one.
+    /// Returns the index of `worker` in `workers` plus one, adding it if necessary.
     pub(crate) fn worker_position(&mut self, worker: &WorkerId) -> u16 {
         if let Some(position) = self.worker_positions.get(worker) {
             return *position;

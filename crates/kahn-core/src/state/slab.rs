@@ -1,8 +1,8 @@
-//! A vector with holes: stable positions for things that come and go.
+//! A vector with stable indexes for entries that are added and removed.
 
 use std::ops::{Index, IndexMut};
 
-/// Values at stable positions; positions of removed values are used again.
+/// Values at stable indexes; indexes of removed values are reused.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     entries: Vec<Option<T>>,

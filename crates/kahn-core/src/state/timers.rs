@@ -1,4 +1,4 @@
-//! What is to be looked at when a time comes. A timer that has lost its meaning does nothing.
+//! Timers for checks at a later time. A timer that is obsolete when it fires has no effect.
 
 use std::collections::BTreeSet;
 
@@ -8,30 +8,30 @@ use super::classes::ClassIx;
 use super::gates::GateKey;
 use super::worker::WorkerIx;
 
-/// What is to be looked at.
+/// The check to make when a timer fires.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// Whether the worker was heard from.
+    /// Checks whether messages from the worker arrived.
     Silence(WorkerIx),
-    /// Whether the task has backed off for long enough.
+    /// Checks whether the task's backoff is over.
     Backoff(RunId, TaskIx),
-    /// Whether the task is still in the ready set it entered with this age.
+    /// Checks whether the task is still in the ready set with this age.
     Queue(RunId, TaskIx, u32),
-    /// Whether the attempt under this lease has started.
+    /// Checks whether the attempt under this lease has started.
     Start(RunId, TaskIx, Token),
-    /// Whether the attempt under this lease still runs.
+    /// Checks whether the attempt under this lease still runs.
     Run(RunId, TaskIx, Token),
-    /// Whether the run still runs.
+    /// Checks whether the run has exceeded its deadline.
     Deadline(RunId),
-    /// Whether the dependent still waits for the dependency.
+    /// Checks whether the dependent still waits for the dependency.
     Dependency(RunId, TaskIx, TaskIx),
-    /// Whether there is still no worker that could run the class.
+    /// Checks whether any worker could run the class.
     Infeasible(ClassIx),
-    /// Whether an open breaker may let an attempt through.
+    /// Checks whether an open breaker may admit a trial attempt.
     CoolDown(GateKey),
 }
 
-/// Timers in the order in which they are due.
+/// Timers, ordered by due time.
 #[derive(Debug, Default)]
 pub(crate) struct Timers(BTreeSet<(Timestamp, Timer)>);
 
@@ -52,7 +52,7 @@ impl Timers {
         self.0.first().map(|(at, _)| *at)
     }
 
-    /// Takes out the first timer that is due.
+    /// Removes and returns the first timer that is due.
     pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<Timer> {
         if self.next()? > now {
             return None;

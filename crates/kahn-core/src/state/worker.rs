@@ -1,4 +1,4 @@
-//! One worker, as its streams show it.
+//! A worker, as known from its streams.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use kahn_model::{ActionKind, Admission, BootId, Labels, Resources, Timestamp, Wo
 use super::lease::LeaseIx;
 use crate::event::SessionId;
 
-/// Position of a worker in the state. Workers are never removed from there.
+/// Index of a worker in the state. Workers are never removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkerIx(pub(crate) u32);
 
@@ -19,25 +19,25 @@ impl WorkerIx {
     }
 }
 
-/// Whether and how a worker is there.
+/// Whether a worker is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorkerStatus {
-    /// Its stream is open and it was heard from.
+    /// Its stream is open and its heartbeats arrive.
     Attached,
-    /// It was not heard from for a while, or its stream ended; it may come back.
+    /// It has been silent for a while, or its stream ended; it may come back.
     Suspect,
-    /// It was not heard from for the whole of its leases, or has left.
+    /// It has been silent for longer than the lease duration, or has left.
     Lost,
 }
 
 impl WorkerStatus {
-    /// Whether it counts as part of the cluster.
+    /// Returns whether it counts as part of the cluster.
     #[must_use]
     pub fn is_present(self) -> bool {
         self != Self::Lost
     }
 
-    /// The word for it in JSON and on the terminal; stable.
+    /// Returns the stable name used in JSON and on the terminal.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,48 +51,48 @@ impl WorkerStatus {
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
-    /// Who it is.
+    /// The worker's id.
     pub id: WorkerId,
-    /// Which start of it.
+    /// Its boot id.
     pub boot: BootId,
-    /// Whether it is there.
+    /// Whether it is present.
     pub status: WorkerStatus,
-    /// Whether it is to get no new leases.
+    /// Whether it gets no new leases.
     pub is_cordoned: bool,
-    /// Whether it finishes what it holds and goes.
+    /// Whether it finishes the leases it holds and then leaves.
     pub is_draining: bool,
-    /// All it has; nothing while it is known from the log only.
+    /// Total capacity; empty if the worker is known only from the log.
     pub capacity: Resources,
-    /// What it says of itself.
+    /// Its labels.
     pub labels: Labels,
-    /// What it can carry out.
+    /// The kinds of action that it can execute.
     pub executors: BTreeSet<ActionKind>,
-    /// Most leases that it holds at one time.
+    /// Maximum number of leases that it holds at a time.
     pub leases_max: u32,
-    /// How much of its capacity it accepts, as it said last; all when it says nothing. Its age is
-    /// that of the moment when it was said.
+    /// The share of its capacity that it accepts, as last reported; all of it by default. The age
+    /// is relative to the time of the report.
     pub admission: Admission,
-    /// Since when it accepts less than all.
+    /// Time since which it accepts less than its full capacity.
     pub throttled_since: Option<Timestamp>,
-    /// When it was last heard from.
+    /// When the last message from it arrived.
     pub heard_at: Timestamp,
     pub(crate) session: Option<SessionId>,
-    /// The latest on which it attached, open or not.
+    /// The latest session with which it attached, open or closed.
     pub(crate) latest_session: SessionId,
-    /// What its placed and started leases take.
+    /// Resources held by its placed and started leases.
     pub(crate) used: Resources,
     pub(crate) leases: BTreeSet<LeaseIx>,
-    /// Leases granted ahead of its room, oldest first by token.
+    /// Leases that wait for room, oldest first by token.
     pub(crate) ahead: BTreeSet<(kahn_model::Token, LeaseIx)>,
-    /// Whether all leases ahead are known to ask for the same.
+    /// Whether all waiting leases are known to have the same requirements.
     pub(crate) is_ahead_uniform: bool,
-    /// How long its attempts take, as a moving average; `None` before the first.
+    /// Moving average of the duration of its attempts; `None` before the first one.
     pub(crate) pace: Option<Duration>,
     pub(crate) has_silence_timer: bool,
     pub(crate) shape: Arc<Shape>,
 }
 
-/// What decides whether a worker can ever run a task. Many workers have the same.
+/// The properties that decide whether a worker can ever run a task. Many workers share a shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shape {
     /// What its tasks may use together.
@@ -130,51 +130,52 @@ impl Worker {
         }
     }
 
-    /// Whether it may get new leases.
+    /// Returns whether it may get new leases.
     #[must_use]
     pub fn takes_leases(&self) -> bool {
         self.status == WorkerStatus::Attached && !self.is_cordoned && !self.is_draining
     }
 
-    /// Whether it may hold one more lease.
+    /// Returns whether it may hold one more lease.
     #[must_use]
     pub fn has_lease_room(&self) -> bool {
         usize::try_from(self.leases_max).is_ok_and(|max| self.n_leases() < max)
     }
 
-    /// What it has left, of what it accepts.
+    /// Returns the remaining part of the capacity that it accepts.
     #[must_use]
     pub fn room(&self) -> Resources {
         self.admission.share.room(&self.capacity, &self.used)
     }
 
-    /// Takes note of what it accepts, which it said now.
+    /// Records the admission that it reported at `now`.
     pub(crate) fn note_admission(&mut self, now: Timestamp, admission: Admission) {
         self.admission = admission;
         let since = Timestamp(now.0.saturating_sub(micros(admission.age)));
         self.throttled_since = (!admission.share.is_all()).then_some(since);
     }
 
-    /// What its attempts hold.
+    /// Returns the resources that its attempts hold.
     #[must_use]
     pub fn used(&self) -> &Resources {
         &self.used
     }
 
-    /// How many leases it holds.
+    /// Returns the number of leases it holds.
     #[must_use]
     pub fn n_leases(&self) -> usize {
         self.leases.len()
     }
 
-    /// How many of its leases wait for room.
+    /// Returns the number of its leases that wait for room.
     #[must_use]
     pub fn n_ahead(&self) -> usize {
         self.ahead.len()
     }
 
-    /// How much of what it has is not open to new attempts that want some of it: in use, or not
-    /// accepted. One that holds nothing may still be given something, but rather the others are.
+    /// Returns the part of its capacity that is not available to new attempts, because it is in use
+    /// or not accepted. An idle worker may still get an attempt, but workers with less taken are
+    /// preferred.
     pub(crate) fn taken(&self, open: &Resources) -> Resources {
         let mut taken = self.capacity.clone();
         if self.admission.share.is_all() {
@@ -185,7 +186,7 @@ impl Worker {
         taken
     }
 
-    /// Learns from one more attempt: an eighth of the average is new.
+    /// Updates the pace with one more attempt; its weight is one eighth.
     pub(crate) fn learn_pace(&mut self, elapsed: Duration) {
         self.pace = Some(match self.pace {
             None => elapsed,
