@@ -1,4 +1,4 @@
-//! What a transition, a submission and a scheduling pass cost, and how that grows.
+//! Benchmarks of transitions, submissions and scheduling passes, and how they scale.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -20,7 +20,8 @@ use kahn_model::{
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
-/// `n` tasks in layers of `width`, each after up to `fan_in` of the layer before.
+/// Builds `n` tasks in layers of `width`, each with up to `fan_in` dependencies on the previous
+/// layer.
 fn layers(n: usize, width: usize, fan_in: usize, resources: &[&str]) -> Arc<Dag> {
     let mut builder = DagBuilder::new(Name::new("bench").unwrap(), RunPolicy::default());
     for at in 0..n {
@@ -66,7 +67,7 @@ fn submit(core: &mut Core, n: u128, namespace: &str, dag: &Arc<Dag>) {
     black_box(core.handle(NOW, event).unwrap());
 }
 
-/// A coordinator's life at its barest: reports in, grants out.
+/// A minimal driver: passes reports to the core and collects grants.
 struct Drive {
     core: Core,
     held: VecDeque<(SessionId, AttemptId, Token)>,
@@ -90,7 +91,8 @@ impl Drive {
         self.take(step);
     }
 
-    /// Finishes up to `batch` attempts, then places; until `n` have been finished or none is left.
+    /// Finishes up to `batch` attempts at a time and places tasks, until `n` have finished or none
+    /// is left.
     fn finish(&mut self, n: usize, batch: usize) -> usize {
         let mut done = 0;
         while done < n && !self.held.is_empty() {
@@ -136,7 +138,7 @@ fn submissions(c: &mut Criterion) {
     group.finish();
 }
 
-/// Grant and end of each task of a whole run: two transitions for each.
+/// Grants and finishes each task of a whole run: two transitions per task.
 fn transitions(c: &mut Criterion) {
     let mut group = c.benchmark_group("transition");
     group.sample_size(10).measurement_time(Duration::from_secs(5));
@@ -203,7 +205,7 @@ fn one_pass(dag: &Arc<Dag>, load: usize, spreading: kahn_core::Spreading) -> Dur
     })
 }
 
-/// Steady work on a cluster that is full, with more waiting: an end, and what it makes room for.
+/// Steady work on a full cluster with waiting tasks: one attempt ends, and its room is filled.
 fn full_cluster(c: &mut Criterion) {
     let mut group = c.benchmark_group("full_cluster");
     group.sample_size(10);
@@ -246,7 +248,7 @@ fn steady(dag: &Arc<Dag>, n_workers: u64, n_namespaces: u128) -> Duration {
     })
 }
 
-/// Small runs, with a past of finished ones.
+/// Small runs, after many finished ones.
 fn past(c: &mut Criterion) {
     let mut group = c.benchmark_group("small_run_after");
     group.sample_size(10);

@@ -1,5 +1,5 @@
-//! The auditor: computes again from the leases and the tasks what is otherwise kept up to date in
-//! passing, and says where the two differ. They never should.
+//! The auditor: recomputes incrementally maintained values from leases and tasks, and reports
+//! differences. Any difference is a bug.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::state::{
 };
 
 impl Core {
-    /// Everything in which the state contradicts itself, in words; empty when all is well.
+    /// Returns all inconsistencies in the state; empty if it is consistent.
     #[must_use]
     pub fn audit(&self) -> Vec<String> {
         let mut findings = Vec::new();
@@ -23,8 +23,7 @@ impl Core {
         findings
     }
 
-    /// A lane may be out of sight only for as long as something holds it back that will say when
-    /// it does no more.
+    /// A lane may be parked only while a gate holds it back that will unpark it when it opens.
     fn audit_parked(&self, findings: &mut Vec<String>) {
         let is_due = self.next_deadline().is_some_and(|due| due <= self.state.now);
         for (ix, lane) in self.state.ready.lanes() {
@@ -36,8 +35,8 @@ impl Core {
         }
     }
 
-    /// Makes right whatever [`Core::audit`] would find in the use of resources and keys, and says
-    /// how much that was. A number other than zero is a bug worth reporting.
+    /// Corrects the use of resources and keys, and returns the number of findings of
+    /// [`Core::audit`]. A number other than zero indicates a bug.
     pub fn repair(&mut self) -> usize {
         let n_findings = self.audit().len();
         if n_findings > 0 {
@@ -100,7 +99,7 @@ impl State {
         }
     }
 
-    /// What the leases in force hold of namespaces and keys.
+    /// Computes the use of namespaces and keys from the leases in force.
     fn expected_use(&self) -> (BTreeMap<NamespaceIx, Holding>, BTreeMap<GateKey, u32>) {
         let mut held: BTreeMap<NamespaceIx, Holding> = BTreeMap::new();
         let mut keys = BTreeMap::new();
@@ -155,7 +154,7 @@ impl State {
             if used != worker.used || n_ahead != worker.ahead.len() {
                 findings.push(format!("worker {}: use {}, found {used}", worker.id, worker.used));
             }
-            // What a worker starts without room for it is its own doing.
+            // A worker may start leases even without room for them.
             let may_exceed = worker.capacity.is_none() || !started.fits(&worker.capacity);
             if !may_exceed && !used.fits(&worker.capacity) {
                 findings.push(format!("worker {} is given more than it has: {used}", worker.id));
@@ -168,8 +167,8 @@ impl State {
 }
 
 impl State {
-    /// Whether leases that have not started are given room beyond what the worker accepts. What
-    /// has started may outlast the share in which it had room, and one that is alone needs none.
+    /// Returns whether placed leases that have not started exceed what the worker accepts. Started
+    /// leases may exceed a share that was reduced later, and a single lease may always exceed it.
     fn is_overfilled(&self, worker: &Worker) -> bool {
         let accepted = worker.admission.share.of(&worker.capacity);
         worker.used().iter().any(|(resource, used)| {

@@ -1,4 +1,4 @@
-//! Why a task is where it is, what holds it back, and what would change that.
+//! Explains why a task is in its state, what holds it back, and what would change that.
 
 mod waiting;
 
@@ -13,37 +13,37 @@ pub use waiting::Waiting;
 /// Something that a task waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocker {
-    /// What kind of thing: `task`, `run`, `key`, `breaker`, `worker` or `clock`.
+    /// The kind: `task`, `run`, `key`, `breaker`, `worker` or `clock`.
     pub kind: &'static str,
-    /// Which one.
+    /// The name.
     pub name: String,
-    /// Where that one stands.
+    /// Its state.
     pub detail: String,
 }
 
-/// Why a task is where it is.
+/// Explains the state of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// Where it is.
+    /// The state of the task.
     pub state: TaskState,
-    /// The reason as one stable word.
+    /// The reason as a stable word.
     pub code: &'static str,
     /// The reason as a sentence.
     pub message: String,
-    /// What it waits for; not all, where there are many.
+    /// What it waits for; incomplete if there are many.
     pub blockers: Vec<Blocker>,
-    /// What would let it go on; empty where nothing can or need.
+    /// What would let the task continue; empty if nothing can or needs to be done.
     pub remedy: &'static str,
 }
 
-/// Most blockers that an explanation names.
+/// Maximum number of blockers in an explanation.
 const BLOCKERS_MAX: usize = 20;
 
-/// How many tasks that go before another are counted.
+/// Maximum number of tasks counted as going before another.
 const AHEAD_MAX: usize = 1000;
 
 impl Core {
-    /// Explains `task`; `None` when there is no such task.
+    /// Explains `task`; returns `None` if it does not exist.
     #[must_use]
     pub fn explain(&self, run: RunId, task: TaskIx) -> Option<Explanation> {
         let run = self.state.run(run)?;
@@ -84,7 +84,8 @@ impl Core {
         out
     }
 
-    /// What holds back all tasks of a lane; `None` when they only wait for their turn.
+    /// Explains what holds back all tasks of a lane; returns `None` if they only wait for their
+    /// turn.
     fn held_back(&self, run: &Run, lane_ix: LaneIx) -> Option<Explanation> {
         let lane = self.state.ready.lane(lane_ix);
         if let Some(gate) = self.gate_of(lane_ix) {
@@ -100,7 +101,7 @@ impl Core {
         self.under_pressure(lane.class)
     }
 
-    /// The workers that take leases and could ever run a task of the class.
+    /// Returns the workers that take leases and could run a task of the class.
     fn suitable(&self, class: ClassIx) -> impl Iterator<Item = &Worker> {
         let class = self.state.classes.get(class);
         let is_suitable =
@@ -108,7 +109,7 @@ impl Core {
         self.state.workers.iter().filter(is_suitable)
     }
 
-    /// When a worker would have room for the class, did it accept all of its capacity.
+    /// Explains a class for which a worker would have room if it accepted its full capacity.
     fn under_pressure(&self, class_ix: ClassIx) -> Option<Explanation> {
         let class = self.state.classes.get(class_ix);
         let is_throttled = |worker: &&Worker| {
@@ -153,7 +154,7 @@ impl Core {
         }
     }
 
-    /// Tasks of the same namespace that hold a key; those of others are nobody's business.
+    /// Returns the tasks that hold a key, limited to the same namespace.
     fn holders_of_key(&self, (namespace, key): &GateKey) -> Vec<Blocker> {
         self.state
             .leases
@@ -212,7 +213,7 @@ fn pending(run: &Run, task: TaskIx) -> Explanation {
 }
 
 impl Run {
-    /// What a person should know beside the cause of a task's end; empty where the cause is all.
+    /// Returns details about why a task ended; empty if its cause says everything.
     #[must_use]
     pub fn why(&self, task: TaskIx) -> String {
         match self.cell(task).state {
@@ -247,7 +248,7 @@ impl Run {
         }
     }
 
-    /// Which failure had the failure policy call off the rest, or one of them.
+    /// Names one of the failures that triggered the failure policy.
     fn why_halted(&self) -> String {
         let mut failed = self.failures.keys();
         match failed.find(|task| self.cell(**task).state == TaskState::Failed) {
@@ -280,7 +281,7 @@ fn ended(run: &Run, task: TaskIx) -> Explanation {
     }
 }
 
-/// What helps against a failure, other than trying again.
+/// Returns how to fix a failure, other than by retrying.
 fn remedy(kind: CauseKind) -> &'static str {
     match kind {
         CauseKind::OutOfMemory => {
@@ -332,7 +333,7 @@ fn skipped(run: &Run, task: TaskIx) -> Explanation {
     out
 }
 
-/// The dependencies of a task that stand where the caller looks for them.
+/// Returns the dependencies of a task whose state satisfies `is_wanted`.
 fn blockers(run: &Run, task: TaskIx, is_wanted: impl Fn(TaskState) -> bool) -> Vec<Blocker> {
     run.dag
         .dependencies(task)
@@ -379,7 +380,7 @@ fn occupation(worker: &Worker) -> String {
     out
 }
 
-/// That a worker accepts less than all, and why.
+/// Describes that a worker accepts less than its full capacity, and why.
 fn pressed(worker: &Worker) -> String {
     let share = worker.admission.share;
     let why = worker.admission.pressure.map(|pressure| format!(": {pressure}"));

@@ -1,4 +1,4 @@
-//! Handlers, one file for each family of events. Each checks first, then emits.
+//! Event handlers, one file per family of events. Each handler validates first, then emits changes.
 
 mod attempt;
 mod control;
@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::state::LeaseIx;
 
 impl Core {
-    /// Turns what applying has asked for into commands.
+    /// Converts the pending effects into commands.
     pub(crate) fn carry_out_effects(&mut self) {
         let effects = std::mem::take(&mut self.state.effects);
         for (run, task, token) in effects.stop {
@@ -31,7 +31,7 @@ impl Core {
         }
     }
 
-    /// Asks a worker to stop an attempt, once.
+    /// Asks a worker to stop an attempt, at most once.
     pub(crate) fn stop(&mut self, lease_ix: LeaseIx, reason: StopReason) {
         let lease = &mut self.state.leases[lease_ix.0];
         lease.is_stopping = true;

@@ -1,4 +1,4 @@
-//! What happened in a run, as it is shown: one small record each.
+//! The history of a run: one small record per incident.
 
 mod messages;
 
@@ -8,7 +8,7 @@ use kahn_model::{Cause, CauseKind, TaskIx, Timestamp, Usage};
 
 pub use messages::Messages;
 
-/// What kind of thing happened. The words are those of `kahn events` and are stable.
+/// The kind of a record. The names are those of `kahn events` and are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "the variants are their own words")]
@@ -34,7 +34,7 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    /// All kinds there are, in order of their numbers.
+    /// All kinds, ordered by number.
     pub const ALL: [Self; 18] = [
         Self::RunSubmitted,
         Self::RunPaused,
@@ -56,19 +56,19 @@ impl RecordKind {
         Self::WorkerLost,
     ];
 
-    /// The kind with this number.
+    /// Returns the kind with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// Its number in records and on the wire; stable.
+    /// Returns the stable number used in records and on the wire.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// The word for it in JSON; stable.
+    /// Returns the stable name used in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,65 +94,65 @@ impl RecordKind {
     }
 }
 
-/// One thing that happened in a run. Its sequence number is its position, from 0.
+/// An entry in the history of a run. Its sequence number is its index, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// When the coordinator decided it.
     pub at: Timestamp,
     /// The exit code or signal of the cause; zero for other causes.
     pub code: i32,
-    /// The task; [`Record::NO_TASK`] for the run itself.
+    /// The task, or [`Record::NO_TASK`] for the run itself.
     pub task: u32,
-    /// The attempt; zero where none is meant.
+    /// The attempt; zero if the record is not about an attempt.
     pub attempt: u16,
-    /// Position in [`crate::Run::workers`], plus one; zero where none is meant.
+    /// Index in [`crate::Run::workers`] plus one; zero if the record is not about a worker.
     pub worker: u16,
     /// What happened.
     pub kind: RecordKind,
-    /// Why, where there is a why.
+    /// The cause, if there is one.
     pub cause: Option<CauseKind>,
 }
 
 impl Record {
-    /// Stands in [`Record::task`] for the run itself.
+    /// Value of [`Record::task`] for records about the run itself.
     pub const NO_TASK: u32 = u32::MAX;
 
-    /// The task that it is about.
+    /// Returns the task that it is about.
     #[must_use]
     pub fn task(&self) -> Option<TaskIx> {
         (self.task != Self::NO_TASK).then_some(TaskIx(self.task))
     }
 
-    /// The cause with its number.
+    /// Returns the cause with its code.
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
         self.cause.map(|kind| Cause { kind, code: self.code })
     }
 }
 
-/// What an attempt used, beside the record of its end. Only where it used anything, or took
-/// [`Spent::ELAPSED_MIN`] and more.
+/// Resources used by an attempt. Kept only for attempts that used any, or that took at least
+/// [`Spent::ELAPSED_MIN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {
-    /// Position of the record in the history, from 0.
+    /// Index of the record in the history, from 0.
     pub record: u32,
-    /// From its start to its end as the worker measured it, in microseconds; zero if not known.
+    /// Duration measured by the worker, in microseconds; zero if unknown.
     pub elapsed_micros: u64,
-    /// Processor time, in microseconds.
+    /// CPU time, in microseconds.
     pub cpu_micros: u64,
-    /// Largest resident memory of any one process, in bytes.
+    /// Peak resident memory of the largest process, in bytes.
     pub memory_peak: u64,
     /// Bytes read from storage.
     pub read_bytes: u64,
-    /// Bytes written that are or will be on storage.
+    /// Bytes written to storage, including those not yet flushed.
     pub written_bytes: u64,
 }
 
 impl Spent {
-    /// Shorter attempts that used nothing, such as `noop` tasks, are not worth the memory.
+    /// Shorter attempts that used nothing, such as `noop` tasks, are not kept, to save memory.
     pub const ELAPSED_MIN: Duration = Duration::from_millis(1);
 
-    /// What `usage` says, if that is worth keeping.
+    /// Converts `usage`, or returns `None` if it is not kept.
     pub(crate) fn of(record: u32, usage: Usage) -> Option<Self> {
         let nothing = Usage { elapsed: usage.elapsed, ..Usage::default() };
         let is_kept = usage != nothing || usage.elapsed >= Self::ELAPSED_MIN;
@@ -167,21 +167,21 @@ impl Spent {
     }
 }
 
-/// Microseconds, rounded up: an attempt is never shown shorter than it was.
+/// Converts to microseconds, rounding up, so that no attempt is shown shorter than it was.
 fn micros_up(span: Duration) -> u64 {
     u64::try_from(span.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
-/// When an attempt ran, on the coordinator's clock.
+/// Returns when an attempt started and ended, on the coordinator's clock.
 ///
-/// The coordinator hears of the start and of the end of an attempt some time after each, so the
-/// time between both can be shorter than the attempt. The worker measures how long the attempt
-/// took. The interval returned is as long as that, begins no later than the start was heard of,
-/// ends no later than the end was heard of, and does not begin before the lease was granted unless
-/// the clocks disagree.
+/// Reports of the start and of the end of an attempt reach the coordinator with different delays,
+/// so the time between them can be shorter than the attempt. The returned interval is as long as
+/// the worker measured. It starts no later than the report of the start and no earlier than the
+/// lease, and ends no later than the report of the end unless the clocks disagree.
 ///
-/// `started_at` is when the coordinator heard of the start, if it did before the end. Where
-/// `elapsed_micros` is zero, the worker measured nothing and the coordinator's own times are used.
+/// `started_at` is the time of the report of the start, if it came before the report of the end.
+/// If `elapsed_micros` is zero, the worker measured nothing, and the times of the reports are
+/// returned.
 #[must_use]
 pub fn attempt_interval(
     leased_at: Timestamp,

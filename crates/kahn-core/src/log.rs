@@ -1,11 +1,12 @@
-//! The protocol between the owner of a partition and the log that keeps its changes.
+//! The append protocol between the owner of a partition and its log.
 //!
-//! The log is a chain: each entry has a sequence number and a hash over the hash before it and its
-//! own bytes. A store appends an entry only on top of the very head the writer named and only under
-//! the term in force, so order, repetition and a deposed writer are all settled by one comparison.
+//! The log is a chain: each entry has a sequence number and a hash over the previous hash and its
+//! own bytes. A store appends an entry only if the log's head is the one named by the writer and
+//! only under the term in force. This one comparison enforces order, detects repetitions and fences
+//! deposed writers.
 //!
-//! Here are the words of that protocol; [`LogWriter`] keeps the writer's side of it. Hashing,
-//! encoding, sending and waiting belong to the caller.
+//! This module defines the messages of the protocol; [`LogWriter`] implements the writer's side.
+//! The caller is responsible for hashing, encoding, sending and waiting.
 
 mod writer;
 
@@ -15,7 +16,7 @@ use std::str::FromStr;
 
 pub use writer::{IN_FLIGHT_MAX, LogWriter, Probe};
 
-/// A link of the chain: a digest over the previous link and the bytes of the entry.
+/// A link of the hash chain: a digest over the previous link and the bytes of the entry.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hash(pub [u8; 16]);
 
@@ -31,12 +32,12 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// A place in the log: the sequence number of its last entry and the chain up to there.
+/// A position in the log: the sequence number of an entry and the hash of the chain up to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// Entries are numbered from 1 without gaps; 0 is the empty log.
+    /// Entries are numbered from 1 without gaps; 0 means an empty log.
     pub seq: u64,
-    /// The chain up to and including `seq`.
+    /// The hash of the chain up to and including `seq`.
     pub hash: Hash,
 }
 
@@ -51,15 +52,15 @@ impl fmt::Display for Head {
     }
 }
 
-/// One reign of a coordinator over a partition; its text is the fence that a store compares.
+/// The term of a coordinator as owner of a partition; stores compare its text as the fence.
 ///
-/// Terms are compared for equality, not order: a store that lost its last writes may hand out an
-/// epoch twice, and the nonce still tells the two reigns apart.
+/// Terms are compared for equality, not for order: a store that lost its last writes may assign the
+/// same epoch twice, and the nonce still distinguishes the two terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// Grows by one with each take-over that the store remembers.
+    /// Incremented with each takeover that the store remembers.
     pub epoch: u64,
-    /// Drawn at random by the coordinator when it starts.
+    /// Drawn at random when the coordinator starts.
     pub nonce: u64,
 }
 
@@ -69,18 +70,18 @@ impl fmt::Display for Term {
     }
 }
 
-/// Why a text is not a [`Term`].
+/// An error from parsing a [`Term`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseTermError {
-    /// There is no colon.
+    /// The colon is missing.
     #[error("term {0:?} has no colon between epoch and nonce")]
     NoColon(String),
-    /// One of the two numbers does not parse.
+    /// One of the two numbers is invalid.
     #[error("term {term:?} is not a decimal epoch and a hexadecimal nonce")]
     BadNumber {
-        /// The whole text.
+        /// The input.
         term: String,
-        /// What the number lacks.
+        /// The parse error.
         source: ParseIntError,
     },
 }
@@ -99,61 +100,61 @@ impl FromStr for Term {
     }
 }
 
-/// A request to put one entry on top of `prev`.
+/// A request to append one entry after `prev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append<P> {
-    /// Numbers the sends of one writer, so that a late reply is told from the awaited one.
+    /// Numbers the sends of one writer, to match replies to requests.
     ///
-    /// The store does not see it: the same entry sent again has the same `prev` and `next`.
+    /// It is not sent to the store: if the same entry is sent again, `prev` and `next` are equal.
     pub send: u64,
-    /// The head that the log must have.
+    /// The head that the log must have before the append.
     pub prev: Head,
-    /// The head that the log then has.
+    /// The head that the log has after the append.
     pub next: Head,
     /// The entry.
     pub payload: P,
 }
 
-/// What is known of one [`Append`] after it was sent.
+/// The outcome of one [`Append`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// It is in the log now.
+    /// The entry was appended.
     Applied,
-    /// It was the head of the log already: an earlier send of it had arrived.
+    /// The entry is already the head of the log: an earlier send of it has arrived.
     Duplicate,
     /// Another term is in force.
     Fenced,
-    /// The log's head is neither the entry's `prev` nor its `next`.
+    /// The log's head is neither the `prev` nor the `next` of the entry.
     Behind(Head),
-    /// It was refused before it had any effect.
+    /// The request was refused without any effect.
     Refused,
-    /// Nobody knows: the request or its reply was lost, or the store failed midway.
+    /// The outcome is unknown: the request or the reply was lost, or the store failed midway.
     Unknown,
 }
 
-/// What one reply means for the writer. After each, ask [`LogWriter::next_send`] again.
+/// The consequence of a reply for the writer. Call [`LogWriter::next_send`] again after each reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Everything up to and including `through` is in the log; more than was known before.
     Committed {
-        /// A sequence number.
+        /// The sequence number.
         through: u64,
     },
-    /// The send is settled, and nothing is committed that was not before.
+    /// The send is settled, and nothing new is committed.
     Progressed,
-    /// The entry goes out again; the caller waits a little first.
+    /// The entry must be sent again; the caller should wait briefly first.
     Resend,
-    /// The writer starts again from what the log holds; no wait is needed.
+    /// The writer continues from the log's contents; no wait is needed.
     Rewound {
-        /// Committed entries that the log has lost and that are now appended anew.
+        /// Number of committed entries that the log lost and that are appended again.
         missing: u64,
     },
-    /// Not an answer to anything awaited: nothing changes.
+    /// Not a reply to any awaited send; nothing changes.
     Late,
-    /// Another term is in force: this writer is at its end.
+    /// Another term is in force; this writer has ended.
     Fenced,
-    /// The log holds a history that is not ours, or one too old to be mended from the tail: this
-    /// writer is at its end, and a person must look.
+    /// The log contains a different history, or one too old to be repaired from the tail. This
+    /// writer has ended, and an operator must intervene.
     Diverged(Head),
 }
 

@@ -1,9 +1,9 @@
-//! Commit before act: changes gather into batches, and commands wait until all that they rest on
-//! is durable.
+//! Commit before act: changes are collected into batches, and commands wait until the changes they
+//! depend on are durable.
 //!
-//! Pure, so that the simulator runs the very same order of things as production. While one batch
-//! is under way the next gathers, without any timer; at most [`IN_FLIGHT_MAX`] batches of a
-//! partition are under way.
+//! It performs no IO, so that the simulator uses the same order of operations as production. While
+//! one batch is in flight, the next one is collected, without a timer. At most [`IN_FLIGHT_MAX`]
+//! batches of a partition are in flight.
 
 use std::collections::VecDeque;
 
@@ -17,18 +17,18 @@ use crate::log::IN_FLIGHT_MAX;
 pub struct Batch {
     /// The partition.
     pub partition: Partition,
-    /// Which batch of the partition in this term, from 1.
+    /// The number of the batch within the partition and the term, from 1.
     pub number: u64,
-    /// The changes, each with the time at which it was decided.
+    /// The changes with the times at which they were decided.
     pub changes: Vec<(Timestamp, Change)>,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
     gathering: Vec<(Timestamp, Change)>,
-    /// Ticket of the oldest change gathering.
+    /// Ticket of the oldest change being collected.
     gathering_since: u64,
-    /// Batches under way: number, and ticket of the oldest change.
+    /// Batches in flight: number and ticket of the oldest change.
     in_flight: VecDeque<(u64, u64)>,
     n_closed: u64,
 }
@@ -40,7 +40,7 @@ impl Lane {
     }
 }
 
-/// Holds commands of type `C` back until the changes before them are durable.
+/// Holds commands of type `C` until the changes before them are durable.
 #[derive(Debug)]
 pub struct Outbox<C> {
     lanes: Vec<Lane>,
@@ -49,14 +49,14 @@ pub struct Outbox<C> {
 }
 
 impl<C> Outbox<C> {
-    /// An empty outbox for this many partitions.
+    /// Creates an empty outbox for this many partitions.
     #[must_use]
     pub fn new(partitions: u16) -> Self {
         let lanes = (0..partitions).map(|_| Lane::default()).collect();
         Self { lanes, ticket: 0, waiting: VecDeque::new() }
     }
 
-    /// Takes the changes of one step, decided at `at`.
+    /// Adds the changes of one step, decided at `at`.
     pub fn accept(&mut self, at: Timestamp, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
@@ -73,12 +73,12 @@ impl<C> Outbox<C> {
         }
     }
 
-    /// Lets `command` wait for everything accepted so far.
+    /// Holds `command` until everything accepted so far is durable.
     pub fn hold(&mut self, command: C) {
         self.waiting.push_back((self.ticket, command));
     }
 
-    /// The next batch of each partition that may be sent now.
+    /// Returns the next batch of each partition that may be sent now.
     pub fn take_batches(&mut self) -> Vec<Batch> {
         let mut out = Vec::new();
         for (at, lane) in (0..).zip(&mut self.lanes) {
@@ -96,7 +96,7 @@ impl<C> Outbox<C> {
         out
     }
 
-    /// Takes note that a partition's batches up to `number` are durable.
+    /// Records that a partition's batches up to `number` are durable.
     pub fn committed(&mut self, partition: Partition, number: u64) {
         let lane = &mut self.lanes[usize::from(partition.0)];
         while lane.in_flight.front().is_some_and(|(first, _)| *first <= number) {
@@ -104,7 +104,7 @@ impl<C> Outbox<C> {
         }
     }
 
-    /// Takes out the next command that rests on nothing that is not durable.
+    /// Returns the next command whose changes are all durable.
     pub fn release(&mut self) -> Option<C> {
         let oldest = self.lanes.iter().filter_map(Lane::oldest).min();
         let (ticket, _) = self.waiting.front()?;
@@ -114,20 +114,20 @@ impl<C> Outbox<C> {
         self.waiting.pop_front().map(|(_, command)| command)
     }
 
-    /// Takes out all commands that rest on nothing that is not durable.
+    /// Returns all commands whose changes are all durable.
     pub fn release_all(&mut self) -> Vec<C> {
         let oldest = self.lanes.iter().filter_map(Lane::oldest).min().unwrap_or(u64::MAX);
         let n = self.waiting.partition_point(|(ticket, _)| *ticket < oldest);
         self.waiting.drain(..n).map(|(_, command)| command).collect()
     }
 
-    /// How many commands wait.
+    /// Returns the number of waiting commands.
     #[must_use]
     pub fn n_waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// How many changes are not durable or not even sent.
+    /// Returns whether all changes accepted are durable.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.lanes.iter().all(|lane| lane.oldest().is_none())

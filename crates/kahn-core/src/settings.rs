@@ -1,33 +1,33 @@
-//! What an operator may choose about the core.
+//! The core's settings.
 
 use std::time::Duration;
 
 /// Which of several workers with room gets a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spreading {
-    /// The emptiest: tasks disturb each other least.
+    /// The emptiest one, so that tasks disturb each other least.
     #[default]
     Spread,
-    /// The fullest that still has room: workers become free to leave.
+    /// The fullest one with room, so that other workers become idle and can be removed.
     Pack,
 }
 
-/// What an operator may choose about the core.
+/// The core's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Over how many logs the runs are spread; fixed when a cluster is created.
+    /// Number of logs that runs are distributed over; fixed when a cluster is created.
     pub partitions: u16,
-    /// A worker not heard from for this long gets no new leases.
+    /// A worker that is silent for this long gets no new leases.
     pub suspect_after: Duration,
-    /// A worker not heard from for this long is lost, and its leases with it.
+    /// A worker that is silent for this long is lost, together with its leases.
     pub lease_ttl: Duration,
-    /// How long a request that no known worker shape fits is kept waiting for one that does.
+    /// How long a request waits for a suitable worker if no known worker shape fits it.
     pub infeasible_grace: Duration,
-    /// How much work, in time, a worker may be given ahead of its free capacity.
+    /// Amount of work, as a duration, granted to a worker ahead of its room.
     pub prefetch_span: Duration,
-    /// Most leases that a worker may be given ahead of its free capacity.
+    /// Maximum number of leases granted to a worker ahead of its room.
     pub prefetch_max: u32,
-    /// Most leases granted by one scheduling pass, so that events are not kept waiting.
+    /// Maximum number of leases granted by one scheduling pass, so that events do not wait long.
     pub grants_per_pass: usize,
     /// Which of several workers with room gets a task.
     pub spreading: Spreading,

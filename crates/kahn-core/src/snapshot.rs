@@ -1,4 +1,4 @@
-//! A picture of the durable part of the state, to be stored and to start from again.
+//! Snapshots: a copy of the durable part of the state, to be stored and restored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,35 +12,35 @@ use crate::change::Submission;
 use crate::history::{Messages, Record, Spent};
 use crate::state::{Breaker, Cell, Flags, Lease, LeaseIx, LeasePhase, Overruns, Run, RunIx, State};
 
-/// Where one task stands.
+/// The state of one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellSnapshot {
     /// Its state.
     pub state: TaskState,
-    /// What is known of its dependencies and attempts, as bits; stable.
+    /// Flags about its dependencies and attempts; the bits are stable.
     pub flags: u8,
     /// The number of the latest attempt.
     pub attempt: u16,
-    /// Attempts that count against its own retries.
+    /// Attempts that count against the task's retries.
     pub tries: u16,
-    /// Attempts lost with their workers.
+    /// Attempts that were lost together with their workers.
     pub crashes: u8,
-    /// Dependencies that are not resolved.
+    /// Number of unresolved dependencies.
     pub pending: u32,
-    /// Its turn among the ready; zero unless it is.
+    /// Its age in the ready set; zero unless it is ready.
     pub age: u32,
 }
 
-/// One lease in force.
+/// A lease in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseSnapshot {
     /// The task.
     pub task: TaskIx,
     /// The token.
     pub token: Token,
-    /// Who holds it.
+    /// The worker that holds it.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The boot id of the worker.
     pub boot: BootId,
     /// When it was granted.
     pub granted_at: Timestamp,
@@ -53,41 +53,41 @@ pub struct LeaseSnapshot {
 pub struct RunSnapshot {
     /// What was submitted.
     pub submission: Arc<Submission>,
-    /// Where it stands.
+    /// The state of the run.
     pub state: RunState,
-    /// When it was taken on.
+    /// When it was submitted.
     pub submitted_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// Why it is or was called off.
+    /// Why it was cancelled, if it was.
     pub cancelled: Option<Failure>,
-    /// Whether its failure policy has called off the rest.
+    /// Whether its failure policy has cancelled the tasks that do not handle failures.
     pub is_halted: bool,
-    /// Tasks that failed for good.
+    /// Number of tasks that failed for good.
     pub n_failures: u32,
-    /// Where each task stands.
+    /// The state of each task.
     pub cells: Vec<CellSnapshot>,
-    /// What happened.
+    /// Everything that happened in the run, in order.
     pub history: Vec<Record>,
-    /// What attempts used, by ascending positions in the history.
+    /// Resources used by attempts, ordered by record index.
     pub spent: Vec<Spent>,
-    /// What failed attempts said.
+    /// Messages of failed attempts, including earlier ones.
     pub messages: Messages,
-    /// The workers that the history names.
+    /// The workers that appear in the history.
     pub workers: Vec<WorkerId>,
-    /// What tasks gave.
+    /// The outputs of tasks.
     pub outputs: BTreeMap<TaskIx, Arc<Outputs>>,
-    /// Why tasks failed.
+    /// The failures of tasks.
     pub failures: BTreeMap<TaskIx, Failure>,
-    /// Works in place of those of the DAG.
+    /// Rendered work, by task.
     pub rendered: BTreeMap<TaskIx, Arc<Work>>,
-    /// Until when tasks back off.
+    /// When the backoff of each task ends.
     pub backoffs: BTreeMap<TaskIx, Timestamp>,
-    /// Attempts that ran out of memory and out of time, by task.
+    /// Numbers of attempts that ran out of memory and that exceeded the run timeout, by task.
     pub overruns: BTreeMap<TaskIx, (u32, u32)>,
-    /// Dependencies that no longer hold their dependents back.
+    /// Dependencies whose timeout has expired: (dependent, dependency).
     pub expired: BTreeSet<(TaskIx, TaskIx)>,
-    /// Since when tasks wait for their timed dependencies alone.
+    /// The time since which tasks wait for nothing but timed dependencies.
     pub waiting_since: BTreeMap<TaskIx, Timestamp>,
     /// The leases in force.
     pub leases: Vec<LeaseSnapshot>,
@@ -96,20 +96,20 @@ pub struct RunSnapshot {
 /// The durable part of the state of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The latest time that the partition knows of.
+    /// The latest time in the partition.
     pub at: Timestamp,
-    /// Its runs.
+    /// The runs of the partition.
     pub runs: Vec<RunSnapshot>,
-    /// Breakers with something to remember: failures in a row, and until when it is open.
+    /// Breakers with recorded failures: consecutive failures, and the time until which it is open.
     pub breakers: Vec<(Namespace, Name, u32, Option<Timestamp>)>,
-    /// Workers that are cordoned, in order of their names; in [`Partition::CLUSTER`] only.
+    /// Cordoned workers, ordered by name; only in [`Partition::CLUSTER`].
     pub cordoned: Vec<WorkerId>,
 }
 
 impl State {
-    /// A picture of one partition.
+    /// Returns a snapshot of one partition.
     ///
-    /// Breakers are shared by all partitions, so the picture of each has them all.
+    /// All partitions share the breakers, so each snapshot contains all of them.
     #[must_use]
     pub fn snapshot(&self, partition: Partition) -> Snapshot {
         let runs = self
@@ -141,7 +141,7 @@ impl State {
         ids
     }
 
-    /// A picture of one run.
+    /// Returns a snapshot of one run.
     #[must_use]
     pub fn snapshot_run(&self, run: &Run) -> RunSnapshot {
         let leases = run
@@ -183,7 +183,7 @@ impl State {
     }
 
     pub(crate) fn restore(&mut self, snapshot: Snapshot) {
-        // Every partition has all breakers in its picture; the latest picture is right.
+        // The snapshot of every partition contains all breakers; the latest one is used.
         let is_latest = snapshot.at >= self.now;
         self.now = self.now.max(snapshot.at);
         for worker in &snapshot.cordoned {
@@ -262,7 +262,7 @@ fn picture(cell: &Cell) -> CellSnapshot {
     }
 }
 
-/// The ready tasks with their ages, which are those of the whole state and not of one run.
+/// Returns the ready tasks with their ages, which are global and not per run.
 fn ready_tasks(cells: &[CellSnapshot]) -> Vec<(u32, TaskIx)> {
     cells
         .iter()

@@ -1,4 +1,4 @@
-//! For tests: DAGs that read as prose, and a world of fake workers around a core.
+//! Test support: a DAG builder, and a core with fake workers.
 //!
 //! ```
 //! use kahn_core::testing::{World, dag};

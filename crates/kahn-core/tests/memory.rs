@@ -1,4 +1,4 @@
-//! What a task costs in memory. In a file of its own, so that nothing else runs in the process.
+//! Memory use per task. In a separate file, so that nothing else runs in the process.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -12,16 +12,16 @@ use kahn_model::{
     Action, Dag, DagBuilder, Name, NewTask, RunPolicy, TaskIx, Timestamp, Work, limits,
 };
 
-/// What the coordinator may keep in memory for each task of a submitted DAG.
+/// Maximum memory of the coordinator per task of a submitted DAG.
 const BYTES_PER_TASK_MAX: usize = 400;
 
-/// Resident memory of the process.
+/// Returns the resident memory of the process in bytes.
 fn resident() -> usize {
     let pages = fs::read_to_string("/proc/self/statm").unwrap();
     pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// A million tasks with three dependencies each.
+/// Builds a DAG of a million tasks with three dependencies each.
 fn large() -> Arc<Dag> {
     let mut builder = DagBuilder::new(Name::new("large").unwrap(), RunPolicy::default());
     for at in 0..limits::TASKS_MAX {

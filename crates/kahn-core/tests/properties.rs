@@ -1,4 +1,4 @@
-//! Whatever happens, in whatever order: the promises hold after every step.
+//! Checks invariants after every step of random histories.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use oracle::Oracle;
 use plan::{Plan, Play, heal, plan};
 
-/// Everything durable, but the time of the latest event, which is not.
+/// Returns everything durable, except the time of the latest event.
 fn durable(play: &Play, partitions: u16) -> Vec<Snapshot> {
     (0..partitions)
         .map(|at| {
@@ -25,7 +25,7 @@ fn durable(play: &Play, partitions: u16) -> Vec<Snapshot> {
         .collect()
 }
 
-/// Carries a plan out, checks after every act, and gives all that came of it.
+/// Executes a plan with checks after every act, and returns the results.
 fn carry_out(plan: &Plan) -> (Play, Vec<String>) {
     let mut play = Play::new(plan);
     let mut oracle = Oracle::default();
@@ -49,14 +49,14 @@ fn carry_out(plan: &Plan) -> (Play, Vec<String>) {
     (play, trace)
 }
 
-/// Whoever watches a run hears of every change, and every lease leaves for its worker.
+/// Checks that watchers are notified of every change, and that every lease is sent to its worker.
 fn check_commands(changes: &[(kahn_model::Timestamp, Change)], commands: &[Command]) {
     for (_, change) in changes {
         let is_told = commands.iter().any(
             |command| matches!(command, Command::Notify { run } if Some(*run) == change.run()),
         );
-        // That a dependency is waited for no longer is not part of what is shown of a run, and
-        // neither is a change of the cluster.
+        // The expiry of a dependency is not visible in a run, and neither is a change of the
+        // cluster.
         let is_shown =
             change.run().is_some() && !matches!(change, Change::DependencyExpired { .. });
         assert!(is_told || !is_shown, "nobody was told of {change}");
@@ -68,7 +68,7 @@ fn check_commands(changes: &[(kahn_model::Timestamp, Change)], commands: &[Comma
     }
 }
 
-/// A failure prints its smallest plan; that is what becomes a test of its own.
+/// A failure prints its smallest plan, which can be turned into a test.
 fn config() -> ProptestConfig {
     let max_shrink_iters = 2_000;
     ProptestConfig { cases: 150, failure_persistence: None, max_shrink_iters, ..Default::default() }

@@ -1,4 +1,4 @@
-//! Recovering equals having lived through it, wherever the log was cut.
+//! Checks that recovery from a log, cut anywhere, produces the same state as handling the events.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -18,8 +18,8 @@ use plan::{Plan, Play, WORKERS, heal, plan};
 
 const PARTITIONS: u16 = 2;
 
-/// Everything durable of a core. The time of the latest event is not durable, and of the ages of
-/// ready tasks only the order is.
+/// Returns the durable state of a core, without the time of the latest event, and with the ages of
+/// ready tasks reduced to their order.
 fn picture(core: &Core) -> Vec<Snapshot> {
     let mut pictures: Vec<Snapshot> =
         (0..PARTITIONS).map(|at| core.state().snapshot(Partition(at))).collect();
@@ -43,12 +43,12 @@ fn picture(core: &Core) -> Vec<Snapshot> {
     pictures
 }
 
-/// Work ahead is given by the pace of workers, which nobody remembers; so none is given here.
+/// Disables prefetching, which depends on the workers' pace and thus on volatile state.
 fn settings() -> Settings {
     Settings { partitions: PARTITIONS, prefetch_max: 0, ..Settings::default() }
 }
 
-/// A core that replayed a log.
+/// Creates a core that replayed a log.
 fn replayed(log: &[(Timestamp, Change)]) -> Core {
     let mut core = Core::new(settings());
     replay(&mut core, log);
@@ -61,14 +61,14 @@ fn replay(core: &mut Core, log: &[(Timestamp, Change)]) {
     }
 }
 
-/// The log of a plan, with the picture of the core that lived through it after each act: how long
-/// the log was then, and the picture.
+/// Executes a plan. Returns, for each act, the length of the log after it and a snapshot of the
+/// core.
 fn live_through(plan: &Plan) -> (Play, Vec<(usize, Vec<Snapshot>)>) {
     let mut play = Play::new(plan);
     let mut pictures = vec![(0, picture(&play.world.core))];
     for act in &plan.acts {
         if let Some(event) = play.event(act) {
-            // Refused events are part of life.
+            // Refused events are part of the plan.
             let _ = play.world.step(event);
         }
         pictures.push((play.world.log.len(), picture(&play.world.core)));
@@ -76,7 +76,7 @@ fn live_through(plan: &Plan) -> (Play, Vec<(usize, Vec<Snapshot>)>) {
     (play, pictures)
 }
 
-/// A world with another core than the one that lived, and with the same workers, cut off.
+/// Creates a world with the given core and the workers of `play`, disconnected.
 fn taken_over(play: &Play, mut core: Core) -> (World, Vec<Command>) {
     let mut world = World::with(settings());
     world.now = play.world.now + Duration::from_secs(3600);
@@ -95,7 +95,7 @@ fn taken_over(play: &Play, mut core: Core) -> (World, Vec<Command>) {
     (world, step.commands)
 }
 
-/// Tasks whose evaluation was asked for and, by the log, not answered.
+/// Returns the tasks whose evaluation was requested but not answered according to the log.
 fn open_questions(core: &Core) -> BTreeSet<(RunId, TaskIx)> {
     let runs = core.state().runs().filter(|run| !run.state.is_terminal());
     runs.flat_map(|run| run.dag.tasks().map(move |task| (run, task)))
@@ -106,13 +106,13 @@ fn open_questions(core: &Core) -> BTreeSet<(RunId, TaskIx)> {
         .collect()
 }
 
-/// A failure prints its smallest plan; that is what becomes a test of its own.
+/// A failure prints its smallest plan, which can be turned into a test.
 fn config() -> ProptestConfig {
     let max_shrink_iters = 2_000;
     ProptestConfig { cases: 100, failure_persistence: None, max_shrink_iters, ..Default::default() }
 }
 
-/// Plans in two partitions.
+/// Generates plans with two partitions.
 fn plans() -> impl Strategy<Value = Plan> {
     plan(80).prop_map(|plan| Plan { partitions: PARTITIONS, ..plan })
 }
@@ -151,7 +151,7 @@ proptest! {
         prop_assert_eq!(picture(&core), picture(&whole));
         prop_assert_eq!(core.audit(), Vec::<String>::new());
 
-        // Both go on in the same way: ready order, timers and questions are the same too.
+        // Both continue in the same way: ready order, timers and evaluations are equal too.
         let term = Term { epoch: 9, nonce: 9 };
         let now = play.world.now + Duration::from_secs(5);
         let (mut one, mut other) = (core, whole);
@@ -171,7 +171,7 @@ proptest! {
     ) {
         let (play, _) = live_through(&plan);
         let log = &play.world.log;
-        // The end of the log may never have become durable; what rests on it was never sent.
+        // The end of the log may not be durable; commands that depend on it were never sent.
         let core = replayed(&log[..cut.index(log.len() + 1)]);
         let questions = open_questions(&core);
         let (mut world, commands) = taken_over(&play, core);

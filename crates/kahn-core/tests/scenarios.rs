@@ -1,5 +1,5 @@
-//! What the core does, story by story. Each file holds stories: a title after `==`, what happens,
-//! `----`, and what the core makes of it. `KAHN_BLESS=1` writes the second half anew.
+//! Runs the core's scenarios. Each file contains scenarios: a title after `==`, the script, `----`,
+//! and the expected transcript. `KAHN_BLESS=1` updates the transcripts.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -15,7 +15,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
 }
 
-/// The contents of a file with the second half of each story written anew.
+/// Returns the contents of a file with updated transcripts.
 fn told_anew(text: &str) -> String {
     let mut out = String::new();
     for story in text.split_inclusive('\n').collect::<String>().split("== ").skip(1) {

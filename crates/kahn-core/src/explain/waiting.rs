@@ -1,34 +1,34 @@
-//! What the ready tasks of a run wait for.
+//! Explains what the ready tasks of a run wait for.
 
 use kahn_model::{RunId, TaskIx};
 
 use crate::core::Core;
 use crate::state::LaneIx;
 
-/// Lanes that are explained, since each costs a look at the workers.
+/// Maximum number of lanes explained, since each requires a search of the workers.
 const LANES_EXPLAINED_MAX: usize = 32;
 
-/// Ready tasks of a run that wait for the same thing.
+/// Ready tasks of a run that wait for the same reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many there are.
+    /// Number of tasks.
     pub n_tasks: usize,
-    /// The one that goes first.
+    /// The task that goes first.
     pub first: TaskIx,
-    /// The reason as one stable word, as in [`super::Explanation`].
+    /// The reason as a stable word, as in [`super::Explanation`].
     pub code: &'static str,
     /// The reason as a sentence.
     pub message: String,
-    /// What would let them go on; may be empty.
+    /// What would let them continue; may be empty.
     pub remedy: &'static str,
 }
 
 impl Core {
-    /// What the ready tasks of `run` wait for, the reason of most tasks first; `None` when there is
-    /// no such run.
+    /// Explains what the ready tasks of `run` wait for, ordered by descending number of tasks.
+    /// Returns `None` if the run does not exist.
     ///
-    /// Tasks that ask for the same are explained as one. Of a run with many different requests only
-    /// some are explained.
+    /// Tasks with equal requirements are explained together. For a run with many different
+    /// requirements, only some of them are explained.
     #[must_use]
     pub fn waiting(&self, run: RunId) -> Option<Vec<Waiting>> {
         let run = self.state.run(run)?;
@@ -53,7 +53,7 @@ impl Core {
         Some(found)
     }
 
-    /// How many tasks wait in a lane, and the one that goes first.
+    /// Returns the number of tasks in a lane, and the one that goes first.
     fn tasks_of(&self, lane: LaneIx) -> Option<(usize, TaskIx)> {
         let lane = self.state.ready.lane(lane);
         lane.head().map(|(_, first)| (lane.len(), first))

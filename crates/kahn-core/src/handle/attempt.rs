@@ -1,4 +1,4 @@
-//! Workers report on attempts. This is the only place where an outcome is accepted.
+//! Handles reports on attempts; the only place where an outcome is accepted.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::refusal::Refusal;
 use crate::state::{Flags, Lease, LeaseIx, LeasePhase, Run, WorkerIx};
 
 impl Core {
-    /// Takes a report. One that does not bear the token in force changes nothing: it is
-    /// acknowledged, so that the worker forgets it, and what still runs under it is stopped.
+    /// Handles a report. A report without the token in force changes nothing: it is acknowledged,
+    /// so that the worker deletes it, and any attempt still running under its token is stopped.
     pub(crate) fn on_reported(
         &mut self,
         session: SessionId,
@@ -57,7 +57,7 @@ impl Core {
         match kind {
             ReportKind::Started if lease.phase == LeasePhase::Started => {}
             ReportKind::Started => self.emit(Change::AttemptStarted { run, task }),
-            // An attempt that is known to have started cannot be as if it never was.
+            // An attempt that has started cannot be returned.
             ReportKind::Returned if lease.phase == LeasePhase::Started => {
                 let message = "its worker gave it back after it had started";
                 let failure = Failure::new(Cause::of(CauseKind::Preempted), message);
@@ -68,7 +68,7 @@ impl Core {
         }
     }
 
-    /// Ends the attempt under a lease and decides what follows.
+    /// Ends the attempt of a lease and decides what happens next.
     pub(crate) fn finish(
         &mut self,
         lease_ix: LeaseIx,
@@ -82,7 +82,7 @@ impl Core {
     }
 }
 
-/// What follows an attempt that ended so.
+/// Decides what happens after an attempt ended with `outcome`.
 fn follow_up(run: &Run, lease: &Lease, outcome: &Result<Outputs, Failure>) -> Then {
     let cell = run.cell(lease.task);
     if cell.flags.has(Flags::CALLED_OFF) {

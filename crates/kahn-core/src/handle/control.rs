@@ -1,4 +1,4 @@
-//! People steer runs: cancel, pause, resume, retry, forget.
+//! Handles requests to cancel, pause, resume, retry and remove runs.
 
 use std::collections::BTreeSet;
 
@@ -103,12 +103,12 @@ fn failed_and_behind(run: &Run) -> BTreeSet<TaskIx> {
     let unhappy =
         |task: &TaskIx| matches!(run.cell(*task).state, TaskState::Failed | TaskState::Cancelled);
     let mut tasks = with_dependents(run, run.dag.tasks().filter(unhappy).collect());
-    // What ended well before the failure reached it keeps its outcome.
+    // Tasks that succeeded before the failure reached them keep their outcome.
     tasks.retain(|task| run.cell(*task).state != TaskState::Succeeded);
     tasks
 }
 
-/// The tasks and everything behind them.
+/// Returns the tasks and all their direct and indirect dependents.
 fn with_dependents(run: &Run, tasks: Vec<TaskIx>) -> BTreeSet<TaskIx> {
     let mut found: BTreeSet<TaskIx> = tasks.iter().copied().collect();
     let mut open = tasks;

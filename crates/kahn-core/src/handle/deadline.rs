@@ -1,4 +1,4 @@
-//! Times have come.
+//! Handles timers that are due.
 
 use kahn_model::{
     Cause, CauseKind, DependencyKind, Failure, RunId, TaskIx, TaskState, Token, Trigger, Usage,
@@ -49,7 +49,7 @@ impl Core {
 
     fn on_queue_timeout(&mut self, run: RunId, task: TaskIx, age: u32) {
         if let Some(lease_ix) = self.lease_ahead_of(run, task, age) {
-            // It waits on a worker, behind what runs there for longer than was thought.
+            // The task waits on a worker behind attempts that take longer than expected.
             let worker = &self.state.holder_of(&self.state.leases[lease_ix.0]).id;
             let message = format!("there was no room on {worker}, where it was to run next");
             let failure = Failure::new(Cause::of(CauseKind::QueueTimeout), &message);
@@ -63,7 +63,7 @@ impl Core {
         });
         if is_same_wait {
             let why = self.explain(run, task);
-            // It had its time, and the breaker is what took it.
+            // The task waited for the breaker until its timeout.
             let kind = match &why {
                 Some(why) if why.code == "circuit_open" => CauseKind::CircuitOpen,
                 _ => CauseKind::QueueTimeout,
@@ -74,7 +74,7 @@ impl Core {
         }
     }
 
-    /// The lease for which a task gave up this turn among the ready, while it waits for room.
+    /// Returns the lease that waits for room and whose task had this age in the ready set.
     fn lease_ahead_of(&self, run: RunId, task: TaskIx, age: u32) -> Option<LeaseIx> {
         let lease_ix = self.state.run(run)?.cell(task).lease()?;
         let lease = &self.state.leases[lease_ix.0];
@@ -97,8 +97,8 @@ impl Core {
         self.finish(lease_ix, Err(failure), Usage::default());
     }
 
-    /// The worker should have ended the attempt by itself; it is asked to, and not believed dead
-    /// before it says so or falls silent.
+    /// The worker should have ended the attempt by itself. It is asked to stop it, and is not
+    /// considered lost until it reports or stays silent.
     fn on_run_timeout(&mut self, run: RunId, task: TaskIx, token: Token) {
         if let Some(lease_ix) = self.state.find_lease(run, task, token) {
             self.stop(lease_ix, StopReason::TimedOut);
@@ -145,7 +145,7 @@ impl Core {
         }
     }
 
-    /// Fails what waits for a worker that does not exist, unless one has come in the meantime.
+    /// Fails the tasks of a class that no worker suits, unless a suitable worker has attached.
     fn on_infeasible(&mut self, class: ClassIx) {
         self.state.pool.watched.remove(&class);
         let Some(shortage) = self.infeasibility(class) else { return };

@@ -1,4 +1,4 @@
-//! Runs are asked for, and tasks have been evaluated.
+//! Handles submissions and evaluation results.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 use crate::state::Flags;
 
 impl Core {
-    /// Takes a run on. The same submission again is no error and changes nothing.
+    /// Submits a run. A repeated submission is accepted and changes nothing.
     pub(crate) fn on_submitted(&mut self, submission: Arc<Submission>) -> Result<(), Refusal> {
         if let Some(known) = self.state.run(submission.run) {
             let is_same = known.submission.digest == submission.digest
@@ -21,7 +21,7 @@ impl Core {
         Ok(())
     }
 
-    /// Hears what came of an evaluation. Late and repeated answers are dropped.
+    /// Handles the result of an evaluation. Late and repeated results are dropped.
     pub(crate) fn on_evaluated(
         &mut self,
         run: RunId,

@@ -1,7 +1,7 @@
-//! A term begins: what the coordinators before have left is taken over.
+//! Starts a term: takes over the state left by earlier coordinators.
 //!
-//! Silence during the change of coordinators was our own, so nobody is held to clocks that ran
-//! out in it: workers, attempts and ready tasks get their full time again.
+//! Timers that expired during the takeover are not enforced, because the coordinator caused the
+//! silence. Workers, attempts and ready tasks get their full time again.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::state::{Effects, Flags, LeaseIx, Run, RunIx, State, Timer, WorkerIx, WorkerStatus};
 
 impl Core {
-    /// What [`Core::begin`] promises.
+    /// Implements [`Core::begin`].
     pub(crate) fn resume_after_takeover(&mut self) {
         self.state.timers.clear();
         self.state.pool.watched.clear();
@@ -42,7 +42,7 @@ impl Core {
     }
 }
 
-/// Tasks of a run whose evaluation was asked for and not answered.
+/// Returns the tasks of a run whose evaluation was requested but not answered.
 fn unanswered(run: &Run) -> impl Iterator<Item = (RunId, TaskIx)> {
     let is_unanswered = |task: &TaskIx| {
         let cell = run.cell(*task);
@@ -84,7 +84,7 @@ impl State {
         for (task, until) in &run.backoffs {
             self.timers.set(*until, Timer::Backoff(id, *task));
         }
-        // What is waited for may have ended meanwhile, and its worker must have time to say so.
+        // The dependency may have ended in the meantime; its worker must have time to report that.
         let earliest = self.now + self.settings.lease_ttl;
         for (task, since) in &run.waiting_since {
             for (dependency, timeout) in dag.timed_dependencies(*task) {

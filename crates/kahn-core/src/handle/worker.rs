@@ -1,4 +1,4 @@
-//! Workers come, are heard from, fall silent and go.
+//! Handles workers that attach, send heartbeats, fall silent and leave.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl Core {
         }
         let known = &mut self.state.workers[ix.index()];
         if session < known.latest_session {
-            // It was opened before one that has spoken already, and says what was true then.
+            // The stream was opened before the current one, so its contents are outdated.
             self.command(Command::Disconnect { session });
             return;
         }
@@ -47,7 +47,7 @@ impl Core {
     fn admit(&mut self, ix: WorkerIx, attachment: Attachment) {
         let now = self.state.now;
         let worker = &mut self.state.workers[ix.index()];
-        // A restart ends a drain; a broken stream does not.
+        // A restart ends a drain; a reconnect does not.
         worker.is_draining &= worker.boot == attachment.boot;
         worker.boot = attachment.boot;
         worker.session = Some(attachment.session);
@@ -68,7 +68,7 @@ impl Core {
         self.watch_silence(ix);
     }
 
-    /// Brings what the worker holds and what it should hold together.
+    /// Reconciles the leases that a worker reports with those that it should hold.
     fn reconcile(&mut self, ix: WorkerIx, session: SessionId, held: &[Held]) {
         let boot = self.state.workers[ix.index()].boot;
         let mut theirs = BTreeMap::new();
@@ -94,8 +94,8 @@ impl Core {
         }
     }
 
-    /// The leases of a worker in the order in which they were granted, which, other than that of
-    /// their positions, is the same whoever recovered them.
+    /// Returns the leases of a worker in the order in which they were granted. Unlike the order of
+    /// their indexes, it does not depend on how the state was recovered.
     fn leases_in_order(&self, ix: WorkerIx) -> Vec<LeaseIx> {
         let worker = &self.state.workers[ix.index()];
         let mut leases: Vec<LeaseIx> = worker.leases.iter().copied().collect();
@@ -103,10 +103,10 @@ impl Core {
         leases
     }
 
-    /// Goes on with an attempt that the worker still holds.
+    /// Continues an attempt that the worker still holds.
     fn adopt(&mut self, lease_ix: LeaseIx, is_started: bool) {
         let lease = &mut self.state.leases[lease_ix.0];
-        // Whatever was asked on an earlier stream may never have arrived.
+        // Requests sent on an earlier stream may not have arrived.
         lease.is_recalled = false;
         let was_timed_out = std::mem::take(&mut lease.is_stopping);
         let (run, task, phase) = (lease.run_id, lease.task, lease.phase);
@@ -122,8 +122,8 @@ impl Core {
         }
     }
 
-    /// Decides about a lease that the worker does not hold. If the same start of the worker never
-    /// reported it started, it never arrived, since results are kept until they are acknowledged.
+    /// Handles a lease that the worker does not hold. If the same boot never reported a start, the
+    /// lease never arrived, since workers keep reports until they are acknowledged.
     fn miss(&mut self, lease_ix: LeaseIx, boot: kahn_model::BootId) {
         let lease = &self.state.leases[lease_ix.0];
         let (run, task) = (lease.run_id, lease.task);
@@ -202,7 +202,7 @@ impl Core {
         self.state.worker_ix.get(id).copied().ok_or_else(|| Refusal::UnknownWorker(id.clone()))
     }
 
-    /// Takes note that a worker lives.
+    /// Records that a worker is alive.
     pub(crate) fn hear_from(&mut self, session: SessionId) -> Result<WorkerIx, Refusal> {
         let ix = *self.state.sessions.get(&session).ok_or(Refusal::StaleSession)?;
         let now = self.state.now;
@@ -215,7 +215,7 @@ impl Core {
         Ok(ix)
     }
 
-    /// Makes sure that silence will be noticed. One timer per worker; it moves itself on.
+    /// Starts the timer that detects silence. There is one timer per worker, and it renews itself.
     pub(crate) fn watch_silence(&mut self, ix: WorkerIx) {
         let worker = &mut self.state.workers[ix.index()];
         if worker.has_silence_timer {
@@ -226,7 +226,7 @@ impl Core {
         self.state.timers.set(at, Timer::Silence(ix));
     }
 
-    /// Looks whether a worker was heard from.
+    /// Checks whether a worker has been silent for too long.
     pub(crate) fn on_silence(&mut self, ix: WorkerIx) {
         let (now, settings) = (self.state.now, &self.state.settings);
         let (suspect_after, lease_ttl) = (settings.suspect_after, settings.lease_ttl);
@@ -251,7 +251,7 @@ impl Core {
         self.state.timers.set(next, Timer::Silence(ix));
     }
 
-    /// Gives a worker up, and all it held.
+    /// Marks a worker as lost and ends all its leases.
     fn lose(&mut self, ix: WorkerIx) {
         let worker = &mut self.state.workers[ix.index()];
         worker.status = WorkerStatus::Lost;

@@ -1,6 +1,7 @@
-//! The writer's side of the append protocol: what is sent, what is sent again, what is committed.
+//! The writer's side of the append protocol: decides what to send, what to resend, and what is
+//! committed.
 //!
-//! It neither hashes nor waits nor talks to a store; it decides.
+//! It does not hash, wait or communicate with a store.
 
 #[cfg(test)]
 mod properties;
@@ -11,7 +12,7 @@ use std::collections::VecDeque;
 
 use super::{Append, Hash, Head, Reply, Verdict};
 
-/// How many appends may be on their way at once. More only lengthens the queue in the store.
+/// Maximum number of appends in flight. A larger number only lengthens the queue in the store.
 pub const IN_FLIGHT_MAX: usize = 2;
 
 #[derive(Clone, Debug)]
@@ -24,34 +25,37 @@ struct Entry<P> {
 struct InFlight {
     send: u64,
     seq: u64,
-    /// What was confirmed when it was sent: the log can answer with less only if it lost entries.
+    /// The confirmed sequence number at the time of sending. A reply with a smaller head means that
+    /// the log lost entries.
     floor: u64,
-    /// Below this the tail had been forgotten when it was sent.
+    /// The base of the tail at the time of sending.
     base: u64,
 }
 
-/// Leave to ask the log for its head, void once anything more is sent.
+/// Permission to read the log's head; invalid once anything else is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
     n_sends: u64,
 }
 
-/// Appends entries to one log under one term: in order, each exactly once, whatever is lost.
+/// Appends entries to one log under one term: in order, and each exactly once despite lost
+/// messages.
 ///
-/// Call [`push`](Self::push), then [`next_send`](Self::next_send) until it gives `None`; hand each
-/// reply to [`on_reply`](Self::on_reply) and ask `next_send` again. Entries stay in memory until
-/// [`checkpointed`](Self::checkpointed), so that a store which lost them can be given them anew.
+/// Call [`push`](Self::push), then [`next_send`](Self::next_send) until it returns `None`. Pass
+/// each reply to [`on_reply`](Self::on_reply), then call `next_send` again. Entries stay in memory
+/// until [`checkpointed`](Self::checkpointed), so that they can be appended again if the store
+/// loses them.
 #[derive(Clone, Debug)]
 pub struct LogWriter<P> {
     /// The head just below the tail.
     base: Head,
     /// The entries above `base`, without gaps.
     tail: VecDeque<Entry<P>>,
-    /// Up to here the log held our entries when it last spoke.
+    /// The log contained our entries up to here as of its last reply.
     confirmed: u64,
-    /// The highest `confirmed` ever.
+    /// The maximum of all values of `confirmed`.
     committed: u64,
-    /// The next to be sent is the one above.
+    /// The last sequence number sent.
     sent: u64,
     in_flight: VecDeque<InFlight>,
     n_sends: u64,
@@ -60,7 +64,7 @@ pub struct LogWriter<P> {
 }
 
 impl<P: Clone> LogWriter<P> {
-    /// A writer on top of `head`, which the store gave when the term began.
+    /// Creates a writer after `head`, as reported by the store at the start of the term.
     #[must_use]
     pub fn new(head: Head) -> Self {
         Self {
@@ -76,19 +80,19 @@ impl<P: Clone> LogWriter<P> {
         }
     }
 
-    /// The last entry pushed. The next one's hash is computed from this one's.
+    /// Returns the head after the last entry pushed, from which the next hash is computed.
     #[must_use]
     pub fn head(&self) -> Head {
         Head { seq: self.last_seq(), hash: self.tail.back().map_or(self.base.hash, |e| e.hash) }
     }
 
-    /// Takes the next entry, with the chain up to it, and returns its sequence number.
+    /// Adds an entry with the hash of the chain up to it, and returns its sequence number.
     pub fn push(&mut self, payload: P, hash: Hash) -> u64 {
         self.tail.push_back(Entry { hash, payload });
         self.last_seq()
     }
 
-    /// The next request to send, if one may go out now.
+    /// Returns the next request to send, if one may be sent now.
     pub fn next_send(&mut self) -> Option<Append<P>> {
         if self.is_ended || IN_FLIGHT_MAX <= self.in_flight.len() || self.last_seq() <= self.sent {
             return None;
@@ -109,7 +113,7 @@ impl<P: Clone> LogWriter<P> {
         Some(append)
     }
 
-    /// Takes what is known of the send numbered `send`.
+    /// Handles the reply to the send numbered `send`.
     pub fn on_reply(&mut self, send: u64, reply: Reply) -> Verdict {
         let awaited = self.in_flight.iter().find(|flight| flight.send == send).copied();
         let Some(flight) = awaited.filter(|_| !self.is_ended) else {
@@ -127,15 +131,15 @@ impl<P: Clone> LogWriter<P> {
         }
     }
 
-    /// Leave to ask the log for its head; given only while nothing is on its way.
+    /// Returns permission to read the log's head, if nothing is in flight.
     ///
-    /// A log that fell back while nothing was being appended is found out by this alone.
+    /// A log that lost entries while nothing was being appended is detected only by this.
     #[must_use]
     pub fn probe(&self) -> Option<Probe> {
         (self.in_flight.is_empty() && !self.is_ended).then_some(Probe { n_sends: self.n_sends })
     }
 
-    /// Takes the head that the log had after `probe` was given.
+    /// Handles the head that the log had after `probe` was returned.
     pub fn on_probe(&mut self, probe: Probe, head: Head) -> Verdict {
         if self.probe() != Some(probe) {
             return Verdict::Late;
@@ -149,9 +153,9 @@ impl<P: Clone> LogWriter<P> {
         self.confirm(head.seq)
     }
 
-    /// Forgets the entries up to and including `seq`: a checkpoint covers them.
+    /// Drops the entries up to and including `seq`, because a checkpoint covers them.
     ///
-    /// From then on a log that has lost them cannot be mended. Entries that are not committed stay.
+    /// If the log loses these entries later, it cannot be repaired. Uncommitted entries are kept.
     pub fn checkpointed(&mut self, seq: u64) {
         let seq = seq.min(self.confirmed);
         if let Some(head) = self.head_at(seq) {
@@ -160,19 +164,20 @@ impl<P: Clone> LogWriter<P> {
         }
     }
 
-    /// The highest sequence number ever confirmed.
+    /// Returns the highest sequence number ever confirmed.
     #[must_use]
     pub fn committed(&self) -> u64 {
         self.committed
     }
 
-    /// Whether every entry pushed is in the log, as far as the log has said.
+    /// Returns whether every entry pushed is in the log, according to its last reply.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.confirmed == self.last_seq()
     }
 
-    /// Committed entries that the log lost and that were appended anew, over the whole term.
+    /// Returns the number of committed entries that the log lost and that were appended again
+    /// during the term.
     #[must_use]
     pub fn lost_tail(&self) -> u64 {
         self.n_lost
@@ -180,8 +185,8 @@ impl<P: Clone> LogWriter<P> {
 
     fn on_behind(&mut self, flight: InFlight, head: Head) -> Verdict {
         if head.seq < self.base.seq && flight.base <= head.seq {
-            // A checkpoint was made since it was sent, so this may have been said before that.
-            // The next reply can tell.
+            // A checkpoint was made after this was sent, so the reply may predate it. The next
+            // reply decides.
             return self.rewind(0);
         }
         if self.head_at(head.seq) != Some(head) {
@@ -219,8 +224,8 @@ impl<P: Clone> LogWriter<P> {
         }
     }
 
-    /// Sends again from what is confirmed. What is still on its way comes to nothing or to a
-    /// duplicate, and its reply is late.
+    /// Sends again everything after the confirmed entry. Sends that are still in flight fail or
+    /// become duplicates, and their replies are late.
     fn rewind(&mut self, missing: u64) -> Verdict {
         self.in_flight.clear();
         self.sent = self.confirmed;
@@ -237,13 +242,13 @@ impl<P: Clone> LogWriter<P> {
         self.base.seq + u64::try_from(self.tail.len()).expect("invariant: a length fits in 64 bits")
     }
 
-    /// The position in the tail of entry `seq`, if it is there.
+    /// Returns the index in the tail of entry `seq`, if it is there.
     fn index_of(&self, seq: u64) -> Option<usize> {
         let above = seq.checked_sub(self.base.seq)?.checked_sub(1)?;
         usize::try_from(above).ok().filter(|ix| *ix < self.tail.len())
     }
 
-    /// Our head at `seq`, if it is still known.
+    /// Returns the head of our chain at `seq`, if it is still known.
     fn head_at(&self, seq: u64) -> Option<Head> {
         if seq == self.base.seq {
             return Some(self.base);

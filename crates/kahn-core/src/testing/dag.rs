@@ -1,4 +1,4 @@
-//! A DAG, task after task. What follows a task is about that task.
+//! Builds DAGs for tests. Most methods modify the task added last.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ struct Need {
     timeout: Option<Duration>,
 }
 
-/// A DAG to be.
+/// A builder for a DAG.
 #[derive(Clone, Debug, Default)]
 pub struct DagScript {
     policy: RunPolicy,
@@ -26,7 +26,7 @@ pub struct DagScript {
     needs: Vec<Need>,
 }
 
-/// A DAG without tasks.
+/// Creates a builder without tasks.
 #[must_use]
 pub fn dag() -> DagScript {
     DagScript::default()
@@ -52,7 +52,7 @@ impl DagScript {
         self.needs.last_mut().expect("a dependency comes first")
     }
 
-    /// The task is carried out by a process.
+    /// Makes the task run a process.
     #[must_use]
     pub fn exec(mut self, argv: &[&str]) -> Self {
         let argv = argv.iter().map(|text| Text::new(*text)).collect();
@@ -60,20 +60,20 @@ impl DagScript {
         self
     }
 
-    /// The task sleeps, and so is known to take this long.
+    /// Makes the task sleep, which also sets its known duration.
     #[must_use]
     pub fn sleep(mut self, duration: Duration) -> Self {
         self.last().work.action = Action::Sleep { duration };
         self
     }
 
-    /// The task needs `dependency` to succeed.
+    /// Makes the task depend on the success of `dependency`.
     #[must_use]
     pub fn after(self, dependency: &str) -> Self {
         self.needs(dependency, When::Succeeded, DependencyKind::Required)
     }
 
-    /// The task depends on `dependency` in this way.
+    /// Adds a dependency of the task with these settings.
     #[must_use]
     pub fn needs(mut self, dependency: &str, when: When, kind: DependencyKind) -> Self {
         let dependent = self.tasks.len() - 1;
@@ -82,42 +82,42 @@ impl DagScript {
         self
     }
 
-    /// The latest dependency may hold the task back for this long.
+    /// Sets the timeout of the dependency added last.
     #[must_use]
     pub fn within(mut self, timeout: Duration) -> Self {
         self.last_need().timeout = Some(timeout);
         self
     }
 
-    /// The task has this trigger.
+    /// Sets the task's trigger.
     #[must_use]
     pub fn trigger(mut self, trigger: Trigger) -> Self {
         self.last().trigger = trigger;
         self
     }
 
-    /// The task has this condition.
+    /// Sets the task's condition.
     #[must_use]
     pub fn condition(mut self, expression: &str) -> Self {
         self.last().condition = Some(Condition(expression.into()));
         self
     }
 
-    /// The task is expected to take this long.
+    /// Sets the task's estimated duration.
     #[must_use]
     pub fn estimate(mut self, span: Duration) -> Self {
         self.last().estimate = Some(span);
         self
     }
 
-    /// The task asks for `cpu=1 memory=1Gi` and the like.
+    /// Sets the task's resources, such as `cpu=1 memory=1Gi`.
     #[must_use]
     pub fn resources(mut self, text: &str) -> Self {
         self.last().profile.resources = resources(text);
         self
     }
 
-    /// The task runs only where this label has this value.
+    /// Requires workers whose label has this value.
     #[must_use]
     pub fn on(mut self, key: &str, value: &str) -> Self {
         let rule = LabelRule::In { key: key.into(), values: vec![value.into()] };
@@ -125,7 +125,7 @@ impl DagScript {
         self
     }
 
-    /// The task rather runs where this label has this value.
+    /// Prefers workers whose label has this value.
     #[must_use]
     pub fn preferring(mut self, key: &str, value: &str) -> Self {
         let rule = LabelRule::In { key: key.into(), values: vec![value.into()] };
@@ -133,7 +133,7 @@ impl DagScript {
         self
     }
 
-    /// The task is tried this often, with this fixed wait in between.
+    /// Sets the maximum number of attempts and the fixed delay between them.
     #[must_use]
     pub fn attempts(mut self, max_attempts: u32, wait: Duration) -> Self {
         let retry = &mut self.last().profile.retry;
@@ -143,7 +143,7 @@ impl DagScript {
         self
     }
 
-    /// The task is tried again only after these causes.
+    /// Restricts retries to these causes.
     #[must_use]
     pub fn retried_on(mut self, causes: &[CauseKind]) -> Self {
         self.last().profile.retry.on =
@@ -151,11 +151,11 @@ impl DagScript {
         self
     }
 
-    /// The task is tried again only after exceptions of this type.
+    /// Restricts retries to exceptions of this type.
     ///
     /// # Panics
     ///
-    /// When `pattern` names no exceptions.
+    /// Panics if `pattern` is not a valid exception pattern.
     #[must_use]
     pub fn retried_on_exception(mut self, pattern: &str) -> Self {
         let profile = &mut self.last().profile;
@@ -164,7 +164,7 @@ impl DagScript {
         self
     }
 
-    /// The task asks for a worker that has this label, whatever its value.
+    /// Requires workers that have this label with any value.
     #[must_use]
     pub fn having(mut self, label: &str) -> Self {
         let rule = LabelRule::Exists { key: label.into() };
@@ -172,109 +172,109 @@ impl DagScript {
         self
     }
 
-    /// The task asks for more memory, in thousandths, after it ran out.
+    /// Sets the factor, in thousandths, by which the memory grows after an attempt ran out of it.
     #[must_use]
     pub fn memory_factor(mut self, thousandths: u32) -> Self {
         self.last().profile.retry.memory = Multiplier(thousandths);
         self
     }
 
-    /// That stops at so many bytes.
+    /// Sets the limit of that growth, in bytes.
     #[must_use]
     pub fn memory_max(mut self, bytes: u64) -> Self {
         self.last().profile.retry.memory_max = Some(bytes);
         self
     }
 
-    /// The task is given up after it was lost this often.
+    /// Sets how often the task may be lost before it fails.
     #[must_use]
     pub fn crash_limit(mut self, limit: u32) -> Self {
         self.last().profile.retry.crash_limit = limit;
         self
     }
 
-    /// The task fails when it was ready for this long.
+    /// Sets the queue timeout.
     #[must_use]
     pub fn queue_timeout(mut self, timeout: Duration) -> Self {
         self.last().profile.timeouts.queue = Some(timeout);
         self
     }
 
-    /// The attempt fails when it has not started after this long.
+    /// Sets the start timeout.
     #[must_use]
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.last().profile.timeouts.start = Some(timeout);
         self
     }
 
-    /// The attempt is stopped when it ran for this long.
+    /// Sets the run timeout.
     #[must_use]
     pub fn run_timeout(mut self, timeout: Duration) -> Self {
         self.last().profile.timeouts.run = Some(timeout);
         self
     }
 
-    /// The task goes before those of lower priority in its run.
+    /// Sets the task's priority.
     #[must_use]
     pub fn priority(mut self, priority: i32) -> Self {
         self.last().profile.priority = priority;
         self
     }
 
-    /// The task holds this key, which at most `limit` attempts may.
+    /// Adds a concurrency key with this limit.
     #[must_use]
     pub fn key(mut self, key: &str, limit: u32) -> Self {
         self.last().profile.concurrency.push(ConcurrencyKey { key: name(key), limit });
         self
     }
 
-    /// The task uses this breaker.
+    /// Sets the task's circuit breaker.
     #[must_use]
     pub fn circuit(mut self, key: &str, failures: u32, cool_down: Duration) -> Self {
         self.last().profile.circuit = Some(Circuit { key: name(key), failures, cool_down });
         self
     }
 
-    /// The run ends with the first failure.
+    /// Makes the run stop at the first failure.
     #[must_use]
     pub fn fail_fast(mut self) -> Self {
         self.policy.on_failure = FailurePolicy::FailFast;
         self
     }
 
-    /// The run ends with this many failures.
+    /// Makes the run stop after this many failures.
     #[must_use]
     pub fn max_failures(mut self, n: u32) -> Self {
         self.policy.on_failure = FailurePolicy::MaxFailures(n);
         self
     }
 
-    /// The run holds at most this many leases.
+    /// Sets the maximum number of leases of the run.
     #[must_use]
     pub fn max_parallel(mut self, n: u32) -> Self {
         self.policy.max_parallel = Some(n);
         self
     }
 
-    /// The run has this deadline.
+    /// Sets the run's deadline.
     #[must_use]
     pub fn run_deadline(mut self, timeout: Duration) -> Self {
         self.policy.timeout = Some(timeout);
         self
     }
 
-    /// The run goes before those of lower priority.
+    /// Sets the run's priority.
     #[must_use]
     pub fn run_priority(mut self, priority: i32) -> Self {
         self.policy.priority = priority;
         self
     }
 
-    /// The DAG.
+    /// Builds the DAG.
     ///
     /// # Panics
     ///
-    /// When it is none: the test is wrong.
+    /// Panics if the DAG is invalid.
     #[must_use]
     pub fn build(&self) -> Arc<Dag> {
         let mut builder = DagBuilder::new(name("dag"), self.policy.clone());
@@ -291,7 +291,7 @@ impl DagScript {
     }
 }
 
-/// Reads `cpu=2 memory=4Gi`.
+/// Parses resources such as `cpu=2 memory=4Gi`.
 pub(super) fn resources(text: &str) -> Resources {
     text.parse().expect("a test uses valid resources")
 }

@@ -1,4 +1,4 @@
-//! Changes and commands in the words of a test: tasks and runs by name.
+//! Formats changes and commands for tests, with the names of tasks and runs.
 
 use std::fmt::Write as _;
 
@@ -10,13 +10,13 @@ use crate::command::Command;
 use crate::event::SessionId;
 
 impl World {
-    /// `r1` for the first run, and so on.
+    /// Returns `r1` for the first run, and so on.
     fn run_label(run: RunId) -> String {
         let number = run.as_bytes().iter().fold(0u128, |n, byte| (n << 8) | u128::from(*byte));
         format!("r{number}")
     }
 
-    /// `r1/a` for the task `a` of the first run.
+    /// Returns `r1/a` for the task `a` of the first run.
     #[must_use]
     pub fn label(&self, run: RunId, task: TaskIx) -> String {
         let label = Self::run_label(run);
@@ -35,7 +35,7 @@ impl World {
         found.map_or_else(|| format!("stream {}", session.0), |(name, _)| name.clone())
     }
 
-    /// A change in one line.
+    /// Formats a change as one line.
     #[must_use]
     pub fn describe_change(&self, change: &Change) -> String {
         let Some(id) = change.run() else { return change.to_string() };
@@ -84,7 +84,7 @@ impl World {
         }
     }
 
-    /// A command in one line.
+    /// Formats a command as one line.
     #[must_use]
     pub fn describe_command(&self, command: &Command) -> String {
         match command {

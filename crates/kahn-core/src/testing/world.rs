@@ -1,6 +1,6 @@
-//! A core, virtual time, and fake workers that do only what a test tells them to.
+//! A core with virtual time and fake workers that are controlled by the test.
 //!
-//! Whatever is decided is durable at once and commands arrive at once, unless a worker is deaf.
+//! All changes are durable immediately, and commands arrive immediately unless the worker is deaf.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::state::Run;
 
-/// More deadlines than any test needs: past these the core does not come to rest.
+/// More deadlines than any test needs; exceeding it means that the core never becomes idle.
 const DEADLINES_MAX: usize = 100_000;
 
 /// An attempt that a fake worker holds.
@@ -29,57 +29,57 @@ const DEADLINES_MAX: usize = 100_000;
 pub struct Holding {
     /// The token of its lease.
     pub token: Token,
-    /// Whether the worker has reported it started.
+    /// Whether the worker has reported its start.
     pub is_started: bool,
     /// Why the worker was told to stop it, if it was.
     pub stop: Option<StopReason>,
-    /// Whether the worker was asked to give it back.
+    /// Whether the worker was asked to return it.
     pub is_recalled: bool,
 }
 
-/// A worker that does only what a test tells it to.
+/// A worker that is controlled by the test.
 #[derive(Clone, Debug)]
 pub struct FakeWorker {
-    /// Who it is.
+    /// The worker's id.
     pub id: WorkerId,
-    /// Which start of it.
+    /// Its boot id.
     pub boot: BootId,
-    /// Its stream, while it has one.
+    /// Its session, while it is attached.
     pub session: Option<SessionId>,
-    /// All it has.
+    /// Total capacity.
     pub capacity: Resources,
-    /// What it says of itself.
+    /// Its labels.
     pub labels: Labels,
-    /// What it can carry out.
+    /// The kinds of action that it can execute.
     pub executors: Vec<ActionKind>,
-    /// Most leases that it holds at one time.
+    /// Maximum number of leases that it holds at a time.
     pub leases_max: u32,
-    /// How much of its capacity it accepts.
+    /// The share of its capacity that it accepts.
     pub admission: Admission,
     /// The attempts that it holds.
     pub held: BTreeMap<AttemptId, Holding>,
-    /// Results that were never acknowledged.
+    /// Reports that were not acknowledged.
     pub unacknowledged: Vec<WorkerReport>,
-    /// It sends no heartbeats.
+    /// Whether it sends no heartbeats.
     pub is_silent: bool,
-    /// Nothing that is sent to it arrives.
+    /// Whether it receives no messages.
     pub is_deaf: bool,
-    /// It was told to drain.
+    /// Whether it was told to drain.
     pub is_draining: bool,
 }
 
-/// A core with everything around it.
+/// A core with its environment.
 #[derive(Debug)]
 pub struct World {
     /// The core.
     pub core: Core,
     /// The time of the next event.
     pub now: Timestamp,
-    /// Everything that became durable.
+    /// All changes that became durable.
     pub log: Vec<(Timestamp, Change)>,
     /// The workers, by name.
     pub workers: BTreeMap<String, FakeWorker>,
-    /// Evaluations that were asked for and not answered.
+    /// Evaluations that were requested but not answered.
     pub evaluations: Vec<(RunId, TaskIx)>,
     commands: Vec<Command>,
     n_taken: usize,
@@ -97,13 +97,13 @@ impl Default for World {
 }
 
 impl World {
-    /// A world in which an operator chose nothing.
+    /// Creates a world with default settings.
     #[must_use]
     pub fn new() -> Self {
         Self::with(Settings::default())
     }
 
-    /// A world with these settings, in its first term, at 1000 s.
+    /// Creates a world with these settings, in its first term, at 1000 s.
     #[must_use]
     pub fn with(settings: Settings) -> Self {
         let mut world = Self {
@@ -132,26 +132,26 @@ impl World {
         self.settle();
     }
 
-    /// Lets one event happen, places what can be placed, and audits.
+    /// Handles one event, places tasks, and audits the state.
     ///
     /// # Errors
     ///
-    /// What the core refuses.
+    /// Returns the core's refusal.
     ///
     /// # Panics
     ///
-    /// When the state contradicts itself afterwards.
+    /// Panics if the state is inconsistent afterwards.
     pub fn step(&mut self, event: Event) -> Result<(), Refusal> {
         let outcome = self.core.handle(self.now, event).map(|step| self.absorb(step));
         self.settle();
         outcome
     }
 
-    /// Lets an event happen that must not be refused.
+    /// Handles an event that must not be refused.
     ///
     /// # Panics
     ///
-    /// When it is.
+    /// Panics if the event is refused.
     pub fn accept(&mut self, event: Event) {
         self.step(event).expect("the event is possible");
     }
@@ -188,35 +188,35 @@ impl World {
         }
     }
 
-    /// The commands since the last call.
+    /// Returns the commands since the last call.
     pub fn take(&mut self) -> Vec<Command> {
         self.n_taken += self.commands.len();
         std::mem::take(&mut self.commands)
     }
 
-    /// The commands since the last call, without those that say only that there is more to see.
+    /// Returns the commands since the last call, except notifications of watchers.
     pub fn take_orders(&mut self) -> Vec<Command> {
         let mut orders = self.take();
         orders.retain(|command| !matches!(command, Command::Notify { .. }));
         orders
     }
 
-    /// Asserts that no command is left that was not taken.
+    /// Asserts that all commands were taken.
     ///
     /// # Panics
     ///
-    /// When one is.
+    /// Panics if any are left.
     pub fn assert_nothing_left(&mut self) {
         let left = self.take_orders();
         assert!(left.is_empty(), "commands are left over: {left:#?}");
     }
 
-    /// Lets time pass. What is due happens when it is due, and workers that are not silent are
-    /// heard from before.
+    /// Advances the time. Timers fire when they are due, and workers that are not silent send
+    /// heartbeats.
     ///
     /// # Panics
     ///
-    /// When the core never comes to rest.
+    /// Panics if the core never becomes idle.
     pub fn wait(&mut self, span: Duration) {
         let end = self.now + span;
         for _ in 0..DEADLINES_MAX {
@@ -232,7 +232,7 @@ impl World {
         panic!("deadlines never end");
     }
 
-    /// Every attached worker that is not silent is heard from.
+    /// Sends a heartbeat from every attached worker that is not silent.
     pub fn beat(&mut self) {
         let lively = self.workers.values().filter(|worker| !worker.is_silent);
         let sessions: Vec<_> = lively.filter_map(|worker| worker.session).collect();
@@ -241,12 +241,12 @@ impl World {
         }
     }
 
-    /// A new worker with this capacity, that can do everything, opens a stream.
+    /// Attaches a new worker with this capacity that can execute everything.
     pub fn attach(&mut self, name: &str, capacity: &str) {
         self.attach_with(name, capacity, &[], 1_000);
     }
 
-    /// A new worker opens a stream.
+    /// Attaches a new worker.
     pub fn attach_with(
         &mut self,
         name: &str,
@@ -274,7 +274,7 @@ impl World {
         self.reattach(name);
     }
 
-    /// A worker opens a stream again, and says what it holds.
+    /// Opens a new stream of a worker, which reports what it holds.
     pub fn reattach(&mut self, name: &str) {
         self.n_sessions += 1;
         let session = SessionId(self.n_sessions);
@@ -286,14 +286,14 @@ impl World {
         self.accept(Event::WorkerAttached(Box::new(attachment)));
     }
 
-    /// A worker's stream ends.
+    /// Ends a worker's stream.
     pub fn detach(&mut self, name: &str) {
         if let Some(session) = self.worker_mut(name).session.take() {
             self.accept(Event::WorkerDetached { session });
         }
     }
 
-    /// A worker process starts anew: it holds nothing, and has the results that it wrote down.
+    /// Restarts a worker process: it holds nothing but its saved reports.
     pub fn reboot(&mut self, name: &str) {
         self.n_boots += 1;
         let boot = BootId(self.n_boots);
@@ -304,7 +304,7 @@ impl World {
         self.reattach(name);
     }
 
-    /// A worker reports on an attempt that it holds.
+    /// Reports the start of an attempt that the worker holds.
     pub fn start(&mut self, name: &str, attempt: AttemptId) {
         let holding = self.worker_mut(name).held.get_mut(&attempt).expect("it holds the attempt");
         holding.is_started = true;
@@ -312,12 +312,12 @@ impl World {
         self.report(name, report);
     }
 
-    /// An attempt ends on a worker.
+    /// Ends an attempt on a worker.
     pub fn finish(&mut self, name: &str, attempt: AttemptId, outcome: Result<Outputs, Failure>) {
         self.finish_after(name, attempt, outcome, Duration::from_millis(15));
     }
 
-    /// An attempt that took so long ends on a worker.
+    /// Ends an attempt on a worker after this duration.
     pub fn finish_after(
         &mut self,
         name: &str,
@@ -329,7 +329,7 @@ impl World {
         self.end(name, attempt, ReportKind::Finished { outcome, usage });
     }
 
-    /// A worker gives an attempt back.
+    /// Returns an attempt from a worker.
     pub fn give_back(&mut self, name: &str, attempt: AttemptId) {
         self.end(name, attempt, ReportKind::Returned);
     }
@@ -342,18 +342,18 @@ impl World {
         self.report(name, report);
     }
 
-    /// A worker sends a report, if it has a stream.
+    /// Sends a report from a worker, if it is attached.
     pub fn report(&mut self, name: &str, report: WorkerReport) {
         let Some(session) = self.worker_mut(name).session else { return };
         self.accept(Event::Reported { session, report: Box::new(report) });
     }
 
-    /// Takes on a run in the default namespace.
+    /// Submits a run in the default namespace.
     pub fn submit(&mut self, dag: &Arc<Dag>) -> RunId {
         self.submit_for("default", dag)
     }
 
-    /// Takes on a run in a namespace.
+    /// Submits a run in a namespace.
     pub fn submit_for(&mut self, namespace: &str, dag: &Arc<Dag>) -> RunId {
         self.n_runs += 1;
         let submission = Arc::new(submission(self.n_runs, namespace, dag));
@@ -362,7 +362,7 @@ impl World {
         run
     }
 
-    /// The coordinator dies and another takes over after `pause`. All streams end.
+    /// Starts a new coordinator `pause` after the current one failed. All streams end.
     pub fn take_over(&mut self, pause: Duration) {
         let mut core = Core::new(self.settings.clone());
         for (at, change) in &self.log {
@@ -377,11 +377,12 @@ impl World {
         self.begin();
     }
 
-    /// Lets everything end well: streams open, evaluations say yes, attempts succeed, time passes.
+    /// Runs everything to completion: workers attach, evaluations and attempts succeed, time
+    /// advances.
     ///
     /// # Panics
     ///
-    /// When a run does not end.
+    /// Panics if a run does not end.
     pub fn finish_all(&mut self) {
         for _ in 0..DEADLINES_MAX {
             if self.core.state().runs().all(|run| run.state.is_terminal()) {
@@ -417,7 +418,7 @@ impl World {
         }
     }
 
-    /// Why the tasks of unfinished runs have not ended.
+    /// Describes why the tasks of unfinished runs have not ended.
     fn stuck(&self) -> Vec<String> {
         let state = self.core.state();
         let open = state.runs().filter(|run| !run.state.is_terminal());
@@ -428,51 +429,51 @@ impl World {
             .collect()
     }
 
-    /// A run.
+    /// Returns a run.
     ///
     /// # Panics
     ///
-    /// When there is no such run.
+    /// Panics if the run does not exist.
     #[must_use]
     pub fn run(&self, run: RunId) -> &Run {
         self.core.state().run(run).expect("the run exists")
     }
 
-    /// Where a task of a run stands.
+    /// Returns the state of a task.
     #[must_use]
     pub fn task_state(&self, run: RunId, task: &str) -> TaskState {
         self.run(run).cell(self.task(run, task)).state
     }
 
-    /// The task of a run that has this name.
+    /// Returns the task with this name.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// Panics if the task does not exist.
     #[must_use]
     pub fn task(&self, run: RunId, task: &str) -> TaskIx {
         self.run(run).dag.task_by_name(task).expect("the task exists")
     }
 
-    /// The attempt at a task that a worker holds, if it does.
+    /// Returns the attempt at a task that a worker holds, if any.
     #[must_use]
     pub fn held(&self, name: &str, run: RunId, task: &str) -> Option<AttemptId> {
         let task = self.task(run, task);
         self.workers[name].held.keys().rev().find(|a| a.run == run && a.task == task).copied()
     }
 
-    /// A worker.
+    /// Returns a worker.
     ///
     /// # Panics
     ///
-    /// When there is no such worker.
+    /// Panics if the worker does not exist.
     pub fn worker_mut(&mut self, name: &str) -> &mut FakeWorker {
         self.workers.get_mut(name).expect("the worker exists")
     }
 }
 
 impl FakeWorker {
-    /// What it says when it opens a stream.
+    /// Returns what a worker reports when it opens a stream.
     #[must_use]
     pub fn introduce(&self, session: SessionId) -> Attachment {
         let held = self
@@ -542,7 +543,7 @@ fn session_of(command: &Command) -> Option<SessionId> {
     }
 }
 
-/// The submission of run number `n`.
+/// Returns the submission of run number `n`.
 #[must_use]
 pub fn submission(n: u128, namespace: &str, dag: &Arc<Dag>) -> Submission {
     Submission {
@@ -555,17 +556,17 @@ pub fn submission(n: u128, namespace: &str, dag: &Arc<Dag>) -> Submission {
     }
 }
 
-/// The worker with this name.
+/// Returns the id of the worker with this name.
 ///
 /// # Panics
 ///
-/// When that is no name.
+/// Panics if the name is invalid.
 #[must_use]
 pub fn worker_id(name: &str) -> WorkerId {
     name.parse().expect("a test uses valid names")
 }
 
-/// The failure of a process that ended with this code.
+/// Returns the failure of a process that exited with this code.
 #[must_use]
 pub fn exit_code(code: i32) -> Failure {
     Failure::new(Cause::exit_code(code), "")

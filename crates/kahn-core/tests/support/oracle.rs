@@ -1,4 +1,4 @@
-//! What must be true, worked out from the log and the DAGs alone.
+//! Invariants, checked using only the log and the DAGs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use kahn_model::{
 
 type Task = (RunId, TaskIx);
 
-/// What was seen so far.
+/// The history seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     tokens: BTreeSet<Token>,
@@ -21,7 +21,7 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// Checks what one act changed, and the state that it left.
+    /// Checks the changes of one act and the resulting state.
     pub(crate) fn check(&mut self, world: &World, changes: &[(Timestamp, Change)]) {
         for (_, change) in changes {
             self.follow(change);
@@ -63,8 +63,8 @@ impl Oracle {
         }
     }
 
-    /// No attempt starts before its dependencies are as it needs them. What they are is read from
-    /// the state after the act: an end never changes, so what held then holds now.
+    /// Checks that an attempt starts only once its dependencies permit it. Their states are read
+    /// after the act; since ended tasks keep their state, the check is still valid.
     fn check_start(&self, world: &World, change: &Change) {
         let Change::LeaseGranted { run, task, .. } = change else { return };
         let Some(known) = world.core.state().run(*run) else { return };
@@ -99,7 +99,7 @@ impl Oracle {
     }
 }
 
-/// A dependency, and what is known of the task at its other end.
+/// A dependency and the state of its task.
 #[derive(Debug)]
 struct Seen {
     edge: DependencyRef,
@@ -109,7 +109,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether nothing more is waited for.
+    /// Returns whether the dependency is resolved.
     fn is_over(&self) -> bool {
         let is_start_enough =
             self.edge.when == When::Started && self.edge.kind != DependencyKind::Soft;

@@ -1,6 +1,5 @@
-//! Random histories: DAGs, and what happens to their runs. A plan names everything by numbers that
-//! are taken modulo what there is, so that any part of it can be left out and it still means
-//! something.
+//! Random histories: DAGs and the events of their runs. A plan refers to everything by numbers
+//! modulo the number of existing items, so that it stays valid if any part of it is removed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use kahn_model::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// One dependency: which earlier task, when, how much, and for how long.
+/// A dependency: the earlier task, the required state, the kind, and the timeout.
 type NeedPlan = (usize, usize, usize, Option<u64>);
 
 #[derive(Clone, Debug)]
@@ -44,7 +43,7 @@ pub(crate) struct DagPlan {
     namespace: usize,
 }
 
-/// Something that happens.
+/// An act of a plan.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     Submit(usize),
@@ -55,12 +54,12 @@ pub(crate) enum Act {
     Start(usize, usize),
     Finish(usize, usize, usize),
     GiveBack(usize, usize),
-    /// A report that was sent before is sent again, perhaps by another worker.
+    /// An earlier report is sent again, possibly by another worker.
     Repeat {
         report: usize,
         worker: usize,
     },
-    /// A report that nobody could honestly make.
+    /// A false report.
     Lie {
         worker: usize,
         run: usize,
@@ -69,7 +68,7 @@ pub(crate) enum Act {
         kind: usize,
     },
     Evaluate(usize, usize),
-    /// An answer to a question that was not asked.
+    /// The result of an evaluation that was not requested.
     EvaluateUnasked {
         run: usize,
         task: u32,
@@ -80,7 +79,7 @@ pub(crate) enum Act {
     Deafen(usize),
     Silence(usize),
     Cordon(usize, bool),
-    /// A worker accepts so many thousandths of its capacity, and says so if it is attached.
+    /// A worker accepts this many thousandths of its capacity, and reports it if it is attached.
     Accept(usize, u32),
     Drain(usize),
     DrainOwn(usize),
@@ -90,7 +89,7 @@ pub(crate) enum Act {
     Retry(usize, usize, u32),
     Expire(usize),
     Wait(u64),
-    /// The deadline event, early.
+    /// The deadline event, sent early.
     Wake,
     TakeOver(u64),
 }
@@ -196,7 +195,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Histories of up to `acts_max` events.
+/// Generates histories of up to `acts_max` events.
 pub(crate) fn plan(acts_max: usize) -> impl Strategy<Value = Plan> {
     (vec(dag_plan(), 1..4), vec(act(), 0..acts_max), any::<bool>(), 1..4u16)
         .prop_map(|(dags, acts, is_packed, partitions)| Plan { dags, acts, is_packed, partitions })
@@ -271,7 +270,7 @@ impl TaskPlan {
     }
 }
 
-/// A plan being carried out.
+/// A plan that is being executed.
 #[derive(Debug)]
 pub(crate) struct Play {
     pub(crate) world: World,
@@ -292,8 +291,8 @@ impl Play {
         Self { world, dags, runs: Vec::new(), sent: Vec::new() }
     }
 
-    /// The event that an act means now, if it means one, with the worker's own side of it done.
-    /// Acts that are more than one event are carried out here.
+    /// Returns the event of an act, if it is possible now, after updating the worker. Acts that
+    /// consist of several events are executed directly.
     pub(crate) fn event(&mut self, act: &Act) -> Option<Event> {
         match act {
             Act::Submit(dag) => {
@@ -465,7 +464,7 @@ fn verdict_of(n: usize) -> Result<Option<Arc<kahn_model::Work>>, Failure> {
     }
 }
 
-/// Ends all faults: workers are back and take leases, and no run is paused.
+/// Ends all faults: workers are attached and take leases, and no run is paused.
 pub(crate) fn heal(world: &mut World) {
     for (name, _) in WORKERS {
         let worker = world.worker_mut(name).id.clone();

@@ -1,4 +1,4 @@
-//! Scenario scripts: what happens, line by line, and what the core makes of it.
+//! Scenario scripts: executes events line by line and writes a transcript.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use kahn_model::{
     Pressure, PressureKind, RunId, Share, TaskIx, Trigger, Uuid, Value, When,
 };
 
-/// The world of one scenario.
+/// The state of a scenario.
 #[derive(Debug)]
 pub(crate) struct Script {
     world: World,
@@ -22,7 +22,7 @@ pub(crate) struct Script {
     n_logged: usize,
 }
 
-/// Carries a script out and gives the transcript.
+/// Executes a script and returns the transcript.
 pub(crate) fn carry_out(text: &str) -> String {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty()).peekable();
     let settings = lines.next_if(|line| line.starts_with("settings ")).map(read_settings);
@@ -64,7 +64,7 @@ fn number<T: std::str::FromStr>(text: &str) -> T {
     text.parse().unwrap_or_else(|_| panic!("`{text}` is a number"))
 }
 
-/// `5s` or `300ms`.
+/// Parses `5s` or `300ms`.
 fn span(text: &str) -> Duration {
     match text.strip_suffix("ms") {
         Some(millis) => Duration::from_millis(number(millis)),
@@ -158,7 +158,7 @@ impl Script {
         }
     }
 
-    /// `accepts w1 60%`, and why if that is known: `memory=230/100`.
+    /// Executes `accepts w1 60%`, optionally with the pressure: `memory=230/100`.
     fn accepts(&mut self, name: &str, share: &str, why: &[&str]) {
         let pressure = why.first().map(|word| {
             let (kind, figures) = word.split_once('=').expect("kind=measured/limit");
@@ -215,7 +215,7 @@ impl Script {
         }
     }
 
-    /// The report before is sent again as a success, by any worker.
+    /// Sends the previous report again as a success, from any worker.
     fn repeat(&mut self, worker: &str) {
         let session = self.world.worker_mut(worker).session.expect("it has a stream");
         let Some(Event::Reported { report, .. }) = self.last_report.clone() else {
@@ -285,7 +285,7 @@ impl Script {
         self.step(Event::RetryRequested { run: run_id(run), scope });
     }
 
-    /// A task by name; one that does not exist has a number that no task has.
+    /// Returns a task by name, or a task number that does not exist.
     fn task(&self, run: &str, task: &str) -> TaskIx {
         self.world.run(run_id(run)).dag.task_by_name(task).unwrap_or(TaskIx(999))
     }
@@ -336,7 +336,7 @@ impl Script {
         }
     }
 
-    /// Writes down what the last event changed and commanded.
+    /// Writes the changes and commands of the last event to the transcript.
     fn transcribe(&mut self) {
         let start = 1_000_000_000;
         for (at, change) in &self.world.log[self.n_logged..] {
@@ -419,7 +419,7 @@ fn read_task(mut script: DagScript, line: &str) -> DagScript {
     if resources.is_empty() { script } else { script.resources(&resources.join(" ")) }
 }
 
-/// `task:when:kind:5s`, the last three as far as they are not usual.
+/// Parses `task:when:kind:5s`, where the last three parts are optional.
 fn read_need(script: DagScript, parts: &[&str]) -> DagScript {
     let when = parts.get(1).map_or(When::default(), |word| find(&When::ALL, word));
     let kind =
@@ -431,7 +431,7 @@ fn read_need(script: DagScript, parts: &[&str]) -> DagScript {
     }
 }
 
-/// The one of `all` whose name in the code is `word`, but for case and underscores.
+/// Returns the value whose name in the code is `word`, ignoring case and underscores.
 fn find<T: Copy + std::fmt::Debug>(all: &[T], word: &str) -> T {
     let plain = word.replace('_', "");
     let found = all.iter().find(|item| format!("{item:?}").eq_ignore_ascii_case(&plain));

@@ -1,5 +1,5 @@
-//! All there is to know about one dependency: what becomes of a task, for each trigger, moment
-//! and kind, and for each way in which what it depends on can end.
+//! The outcome of a task with one dependency, for each trigger, required state and kind, and for
+//! each end of the dependency.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ enum End {
     IsSkipped,
 }
 
-/// The table, one line for each trigger, moment and kind.
+/// Returns the table, with one line per trigger, required state and kind.
 pub(crate) fn table() -> String {
     let mut out =
         String::from("# the dependency:                  succeeds    fails       is skipped\n");
@@ -38,7 +38,7 @@ fn name(item: impl std::fmt::Debug) -> String {
     format!("{item:?}").to_lowercase()
 }
 
-/// What becomes of a task whose only dependency ends so. The other task is there to keep the run
+/// Returns the outcome of a task whose only dependency ends in this way. Another task keeps the run
 /// open.
 fn fate(trigger: Trigger, when: When, kind: DependencyKind, end: End) -> &'static str {
     let mut world = World::new();

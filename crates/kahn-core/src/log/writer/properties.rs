@@ -1,4 +1,5 @@
-//! A writer against a network that loses, delays, repeats and reorders, and a log that forgets.
+//! Tests a writer with a network that loses, delays, repeats and reorders, and a log that loses
+//! entries.
 
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof};
@@ -12,17 +13,17 @@ use crate::log::{Append, Hash, Head, Reply, Verdict};
 enum Act {
     Push,
     Send,
-    /// A request arrives; with `true` a copy of it stays on its way.
+    /// A request arrives; with `true` a copy of it stays in flight.
     Arrive(usize, bool),
-    /// A reply arrives; with `true` a copy of it stays on its way.
+    /// A reply arrives; with `true` a copy of it stays in flight.
     Answer(usize, bool),
-    /// A request gets nowhere and the writer is told so.
+    /// A request is refused, and the writer receives that reply.
     Refuse(usize),
     /// A reply is lost.
     Forget(usize),
-    /// The writer gives up waiting; the request may still arrive.
+    /// The writer times out; the request may still arrive.
     TimeOut(usize),
-    /// The log loses up to so many of its last entries.
+    /// The log loses up to this many of its last entries.
     Crash(usize),
     Probe,
     /// The lower half of what is committed is checkpointed.
@@ -46,7 +47,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     vec(act, 0..200)
 }
 
-/// The chain in miniature: any function of the hash before and the entry will do.
+/// A small hash chain: any function of the previous hash and the entry is sufficient.
 fn link(prev: Hash, payload: u64) -> Hash {
     let before = u128::from_le_bytes(prev.0);
     Hash(before.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u128::from(payload)).to_le_bytes())
@@ -55,7 +56,8 @@ fn link(prev: Hash, payload: u64) -> Hash {
 struct World {
     writer: LogWriter<u64>,
     pushed: Vec<u64>,
-    /// What the log holds, and the floor below which it keeps everything (a checkpoint).
+    /// The contents of the log, and the number of entries covered by a checkpoint, which it never
+    /// loses.
     log: Vec<(Head, u64)>,
     floor: usize,
     crashed: u64,
@@ -122,7 +124,7 @@ impl World {
         self.log.truncate(kept);
     }
 
-    /// One act, if it is possible now, and what the writer said to it.
+    /// Performs an act if it is possible now, and returns the writer's verdict.
     fn act(&mut self, act: &Act) -> Option<Verdict> {
         let n_requests = self.requests.len();
         let n_replies = self.replies.len();
@@ -161,9 +163,9 @@ impl World {
         None
     }
 
-    /// A quiet world from here on: everything arrives, and the writer gets to its end.
+    /// Stops all faults: everything arrives, and the writer finishes.
     fn settle(&mut self) -> Option<Verdict> {
-        // What is forgotten of the last entries shows when one more is appended.
+        // Another append reveals whether the last entries were lost.
         self.push();
         for _ in 0..10_000 {
             if self.writer.is_settled() && self.log_head() == self.writer.head() {

@@ -1,4 +1,4 @@
-//! Each line of the protocol's table of replies, one by one.
+//! Tests every reply of the protocol.
 
 use super::LogWriter;
 use crate::log::{Append, Hash, Head, Reply, Verdict};
@@ -13,7 +13,7 @@ fn head(seq: u64) -> Head {
     Head { seq, hash: hash(seq) }
 }
 
-/// A writer with entries `1..=n` pushed, each its own payload.
+/// Creates a writer with entries `1..=n` pushed; each payload is its number.
 fn writer(n: u64) -> LogWriter<u64> {
     let mut writer = LogWriter::new(Head::GENESIS);
     for seq in 1..=n {
@@ -22,7 +22,7 @@ fn writer(n: u64) -> LogWriter<u64> {
     writer
 }
 
-/// Sends all that may be sent, checks the order, and returns the numbers of the sends.
+/// Sends everything that may be sent, checks the order, and returns the numbers of the sends.
 #[track_caller]
 fn check_sends(writer: &mut LogWriter<u64>, expected: &[u64]) -> Vec<u64> {
     let sends: Vec<Append<u64>> = std::iter::from_fn(|| writer.next_send()).collect();
