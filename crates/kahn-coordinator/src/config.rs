@@ -1,4 +1,4 @@
-//! What an operator may choose about a coordinator: the section `[coordinator]` of `kahn.toml`.
+//! The configuration of a coordinator: the section `[coordinator]` of `kahn.toml`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,43 +10,43 @@ use kahn_runtime::human_duration;
 use kahn_runtime::secret::Secret;
 use serde::{Deserialize, Serialize};
 
-/// What an operator may choose about a coordinator.
+/// The configuration of a coordinator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where gRPC is served.
+    /// The address of the gRPC server.
     pub listen: SocketAddr,
-    /// Where tokens, logs and the embedded store are kept.
+    /// The directory of tokens, logs and the embedded store.
     pub data_dir: PathBuf,
-    /// Where the state of runs is kept.
+    /// The store for the state of runs.
     pub store: StoreConfig,
-    /// What clients show; read from `client_token_file` when not given.
+    /// The clients' token; read from `client_token_file` by default.
     pub client_token: Option<Secret>,
-    /// Where the clients' token is, or is put when there is none yet; `client.token` in the data
-    /// directory when not given.
+    /// The file with the clients' token, created if it does not exist; `client.token` in the data
+    /// directory by default.
     pub client_token_file: Option<PathBuf>,
-    /// What workers show; read from `worker_token_file` when not given.
+    /// The workers' token; read from `worker_token_file` by default.
     pub worker_token: Option<Secret>,
-    /// Where the workers' token is, or is put when there is none yet; `worker.token` in the data
-    /// directory when not given.
+    /// The file with the workers' token, created if it does not exist; `worker.token` in the data
+    /// directory by default.
     pub worker_token_file: Option<PathBuf>,
-    /// Where health and metrics are served.
+    /// The server for health and metrics.
     pub health: HealthSettings,
-    /// A worker not heard from for this long gets no new leases.
+    /// A worker that is silent for this long gets no new leases.
     #[serde(with = "human_duration")]
     pub suspect_after: Duration,
-    /// A worker not heard from for this long is lost.
+    /// A worker that is silent for this long is lost.
     #[serde(with = "human_duration")]
     pub lease_ttl: Duration,
-    /// How long a request that fits no known worker waits for one that it fits.
+    /// How long a request waits for a suitable worker if it fits no known worker.
     #[serde(with = "human_duration")]
     pub infeasible_grace: Duration,
-    /// How much work, in time, a worker is given ahead of its room.
+    /// Amount of work, as a duration, granted to a worker ahead of its room.
     #[serde(with = "human_duration")]
     pub prefetch_span: Duration,
     /// `spread` or `pack`.
     pub placement: Placement,
-    /// How much may come in.
+    /// Limits on sizes and numbers.
     pub limits: Limits,
 }
 
@@ -54,27 +54,27 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Placement {
-    /// The emptiest.
+    /// The emptiest one.
     #[default]
     Spread,
-    /// The fullest that still has room.
+    /// The fullest one that still has room.
     Pack,
 }
 
-/// Where the state of runs is kept.
+/// The store for the state of runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
-    /// `embedded` (a file in the data directory, also when not given), `memory`, or the URL of a
-    /// Redis server.
+    /// `embedded` (a file in the data directory, the default), `memory`, or the URL of a Redis
+    /// server.
     pub url: Option<Secret>,
-    /// For the embedded store: `process` survives the end of the process, `disk` that of the
-    /// machine. Redis has the level of its own settings.
+    /// For the embedded store: `process` survives the end of the process, `disk` also a crash of
+    /// the machine. The durability of Redis depends on its own configuration.
     pub durability: EmbeddedDurability,
-    /// Over how many logs runs are spread; fixed when the store is first used. 16 for Redis and 1
-    /// otherwise when not given.
+    /// Number of logs that runs are distributed over; fixed when the store is first used. By
+    /// default 16 for Redis and 1 otherwise.
     pub partitions: Option<u16>,
-    /// Whether to start on a Redis server whose settings can lose what was acknowledged.
+    /// Whether to start with a Redis server whose configuration can lose acknowledged writes.
     pub allow_unsafe_redis: bool,
 }
 
@@ -82,15 +82,15 @@ pub struct StoreConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EmbeddedDurability {
-    /// The end of the process, however sudden.
+    /// A crash of the process.
     #[default]
     Process,
-    /// The end of the machine, too.
+    /// A crash of the machine.
     Disk,
 }
 
 impl StoreConfig {
-    /// `embedded`, `memory`, or the URL of a Redis server.
+    /// Returns `embedded`, `memory`, or the URL of a Redis server.
     #[must_use]
     pub fn url(&self) -> &str {
         self.url.as_ref().map_or("embedded", Secret::expose)
@@ -108,24 +108,24 @@ impl Default for StoreConfig {
     }
 }
 
-/// How much may come in.
+/// Limits on sizes and numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Largest gRPC message, in bytes.
+    /// Maximum size of a gRPC message, in bytes.
     pub message_bytes: usize,
-    /// Largest DAG file, in bytes.
+    /// Maximum size of a DAG file, in bytes.
     pub document_bytes: usize,
-    /// Streams and calls at one time on one connection.
+    /// Maximum number of concurrent streams and calls on one connection.
     pub streams_per_connection: u32,
-    /// Calls at one time on one connection that are being worked on.
+    /// Maximum number of calls on one connection that are processed concurrently.
     pub calls_per_connection: usize,
-    /// Bytes of output kept of one attempt.
+    /// Maximum number of output bytes kept per attempt.
     pub log_bytes: u64,
-    /// Bytes of output kept of all attempts together. When they run out, the output of the oldest
-    /// finished runs goes first.
+    /// Maximum number of output bytes kept for all attempts together. If it is exceeded, the output
+    /// of the oldest finished runs is removed first.
     pub total_log_bytes: u64,
-    /// Finished runs that are kept; the oldest go first.
+    /// Maximum number of finished runs kept; the oldest are removed first.
     pub finished_runs: usize,
 }
 
@@ -165,34 +165,34 @@ impl Default for Config {
     }
 }
 
-/// Why a configuration cannot be used.
+/// An error in the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidConfig {
-    /// Too few heartbeats fit into a lease to tell a slow worker from a dead one.
+    /// The lease is too short for enough heartbeats to tell a slow worker from a dead one.
     #[error("lease_ttl is {lease_ttl:?}; it must be at least 3 s, three heartbeats")]
     LeaseTooShort {
-        /// What was asked for.
+        /// The configured value.
         lease_ttl: Duration,
     },
     /// A worker would be lost before it is suspect.
     #[error("suspect_after ({suspect_after:?}) must be shorter than lease_ttl ({lease_ttl:?})")]
     SuspectTooLate {
-        /// What was asked for.
+        /// The configured value.
         suspect_after: Duration,
-        /// What was asked for.
+        /// The configured value.
         lease_ttl: Duration,
     },
-    /// A cluster has at least one log.
+    /// The number of partitions is out of range.
     #[error("store.partitions must be between 1 and 1024, not {0}")]
     Partitions(u16),
 }
 
 impl Config {
-    /// Checks what cannot be seen from one value alone, and gives the settings of the core.
+    /// Validates values that depend on each other, and returns the settings of the core.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the values.
+    /// Returns an [`InvalidConfig`] that names the values.
     pub fn settings(&self) -> Result<Settings, InvalidConfig> {
         let partitions = self.partitions();
         if !(1..=1024).contains(&partitions) {

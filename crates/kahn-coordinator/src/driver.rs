@@ -1,8 +1,8 @@
-//! The driver: the one task that owns the core.
+//! The driver: the task that owns the core.
 //!
-//! Each round takes what has arrived, lets the core handle it, lets it place tasks, hands the new
-//! changes to the log, and releases what has become durable. While one append is under way the
-//! next round gathers the next batch; there is no timer in this.
+//! Each round takes the inputs that have arrived, passes them to the core, places tasks, sends the
+//! new changes to the log, and releases everything that has become durable. While an append is in
+//! flight, the next round collects the next batch; no timer is involved.
 
 mod assignments;
 mod dispatch;
@@ -26,29 +26,29 @@ use crate::watchers::Watchers;
 use dispatch::Dispatch;
 use durable::Durable;
 
-/// Most inputs that one round takes, so that the log is never kept waiting for long.
+/// Maximum number of inputs per round, so that the log does not wait long.
 const INPUTS_PER_ROUND: usize = 1024;
-/// How often the auditor looks.
+/// How often the auditor runs.
 const AUDIT_EVERY: Duration = Duration::from_secs(10);
 
-/// What waits for changes to become durable.
+/// An effect that waits for changes to become durable.
 pub(crate) enum Effect {
-    /// Something that the core wants done.
+    /// A command of the core.
     Command(Command),
-    /// An answer to somebody.
+    /// A reply to a request.
     Answer(Box<dyn FnOnce() + Send>),
 }
 
-/// Why the driver has come to its end.
+/// Why the driver has ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// It was asked to, and everything is durable.
+    /// It was closed, and everything is durable.
     Closed,
-    /// The log of some partition cannot go on under this term.
+    /// The log of a partition cannot continue under this term.
     LostPartition,
 }
 
-/// Everything that the driver uses.
+/// The state of the driver.
 pub(crate) struct Driver {
     core: Core,
     clock: Arc<Clock>,
@@ -62,7 +62,7 @@ pub(crate) struct Driver {
     is_closing: bool,
 }
 
-/// What the driver is made of.
+/// The components of a driver.
 pub(crate) struct Parts {
     pub core: Core,
     pub clock: Arc<Clock>,
@@ -160,7 +160,7 @@ impl Driver {
         None
     }
 
-    /// Hands gathered changes to the log, and lets go of what is durable.
+    /// Sends collected changes to the log, and releases effects whose changes are durable.
     fn finish_round(&mut self) {
         for batch in self.outbox.take_batches() {
             self.durable.append(batch, &self.core, &mut self.stats);
@@ -189,7 +189,7 @@ impl Driver {
             Input::Request { event, reply } => {
                 let answer = self.try_handle(now, event);
                 self.outbox.hold(Effect::Answer(Box::new(move || {
-                    // Whoever asked may have gone away.
+                    // The receiver may be gone.
                     drop(reply.send(answer));
                 })));
             }
@@ -244,8 +244,8 @@ impl Driver {
         }
     }
 
-    /// Handles an event of a stream; a stream that was replaced is closed. Says whether it is in
-    /// force.
+    /// Handles an event of a session, and closes the session if it was replaced. Returns whether
+    /// the session is in force.
     fn handle_from(&mut self, now: Timestamp, session: kahn_core::SessionId, event: Event) -> bool {
         let outcome = self.try_handle(now, event);
         if outcome.is_err() {
@@ -269,7 +269,7 @@ impl Driver {
     fn take(&mut self, step: Step) {
         self.stats.count(&step.changes);
         let ended = self.spans.observe(&step.changes, self.core.state());
-        // The core's time, which is that of the clock unless the past knew of a later one.
+        // The core's time, which equals the clock's unless a later time was recovered.
         self.outbox.accept(self.core.state().now(), step.changes);
         for command in step.commands {
             self.outbox.hold(Effect::Command(command));

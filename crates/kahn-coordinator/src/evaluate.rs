@@ -1,4 +1,4 @@
-//! Conditions and texts of tasks, evaluated off the event loop.
+//! Evaluates conditions and templates of tasks outside the event loop.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use tokio::sync::mpsc;
 
 use crate::inbox::Input;
 
-/// Evaluations that may wait; more are asked for again.
+/// Maximum number of waiting evaluations; further ones are requested again.
 const QUEUE_MAX: usize = 4096;
 
-/// The evaluator's thread, and where its answers go.
+/// The evaluator's thread, and the inbox for its results.
 #[derive(Debug)]
 pub(crate) struct Evaluators {
     evaluator: Arc<Evaluator>,
     inbox: mpsc::Sender<Input>,
 }
 
-/// What is to be evaluated of one task.
+/// The evaluation of one task.
 #[derive(Debug)]
 pub(crate) struct Request {
     run: RunId,
@@ -35,20 +35,20 @@ impl Evaluators {
         Ok(Self { evaluator: Arc::new(Evaluator::start(QUEUE_MAX)?), inbox })
     }
 
-    /// Evaluates what a task needs, and lets the core know.
+    /// Evaluates a task, and sends the result to the core.
     pub(crate) fn start(&self, core: &Core, run: RunId, task: TaskIx) {
         let Some(request) = request(core, run, task) else { return };
         let evaluator = Arc::clone(&self.evaluator);
         let inbox = self.inbox.clone();
-        // The evaluator's own queue is short; waiting for it is for this task, not for the driver.
+        // Waiting for the evaluator's short queue must not block the driver.
         tokio::task::spawn_blocking(move || {
-            // Without a driver there is nobody to tell.
+            // The driver may be gone.
             drop(inbox.blocking_send(Input::Event(answer(&evaluator, request))));
         });
     }
 }
 
-/// What is to be evaluated of a task, with all that its expressions can see.
+/// Returns what to evaluate for a task, with everything its expressions can access.
 pub(crate) fn request(core: &Core, run: RunId, task: TaskIx) -> Option<Request> {
     let known = core.state().run(run)?;
     let work = known.dag.work(task);
@@ -61,7 +61,7 @@ pub(crate) fn request(core: &Core, run: RunId, task: TaskIx) -> Option<Request> 
     })
 }
 
-/// Evaluates a request, and says what came of it.
+/// Evaluates a request, and returns the result as an event.
 pub(crate) fn answer(evaluator: &Evaluator, request: Request) -> Event {
     let (run, task) = (request.run, request.task);
     Event::Evaluated { run, task, outcome: evaluate(evaluator, request) }
@@ -83,7 +83,7 @@ fn failed(error: &ExprError) -> Failure {
     Failure::new(Cause::of(CauseKind::Expression), &error.to_string())
 }
 
-/// What the expressions of `task` can see: all that the task depends on, directly or not.
+/// Returns what the expressions of `task` can access: all its direct and indirect dependencies.
 fn scope(run: &Run, task: TaskIx) -> Scope {
     let mut scope = Scope {
         run: RunView {

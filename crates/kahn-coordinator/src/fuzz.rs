@@ -1,5 +1,5 @@
-//! The entry point for fuzzing the streams of workers: any bytes may come in, and nothing may
-//! panic, contradict itself or spoil the log.
+//! The fuzzing entry point for worker streams: arbitrary bytes must not cause a panic, an
+//! inconsistent state or an unreadable log.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -17,12 +17,12 @@ use crate::evaluate;
 use crate::grpc::wire;
 use crate::inbox::Input;
 
-/// The term of the coordinator: the tokens of its leases are this with serials from 1.
+/// The coordinator's term. The tokens of its leases consist of this and serials from 1.
 const TERM: Term = Term { epoch: 1, nonce: 7 };
-/// Evaluations and passes after one event, more than any can lead to.
+/// Maximum number of evaluations and passes after one event; more than any event can cause.
 const ROUNDS_MAX: usize = 10_000;
 
-/// A run with a bit of everything that what a worker says can touch.
+/// A run that uses every feature affected by worker messages.
 const FILE: &str = "
 name: fuzz
 policy: { max_parallel: 4 }
@@ -56,25 +56,25 @@ static DAG: LazyLock<Arc<Dag>> = LazyLock::new(|| {
 static EVALUATOR: LazyLock<Evaluator> =
     LazyLock::new(|| Evaluator::start(1).expect("invariant: the system gives a thread"));
 
-/// How a stream of workers left the run.
+/// The state of the run after a worker stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Messages that could be read.
+    /// Number of messages that were readable.
     pub n_messages: usize,
-    /// Tasks that have succeeded.
+    /// Number of tasks that succeeded.
     pub n_succeeded: usize,
-    /// Changes that were made durable.
+    /// Number of changes that were made durable.
     pub n_changes: usize,
 }
 
-/// Takes the bytes for the messages of workers, each behind its length, and gives those to a core
-/// with a run of five tasks. Each hello opens a stream of its own; time goes on by as many
-/// milliseconds as the number of a heartbeat says, up to an hour.
+/// Decodes the bytes as length-delimited worker messages, and passes them to a core with a run of
+/// five tasks. Each hello opens a new stream; each heartbeat advances the time by its number in
+/// milliseconds, up to an hour.
 ///
 /// # Panics
 ///
-/// When anything does on the way, when the core contradicts itself afterwards, or when its log
-/// cannot be read again.
+/// Panics if anything panics on the way, if the core is inconsistent afterwards, or if its log
+/// cannot be read.
 pub fn worker_stream(bytes: &[u8]) -> Left {
     let mut world = World::new();
     let mut rest = bytes;
@@ -83,7 +83,7 @@ pub fn worker_stream(bytes: &[u8]) -> Left {
         let Ok(message) = WorkerMessage::decode_length_delimited(&mut rest) else { break };
         n_messages += 1;
         if let Err(unreadable) = world.hear(message) {
-            // The sender is told so in a status.
+            // The sender receives this text in a status.
             assert!(!unreadable.to_string().is_empty());
             world.hang_up();
         }
@@ -100,11 +100,11 @@ pub fn worker_stream(bytes: &[u8]) -> Left {
 }
 
 fn settings() -> Settings {
-    // Work ahead is given by the pace of workers, which is not durable: so none is given here.
+    // Disables prefetching, which depends on the workers' pace and thus on volatile state.
     Settings { prefetch_max: 0, ..Settings::default() }
 }
 
-/// A core, virtual time, and one stream at a time.
+/// A core with virtual time and one stream at a time.
 struct World {
     core: Core,
     now: Timestamp,
@@ -131,7 +131,7 @@ impl World {
         world
     }
 
-    /// Takes one message as the service of sessions and the driver do.
+    /// Handles one message like the session service and the driver do.
     fn hear(&mut self, message: WorkerMessage) -> Result<(), wire::Unreadable> {
         if let Some(Message::Hello(hello)) = message.message {
             self.hang_up();
@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    /// Lets an event happen, which may be refused, and places what can be placed.
+    /// Handles an event, which may be refused, and places tasks.
     fn happen(&mut self, event: Event) {
         if let Ok(step) = self.core.handle(self.now, event) {
             self.absorb(step);
@@ -186,7 +186,7 @@ impl World {
         panic!("placing does not come to rest");
     }
 
-    /// Whatever is decided is durable at once; questions are answered at once.
+    /// Makes all changes durable and answers evaluations immediately.
     fn absorb(&mut self, step: Step) {
         let mut steps = vec![step];
         for _ in 0..ROUNDS_MAX {
@@ -204,7 +204,7 @@ impl World {
         panic!("evaluating does not come to rest");
     }
 
-    /// The state agrees with itself, and with what a takeover would make of its log.
+    /// Checks that the state is consistent and that a takeover would recover the same state.
     fn check(&self) {
         let findings = self.core.audit();
         assert!(findings.is_empty(), "{findings:#?}");
@@ -224,7 +224,7 @@ impl World {
     }
 }
 
-/// Everything durable of a core. The time of its latest event and the ages of ready tasks are not.
+/// Returns the durable state of a core, without the time of the latest event and the ages.
 fn picture(core: &Core) -> Snapshot {
     let mut picture = core.state().snapshot(Partition(0));
     picture.at = Timestamp::ZERO;
@@ -236,7 +236,7 @@ fn picture(core: &Core) -> Snapshot {
     picture
 }
 
-/// The evaluator outlives a panic and says that there was one.
+/// The evaluator survives a panic and reports it.
 fn has_panicked(answer: &Event) -> bool {
     let Event::Evaluated { outcome: Err(failure), .. } = answer else { return false };
     failure.message.contains("panicked")

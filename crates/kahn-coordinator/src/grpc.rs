@@ -1,5 +1,5 @@
-//! The gRPC services: adapters between messages and the service layer. Generated types of the API
-//! stop here.
+//! The gRPC services: adapters between messages and the service layer. Generated API types are not
+//! used outside this module.
 
 pub(crate) mod auth;
 mod convert;

@@ -1,4 +1,4 @@
-//! The inbox of the driver, and the handle by which everything else sends to it.
+//! The inbox of the driver, and the handle for sending to it.
 
 use kahn_core::{Attachment, Core, Event, Refusal, SessionId, WorkerReport};
 use kahn_model::{Admission, Partition};
@@ -7,68 +7,68 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::sessions::Outbound;
 
-/// A question to the core; what it gives is to be called once the answer may be known.
+/// A query to the core. It returns a closure to call once all state it has read is durable.
 pub(crate) type Query = Box<dyn FnOnce(&Core) -> Box<dyn FnOnce() + Send> + Send>;
 
-/// A look at the core that shows nothing to anybody outside.
+/// A query whose result is not shown to clients and thus need not be durable.
 pub(crate) type Peek = Box<dyn FnOnce(&Core) + Send>;
 
 /// A checkpoint in the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// Blobs of the partition that the checkpoint does not name.
+    /// Blobs of the partition that the checkpoint does not reference.
     pub unnamed: Vec<String>,
 }
 
-/// What reaches the driver.
+/// An input of the driver.
 pub(crate) enum Input {
     /// Only time has passed.
     Nothing,
-    /// Something happened; nobody waits for an answer.
+    /// An event without a reply.
     Event(Event),
-    /// Somebody asks for something, and wants to know when it is durable.
+    /// An event of a client, who is notified once it is durable or refused.
     Request { event: Event, reply: oneshot::Sender<Result<(), Refusal>> },
-    /// Somebody asks how things stand.
+    /// A query, answered once all state it has read is durable.
     Query(Query),
-    /// Somebody asks for what is known, durable or not.
+    /// A query, answered at once.
     Peek(Peek),
     /// A worker opened its stream.
     Attach { attachment: Box<Attachment>, outbound: Outbound },
     /// A worker's stream ended.
     Detach { session: SessionId },
-    /// A worker reports.
+    /// A worker sent reports.
     Reports { session: SessionId, reports: Vec<WorkerReport> },
-    /// A worker lives.
+    /// A worker sent a heartbeat.
     Heartbeat { session: SessionId, number: u64 },
-    /// A worker accepts another share of its capacity.
+    /// A worker changed the share of its capacity that it accepts.
     Admission { session: SessionId, admission: Admission },
-    /// A worker will go.
+    /// A worker started to drain.
     Draining { session: SessionId },
-    /// The log of a partition has something to say.
+    /// An event of the log of a partition.
     Log(AppendEvent),
-    /// A checkpoint was written, or could not be.
+    /// A checkpoint was written, or writing it failed.
     Checkpointed { partition: Partition, seq: u64, written: Option<Written> },
-    /// Blobs that nothing names were removed, or could not be.
+    /// Unreferenced blobs were removed, or removing them failed.
     Swept { partition: Partition },
-    /// The coordinator is to stop once everything is durable.
+    /// Stops the coordinator once everything is durable.
     Close,
 }
 
-/// Why a request was not carried out.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// It is not possible.
+    /// The core refused the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The coordinator stops or has lost its term; whether the request was carried out is not
-    /// known, unless it was only a question.
+    /// The coordinator is stopping or has lost its term. It is unknown whether the request was
+    /// carried out, unless it was a query.
     #[error("the coordinator is stopping")]
     Stopping,
 }
 
-/// How everything else reaches the driver.
+/// A handle for sending to the driver.
 #[derive(Clone, Debug)]
 pub struct Handle {
     inbox: mpsc::Sender<Input>,
@@ -83,22 +83,22 @@ impl Handle {
         self.inbox.send(input).await.map_err(|_| RequestError::Stopping)
     }
 
-    /// Lets the core handle an event, and waits until what came of it is durable.
+    /// Sends an event to the core, and waits until its changes are durable.
     ///
     /// # Errors
     ///
-    /// When the core refuses, or when the coordinator stops first.
+    /// Returns an error if the core refuses the event or the coordinator stops first.
     pub async fn request(&self, event: Event) -> Result<(), RequestError> {
         let (reply, answer) = oneshot::channel();
         self.send(Input::Request { event, reply }).await?;
         Ok(answer.await.map_err(|_| RequestError::Stopping)??)
     }
 
-    /// Asks the core something, and waits until everything the answer shows is durable.
+    /// Queries the core, and waits until everything that the result shows is durable.
     ///
     /// # Errors
     ///
-    /// When the coordinator stops first.
+    /// Returns an error if the coordinator stops first.
     pub async fn query<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Core) -> T + Send + 'static,
@@ -106,21 +106,21 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let query: Query = Box::new(move |core| {
             let value = question(core);
-            // Whoever asked may have gone away.
+            // The receiver may be gone.
             Box::new(move || drop(reply.send(value)))
         });
         self.send(Input::Query(query)).await?;
         answer.await.map_err(|_| RequestError::Stopping)
     }
 
-    /// Asks the core something, and waits for nothing: for checks, whose answer shows nobody a
-    /// state that is not durable.
+    /// Queries the core without waiting for durability. Use this only for checks whose result does
+    /// not show the state to clients.
     pub(crate) async fn peek<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Core) -> T + Send + 'static,
     ) -> Result<T, RequestError> {
         let (reply, answer) = oneshot::channel();
-        // Whoever asked may have gone away.
+        // The receiver may be gone.
         let peek: Peek = Box::new(move |core| drop(reply.send(question(core))));
         self.send(Input::Peek(peek)).await?;
         answer.await.map_err(|_| RequestError::Stopping)

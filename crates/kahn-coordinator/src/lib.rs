@@ -1,11 +1,10 @@
-//! The coordinator process: the driver around the core, and the services that feed it.
+//! The coordinator process: the driver around the core, and its services.
 //!
-//! One task, the [`driver`], owns the core. Everything else (worker streams, requests, timers, the
-//! store) only sends inputs to its [`inbox`] and carries out the effects that it releases. No
-//! effect is released before the changes that it depends on are durable.
+//! A single task, the [`driver`], owns the core. Everything else (worker streams, requests, timers,
+//! the store) sends inputs to its [`inbox`] and carries out the effects that it releases. No effect
+//! is released before the changes that it depends on are durable.
 //!
-//! The [`service`] layer has every operation that people and programs may ask for; [`grpc`]
-//! translates messages for it.
+//! The [`service`] layer contains every operation for clients; [`grpc`] converts its messages.
 
 mod config;
 mod driver;

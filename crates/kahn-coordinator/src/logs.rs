@@ -1,10 +1,10 @@
-//! What attempts printed, kept in files of the coordinator's data directory.
+//! The output of attempts, stored in files in the coordinator's data directory.
 //!
-//! One file for each attempt that printed something, named by ids and never by what people wrote.
-//! Workers send pieces with offsets; what is there already is passed over, and after a gap the
-//! worker is told where to go on, so that there is neither gap nor repeat. A log belongs to the
-//! lease under which it was begun. A log that exists and is not sealed has an end that is still to
-//! come.
+//! Each attempt with output has one file, named by ids and never by user-supplied names. Workers
+//! send pieces with offsets. Bytes that are already stored are skipped, and after a gap the worker
+//! is told the offset at which to continue, so the stored output has neither gaps nor repetitions.
+//! A log belongs to the lease under which it was started. A log that is not sealed is still
+//! incomplete.
 
 mod room;
 mod writing;
@@ -23,24 +23,24 @@ use tokio::sync::watch;
 use room::Room;
 use writing::{Paths, Writing};
 
-/// Bytes read at one time.
+/// Maximum number of bytes per read.
 const PIECE_BYTES: u64 = 256 << 10;
-/// Logs that are kept open at one time; the others are opened again when there is more.
+/// Maximum number of open logs; others are reopened when more output arrives.
 const OPEN_MAX: usize = 512;
 
-/// How far the output of an attempt has come.
+/// The extent of an attempt's output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// Bytes that are kept.
+    /// Number of bytes.
     pub len: u64,
-    /// Whether nothing will follow.
+    /// Whether the output is complete.
     pub is_sealed: bool,
 }
 
-/// How much is kept.
+/// Limits on the stored output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caps {
-    /// Bytes of one attempt.
+    /// Bytes per attempt.
     pub attempt_bytes: u64,
     /// Bytes of all attempts of all runs.
     pub total_bytes: u64,
@@ -49,11 +49,11 @@ pub(crate) struct Caps {
 /// A piece of output.
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
-    /// Where it begins.
+    /// The offset of the first byte.
     pub offset: u64,
     /// The bytes.
     pub data: Bytes,
-    /// Whether nothing follows.
+    /// Whether the output ends with this piece.
     pub is_sealed: bool,
 }
 
@@ -63,9 +63,9 @@ pub(crate) struct Logs {
     dir: PathBuf,
     attempt_bytes: u64,
     room: Room,
-    /// Those that are being written.
+    /// Logs that are being written.
     open: Arc<Mutex<BTreeMap<AttemptId, Arc<Mutex<Writing>>>>>,
-    /// Those that are being watched.
+    /// Logs that are being watched.
     watched: Arc<Mutex<BTreeMap<AttemptId, watch::Sender<Extent>>>>,
 }
 
@@ -76,15 +76,15 @@ impl Logs {
         Self { dir, attempt_bytes, room, open: Arc::default(), watched: Arc::default() }
     }
 
-    /// Counts what an earlier start has kept.
+    /// Counts the bytes stored before this start.
     pub(crate) async fn count(&self) {
         let (room, dir) = (self.room.clone(), self.dir.clone());
-        // Nothing is counted if the runtime ends meanwhile.
+        // The count is skipped if the runtime shuts down.
         drop(tokio::task::spawn_blocking(move || room.take(room::bytes_below(&dir))).await);
     }
 
-    /// Takes a piece, and says how far the output was received: beyond what is kept where the caps
-    /// leave no room, and before the piece where something is missing.
+    /// Stores a piece, and returns the extent received: larger than the stored one if a limit was
+    /// reached, and ending before the piece if there is a gap.
     pub(crate) async fn write(
         &self,
         attempt: AttemptId,
@@ -103,12 +103,12 @@ impl Logs {
         Ok(received)
     }
 
-    /// Notes that there is output of which nothing may have come yet.
+    /// Records that an attempt has output, even if none has arrived yet.
     pub(crate) async fn expect(&self, attempt: AttemptId, token: Token) -> io::Result<()> {
         self.with(attempt, move |writing| writing.begin(token)).await
     }
 
-    /// The lease under which the log was begun; `None` when it was not.
+    /// Returns the lease under which the log was started, or `None` if it was not started.
     pub(crate) async fn owner(&self, attempt: AttemptId) -> io::Result<Option<Token>> {
         self.with(attempt, |writing| Ok(writing.owner())).await
     }
@@ -150,10 +150,10 @@ impl Logs {
         self.dir.join(format!("{run}.removed"))
     }
 
-    /// How far the output of an attempt has come; `None` when none is known of.
+    /// Returns the extent of an attempt's output, or `None` if there is none.
     pub(crate) async fn extent(&self, attempt: AttemptId) -> io::Result<Option<Extent>> {
         let paths = self.paths(attempt);
-        // The seal first: what was written before it is then counted.
+        // Check the seal first, so that everything written before it is counted.
         let is_sealed = fs::try_exists(&paths.sealed).await?;
         match fs::metadata(&paths.log).await {
             Ok(meta) => Ok(Some(Extent { len: meta.len(), is_sealed })),
@@ -162,7 +162,7 @@ impl Logs {
         }
     }
 
-    /// Up to a quarter of a mebibyte from `offset` on; empty at the end.
+    /// Reads up to 256 KiB from `offset` on; returns an empty result at the end.
     pub(crate) async fn read(&self, attempt: AttemptId, offset: u64) -> io::Result<Bytes> {
         let mut file = match fs::File::open(self.paths(attempt).log).await {
             Ok(file) => file,
@@ -175,7 +175,7 @@ impl Logs {
         Ok(Bytes::from(piece))
     }
 
-    /// Wakes whenever there is more.
+    /// Returns a receiver that is notified about new output.
     pub(crate) fn watch(&self, attempt: AttemptId) -> watch::Receiver<Extent> {
         let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, sender| sender.receiver_count() > 0);
@@ -189,17 +189,17 @@ impl Logs {
         }
     }
 
-    /// Whether the output of a run was removed to make room.
+    /// Returns whether the output of a run was removed to free space.
     pub(crate) async fn was_removed(&self, run: RunId) -> bool {
         fs::try_exists(self.removed_mark(run)).await.unwrap_or(false)
     }
 
-    /// Whether there is so little room left that old output should go.
+    /// Returns whether little space is left, so that old output should be removed.
     pub(crate) fn is_tight(&self) -> bool {
         self.room.is_tight()
     }
 
-    /// Removes the output of a run that is remembered otherwise; says whether there was some.
+    /// Removes the output of a run that is otherwise kept; returns whether there was any.
     pub(crate) async fn make_room(&self, run: RunId) -> io::Result<bool> {
         if !fs::try_exists(self.dir.join(run.to_string())).await? {
             return Ok(false);
@@ -209,7 +209,7 @@ impl Logs {
         Ok(true)
     }
 
-    /// Removes all output of a run that is forgotten.
+    /// Removes all output of a removed run.
     pub(crate) async fn forget(&self, run: RunId) -> io::Result<()> {
         self.remove(run).await?;
         match fs::remove_file(self.removed_mark(run)).await {
@@ -235,7 +235,7 @@ impl Logs {
     }
 }
 
-/// Two streams of one worker may come to the same attempt at one time: the first one's is used.
+/// If two streams of a worker open the same attempt concurrently, the first one's log is used.
 fn remember(
     open: &Mutex<BTreeMap<AttemptId, Arc<Mutex<Writing>>>>,
     attempt: AttemptId,

@@ -1,4 +1,4 @@
-//! From the store to a core: what a coordinator does before it begins its term.
+//! Recovers the core from the store before the term begins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,34 +10,34 @@ use kahn_model::{Partition, Timestamp};
 use kahn_store::{Acquired, LogStore, StoreError, codec, link};
 use tracing::info;
 
-/// Payload bytes asked for at one time.
+/// Payload bytes requested at a time.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// Why the past could not be read.
+/// Why recovery failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
-    /// The store did not answer.
+    /// The store returned an error.
     #[error("partition {partition}: {source}")]
     Store {
-        /// Whose log.
+        /// The partition of the log.
         partition: Partition,
-        /// What it said.
+        /// The store's error.
         source: StoreError,
     },
-    /// A record cannot be read.
+    /// A record cannot be decoded.
     #[error("partition {partition}, record {seq}: {source}")]
     Record {
-        /// Whose log.
+        /// The partition of the log.
         partition: Partition,
-        /// Which record; that of the checkpoint when it is the checkpoint.
+        /// The sequence number of the record or of the checkpoint.
         seq: u64,
-        /// What is wrong with it.
+        /// The decoding error.
         source: codec::CodecError,
     },
-    /// A record does not follow from the one before.
+    /// A record does not continue the chain of the log.
     #[error("partition {partition}, record {seq}: the chain of the log is broken")]
     Chain {
-        /// Whose log.
+        /// The partition of the log.
         partition: Partition,
         /// The first record that does not fit.
         seq: u64,
@@ -49,20 +49,20 @@ pub enum RecoveryError {
 pub(crate) struct Owned {
     pub partition: Partition,
     pub acquired: Acquired,
-    /// Bytes of log behind the checkpoint.
+    /// Log bytes after the checkpoint.
     pub log_bytes: u64,
 }
 
-/// The past of all partitions, lived through.
+/// The core with the replayed logs of all partitions.
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub core: Core,
     pub owned: Vec<Owned>,
-    /// The latest time that any record knows of.
+    /// The latest time in any record.
     pub latest: Timestamp,
 }
 
-/// Takes all partitions over and lives through their past.
+/// Takes over all partitions and replays their logs.
 pub(crate) async fn recover(
     store: &Arc<dyn LogStore>,
     settings: Settings,
@@ -91,7 +91,7 @@ struct Reader<'a> {
     partition: Partition,
     core: &'a mut Core,
     latest: Timestamp,
-    /// Blobs that something still names.
+    /// Blobs that are still referenced.
     named: BTreeSet<String>,
 }
 
@@ -154,7 +154,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Fetches blobs, and remembers that they are named. Missing ones are noticed by the codec.
+    /// Fetches blobs, and marks them as referenced. Missing ones are detected by the codec.
     async fn fetch_all(
         &mut self,
         names: Vec<String>,
@@ -170,7 +170,7 @@ impl Reader<'_> {
         Ok(pieces)
     }
 
-    /// Removes blobs that nothing names: left by runs that are gone, or by writes that failed.
+    /// Removes unreferenced blobs, left by removed runs or failed writes.
     async fn sweep(&self, acquired: &Acquired) -> Result<(), RecoveryError> {
         let all = self.store.list_blobs(self.partition, "").await.map_err(self.store_error())?;
         let orphans: Vec<String> =

@@ -1,4 +1,4 @@
-//! The coordinator put together: store, past, driver, services.
+//! Starts and stops a coordinator: store, recovery, driver and services.
 
 mod listener;
 mod open;
@@ -44,35 +44,35 @@ use crate::spans::Spans;
 use crate::stats::Stats;
 use crate::watchers::Watchers;
 
-/// Inputs that may wait for the driver; beyond that whoever sends waits.
+/// Capacity of the driver's inbox; senders wait if it is full.
 const INBOX_MAX: usize = 8192;
 
 /// Why a coordinator did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A value of its configuration cannot be used.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] InvalidConfig),
-    /// A token cannot be had.
+    /// A token cannot be read or created.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// The store cannot be opened.
     #[error("store {url}: {source}")]
     Store {
-        /// Which one, without its password.
+        /// The URL without its password.
         url: String,
-        /// What it said.
+        /// The store's error.
         source: StoreError,
     },
-    /// The past cannot be read.
+    /// The state cannot be recovered.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// The system refused something.
+    /// An operating system call failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The attempted operation.
         what: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
@@ -80,15 +80,15 @@ pub enum StartError {
 /// What a coordinator shares with the rest of its process.
 #[derive(Clone, Debug)]
 pub struct Services {
-    /// Where it counts.
+    /// The coordinator's metrics.
     pub metrics: Metrics,
-    /// Where it says whether it is ready.
+    /// The readiness of the process.
     pub readiness: Readiness,
-    /// Where the spans of runs and attempts go.
+    /// The destination of spans of runs and attempts.
     pub traces: Traces,
 }
 
-/// A running coordinator. Dropping it ends it at once, as a crash would.
+/// A running coordinator. Dropping it stops it immediately, like a crash.
 #[derive(Debug)]
 pub struct Coordinator {
     handle: Handle,
@@ -103,11 +103,11 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Takes over all partitions, lives through their past, and serves.
+    /// Takes over all partitions, replays their logs, and starts to serve.
     ///
     /// # Errors
     ///
-    /// [`StartError`] says what is in the way.
+    /// Returns a [`StartError`] if any of these steps fails.
     pub async fn start(
         config: Config,
         listener: Listener,
@@ -179,31 +179,31 @@ impl Coordinator {
         })
     }
 
-    /// Where it listens, if on a socket.
+    /// Returns the address of its socket, if any.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
-    /// What clients show.
+    /// Returns the clients' token.
     #[must_use]
     pub fn client_token(&self) -> &Token {
         &self.client_token
     }
 
-    /// What workers show.
+    /// Returns the workers' token.
     #[must_use]
     pub fn worker_token(&self) -> &Token {
         &self.worker_token
     }
 
-    /// How to reach its driver from within the process.
+    /// Returns a handle to its driver for use within the process.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Waits until it has ended by itself: it has lost a partition to another coordinator.
+    /// Waits until it ends by itself, because it has lost a partition to another coordinator.
     pub async fn ended(&mut self) {
         if let Some(driver) = &mut self.driver {
             match driver.await {
@@ -215,12 +215,12 @@ impl Coordinator {
         }
     }
 
-    /// Stops: makes everything durable, lets go of the partitions, and closes all streams. Workers
-    /// go on with what they hold.
+    /// Stops the coordinator: makes everything durable, releases the partitions, and closes all
+    /// streams. Workers continue with the attempts they hold.
     pub async fn stop(mut self) {
         self.readiness.set("coordinator", Err("stopping".into()));
         self.retention.abort();
-        // If the driver is gone already there is nothing to close.
+        // If the driver has already ended, there is nothing to close.
         drop(self.handle.send(Input::Close).await);
         self.ended().await;
         self.closing.cancel();
@@ -240,7 +240,7 @@ impl Drop for Coordinator {
     }
 }
 
-/// Passes what a log says on to the driver. The inbox is larger than all logs together can fill.
+/// Forwards the events of a log to the driver. The inbox has more capacity than all logs can fill.
 fn forward(tx: mpsc::Sender<Input>) -> impl Fn(kahn_store::AppendEvent) + Send + 'static {
     move |event| {
         if let Err(mpsc::error::TrySendError::Full(input)) = tx.try_send(Input::Log(event)) {

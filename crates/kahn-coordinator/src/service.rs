@@ -1,9 +1,7 @@
-//! The service layer: every operation that people and programs may ask for, with plain requests
-//! and answers.
+//! The service layer: every operation for clients, with plain requests and results.
 //!
-//! All checks of a request are made here: names, limits, states. A wire (gRPC today) translates
-//! its messages into these requests and these answers into its messages, and holds no rule of its
-//! own.
+//! All validation of requests is done here: names, limits, states. A wire protocol (gRPC today)
+//! only converts between its messages and these types.
 
 mod control;
 mod error;
@@ -33,7 +31,7 @@ use crate::inbox::Handle;
 use crate::logs::Logs;
 use crate::watchers::Watchers;
 
-/// All operations on runs and workers. Clones share everything.
+/// All operations on runs and workers. Clones share their state.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     handle: Handle,
@@ -47,7 +45,7 @@ impl Service {
         Self { handle, watchers, logs, limits }
     }
 
-    /// The id of the run that is meant.
+    /// Returns the id of the run that a reference denotes.
     async fn resolve(&self, run: RunRef) -> Result<RunId, ServiceError> {
         match run {
             RunRef::Id(id) => Ok(id),
@@ -55,7 +53,7 @@ impl Service {
         }
     }
 
-    /// Asks a question about the core's view of a run.
+    /// Queries the core about a run.
     async fn ask<T: Send + 'static>(
         &self,
         run: RunRef,
@@ -71,7 +69,7 @@ impl Service {
         answer.await?
     }
 
-    /// Carries out `event` on a run, and shows the run once the change is durable.
+    /// Sends `event` for a run, and returns the run once the change is durable.
     async fn change(&self, run: RunId, event: Event) -> Result<RunView, ServiceError> {
         self.handle.request(event).await?;
         self.ask(RunRef::Id(run), |_, run| RunView::of(run)).await

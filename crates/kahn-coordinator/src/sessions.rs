@@ -1,4 +1,4 @@
-//! The open streams of workers, by number.
+//! The open streams of workers, by session.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use kahn_core::SessionId;
 use kahn_proto::worker::CoordinatorMessage;
 use tokio::sync::mpsc;
 
-/// Messages that may wait for a worker that does not read. One that lags by more is cut off; it
-/// comes back and is told how things stand.
+/// Maximum number of messages that wait for a slow worker. A worker that falls further behind is
+/// disconnected; it reconnects and is sent the current state.
 pub(crate) const MESSAGES_MAX: usize = 256;
 
-/// Where messages to one worker go.
+/// Sends messages to one worker.
 pub(crate) type Outbound = mpsc::Sender<Result<CoordinatorMessage, tonic::Status>>;
 
-/// The open streams. Only the driver has them.
+/// The open streams. Used only by the driver.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(BTreeMap<SessionId, Outbound>);
 
@@ -22,7 +22,7 @@ impl Sessions {
         self.0.insert(session, outbound);
     }
 
-    /// Forgets a stream; the worker sees it end.
+    /// Removes a session, which ends its stream.
     pub(crate) fn remove(&mut self, session: SessionId) {
         self.0.remove(&session);
     }
@@ -31,7 +31,8 @@ impl Sessions {
         self.0.contains_key(&session)
     }
 
-    /// Sends without waiting. Forgets the stream and says so when it is gone or full.
+    /// Sends without waiting. If the stream is closed or full, removes the session and returns
+    /// false.
     pub(crate) fn send(&mut self, session: SessionId, message: CoordinatorMessage) -> bool {
         let Some(outbound) = self.0.get(&session) else { return true };
         if outbound.try_send(Ok(message)).is_ok() {

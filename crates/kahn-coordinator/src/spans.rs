@@ -1,8 +1,8 @@
-//! What becomes of attempts and runs, as spans for an OpenTelemetry collector.
+//! Spans of attempts and runs for an OpenTelemetry collector.
 //!
-//! A run is a trace: its id is the trace's, and one span covers it from its submission to its end.
-//! Each attempt is a span within. The ids follow from those of the run, the task and the attempt,
-//! so that a worker hands the same ones to the task in `TRACEPARENT` without having asked.
+//! A run is a trace with the id of the run, and one span covers it from its submission to its end.
+//! Each attempt is a span within it. The ids are derived from those of the run, the task and the
+//! attempt, so that a worker can pass the same ids to the task in `TRACEPARENT`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use kahn_core::{Change, Run, State, attempt_interval};
 use kahn_model::{AttemptId, Failure, RunId, RunState, TaskIx, Timestamp, WorkerId};
 use kahn_runtime::telemetry::{AttributeValue, FinishedSpan, SpanStatus, Traces};
 
-/// An attempt under way.
+/// A running attempt.
 #[derive(Debug)]
 struct Attempt {
     number: u32,
@@ -19,7 +19,7 @@ struct Attempt {
     started_at: Option<Timestamp>,
 }
 
-/// Follows changes, and tells of what has ended.
+/// Observes changes, and creates the spans of what has ended.
 #[derive(Debug)]
 pub(crate) struct Spans {
     traces: Traces,
@@ -29,7 +29,7 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    /// Goes on from where things stand.
+    /// Starts from the current state.
     pub(crate) fn new(traces: Traces, state: &State) -> Self {
         let mut spans = Self { traces, attempts: BTreeMap::new(), runs: BTreeSet::new() };
         if spans.traces.is_on() {
@@ -55,12 +55,12 @@ impl Spans {
         }
     }
 
-    /// Where the spans go.
+    /// Returns the destination of the spans.
     pub(crate) fn traces(&self) -> &Traces {
         &self.traces
     }
 
-    /// The spans that end with these changes, which the state has lived through.
+    /// Returns the spans that end with these changes, which are already applied to `state`.
     pub(crate) fn observe(&mut self, changes: &[Change], state: &State) -> Vec<FinishedSpan> {
         if !self.traces.is_on() {
             return Vec::new();
@@ -159,14 +159,15 @@ fn status(failure: Option<&Failure>) -> SpanStatus {
     failure.map_or(SpanStatus::Ok, |failure| SpanStatus::Error(failure.cause.to_string()))
 }
 
-/// The second half of the run's id: no attempt has it, since their numbers are small.
+/// Returns the second half of the run's id. No attempt has the same one, since attempt numbers are
+/// small.
 fn run_span_id(run: RunId) -> [u8; 8] {
     let mut id = [0; 8];
     id.copy_from_slice(&run.as_bytes()[8..]);
     id
 }
 
-/// The task, then the attempt; the worker's `TRACEPARENT` says the same.
+/// Returns the task followed by the attempt; the worker's `TRACEPARENT` contains the same id.
 fn attempt_span_id(attempt: AttemptId) -> [u8; 8] {
     let mut id = [0; 8];
     id[..4].copy_from_slice(&attempt.task.0.to_be_bytes());
@@ -182,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// Plays what the world decides to the spans.
+    /// Observes the changes of the world since the last call.
     fn observe(spans: &mut Spans, world: &World, from: &mut usize) -> Vec<FinishedSpan> {
         let changes: Vec<Change> = world.log[*from..].iter().map(|(_, c)| c.clone()).collect();
         *from = world.log.len();
@@ -192,7 +193,7 @@ mod tests {
     #[tokio::test]
     async fn every_attempt_is_a_span_within_that_of_its_run() {
         let settings = TelemetrySettings {
-            // Nobody listens: what is recorded is not sent, which is not looked at here.
+            // Nothing listens on this port; the test does not check that spans are sent.
             otlp_endpoint: Some("http://127.0.0.1:1".into()),
             ..TelemetrySettings::default()
         };

@@ -1,4 +1,4 @@
-//! What the coordinator counts: metrics, and readiness by the state of its store.
+//! The coordinator's metrics, and its readiness according to the state of the store.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use kahn_runtime::metrics::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// How often the gauges are set: they are looked at a few times a minute.
+/// How often the gauges are updated; they are read a few times per minute.
 const OBSERVE_EVERY: Duration = Duration::from_millis(500);
 
 /// Counters and gauges of one coordinator.

@@ -1,4 +1,4 @@
-//! Who wants to know when there is more to see of a run.
+//! Watchers of runs, notified about changes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,21 +7,22 @@ use kahn_core::Core;
 use kahn_model::RunId;
 use tokio::sync::watch;
 
-/// What a watcher is woken with.
+/// The notification of a watcher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
-    /// Grows with every change.
+    /// Incremented with every change.
     pub version: u64,
-    /// Whether the run has ended, or is gone.
+    /// Whether the run has ended or was removed.
     pub is_over: bool,
 }
 
-/// Watchers by run. A std mutex: held for a look-up only, never across an await.
+/// Watchers by run. A std mutex suffices, since it is held only for a look-up and never across an
+/// await.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watchers(Arc<Mutex<BTreeMap<RunId, watch::Sender<News>>>>);
 
 impl Watchers {
-    /// Wakes from now on whenever there is news of `run`.
+    /// Returns a receiver that is notified about every change of `run`.
     pub(crate) fn watch(&self, run: RunId) -> watch::Receiver<News> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, sender| sender.receiver_count() > 0);

@@ -1,4 +1,4 @@
-//! Bytes, driven hard: whatever a worker says, the core stays whole and its log readable.
+//! Fuzz tests: whatever a worker sends, the core stays consistent and its log readable.
 
 #[cfg(test)]
 #[path = "../../kahn-spec/tests/fuzz/driver.rs"]

@@ -1,5 +1,5 @@
-//! Hostile clients and workers, against a real server on a free port: each is refused by name, and
-//! an honest client is served afterwards.
+//! Hostile clients and workers with a real server on a free port: each is refused with the reason,
+//! and an honest client is served afterwards.
 
 #[cfg(test)]
 #[path = "hostile/support.rs"]
@@ -21,7 +21,7 @@ const DAG: &str = "tasks: {a: {noop: true}}";
 #[tokio::test]
 async fn a_message_over_its_size_is_refused() {
     let server = Server::start().await;
-    // Decoding is bounded by 4 MiB, and the document by its own limit.
+    // Decoding is limited to 4 MiB, and the document has its own limit.
     let large = vec![b'#'; 5 << 20];
     let refused = server.submit(vec![header(), piece(large)]).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
@@ -48,7 +48,7 @@ async fn a_compressed_message_is_refused_before_it_is_expanded() {
     let mut client = RunsClient::new(server.channel().await);
     let mut request = server.as_client(api::GetRequest { run: "x".into() });
     request.metadata_mut().insert("grpc-encoding", "gzip".parse().unwrap());
-    // Nothing is expanded here, so nothing can be expanded to more than it may be.
+    // The server does not support compression, so decompression bombs are not possible.
     assert_eq!(client.get(request).await.unwrap_err().code(), Code::Unimplemented);
     server.serves_honest_clients().await;
 }
@@ -139,7 +139,7 @@ async fn every_limit_of_a_dag_holds_for_one_that_comes_over_grpc() {
 async fn what_the_compiler_lets_through_the_gate_lets_through() {
     let server = Server::start().await;
     let list = (0..400).map(|at| at.to_string()).collect::<Vec<_>>().join(", ");
-    // With the names of all instances bound to it the condition is longer than one may be written.
+    // With the names of all instances, the condition exceeds the maximum length of an expression.
     let source = format!(
         "tasks:\n  a: {{noop: true, matrix: {{v: [{list}]}}}}\n  b:\n    needs: [a]\n    \
          if: tasks.a.exists(i, i.exit_code == 0)\n    exec: [b, '${{{{ tasks.a.size() }}}}']\n"
@@ -157,7 +157,7 @@ async fn streams_beyond_the_most_wait_and_do_not_harm() {
         tokio::spawn(async move { client.attach(request).await.map(tonic::Response::into_inner) })
     });
     let open: Vec<_> = open.collect();
-    // Another connection has room of its own.
+    // Another connection has its own limit.
     server.serves_honest_clients().await;
     assert!(open.iter().filter(|stream| stream.is_finished()).count() <= support::STREAMS_MAX);
     open.iter().for_each(tokio::task::JoinHandle::abort);
@@ -232,7 +232,7 @@ async fn output_is_taken_under_the_lease_of_its_attempt_alone() {
         (forged(Token { serial, ..token }), "another lease is in force"),
         (forged(Token { nonce, ..token }), "another lease is in force"),
     ] {
-        // The stream goes on: others may use it.
+        // The stream continues, since other attempts may use it.
         let receipts = server.ship(vec![piece(lease, "forged", true); 2]).await;
         assert_eq!(receipts.len(), 2);
         for receipt in receipts {
@@ -244,7 +244,7 @@ async fn output_is_taken_under_the_lease_of_its_attempt_alone() {
     assert_eq!(server.ship(vec![honest]).await[0].offset, 7);
     assert_eq!(server.logs(run, "a").await, "honest\n");
 
-    // Once the attempt is over, its log still belongs to its lease.
+    // After the attempt has ended, its log still belongs to its lease.
     server.finish(&holding, false).await;
     let late = LogPiece { offset: 7, ..piece(lease.clone(), "late\n", true) };
     let forged = forged(Token { serial, ..token });

@@ -1,4 +1,4 @@
-//! Encoded assignments. Tasks that are run alike share one encoding.
+//! Encoded assignments. Tasks with the same execution settings share one encoding.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use kahn_model::{Profile, Resources, Work};
 use kahn_proto::{convert, worker};
 use prost::Message as _;
 
-/// Encodings kept before they are all forgotten.
+/// Maximum number of cached encodings; beyond that, all of them are dropped.
 const ENTRIES_MAX: usize = 4096;
 
-/// What an encoding was made from. Holding on to it keeps its address from being used again.
+/// The source of an encoding. Keeping it alive prevents the reuse of its address.
 struct Entry {
     _work: Arc<Work>,
     _profile: Arc<Profile>,
@@ -21,7 +21,7 @@ struct Entry {
     bytes: Bytes,
 }
 
-/// Addresses of work, profile and resources, and how often the timeout has grown.
+/// Addresses of work, profile and resources, and how often the timeout was extended.
 type Key = (usize, usize, usize, u32);
 
 /// A cache of encoded assignments.
@@ -31,7 +31,7 @@ pub(super) struct Assignments {
 }
 
 impl Assignments {
-    /// The encoding of what a grant tells its executor.
+    /// Returns the encoding of a grant's assignment.
     pub(super) fn encode(&mut self, grant: &Grant) -> Bytes {
         let profile = grant.dag.profile(grant.attempt.task);
         let key = (

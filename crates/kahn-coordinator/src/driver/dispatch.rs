@@ -1,4 +1,4 @@
-//! Carries out released commands. What goes to one worker in one round goes as one message.
+//! Sends released commands. Leases for one worker in one round are sent in one message.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::grpc::wire;
 use crate::sessions::{Outbound, Sessions};
 use crate::watchers::Watchers;
 
-/// Leases in one message; keeps messages well below the size limit.
+/// Maximum number of leases per message, which keeps messages well below the size limit.
 const LEASES_PER_MESSAGE: usize = 4096;
 
 pub(super) struct Dispatch {
@@ -56,7 +56,7 @@ impl Dispatch {
         self.gathered.remove(&session);
     }
 
-    /// Ends a stream from this side.
+    /// Closes a session.
     pub(super) fn disconnect(&mut self, session: SessionId) {
         self.forget(session);
     }
@@ -90,7 +90,7 @@ impl Dispatch {
         }
     }
 
-    /// Tells a worker that its heartbeat was noted. Rests on nothing durable.
+    /// Acknowledges a heartbeat. This does not depend on anything durable.
     pub(super) fn receipt(&mut self, session: SessionId, number: u64) {
         let receipt = HeartbeatReceipt { number };
         self.send(session, coordinator_message::Message::Heartbeat(receipt));
@@ -122,7 +122,7 @@ impl Dispatch {
         }
     }
 
-    /// Sends a message after everything gathered for the same stream.
+    /// Sends a message after everything collected for the same session.
     fn send(&mut self, session: SessionId, message: coordinator_message::Message) {
         self.send_gathered(session);
         self.push(session, message);
@@ -135,7 +135,7 @@ impl Dispatch {
         }
     }
 
-    /// Sends what was gathered, and names the streams that are broken or do not read.
+    /// Sends everything collected, and returns the sessions that are broken or do not read.
     pub(super) fn flush(&mut self) -> Vec<SessionId> {
         while let Some((session, _)) = self.gathered.first_key_value() {
             self.send_gathered(*session);

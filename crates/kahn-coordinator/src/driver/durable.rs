@@ -1,9 +1,9 @@
-//! The logs of all partitions, as the driver sees them: batches in, progress out, checkpoints now
-//! and then.
+//! The driver's interface to the logs of all partitions: appends batches, reports progress, and
+//! takes checkpoints.
 //!
-//! After each checkpoint, the blobs that nothing names any more are removed. Blobs are named by
-//! their content, so that a new batch may name one that is about to be removed: such a batch waits
-//! until the removal is over, and then writes the blob again.
+//! After each checkpoint, unreferenced blobs are removed. Since blobs are named by their content, a
+//! new batch may refer to a blob that is being removed: such a batch waits until the removal is
+//! finished, and then writes the blob again.
 
 mod checkpoint;
 
@@ -20,10 +20,10 @@ use tracing::{error, info, warn};
 use crate::inbox::{Input, Written};
 use crate::stats::Stats;
 
-/// Log bytes after which a checkpoint is due, if the last one was not larger.
+/// Log bytes after which a checkpoint is due, unless the last checkpoint was larger.
 const CHECKPOINT_BYTES: u64 = 16 << 20;
 
-/// What an event of a log means for the outbox.
+/// The consequence of a log event for the outbox.
 pub(super) enum Progress {
     Committed { partition: Partition, number: u64 },
     Waiting,
@@ -33,21 +33,21 @@ pub(super) enum Progress {
 struct OnePartition {
     term: Term,
     appender: Appender,
-    /// Sequence number and batch number of what is under way.
+    /// Sequence numbers and batch numbers in flight.
     in_flight: VecDeque<(u64, u64)>,
-    /// Blobs that batches have named since the last checkpoint was taken.
+    /// Blobs referenced by batches since the last checkpoint was taken.
     named: BTreeSet<String>,
     /// Blobs that are being removed.
     sweeping: BTreeSet<String>,
-    /// Batches that wait until blobs have been removed, with their numbers.
+    /// Batches that wait for the removal of blobs, with their numbers.
     held: VecDeque<(u64, kahn_store::Batch)>,
     /// Log bytes since the last checkpoint.
     grown: u64,
     /// Size of the last checkpoint.
     checkpoint_bytes: u64,
-    /// From when a checkpoint is taken until it is written and unnamed blobs are removed.
+    /// Whether a checkpoint is in progress, including the removal of unreferenced blobs.
     is_checkpointing: bool,
-    /// A checkpoint taken at this sequence number, to be written when that is durable.
+    /// A checkpoint at this sequence number, to be written once that is durable.
     pending: Option<(u64, codec::Encoded)>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Durable {
     store: Arc<dyn LogStore>,
     partitions: Vec<OnePartition>,
     inbox: mpsc::Sender<Input>,
-    /// Log bytes after which a checkpoint is due, if the last one was not larger.
+    /// Log bytes after which a checkpoint is due, unless the last checkpoint was larger.
     checkpoint_after: u64,
 }
 
@@ -101,8 +101,8 @@ impl Durable {
         }
     }
 
-    /// Takes a picture of the state right after a batch was closed: it stands for the log up to
-    /// that batch, and is written when the batch is durable.
+    /// Takes a snapshot right after a batch was closed. It covers the log up to that batch, and is
+    /// written once the batch is durable.
     fn take_checkpoint(&mut self, partition: Partition, core: &Core) {
         let entry = &mut self.partitions[usize::from(partition.0)];
         let Some((seq, _)) = entry.in_flight.back().copied() else { return };
@@ -209,7 +209,7 @@ impl OnePartition {
     fn push(&mut self, partition: Partition, number: u64, batch: kahn_store::Batch) {
         match self.appender.push(batch) {
             Ok(seq) => self.in_flight.push_back((seq, number)),
-            // The end itself is told by an event.
+            // The end itself is reported by an event.
             Err(error) => error!(%partition, %error, "batch not taken"),
         }
     }

@@ -1,4 +1,4 @@
-//! Who may call: one place around the whole server, and a "no" for everything it does not know.
+//! Authorizes calls in one layer around the whole server. Unknown services are rejected.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,7 +8,7 @@ use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
-/// The tokens that open the services.
+/// The tokens that authorize calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {
     pub client: Arc<Token>,
@@ -16,8 +16,8 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Whether a call to `path` with this `authorization` header may go on. Health answers
-    /// everybody, and says nothing but that.
+    /// Returns whether a call to `path` with this `authorization` header is allowed. Health checks
+    /// need no token, since they reveal only the health.
     fn admit(&self, path: &str, header: Option<&str>) -> bool {
         let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         match service {
@@ -28,7 +28,7 @@ impl Tokens {
     }
 }
 
-/// Puts [`Authorized`] around the server.
+/// Wraps the server in [`Authorized`].
 #[derive(Clone, Debug)]
 pub(crate) struct AuthLayer(pub Tokens);
 
@@ -40,7 +40,7 @@ impl<S> Layer<S> for AuthLayer {
     }
 }
 
-/// Lets only calls through that show the right token.
+/// A service that rejects calls without the right token.
 #[derive(Clone, Debug)]
 pub(crate) struct Authorized<S> {
     inner: S,

@@ -1,4 +1,4 @@
-//! Answers of the service layer as messages.
+//! Converts results of the service layer into messages.
 
 use kahn_core::Explanation;
 use kahn_model::{RunState, TaskState};
@@ -34,7 +34,7 @@ fn task_state(state: TaskState) -> api::TaskState {
     }
 }
 
-/// The states of runs that a filter names.
+/// Converts the run states of a filter.
 pub(super) fn run_states(
     states: impl Iterator<Item = api::RunState>,
 ) -> Result<Vec<RunState>, Status> {
@@ -46,7 +46,7 @@ pub(super) fn run_states(
         .collect()
 }
 
-/// The states of tasks that a filter names.
+/// Converts the task states of a filter.
 pub(super) fn task_states(
     states: impl Iterator<Item = api::TaskState>,
 ) -> Result<Vec<TaskState>, Status> {

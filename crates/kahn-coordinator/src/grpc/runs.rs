@@ -21,12 +21,12 @@ pub(crate) struct RunService(pub Service);
 
 type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The run that a request names.
+/// Parses the run of a request.
 fn run_ref(text: &str) -> Result<RunRef, Status> {
     text.parse().map_err(|error| status::from_error(ServiceError::invalid("run", error)))
 }
 
-/// A number or id that says where a page starts; `None` for the first page.
+/// Parses the start of a page; returns `None` for the first page.
 fn page<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Option<T>, Status> {
     match text {
         "" => Ok(None),
@@ -41,7 +41,7 @@ fn answer(run: Result<RunView, ServiceError>) -> Result<Response<api::Run>, Stat
     run.map(|run| Response::new(convert::run(run))).map_err(status::from_error)
 }
 
-/// A stream of answers as a stream of messages.
+/// Converts a stream of results into a stream of messages.
 fn stream<T: Send + 'static, M: 'static>(
     answers: mpsc::Receiver<Result<T, ServiceError>>,
     message: fn(T) -> M,

@@ -1,4 +1,4 @@
-//! The streams of workers.
+//! The session service: handles the streams of workers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::logs::Logs;
 use crate::service::{OutputReceiver, ServiceError};
 use crate::sessions::MESSAGES_MAX;
 
-/// Receipts that may wait for a worker that does not read.
+/// Maximum number of receipts that wait for a worker that does not read.
 const RECEIPTS_MAX: usize = 64;
 
-/// The service that workers call.
+/// The service for workers.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionService {
     pub handle: Handle,
@@ -44,8 +44,8 @@ impl Sessions for SessionService {
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        // The order of sessions is that in which their streams were opened, and the answer leaves
-        // before the worker says what it holds: so what it says is no older than this term.
+        // Session numbers follow the order in which streams were opened. The response is sent
+        // before the worker reports what it holds, so the report is not older than this term.
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
         let handle = self.handle.clone();
@@ -54,7 +54,7 @@ impl Sessions for SessionService {
             let inbound = request.into_inner();
             if let Err(status) = converse(&handle, &receiver, session, inbound, &outbound).await {
                 debug!(session = session.0, %status, "worker stream broke");
-                // Nobody may be there to be told.
+                // The receiver may be gone.
                 drop(outbound.try_send(Err(status)));
             }
         });
@@ -76,7 +76,7 @@ fn stopping(error: RequestError) -> Status {
     status::from_error(ServiceError::from(error))
 }
 
-/// All that a worker says on one stream.
+/// Handles all messages of a worker's stream.
 async fn converse(
     handle: &Handle,
     receiver: &OutputReceiver,
@@ -98,7 +98,7 @@ async fn converse(
         handle.send(Input::Draining { session }).await.map_err(stopping)?;
     }
     let read = read(handle, receiver, session, &mut inbound).await;
-    // Without a driver there is nobody to tell.
+    // The driver may be gone.
     drop(handle.send(Input::Detach { session }).await);
     read
 }

@@ -1,4 +1,4 @@
-//! Output of attempts, as workers send it.
+//! Receives the output of attempts from workers.
 
 use kahn_proto::worker::{LogPiece, LogReceipt, Report, report::Kind};
 use tonic::{Status, Streaming};
@@ -39,7 +39,7 @@ async fn receive(receiver: &mut OutputReceiver, piece: LogPiece) -> Result<LogRe
     })
 }
 
-/// Records for each report whose output arrives later that it does.
+/// Records each report that announces late output.
 pub(super) async fn expect_late_output(receiver: &OutputReceiver, reports: &[Report]) {
     for report in reports.iter().filter(|report| is_output_late(report)) {
         if let Ok((attempt, token)) = wire::lease_from_wire(report.lease.clone()) {

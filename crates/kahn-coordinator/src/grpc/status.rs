@@ -1,19 +1,19 @@
-//! Reasons as gRPC statuses.
+//! Converts errors into gRPC statuses.
 
 use tonic::{Code, Status};
 
 use super::wire::Unreadable;
 use crate::service::{ErrorKind, ServiceError};
 
-/// Longest message of a status, in bytes: statuses travel in headers, whose size is bounded.
+/// Maximum length of a status message, in bytes; statuses are sent in headers of limited size.
 const MESSAGE_BYTES_MAX: usize = 3 << 10;
 
-/// The status for a request that was not carried out.
+/// Returns the status for a request that failed.
 pub(super) fn from_error(error: ServiceError) -> Status {
     Status::new(code(error.kind), cut(error.message))
 }
 
-/// The status for a message that cannot be read.
+/// Returns the status for a message that cannot be read.
 #[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
 pub(super) fn unreadable(error: Unreadable) -> Status {
     Status::invalid_argument(error.to_string())
@@ -32,7 +32,7 @@ fn code(kind: ErrorKind) -> Code {
     }
 }
 
-/// Cuts a text to what a header may hold.
+/// Truncates a text to fit into a header.
 pub(super) fn cut(mut text: String) -> String {
     if text.len() > MESSAGE_BYTES_MAX {
         let is_end = |at: &usize| text.is_char_boundary(*at);

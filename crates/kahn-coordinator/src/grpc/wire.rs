@@ -1,4 +1,4 @@
-//! Between the messages of workers and the inputs of the driver.
+//! Converts between worker messages and inputs of the driver.
 
 use kahn_core::{Attachment, Held, ReportKind, SessionId, WorkerReport};
 use kahn_model::{ActionKind, Admission, AttemptId, BootId, RunId, TaskIx, Token, limits};
@@ -7,7 +7,7 @@ use kahn_proto::worker::{self, worker_message::Message};
 
 use crate::inbox::Input;
 
-/// The lease as it travels.
+/// Returns the wire format of a lease.
 pub(crate) fn lease_id(attempt: AttemptId, token: Token) -> worker::LeaseId {
     worker::LeaseId {
         run: bytes::Bytes::copy_from_slice(attempt.run.as_bytes()),
@@ -17,24 +17,24 @@ pub(crate) fn lease_id(attempt: AttemptId, token: Token) -> worker::LeaseId {
     }
 }
 
-/// Why a message of a worker cannot be read.
+/// Why a worker message cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
-    /// A part is missing or wrong.
+    /// A field is missing or invalid.
     #[error("{0}: missing or not valid")]
     Part(&'static str),
-    /// A part of the model is wrong.
+    /// A model value is invalid.
     #[error(transparent)]
     Convert(#[from] ConvertError),
-    /// A stream begins in another way than it must, or begins twice.
+    /// The first message is not a hello, or a later one is.
     #[error("hello comes first and once")]
     OutOfTurn,
-    /// There is more of something than allowed.
+    /// A list is longer than allowed.
     #[error("more {what} than the {max} allowed")]
     TooMany { what: &'static str, max: usize },
 }
 
-/// The attempt and the token that a message speaks of.
+/// Returns the attempt and the token of a lease.
 pub(crate) fn lease_from_wire(
     lease: Option<worker::LeaseId>,
 ) -> Result<(AttemptId, Token), Unreadable> {
@@ -45,7 +45,7 @@ pub(crate) fn lease_from_wire(
     Ok((attempt, token))
 }
 
-/// What a worker reports.
+/// Converts a worker's report.
 pub(crate) fn report(report: worker::Report) -> Result<WorkerReport, Unreadable> {
     let (attempt, token) = lease_from_wire(report.lease)?;
     let kind = match report.kind.ok_or(Unreadable::Part("report.kind"))? {
@@ -72,7 +72,7 @@ pub(crate) fn report(report: worker::Report) -> Result<WorkerReport, Unreadable>
     Ok(WorkerReport { attempt, token, kind })
 }
 
-/// What a worker says of itself.
+/// Converts a worker's hello.
 pub(crate) fn attachment(
     session: SessionId,
     hello: worker::Hello,
@@ -109,12 +109,12 @@ pub(crate) fn attachment(
     })
 }
 
-/// What a worker accepts; all when it does not say.
+/// Converts a worker's admission; everything is accepted if it is missing.
 fn admission(said: Option<worker::Admission>) -> Result<Admission, Unreadable> {
     Ok(said.map(convert::admission::from_wire).transpose()?.unwrap_or_default())
 }
 
-/// What a message means on a stream that has begun.
+/// Converts a message that follows the hello.
 pub(crate) fn input(
     session: SessionId,
     message: worker::WorkerMessage,

@@ -1,4 +1,4 @@
-//! The gRPC service for workers, as people call it.
+//! The gRPC service for clients that manage workers.
 
 use kahn_proto::api::{self, workers_server::Workers};
 use tonic::{Request, Response, Status};
@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 use super::{convert, status};
 use crate::service::{Service, ServiceError, WorkerView};
 
-/// The gRPC service for workers.
+/// The gRPC service for clients that manage workers.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerService(pub Service);
 

@@ -1,10 +1,10 @@
-//! How much disk all logs take together.
+//! The disk space used by all logs.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What is taken of a fixed amount. Clones share it.
+/// A shared counter of used bytes with a limit.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     max: u64,
@@ -20,8 +20,8 @@ impl Room {
         self.max
     }
 
-    /// Bytes that may still be taken. Several that ask at one time may each take them, so the
-    /// whole can be passed by a few pieces.
+    /// Returns the number of bytes left. Concurrent callers may each use them, so the limit can be
+    /// exceeded by a few pieces.
     pub(super) fn left(&self) -> u64 {
         self.max.saturating_sub(self.used.load(Ordering::Relaxed))
     }
@@ -36,12 +36,12 @@ impl Room {
 
     pub(super) fn give_back(&self, n_bytes: u64) {
         let less = |used: u64| Some(used.saturating_sub(n_bytes));
-        // It never refuses.
+        // The update never fails.
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 }
 
-/// The size of all files below a directory; what cannot be read counts nothing.
+/// Returns the total size of all files below a directory; unreadable ones count as empty.
 pub(super) fn bytes_below(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     let size = |entry: std::fs::DirEntry| match entry.metadata() {

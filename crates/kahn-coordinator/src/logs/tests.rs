@@ -1,4 +1,4 @@
-//! What is kept of what workers send.
+//! Tests of stored output.
 
 use super::*;
 use kahn_model::{TaskIx, Uuid};

@@ -1,6 +1,6 @@
-//! One log that is being written. All calls block as file access does.
+//! A log that is being written. All calls block for file access.
 //!
-//! Beside the log lies a small file with the token of its lease; it is renamed when the log is
+//! A small file next to the log contains the token of its lease; it is renamed when the log is
 //! sealed.
 
 use std::fs::{File, OpenOptions};
@@ -13,11 +13,11 @@ use kahn_model::{AttemptId, Token};
 use super::room::Room;
 use super::{Extent, Piece};
 
-/// What may come on top of the cap of an attempt: the line with which the worker says what it has
-/// dropped.
+/// Allowance beyond the limit of an attempt, for the line in which the worker reports dropped
+/// output.
 const LAST_LINE_BYTES: u64 = 1 << 10;
 
-/// Where a log is.
+/// The paths of a log.
 #[derive(Clone, Debug)]
 pub(super) struct Paths {
     dir: PathBuf,
@@ -42,11 +42,11 @@ pub(super) struct Writing {
     owner: Option<Token>,
     file: Option<File>,
     extent: Extent,
-    /// Whether the line that tells of a cut may be missing its beginning.
+    /// Whether the log ends in a newline, so that the line about a cut needs none before it.
     ends_in_newline: bool,
-    /// What left no room, once something was dropped: nothing is kept after that.
+    /// The limit that caused output to be dropped, if any. Nothing is stored after that.
     cut_by: Option<String>,
-    /// Whether something went wrong, so that only the disk knows how far the log has come.
+    /// Whether writing failed, so that the extent must be read from disk.
     has_failed: bool,
 }
 
@@ -82,17 +82,17 @@ impl Writing {
         self.has_failed |= has_failed;
     }
 
-    /// The lease under which it was begun.
+    /// Returns the lease under which it was started.
     pub(super) fn owner(&self) -> Option<Token> {
         self.owner
     }
 
-    /// How far it has come.
+    /// Returns the extent of the stored output.
     pub(super) fn extent(&self) -> Extent {
         self.extent
     }
 
-    /// Makes the log belong to a lease, unless it belongs to one.
+    /// Assigns the log to a lease, unless it already belongs to one.
     pub(super) fn begin(&mut self, token: Token) -> io::Result<()> {
         if self.owner.is_none() && !self.extent.is_sealed {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.paths.dir)?;
@@ -117,7 +117,7 @@ impl Writing {
         Ok(self.file.insert(file))
     }
 
-    /// Keeps what is new of a piece, and says how far the output was received.
+    /// Stores the new part of a piece, and returns the extent received.
     pub(super) fn take(&mut self, piece: &Piece, cap: u64, room: &Room) -> io::Result<Extent> {
         let end = piece.offset + to_u64(piece.data.len());
         if self.extent.is_sealed {
@@ -165,7 +165,7 @@ impl Writing {
         Ok(())
     }
 
-    /// Ends the log; `end` is how much the attempt has printed.
+    /// Seals the log; `end` is the number of bytes that the attempt has printed.
     fn seal(&mut self, end: u64) -> io::Result<()> {
         if let Some(why) = self.cut_by.take() {
             let (kept, start) = (self.extent.len, if self.ends_in_newline { "" } else { "\n" });

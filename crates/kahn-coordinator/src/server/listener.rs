@@ -1,4 +1,4 @@
-//! Where calls come from: a socket, or the same process.
+//! Incoming connections: from a socket or from the same process.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,13 +17,13 @@ use tower::layer::util::{Identity, Stack};
 use crate::grpc::auth::AuthLayer;
 use crate::grpc::limits::MessageLimitLayer;
 
-/// Bytes on their way between the two ends of an in-memory connection.
+/// Buffer size of an in-memory connection, in bytes.
 const PIPE_BYTES: usize = 1 << 20;
 
 /// The layers around the services.
 type Layers = Stack<MessageLimitLayer, Stack<AuthLayer, Identity>>;
 
-/// Where calls come from.
+/// A source of incoming connections.
 #[derive(Debug)]
 pub struct Listener(Kind);
 
@@ -38,19 +38,19 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// When the system refuses the address.
+    /// Returns an error if the address cannot be bound.
     pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
         Ok(Self(Kind::Tcp(TcpListener::bind(address).await?)))
     }
 
-    /// Listens to this process only: the same protocol over memory.
+    /// Accepts connections only from this process, over memory with the same protocol.
     #[must_use]
     pub fn local() -> (LocalConnector, Self) {
         let (tx, rx) = mpsc::channel(16);
         (LocalConnector(Arc::new(tx)), Self(Kind::Local(rx)))
     }
 
-    /// Where it listens, if on a socket.
+    /// Returns the address of the socket, if any.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.0 {
@@ -69,7 +69,8 @@ impl Listener {
             Kind::Tcp(listener) => {
                 let incoming = TcpListenerStream::new(listener).map(|stream| {
                     stream.inspect(|stream| {
-                        // Small messages must not wait for each other; without it they are slower.
+                        // Small messages must not be delayed. Without this option they are only
+                        // slower.
                         let _ = stream.set_nodelay(true);
                     })
                 });
@@ -83,12 +84,12 @@ impl Listener {
     }
 }
 
-/// Reaches a coordinator in the same process.
+/// Connects to a coordinator in the same process.
 #[derive(Clone, Debug)]
 pub struct LocalConnector(Arc<mpsc::Sender<DuplexStream>>);
 
 impl LocalConnector {
-    /// A channel that connects when it is first used, and again whenever it must.
+    /// Returns a channel that connects on first use and reconnects if necessary.
     #[must_use]
     pub fn channel(&self) -> Channel {
         let sender = Arc::clone(&self.0);

@@ -1,4 +1,4 @@
-//! Tokens and stores, as the configuration names them.
+//! Opens the tokens and the store of a configuration.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn token(given: Option<&Secret>, file: Option<&Path>, usual: PathBuf) -> Result<
     }
 }
 
-/// The directory belongs to whoever runs the coordinator, and to nobody else.
+/// Creates a directory that is accessible only to the user who runs the coordinator.
 fn create_dir(dir: &Path) -> Result<(), StartError> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| {
@@ -44,7 +44,7 @@ fn create_dir(dir: &Path) -> Result<(), StartError> {
     })
 }
 
-/// A random number that no other term has.
+/// Returns a random nonce for a term.
 pub(super) fn nonce() -> Result<u64, StartError> {
     random().map(u64::from_le_bytes)
 }

@@ -1,5 +1,5 @@
-//! Finished runs are kept for a while and then forgotten, the oldest first. Where logs take too
-//! much room, the output of a finished run goes before the rest of it.
+//! Keeps finished runs for a while and then removes them, oldest first. If logs use too much space,
+//! the output of a finished run is removed before the run itself.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use tracing::{debug, info, warn};
 use crate::inbox::Handle;
 use crate::logs::Logs;
 
-/// How often to look.
+/// How often to check.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// Most runs forgotten at one time, so that nothing else is kept waiting.
+/// Maximum number of runs removed at a time, so that other requests do not wait long.
 const RUNS_AT_ONCE: usize = 100;
 
 pub(super) fn spawn(handle: Handle, logs: Logs, kept: usize) -> JoinHandle<()> {
@@ -69,10 +69,10 @@ fn expired(core: &kahn_core::Core, kept: usize) -> Vec<RunId> {
 
 async fn forget(handle: &Handle, logs: &Logs, run: RunId) {
     debug!(%run, "forgetting a finished run");
-    // Output first: what a crash leaves undone is then found again, since the run is still known.
+    // Remove the output first: after a crash the run is still known, and the removal is repeated.
     if let Err(error) = logs.forget(run).await {
         warn!(%run, %error, "output of a forgotten run not removed");
     }
-    // A run that cannot be forgotten now is tried again.
+    // A run that cannot be removed now is tried again later.
     drop(handle.request(Event::RunExpired { run }).await);
 }

@@ -1,36 +1,36 @@
-//! Looking at one run and steering it.
+//! Operations on a single run.
 
 use kahn_core::{Event, Explanation, Refusal, RetryScope};
 use kahn_model::{Dag, RunId, RunRef, TaskIx};
 
 use super::{RunView, Service, ServiceError};
 
-/// Which tasks of a finished run are to run again.
+/// Which tasks of a finished run are retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryWhich {
-    /// All that failed, were cancelled, or were skipped because of those.
+    /// All tasks that failed, were cancelled, or were skipped because of those.
     Failed,
-    /// The named tasks and everything that depends on them.
+    /// The named tasks and all their direct and indirect dependents.
     From,
-    /// The named tasks alone.
+    /// Only the named tasks.
     Only,
 }
 
-/// A request to run tasks of a finished run again.
+/// A request to retry tasks of a finished run.
 #[derive(Clone, Debug)]
 pub(crate) struct RetryRequest {
     pub run: RunRef,
     pub which: RetryWhich,
-    /// Names of tasks; none with [`RetryWhich::Failed`].
+    /// Task names; empty with [`RetryWhich::Failed`].
     pub tasks: Vec<String>,
 }
 
-/// Most names that are compared with one that is unknown.
+/// Maximum number of names compared with an unknown one.
 const NAMES_COMPARED_MAX: usize = 100_000;
 
-/// The refusal for a task name that the DAG lacks, with the nearest name that it has.
+/// Returns the error for an unknown task name, with the most similar name in the DAG.
 ///
-/// Compares with many names, so it does not belong on the driver's task.
+/// This compares many names, so it must not run on the driver's task.
 pub(super) fn unknown_task(run: RunId, dag: &Dag, task: String) -> ServiceError {
     let names = dag.tasks().take(NAMES_COMPARED_MAX).map(|task| dag.task_name(task));
     let nearest = kahn_spec::nearest(&task, names).map(str::to_owned);
@@ -42,7 +42,7 @@ pub(super) fn unknown_task(run: RunId, dag: &Dag, task: String) -> ServiceError 
 }
 
 impl Service {
-    /// One run, with what its ready tasks wait for.
+    /// Returns a run, with what its ready tasks wait for.
     pub(crate) async fn get(&self, run: RunRef) -> Result<RunView, ServiceError> {
         self.ask(run, RunView::with_waiting).await
     }
@@ -53,19 +53,19 @@ impl Service {
         self.change(run, Event::CancelRequested { run, reason: reason.into() }).await
     }
 
-    /// Starts nothing new in a run.
+    /// Pauses a run: nothing new in it starts.
     pub(crate) async fn pause(&self, run: RunRef) -> Result<RunView, ServiceError> {
         let run = self.resolve(run).await?;
         self.change(run, Event::PauseRequested { run }).await
     }
 
-    /// Continues a paused run.
+    /// Resumes a paused run.
     pub(crate) async fn resume(&self, run: RunRef) -> Result<RunView, ServiceError> {
         let run = self.resolve(run).await?;
         self.change(run, Event::ResumeRequested { run }).await
     }
 
-    /// Runs tasks of a finished run again.
+    /// Retries tasks of a finished run.
     pub(crate) async fn retry(&self, request: RetryRequest) -> Result<RunView, ServiceError> {
         let run = self.resolve(request.run).await?;
         let has_tasks = !request.tasks.is_empty();
@@ -84,7 +84,7 @@ impl Service {
         self.change(run, Event::RetryRequested { run, scope }).await
     }
 
-    /// Why a task is in the state that it is in.
+    /// Explains why a task is in its state.
     pub(crate) async fn explain(
         &self,
         run: RunRef,
@@ -95,7 +95,7 @@ impl Service {
         explained.ok_or_else(|| Refusal::UnknownRun(run).into())
     }
 
-    /// The task with this name.
+    /// Returns the task with this name.
     pub(super) async fn find_task(
         &self,
         run: RunRef,
@@ -106,7 +106,7 @@ impl Service {
         found.first().map(|task| (run, *task)).ok_or_else(|| Refusal::UnknownRun(run).into())
     }
 
-    /// The tasks with these names, in the same order.
+    /// Returns the tasks with these names, in the same order.
     pub(super) async fn find_tasks(
         &self,
         run: RunId,

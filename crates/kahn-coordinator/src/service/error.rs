@@ -1,37 +1,37 @@
-//! Why a request was not carried out.
+//! Errors of the service layer.
 
 use kahn_core::Refusal;
 
 use crate::inbox::RequestError;
 
-/// What kind of reason it is. Each wire has one code for each kind.
+/// The kind of an error. Each wire protocol has one code per kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorKind {
-    /// The request cannot be understood.
+    /// The request is malformed.
     Invalid,
-    /// What it names does not exist.
+    /// The named item does not exist.
     NotFound,
-    /// Something else exists under the same name.
+    /// A different item exists under the same name.
     Conflict,
-    /// What it names is in a state that does not allow it.
+    /// The state of the named item does not allow the request.
     WrongState,
-    /// It is larger than allowed.
+    /// The request is larger than allowed.
     TooLarge,
-    /// The sender has been replaced by a later one.
+    /// The sender was replaced by a newer one.
     Superseded,
-    /// The coordinator cannot answer now; a later attempt may succeed.
+    /// The coordinator is not available now; the client may retry later.
     Unavailable,
     /// A bug.
     Internal,
 }
 
-/// Why a request was not carried out.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct ServiceError {
-    /// What kind of reason it is.
+    /// The kind of the error.
     pub kind: ErrorKind,
-    /// The reason, for people.
+    /// A message for people.
     pub message: String,
 }
 
@@ -40,7 +40,7 @@ impl ServiceError {
         Self { kind, message: message.into() }
     }
 
-    /// The field `field` of the request cannot be used.
+    /// Returns an error about the field `field` of the request.
     pub(crate) fn invalid(field: &str, reason: impl std::fmt::Display) -> Self {
         Self::new(ErrorKind::Invalid, format!("{field}: {reason}"))
     }

@@ -1,5 +1,5 @@
-//! Runs and tasks, a page at a time. A page starts after the last id of the one before, so it
-//! costs the same wherever it is.
+//! Lists runs and tasks in pages. A page starts after the last id of the previous one, so all pages
+//! cost the same.
 
 use std::collections::BTreeSet;
 
@@ -9,25 +9,25 @@ use kahn_model::{RunId, RunRef, RunState, TaskIx, TaskState};
 use super::view::Times;
 use super::{RunView, Service, ServiceError, TaskView};
 
-/// Runs on one page: when the caller names no number, and at most.
+/// Runs per page: the default and the maximum.
 const RUNS_PER_PAGE: (u32, u32) = (100, 1_000);
-/// Tasks on one page: when the caller names no number, and at most.
+/// Tasks per page: the default and the maximum.
 const TASKS_PER_PAGE: (u32, u32) = (1_000, 10_000);
-/// Runs looked at for one page, whatever the filter lets through.
+/// Maximum number of runs examined for one page, regardless of the filter.
 const RUNS_LOOKED_AT: usize = 20_000;
 
-/// Which runs to list. Empty fields let every run through.
+/// A filter for runs. Empty fields match every run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunFilter {
     pub namespace: String,
     /// The name of the DAG.
     pub dag: String,
     pub states: Vec<RunState>,
-    /// Labels that a run must have, all of them.
+    /// Labels that a run must have; all of them must match.
     pub labels: Vec<(String, String)>,
 }
 
-/// Some of the runs that a filter lets through, the youngest first.
+/// A page of matching runs, newest first.
 #[derive(Clone, Debug)]
 pub(crate) struct RunPage {
     pub runs: Vec<RunView>,
@@ -35,14 +35,14 @@ pub(crate) struct RunPage {
     pub next: Option<RunId>,
 }
 
-/// Which tasks of a run to list. Empty fields let every task through.
+/// A filter for tasks. Empty fields match every task.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TaskFilter {
     pub states: Vec<TaskState>,
     pub names: Vec<String>,
 }
 
-/// Some of the tasks that a filter lets through, in the order of the file.
+/// A page of matching tasks, in the order of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskPage {
     pub tasks: Vec<TaskView>,
@@ -56,7 +56,7 @@ fn page_size(asked: u32, (usual, max): (u32, u32)) -> usize {
 }
 
 impl Service {
-    /// A page of runs that starts before the run `before`; the size is the usual one when zero.
+    /// Returns a page of runs older than `before`; a size of zero means the default.
     pub(crate) async fn list_runs(
         &self,
         filter: RunFilter,
@@ -82,8 +82,8 @@ impl Service {
         Ok(listed.await?)
     }
 
-    /// A page of the tasks of a run that starts with task number `start`; the size is the usual
-    /// one when zero.
+    /// Returns a page of the tasks of a run, starting with task number `start`; a size of zero
+    /// means the default.
     pub(crate) async fn list_tasks(
         &self,
         run: RunRef,

@@ -1,7 +1,7 @@
-//! Receiving what attempts print.
+//! Receives the output of attempts.
 //!
 //! Output is accepted only under the lease of its attempt: the one in force, or the one under which
-//! the log was begun. What an attempt printed may arrive after its end.
+//! the log was started. Output may arrive after the end of the attempt.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use super::{ErrorKind, ServiceError};
 use crate::inbox::Handle;
 use crate::logs::{Extent, Logs, Piece};
 
-/// Attempts whose leases one receiver remembers as checked; the others are checked again.
+/// Maximum number of attempts whose leases a receiver remembers as checked; others are checked
+/// again.
 const CHECKED_MAX: usize = 4096;
 
 /// Receives the output that one worker sends.
@@ -24,7 +25,7 @@ pub(crate) struct OutputReceiver {
     checked: BTreeMap<AttemptId, Token>,
 }
 
-/// Whether the lease under which output arrives is the right one.
+/// The state of the lease under which output arrives.
 enum Standing {
     InForce,
     Over,
@@ -36,8 +37,8 @@ impl OutputReceiver {
         Self { handle, logs, checked: BTreeMap::new() }
     }
 
-    /// Writes a piece of output. Returns how much of the output is kept then, or why output under
-    /// this lease is not accepted.
+    /// Stores a piece of output. Returns the extent received, or why output under this lease is not
+    /// accepted.
     pub(crate) async fn receive(
         &mut self,
         attempt: AttemptId,
@@ -62,8 +63,8 @@ impl OutputReceiver {
         Ok(Ok(extent))
     }
 
-    /// Records that the rest of an attempt's output arrives later, so that no reader takes what is
-    /// there for all of it.
+    /// Records that the rest of an attempt's output arrives later, so that readers do not consider
+    /// it complete.
     pub(crate) async fn expect_late(&self, attempt: AttemptId, token: Token) {
         if !matches!(self.check(attempt, token).await, Ok(None)) {
             return;
@@ -73,7 +74,7 @@ impl OutputReceiver {
         }
     }
 
-    /// Why output is not accepted under this lease; `None` when it is.
+    /// Returns why output is not accepted under this lease, or `None` if it is.
     async fn check(
         &self,
         attempt: AttemptId,

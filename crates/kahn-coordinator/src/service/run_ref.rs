@@ -1,11 +1,11 @@
-//! Finding the run that a request names.
+//! Resolves references to runs.
 
 use kahn_core::{Core, Run};
 use kahn_model::{RunId, RunIdPrefix, RunRef};
 
 use super::error::{ErrorKind, ServiceError};
 
-/// The id of the run that is meant. One that is given in full need not exist.
+/// Returns the id of the run. A run given by its full id need not exist.
 pub(super) fn resolve(core: &Core, run: RunRef) -> Result<RunId, ServiceError> {
     match run {
         RunRef::Id(id) => Ok(id),

@@ -1,4 +1,4 @@
-//! Submitting a DAG file, which becomes a run.
+//! Submits a DAG file, which creates a run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,34 +10,35 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ErrorKind, Service, ServiceError};
 
-/// Namespace of the UUIDs that stand for idempotency keys; any fixed UUID would do.
+/// Namespace of the UUIDs derived from idempotency keys; an arbitrary constant.
 const KEYS: Uuid = Uuid::from_u128(0x6b61_686e_0000_4000_8000_6b65_7973_0001);
 
 /// A request to run a DAG file, without the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Submit {
-    /// The default namespace when empty.
+    /// The namespace, or empty for the default one.
     pub namespace: String,
-    /// Makes a repeated request find the run of the first one; a new run in any case when empty.
+    /// A repeated request with the same key returns the same run. If empty, a new run is always
+    /// created.
     pub idempotency_key: String,
     /// Values of the file's parameters, as text.
     pub params: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-    /// The name of the file in messages.
+    /// The file name shown in messages.
     pub file_name: String,
 }
 
-/// The answer to a submission.
+/// The result of a submission.
 #[derive(Clone, Debug)]
 pub(crate) struct Submitted {
     pub run: RunId,
-    /// Whether the run existed already, under the same idempotency key.
+    /// Whether the run already existed under the same idempotency key.
     pub is_repeated: bool,
-    /// What is allowed but perhaps not meant.
+    /// Warnings about the file.
     pub warnings: Vec<String>,
 }
 
-/// A DAG file that arrives in pieces.
+/// A DAG file that is received in pieces.
 #[derive(Debug)]
 pub(crate) struct Upload {
     bytes: Vec<u8>,
@@ -45,7 +46,7 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// Adds the next piece of the file; refuses one that makes it too large.
+    /// Appends a piece of the file; returns an error if the file becomes too large.
     pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), ServiceError> {
         if self.bytes.len() + piece.len() > self.max {
             let message = format!(
@@ -66,7 +67,7 @@ impl Service {
         Upload { bytes: Vec::new(), max: self.limits.document_bytes }
     }
 
-    /// Starts a run of a DAG file. Answered when the run is durable.
+    /// Submits a run of a DAG file. Returns once the run is durable.
     pub(crate) async fn submit(
         &self,
         request: Submit,
@@ -90,7 +91,7 @@ impl Service {
         Ok(Submitted { run, is_repeated: false, warnings: compiled.warnings })
     }
 
-    /// The answer for a run that exists already, before anything is compiled.
+    /// Returns the result for an existing run, so that the file need not be compiled.
     async fn known(&self, run: RunId, digest: [u8; 16]) -> Result<Option<Submitted>, ServiceError> {
         let known = self
             .handle
@@ -106,7 +107,7 @@ impl Service {
     }
 }
 
-/// The id of the run that a request asks for: the same one whenever namespace and key are the same.
+/// Returns the id of the requested run: equal whenever namespace and key are equal.
 fn identify(request: &Submit) -> Result<(RunId, Namespace), ServiceError> {
     let namespace = match request.namespace.as_str() {
         "" => Namespace::default(),
@@ -132,7 +133,7 @@ fn labels(request: &Submit) -> Result<BTreeMap<Box<str>, Box<str>>, ServiceError
     Ok(request.labels.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect())
 }
 
-/// A digest of the whole request.
+/// Returns a digest of the whole request.
 fn digest(request: &Submit, document: &[u8]) -> [u8; 16] {
     let mut hasher = Sha256::new();
     let mut add = |bytes: &[u8]| {
@@ -160,7 +161,7 @@ struct Compiled {
     warnings: Vec<String>,
 }
 
-/// Compiles on a thread for blocking work: a file of a million tasks takes seconds.
+/// Compiles on a blocking thread, since a file with a million tasks takes seconds.
 async fn compile(request: &Submit, document: Vec<u8>) -> Result<Compiled, ServiceError> {
     let file_name = match request.file_name.as_str() {
         "" => "dag".to_owned(),
@@ -175,7 +176,7 @@ async fn compile(request: &Submit, document: Vec<u8>) -> Result<Compiled, Servic
     .await
     .map_err(|_| ServiceError::new(ErrorKind::Internal, "the DAG file could not be compiled"))?;
     let compiled = compiled.map_err(|text| ServiceError::new(ErrorKind::Invalid, text))?;
-    // The compiler checks the same limits, and says where in the file they are exceeded.
+    // The compiler checks the same limits, and reports where in the file they are exceeded.
     kahn_proto::convert::limits::check(&compiled.dag)
         .map_err(|error| ServiceError::invalid("the DAG", error))?;
     Ok(Compiled {

@@ -1,5 +1,4 @@
-//! Runs, tasks, events and workers as they are shown: plain values, without the core's own types
-//! of state.
+//! Views of runs, tasks, events and workers: plain values, independent of the core's types.
 
 mod event;
 mod run;
@@ -14,7 +13,7 @@ pub(crate) use worker::WorkerView;
 pub(super) use event::events;
 pub(super) use task::Times;
 
-/// A number of things, as far as it fits.
+/// Converts a count, saturating at the maximum.
 fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! What happens in a run, as it happens.
+//! Watches the events of a run.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use super::view::events;
 use super::{EventView, RunView, Service, ServiceError};
 use crate::watchers::News;
 
-/// Events in one update.
+/// Maximum number of events in one update.
 const EVENTS_PER_UPDATE: usize = 4096;
-/// Updates that may wait for a watcher that does not read.
+/// Maximum number of updates that wait for a slow watcher.
 const UPDATES_MAX: usize = 4;
-/// Pause between two summaries of a run that has not ended.
+/// Interval between two summaries of a run that has not ended.
 const SUMMARY_EVERY: Duration = Duration::from_millis(100);
 
 /// What to watch of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WatchRequest {
     pub run: RunRef,
-    /// Events with higher sequence numbers only.
+    /// Returns only events with higher sequence numbers.
     pub after: u64,
-    /// Whether to end at the present instead of at the end of the run.
+    /// Whether to end after the current events instead of at the end of the run.
     pub is_snapshot: bool,
-    /// Whether to leave out the events and show only the run, a few times a second.
+    /// Whether to omit the events and return only the run, a few times per second.
     pub is_summary: bool,
 }
 
@@ -36,14 +36,14 @@ pub(crate) struct WatchUpdate {
 }
 
 impl Service {
-    /// Follows a run until it has ended or the receiver is dropped.
+    /// Watches a run until it has ended or the receiver is dropped.
     pub(crate) async fn watch(
         &self,
         request: WatchRequest,
     ) -> Result<mpsc::Receiver<Result<WatchUpdate, ServiceError>>, ServiceError> {
         let run = self.resolve(request.run).await?;
         let news = self.watchers.watch(run);
-        // An unknown run is refused here and not in the stream.
+        // An unknown run is an error of the call, not of the stream.
         self.ask(run.into(), |_, _| ()).await?;
         let (tx, updates) = mpsc::channel(UPDATES_MAX);
         let watcher =
@@ -69,7 +69,7 @@ impl Watcher {
             let update = match self.look().await {
                 Ok(update) => update,
                 Err(error) => {
-                    // The receiver may have gone away.
+                    // The receiver may be gone.
                     drop(self.tx.send(Err(error)).await);
                     return;
                 }
@@ -100,7 +100,7 @@ impl Watcher {
             .await
     }
 
-    /// Waits for news. Returns whether to look again.
+    /// Waits for news. Returns whether to continue.
     async fn wait(&mut self) -> bool {
         if !self.request.is_summary {
             return tokio::select! {

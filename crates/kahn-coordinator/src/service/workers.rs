@@ -6,14 +6,14 @@ use kahn_model::WorkerId;
 use super::{Service, ServiceError, WorkerView};
 
 impl Service {
-    /// All workers that the coordinator knows of.
+    /// Returns all known workers.
     pub(crate) async fn list_workers(&self) -> Result<Vec<WorkerView>, ServiceError> {
         let workers =
             self.handle.query(|core| core.state().workers().iter().map(WorkerView::of).collect());
         Ok(workers.await?)
     }
 
-    /// Gives a worker no new leases, or gives it leases again.
+    /// Cordons or uncordons a worker.
     pub(crate) async fn cordon(
         &self,
         worker: &str,
@@ -24,7 +24,7 @@ impl Service {
         self.show_worker(worker).await
     }
 
-    /// Lets a worker finish what it holds and stop.
+    /// Drains a worker: it finishes the leases it holds and then stops.
     pub(crate) async fn drain(&self, worker: &str) -> Result<WorkerView, ServiceError> {
         let worker = worker_id(worker)?;
         self.handle.request(Event::DrainRequested { worker: worker.clone() }).await?;

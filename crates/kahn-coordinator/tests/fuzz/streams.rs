@@ -1,4 +1,4 @@
-//! What workers might say to the coordinator of [`kahn_coordinator::fuzz::worker_stream`].
+//! Worker messages for [`kahn_coordinator::fuzz::worker_stream`].
 
 use kahn_proto::storage::{
     CauseKind, Failure, NamedAmount, NamedValue, Outputs, Resources, Token, Usage,
@@ -9,12 +9,12 @@ use kahn_proto::worker::{
 };
 use prost::Message as _;
 
-/// The messages, each behind its length.
+/// Encodes the messages, each with its length.
 pub(crate) fn encoded(messages: &[WorkerMessage]) -> Vec<u8> {
     messages.iter().flat_map(WorkerMessage::encode_length_delimited_to_vec).collect()
 }
 
-/// Whole streams, and each of their messages alone behind a hello.
+/// Returns whole streams, and each of their messages alone after a hello.
 pub(crate) fn corpus() -> Vec<Vec<u8>> {
     let whole = [all_goes_well(), much_goes_wrong(), extremes()];
     let alone = whole.iter().flatten().map(|message| vec![hello(2, vec![]), message.clone()]);
@@ -25,7 +25,7 @@ fn message(message: worker_message::Message) -> WorkerMessage {
     WorkerMessage { message: Some(message) }
 }
 
-/// The attempt `number` of a task, under the lease that was granted as the `serial`th.
+/// Returns the lease for attempt `number` of a task that was granted with serial `serial`.
 fn lease(task: u32, number: u32, serial: u64) -> LeaseId {
     let token = Token { epoch: 1, serial, nonce: 7 };
     LeaseId { run: vec![0; 16].into(), task, number, token: Some(token) }
@@ -104,7 +104,7 @@ fn finished(lease: LeaseId, failure: Option<CauseKind>) -> Report {
     Report { lease: Some(lease), kind: Some(kind) }
 }
 
-/// Tasks by position: a 0, b 1, c 2, d 3, e 4.
+/// Tasks by index: a 0, b 1, c 2, d 3, e 4.
 pub(crate) fn all_goes_well() -> Vec<WorkerMessage> {
     vec![
         hello(1, vec![]),
@@ -126,7 +126,7 @@ pub(crate) fn much_goes_wrong() -> Vec<WorkerMessage> {
         reports(vec![started(lease(1, 1, 3)), returned(lease(2, 1, 2))]),
         reports(vec![finished(lease(1, 1, 3), Some(CauseKind::ExitCode))]),
         heartbeat(2_000),
-        // The same worker comes back with what it holds and a result that is told again.
+        // The same worker reconnects with what it holds, and repeats a report.
         hello_with(
             1,
             vec![
@@ -138,7 +138,7 @@ pub(crate) fn much_goes_wrong() -> Vec<WorkerMessage> {
         ),
         reports(vec![finished(lease(1, 2, 5), Some(CauseKind::OutOfMemory))]),
         heartbeat(70_000),
-        // Another start of it, which holds nothing.
+        // Another boot, which holds nothing.
         hello(2, vec![]),
         heartbeat(3_600_000),
         reports(vec![finished(lease(1, 3, 6), None), finished(lease(2, 3, 7), None)]),
@@ -149,8 +149,8 @@ pub(crate) fn much_goes_wrong() -> Vec<WorkerMessage> {
     ]
 }
 
-/// Numbers at both ends of their ranges, which mutations of bytes seldom make: a longer number
-/// changes the lengths of all that it is in.
+/// Numbers at both ends of their ranges. Mutations rarely produce them, since a longer number
+/// changes the lengths of all enclosing messages.
 pub(crate) fn extremes() -> Vec<WorkerMessage> {
     let most = Resources {
         cpu_milli: u64::MAX,

@@ -17,12 +17,12 @@ use tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
-/// Largest DAG file of this server.
+/// Maximum size of a DAG file on this server.
 pub(crate) const DOCUMENT_BYTES_MAX: usize = 8 << 20;
-/// Streams at one time on one connection of this server.
+/// Maximum number of concurrent streams on one connection of this server.
 pub(crate) const STREAMS_MAX: usize = 16;
 
-/// A lease, held by a worker that is attached for as long as this lives.
+/// A lease of a worker that stays attached until this is dropped.
 pub(crate) struct Holding {
     pub run: String,
     pub lease: LeaseId,
@@ -59,7 +59,7 @@ impl Server {
         Self { coordinator, _dir: dir }
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     pub(crate) async fn channel(&self) -> Channel {
         let url = format!("http://{}", self.coordinator.address().unwrap());
         Endpoint::from_shared(url).unwrap().connect().await.unwrap()
@@ -73,7 +73,7 @@ impl Server {
         with_token(message, self.coordinator.worker_token().to_header())
     }
 
-    /// Submits in these parts.
+    /// Submits a DAG file in these parts.
     pub(crate) async fn submit(
         &self,
         parts: Vec<api::SubmitRequest>,
@@ -83,7 +83,7 @@ impl Server {
         Ok(answer.into_inner())
     }
 
-    /// Says this as a worker, goes on listening, and gives the status with which the stream ends.
+    /// Sends these messages as a worker, and returns the status with which the stream ends.
     pub(crate) async fn attach(&self, messages: Vec<WorkerMessage>) -> Status {
         let mut client = SessionsClient::new(self.channel().await);
         let said = tokio_stream::iter(messages).chain(tokio_stream::pending());
@@ -131,7 +131,7 @@ impl Server {
         }
     }
 
-    /// Sends output, and gives the receipts.
+    /// Sends output, and returns the receipts.
     pub(crate) async fn ship(&self, pieces: Vec<LogPiece>) -> Vec<LogReceipt> {
         let mut client = SessionsClient::new(self.channel().await);
         let request = self.as_worker(tokio_stream::iter(pieces));
@@ -139,12 +139,12 @@ impl Server {
         receipts.map(Result::unwrap).collect().await
     }
 
-    /// What a task has printed so far.
+    /// Returns the current output of a task.
     pub(crate) async fn logs(&self, run: &str, task: &str) -> String {
         text_of(self.read_logs(run, task).await).await
     }
 
-    /// Begins to read what a task has printed.
+    /// Starts to read the output of a task.
     pub(crate) async fn read_logs(&self, run: &str, task: &str) -> Streaming<api::LogsResponse> {
         let mut client = RunsClient::new(self.channel().await);
         let (run, task) = (run.to_owned(), task.to_owned());
@@ -165,14 +165,14 @@ impl Server {
         while news.message().await.unwrap().is_some() {}
     }
 
-    /// Whoever behaves is served.
+    /// Checks that a well-behaved client is served.
     pub(crate) async fn serves_honest_clients(&self) {
         let answer = self.submit(vec![header(), piece("tasks: {a: {noop: true}}".into())]).await;
         assert!(!answer.unwrap().run.is_empty());
     }
 }
 
-/// All that is sent of an output, to its end.
+/// Reads all output until its end.
 pub(crate) async fn text_of(mut pieces: Streaming<api::LogsResponse>) -> String {
     let mut text = Vec::new();
     let mut has_ended = false;
@@ -198,7 +198,7 @@ pub(crate) fn piece(bytes: Vec<u8>) -> api::SubmitRequest {
     api::SubmitRequest { part: Some(Part::Document(bytes.into())) }
 }
 
-/// Adds so many headers of a kibibyte each.
+/// Adds this number of headers of 1 KiB each.
 pub(crate) fn headers_of<T>(request: &mut Request<T>, kib: usize) {
     for at in 0..kib {
         let name = format!("x-{at}").parse::<tonic::metadata::MetadataKey<_>>().unwrap();

@@ -1,4 +1,4 @@
-//! Writing a checkpoint, and removing the blobs that nothing names after it.
+//! Writes checkpoints, and removes the blobs that are no longer referenced.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use crate::inbox::{Input, Written};
 
-/// Writes a checkpoint, and lets the driver know.
+/// Writes a checkpoint, and notifies the driver.
 pub(super) async fn write(
     store: Arc<dyn LogStore>,
     partition: Partition,
@@ -32,12 +32,12 @@ pub(super) async fn write(
             None
         }
     };
-    // Without a driver there is nobody to tell.
+    // The driver may be gone.
     drop(inbox.send(Input::Checkpointed { partition, seq, written }).await);
 }
 
-/// Writes what the manifest names first, then the manifest. Returns the blobs that it does not
-/// name.
+/// Writes the blobs of the manifest, then the manifest. Returns the blobs that it does not
+/// reference.
 async fn put(
     store: &Arc<dyn LogStore>,
     partition: Partition,
@@ -56,8 +56,8 @@ async fn put(
     Ok(known.into_iter().filter(|name| !named.contains(name)).collect())
 }
 
-/// Removes blobs, and lets the driver know. What could not be removed is found again after the
-/// next checkpoint.
+/// Removes blobs, and notifies the driver. Blobs that could not be removed are found again after
+/// the next checkpoint.
 pub(super) async fn sweep(
     store: Arc<dyn LogStore>,
     partition: Partition,
@@ -69,6 +69,6 @@ pub(super) async fn sweep(
         Ok(()) => debug!(%partition, n = names.len(), "removed blobs that nothing names"),
         Err(error) => warn!(%partition, %error, "blobs that nothing names not removed"),
     }
-    // Without a driver there is nobody to tell.
+    // The driver may be gone.
     drop(inbox.send(Input::Swept { partition }).await);
 }

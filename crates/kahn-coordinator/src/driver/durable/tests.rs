@@ -1,4 +1,4 @@
-//! Checkpoints and the removal of blobs, on a store in memory.
+//! Tests of checkpoints and the removal of blobs, with an in-memory store.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::*;
 
 const PARTITION: Partition = Partition(0);
 
-/// One partition in memory that takes a checkpoint whenever it may, and a core.
+/// A core and an in-memory partition that takes checkpoints as often as possible.
 struct Rig {
     world: World,
     store: Arc<dyn LogStore>,
@@ -40,7 +40,7 @@ impl Rig {
         Self { world, store, durable, inbox, stats, n_batches: 0, n_appended: 0 }
     }
 
-    /// Appends what the core has decided since the last time.
+    /// Appends the core's changes since the last call.
     fn append(&mut self) {
         let changes = self.world.log[self.n_appended..].to_vec();
         self.n_appended = self.world.log.len();
@@ -49,13 +49,13 @@ impl Rig {
 
     fn append_changes(&mut self, changes: Vec<(kahn_model::Timestamp, Change)>) {
         self.n_batches += 1;
-        // A checkpoint is due whatever the size of the last one was.
+        // Makes a checkpoint due regardless of the size of the last one.
         self.entry().checkpoint_bytes = 0;
         let batch = kahn_core::Batch { partition: PARTITION, number: self.n_batches, changes };
         self.durable.append(batch, &self.world.core, &mut self.stats);
     }
 
-    /// Handles inputs until everything is durable and no checkpoint is under way.
+    /// Handles inputs until everything is durable and no checkpoint is in progress.
     async fn settle(&mut self) {
         while self.entry().is_checkpointing || !self.entry().in_flight.is_empty() {
             let input = tokio::time::timeout(Duration::from_secs(10), self.inbox.recv());
@@ -84,7 +84,7 @@ impl Rig {
     }
 }
 
-/// A DAG that is too large to be kept with its record. No two of different names are alike.
+/// Builds a DAG too large to be stored inline. DAGs with different names have different contents.
 fn large_dag(name: &str) -> Arc<Dag> {
     let argument = format!("{name} ").repeat(codec::INLINE_BYTES_MAX);
     dag().task(name).exec(&["echo", &argument]).build()

@@ -1,4 +1,4 @@
-//! Output whose end has not arrived: how long it is waited for.
+//! Decides how long to wait for output whose end has not arrived.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use kahn_core::{Core, RecordKind};
 use kahn_model::{AttemptId, CauseKind, WorkerId};
 use tokio::time::Instant;
 
-/// How long the end is waited for after the last piece, while the worker is present: by a reader
-/// that does not follow.
+/// Maximum wait after the last piece while the worker is present, for a reader that does not
+/// follow.
 const LATE_MAX: Duration = Duration::from_secs(30);
-/// The same, by a reader that follows.
+/// The same for a reader that follows.
 const LATE_MAX_FOLLOWING: Duration = Duration::from_secs(600);
-/// The same, for an attempt that was lost and whose worker is back and may still have the output.
+/// The same for an attempt that was lost, if its worker is back and may still have the output.
 const LATE_MAX_LOST: Duration = Duration::from_secs(3);
 
-/// What is known of an attempt that is over and whose output is not sealed.
+/// Information about an attempt that is over and whose output is not sealed.
 pub(super) struct Fate {
     pub is_lost: bool,
     pub worker: Option<WorkerId>,
@@ -22,16 +22,16 @@ pub(super) struct Fate {
     pub lease_ttl: Duration,
 }
 
-/// How long the end of an output has been waited for.
+/// The wait for the end of an output.
 #[derive(Default)]
 pub(super) struct LateEnd {
     began_at: Option<Instant>,
-    /// Since when the worker has been absent.
+    /// The time since which the worker has been absent.
     gone_since: Option<Instant>,
 }
 
 impl LateEnd {
-    /// Whether the end is not to be waited for any longer.
+    /// Returns whether to stop waiting for the end.
     pub(super) fn is_given_up(&mut self, fate: &Fate, is_following: bool) -> bool {
         let now = Instant::now();
         let began_at = *self.began_at.get_or_insert(now);
@@ -47,12 +47,12 @@ impl LateEnd {
             self.gone_since = None;
             return false;
         }
-        // After a coordinator starts, its workers attach again within a lease.
+        // After a coordinator starts, its workers attach again within a lease duration.
         now - *self.gone_since.get_or_insert(now) > fate.lease_ttl
     }
 }
 
-/// Which worker had an attempt, and whether both were lost; `None` when the run is gone.
+/// Returns the worker of an attempt and whether either was lost, or `None` if the run was removed.
 pub(super) fn fate(core: &Core, attempt: AttemptId) -> Option<Fate> {
     let run = core.state().run(attempt.run)?;
     let of_attempt = run.history.iter().rev().filter(|record| {

@@ -1,45 +1,46 @@
-//! What happened in a run.
+//! Events of a run.
 
 use kahn_core::{Record, RecordKind, Run, Spent};
 use kahn_model::{Cause, TaskState, Timestamp};
 
 use super::count;
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct EventView {
-    /// From 1, without gaps.
+    /// The sequence number, from 1 without gaps.
     pub seq: u64,
     pub time: Timestamp,
     pub kind: RecordKind,
     /// The name of the task; `None` for the run itself.
     pub task: Option<String>,
-    /// The number of the attempt; zero where none is meant.
+    /// The number of the attempt; zero if the event is not about an attempt.
     pub attempt: u32,
     pub worker: Option<String>,
     pub cause: Option<Cause>,
-    /// What a person should know beside the cause; may be empty.
+    /// Details beyond the cause; may be empty.
     pub message: String,
-    /// How long an attempt took that this ends, in microseconds; zero if not known.
+    /// Duration of the attempt that this event ends, in microseconds; zero if unknown.
     pub elapsed_micros: u64,
     pub usage: Option<UsageView>,
 }
 
-/// What an attempt used.
+/// Resources used by an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UsageView {
-    /// Processor time, in microseconds.
+    /// CPU time, in microseconds.
     pub cpu_micros: u64,
-    /// Largest resident memory of any one process, in bytes.
+    /// Peak resident memory of the largest process, in bytes.
     pub memory_peak: u64,
     /// Bytes read from storage.
     pub read_bytes: u64,
-    /// Bytes written that are or will be on storage.
+    /// Bytes written to storage, including those not yet flushed.
     pub written_bytes: u64,
 }
 
 impl UsageView {
-    /// Nothing is known of what runs in no process of its own.
+    /// Converts `spent`, or returns `None` if nothing was measured, as for attempts without a
+    /// process of their own.
     pub(super) fn of(spent: &Spent) -> Option<Self> {
         let used = Self {
             cpu_micros: spent.cpu_micros,
@@ -51,7 +52,7 @@ impl UsageView {
     }
 }
 
-/// Events of a run with sequence numbers above `after`, at most `max`.
+/// Returns at most `max` events of a run with sequence numbers above `after`.
 pub(in crate::service) fn events(run: &Run, after: u64, max: usize) -> Vec<EventView> {
     let skip = usize::try_from(after).unwrap_or(usize::MAX);
     (skip..)
@@ -77,7 +78,7 @@ fn event(run: &Run, position: usize, record: &Record) -> EventView {
     }
 }
 
-/// What is still known of why it happened.
+/// Returns the details that are still known.
 fn message(run: &Run, position: usize, record: &Record) -> String {
     let of_run = || match &run.cancelled {
         Some(failure) if Some(failure.cause) == record.cause() => failure.message.to_string(),

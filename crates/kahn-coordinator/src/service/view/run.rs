@@ -15,43 +15,44 @@ pub(crate) struct RunView {
     pub state: RunState,
     pub submitted_at: Timestamp,
     pub finished_at: Option<Timestamp>,
-    /// How many tasks are in each state; states without tasks are left out.
+    /// The number of tasks in each state; states without tasks are omitted.
     pub tasks: Vec<(TaskState, u32)>,
     /// Why it was cancelled.
     pub reason: Option<String>,
     pub labels: Vec<(String, String)>,
-    /// How much of the critical path is done, and all of it, in microseconds. Zero in lists.
+    /// The finished part and the total length of the critical path, in microseconds. Zero in lists.
     pub critical_path_done: u64,
     pub critical_path: u64,
     /// The sequence number of its latest event.
     pub events: u64,
-    /// What its ready tasks wait for, the reason of most tasks first. Empty except for a single
+    /// What its ready tasks wait for, ordered by descending number of tasks. Only set for a single
     /// run.
     pub waiting: Vec<WaitingView>,
 }
 
-/// Ready tasks that wait for the same thing.
+/// Ready tasks that wait for the same reason.
 #[derive(Clone, Debug)]
 pub(crate) struct WaitingView {
     pub n_tasks: usize,
     /// The name of the task that goes first.
     pub first: String,
-    /// The reason as one stable word.
+    /// The reason as a stable word.
     pub code: &'static str,
     /// The reason as a sentence.
     pub message: String,
-    /// What would let them go on; may be empty.
+    /// What would let them continue; may be empty.
     pub remedy: &'static str,
 }
 
 impl RunView {
-    /// A run as it is shown alone.
+    /// Returns the view of a single run.
     pub(in crate::service) fn of(run: &Run) -> Self {
         let (critical_path_done, critical_path) = critical_path(run);
         Self { critical_path_done, critical_path, ..Self::in_list(run) }
     }
 
-    /// A run as it is shown in a list: without the critical path, which costs a look at every task.
+    /// Returns the view for lists: without the critical path, which requires iterating over all
+    /// tasks.
     pub(in crate::service) fn in_list(run: &Run) -> Self {
         let tasks = TaskState::ALL.into_iter().map(|state| (state, run.count(state)));
         let labels = run.submission.labels.iter();
@@ -72,7 +73,7 @@ impl RunView {
         }
     }
 
-    /// A run as it is shown alone, with what its ready tasks wait for.
+    /// Returns the view of a single run, with what its ready tasks wait for.
     pub(in crate::service) fn with_waiting(core: &Core, run: &Run) -> Self {
         let waiting = core.waiting(run.id()).unwrap_or_default();
         let waiting = waiting.into_iter().map(|waiting| WaitingView {

@@ -1,11 +1,11 @@
-//! A task with what is known of its latest attempt.
+//! A task with its latest attempt.
 
 use kahn_core::{Record, RecordKind, Run, Spent, attempt_interval};
 use kahn_model::{Cause, TaskIx, TaskState, Timestamp};
 
 use super::UsageView;
 
-/// A task with what is known of its latest attempt.
+/// A task with its latest attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskView {
     pub name: String,
@@ -13,8 +13,8 @@ pub(crate) struct TaskView {
     /// The number of its latest attempt; zero before the first.
     pub attempt: u32,
     pub worker: Option<String>,
-    /// When it came to each point; [`Timestamp::ZERO`] before that. Between the start and the end
-    /// of an attempt lies what its worker measured.
+    /// When it reached each state; [`Timestamp::ZERO`] if it has not. The time between the start
+    /// and the end of an attempt is what its worker measured.
     pub ready_at: Timestamp,
     pub leased_at: Timestamp,
     pub started_at: Timestamp,
@@ -24,9 +24,9 @@ pub(crate) struct TaskView {
     pub message: String,
     /// JSON values by name.
     pub outputs: Vec<(String, String)>,
-    /// Names of the tasks it depends on; only where a single task was asked for.
+    /// Names of its dependencies; only set if a single task was requested.
     pub dependencies: Vec<String>,
-    /// The type of the exception that its latest attempt raised, with its modules; may be empty.
+    /// The qualified type of the exception raised by its latest attempt; may be empty.
     pub exception: String,
     pub usage: Option<UsageView>,
 }
@@ -69,12 +69,12 @@ impl TaskView {
     }
 }
 
-/// What the attempt used whose end is the record with this number, from 1.
+/// Returns the resources used by the attempt whose end is the record with this number, from 1.
 fn spent_until(run: &Run, number: u32) -> Option<&Spent> {
     run.spent_at(usize::try_from(number).ok()?.checked_sub(1)?)
 }
 
-/// When the latest attempt of each task came to each point.
+/// When the latest attempt of each task reached each state.
 pub(in crate::service) struct Times(Vec<TaskTimes>);
 
 #[derive(Clone, Copy, Default)]
@@ -85,7 +85,7 @@ struct TaskTimes {
     finished: Timestamp,
     worker: u16,
     cause: Option<Cause>,
-    /// Position of the record of its end, plus one.
+    /// Index of the record of its end plus one.
     ended: u32,
 }
 
@@ -115,7 +115,7 @@ impl Times {
 }
 
 impl TaskTimes {
-    /// Takes the record of an end, which has this number, from 1.
+    /// Takes the record of an end. `number` is the number of the record, from 1.
     fn end(&mut self, record: &Record, number: u32, spent: Option<&Spent>) {
         self.finished = record.at;
         self.cause = record.cause();

@@ -10,19 +10,19 @@ pub(crate) struct WorkerView {
     pub status: WorkerStatus,
     pub is_cordoned: bool,
     pub is_draining: bool,
-    /// As `cpu=2 memory=4Gi`.
+    /// Formatted as `cpu=2 memory=4Gi`.
     pub capacity: String,
     pub used: String,
     pub labels: Vec<(String, String)>,
     pub executors: Vec<String>,
-    /// Leases that it holds.
+    /// Number of leases that it holds.
     pub leases: usize,
-    /// Those of them that wait there for room.
+    /// Number of those that wait for room.
     pub leases_ahead: usize,
     pub heard_at: Timestamp,
-    /// How much of its capacity it accepts, in thousandths.
+    /// The share of its capacity that it accepts, in thousandths.
     pub accepts_permille: u32,
-    /// Why that is not all.
+    /// Why it does not accept its full capacity.
     pub pressure: Option<Pressure>,
     pub throttled_since: Option<Timestamp>,
 }
