@@ -1,4 +1,4 @@
-//! Authorizes calls in one layer around the whole server. Unknown services are rejected.
+//! Authorizes all calls in one layer around the server. Only health checks need no token.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

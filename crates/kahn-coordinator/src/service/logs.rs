@@ -1,6 +1,6 @@
-//! Reading the output of attempts, whether they still run or have ended.
+//! Reads the output of attempts, both running and ended ones.
 //!
-//! The end of an attempt's output is announced only when it has been received, or when it is known
+//! The end of an attempt's output is reported only once it has been received, or once it is certain
 //! that it will never arrive.
 
 mod late;
@@ -18,11 +18,11 @@ use super::{ErrorKind, Service, ServiceError};
 use crate::logs::Extent;
 use crate::watchers::News;
 
-/// Parts that may wait for a reader that does not read.
+/// Maximum number of parts that wait for a slow reader.
 const PARTS_MAX: usize = 4;
-/// News of a busy run are gathered for this long.
+/// Delay for combining the news of a busy run.
 const GATHER: Duration = Duration::from_millis(20);
-/// How often to check whether a worker that owes the end of an output is still present.
+/// How often to check whether a worker with pending output is still present.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Which output of a task to read.
@@ -30,26 +30,26 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct LogRequest {
     pub run: RunRef,
     pub task: String,
-    /// The latest attempt when zero.
+    /// The number of the attempt, or zero for the latest one.
     pub attempt: u32,
-    /// Bytes from this offset on.
+    /// The offset of the first byte to read.
     pub offset: u64,
-    /// Whether to wait for more until the attempt has ended, and for its start if need be.
+    /// Whether to wait for more until the attempt has ended, and for its start if necessary.
     pub is_following: bool,
-    /// When not zero, only this many bytes before the end to begin with.
+    /// If not zero, starts only this many bytes before the end.
     pub tail_bytes: u64,
-    /// Whether to continue with later attempts, when following, until the task has ended.
+    /// Whether to continue with later attempts until the task has ended, when following.
     pub is_through: bool,
 }
 
-/// A part of what was asked for.
+/// A part of the requested output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LogPart {
     /// Bytes of the output of an attempt.
     Data { attempt: u32, offset: u64, data: Bytes },
-    /// Nothing more follows of this attempt. `cut` says what is missing, and why.
+    /// The attempt has no more output. `cut` names what is missing and the reason.
     Sealed { attempt: u32, offset: u64, cut: Option<String> },
-    /// Nothing more follows. A reader that does not receive it was cut off.
+    /// The end of the response. A reader that does not receive it was disconnected.
     End,
 }
 
@@ -60,7 +60,7 @@ impl Service {
         request: LogRequest,
     ) -> Result<mpsc::Receiver<Result<LogPart, ServiceError>>, ServiceError> {
         let (run, task) = self.find_task(request.run, request.task.clone()).await?;
-        // Watched first: what happens after the question below is then not missed.
+        // Watch before the query below, so that no change is missed.
         let news = self.watchers.watch(run);
         let stage = self.ask(run.into(), move |_, run| Stage::of(run, task)).await?;
         let may_begin = request.is_following && !stage.is_done;
@@ -81,14 +81,14 @@ impl Service {
     }
 }
 
-/// How many attempts a task has had and may still have.
+/// The current and possible attempts of a task.
 #[derive(Clone, Copy)]
 struct Stage {
-    /// Its latest attempt; zero before the first.
+    /// The latest attempt; zero before the first.
     latest: u32,
     /// Whether a worker holds that attempt.
     is_held: bool,
-    /// Whether there will be no other attempt.
+    /// Whether there will be no further attempt.
     is_done: bool,
 }
 
@@ -105,9 +105,9 @@ impl Stage {
     }
 }
 
-/// Why nothing more is sent.
+/// Why reading stopped.
 enum Broken {
-    /// The reader has gone away.
+    /// The reader is gone.
     ReaderGone,
     /// The output cannot be read.
     Failed(ServiceError),
@@ -128,13 +128,13 @@ impl From<io::Error> for Broken {
 
 /// How reading the output of one attempt ended.
 enum End {
-    /// All of it was sent.
+    /// All output was sent.
     Sealed,
-    /// All that exists was sent; this is why there is no more.
+    /// All existing output was sent; the text is the reason why it is incomplete.
     Cut(String),
-    /// The attempt still runs, and is not followed.
+    /// The attempt is still running, and it is not followed.
     Open,
-    /// There will be no such attempt.
+    /// The attempt will never exist.
     Never,
 }
 
@@ -150,7 +150,7 @@ struct Reading {
 impl Reading {
     async fn run(mut self, first: Option<u32>) {
         if let Err(Broken::Failed(error)) = self.send_all(first).await {
-            // The reader may have gone away.
+            // The reader may be gone.
             drop(self.tx.send(Err(error)).await);
         }
     }
@@ -183,7 +183,7 @@ impl Reading {
         Ok(self.service.ask(self.run.into(), move |_, run| Stage::of(run, task)).await?)
     }
 
-    /// Waits for the attempt after this one; `None` when there is none to read.
+    /// Waits for the attempt after `number`; returns `None` if there is none to read.
     async fn following(&mut self, number: u32) -> Result<Option<u32>, Broken> {
         if !self.request.is_following || !self.request.is_through {
             return Ok(None);
@@ -222,7 +222,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Sends what an attempt has printed from `offset` on, which moves on with it.
+    /// Sends the output of an attempt from `offset` on, and advances `offset`.
     async fn send_attempt(
         &mut self,
         number: u32,
@@ -279,8 +279,8 @@ impl Reading {
         }
     }
 
-    /// How the output of an attempt ends that is over and whose output is not sealed; `None` while
-    /// the rest is still waited for.
+    /// Returns how the output of an attempt ends that is over but not sealed, or `None` while
+    /// waiting for the rest.
     async fn end_of_over(
         &self,
         attempt: AttemptId,
@@ -288,7 +288,7 @@ impl Reading {
         late: &mut LateEnd,
     ) -> Result<Option<End>, Broken> {
         if extent.is_none() {
-            // Nothing was printed, or all of it was removed.
+            // Nothing was printed, or all output was removed.
             if self.service.logs.was_removed(self.run).await {
                 let why = "it was removed to make room (limits.total_log_bytes)";
                 return Ok(Some(End::Cut(why.into())));
