@@ -149,7 +149,7 @@ impl Core {
             }
             Gate::Breaker(key) => {
                 let message = format!("the breaker {} is open after repeated failures", key.1);
-                plain("circuit_open", &message, "wait for its cool-down, or mend the target")
+                plain("circuit_open", &message, "wait for its cool-down, or fix the target")
             }
         }
     }
@@ -269,7 +269,7 @@ fn ended(run: &Run, task: TaskIx) -> Explanation {
                 why if why.is_empty() => "cancelled".to_owned(),
                 why => why,
             };
-            plain("ended", &format!("it was called off: {because}"), "retry the run")
+            plain("ended", &format!("it was cancelled: {because}"), "retry the run")
         }
         TaskState::Failed => {
             let because = run.failure(task).map(ToString::to_string).unwrap_or_default();
@@ -300,15 +300,15 @@ fn remedy(kind: CauseKind) -> &'static str {
              retry the run"
         }
         CauseKind::Preempted => "look at the log of its worker; then retry the run",
-        CauseKind::Image => "mend what the message names on the worker; then retry the run",
+        CauseKind::Image => "fix what the message names on the worker; then retry the run",
         CauseKind::Infeasible => {
             "add a worker that has what it asks for and retry the run, or submit with less"
         }
         CauseKind::Policy => {
             "submit without what is forbidden, or have an operator allow it on the workers"
         }
-        CauseKind::Expression => "mend the expression, and submit again",
-        CauseKind::CircuitOpen => "mend what the breaker guards; then retry the run",
+        CauseKind::Expression => "fix the expression, and submit again",
+        CauseKind::CircuitOpen => "fix what the breaker guards; then retry the run",
         CauseKind::Unreachable => {
             "look whether the worker can reach it, and its name is right; then retry the run"
         }

@@ -119,22 +119,22 @@ impl Durable {
                 self.committed(partition, through_seq)
             }
             AppendEvent::Troubled { partition, cause } => {
-                warn!(%partition, cause, "the store takes nothing; batches are kept");
+                warn!(%partition, cause, "the store accepts no batches; they are kept in memory");
                 stats.store_troubled(partition, Some(&cause));
                 Progress::Waiting
             }
             AppendEvent::Recovered { partition } => {
-                info!(%partition, "the store takes batches again");
+                info!(%partition, "the store accepts batches again");
                 stats.store_troubled(partition, None);
                 Progress::Waiting
             }
             AppendEvent::TailLost { partition, missing } => {
-                warn!(%partition, missing, "the store had lost committed batches; appending again");
+                warn!(%partition, missing, "the store lost committed batches; appending them again");
                 stats.lost_tail(missing);
                 Progress::Waiting
             }
             AppendEvent::Ended { partition, reason } => {
-                error!(%partition, ?reason, "the term over this partition has ended");
+                error!(%partition, ?reason, "the term of this partition has ended");
                 Progress::Ended
             }
         }
@@ -176,7 +176,7 @@ impl Durable {
         };
         entry.checkpoint_bytes = bytes;
         if let Err(error) = entry.appender.checkpointed(seq) {
-            warn!(%partition, %error, "the appender was not told of a checkpoint");
+            warn!(%partition, %error, "appender not notified of a checkpoint");
         }
         let unnamed = unnamed.into_iter().filter(|name| !entry.named.contains(name));
         entry.sweeping = unnamed.collect();
@@ -210,7 +210,7 @@ impl OnePartition {
         match self.appender.push(batch) {
             Ok(seq) => self.in_flight.push_back((seq, number)),
             // The end itself is reported by an event.
-            Err(error) => error!(%partition, %error, "batch not taken"),
+            Err(error) => error!(%partition, %error, "batch not accepted"),
         }
     }
 }

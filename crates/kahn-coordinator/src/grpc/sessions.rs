@@ -53,7 +53,7 @@ impl Sessions for SessionService {
         tokio::spawn(async move {
             let inbound = request.into_inner();
             if let Err(status) = converse(&handle, &receiver, session, inbound, &outbound).await {
-                debug!(session = session.0, %status, "worker stream broke");
+                debug!(session = session.0, %status, "worker stream failed");
                 // The receiver may be gone.
                 drop(outbound.try_send(Err(status)));
             }

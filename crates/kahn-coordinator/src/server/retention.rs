@@ -68,10 +68,10 @@ fn expired(core: &kahn_core::Core, kept: usize) -> Vec<RunId> {
 }
 
 async fn forget(handle: &Handle, logs: &Logs, run: RunId) {
-    debug!(%run, "forgetting a finished run");
+    debug!(%run, "removing a finished run");
     // Remove the output first: after a crash the run is still known, and the removal is repeated.
     if let Err(error) = logs.forget(run).await {
-        warn!(%run, %error, "output of a forgotten run not removed");
+        warn!(%run, %error, "output of a removed run not removed");
     }
     // A run that cannot be removed now is tried again later.
     drop(handle.request(Event::RunExpired { run }).await);

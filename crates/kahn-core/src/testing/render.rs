@@ -72,7 +72,7 @@ impl World {
             Change::BackoffEnded { task, .. } => format!("{} has backed off", of(task)),
             Change::TaskFailed { task, failure, .. } => format!("{} failed: {failure}", of(task)),
             Change::WorkerLost { worker, .. } => format!("{run} lost worker {worker}"),
-            Change::RunCancelled { failure, .. } => format!("{run} called off: {failure}"),
+            Change::RunCancelled { failure, .. } => format!("{run} cancelled: {failure}"),
             Change::RunPaused { .. } => format!("{run} paused"),
             Change::RunResumed { .. } => format!("{run} resumed"),
             Change::RunRetried { tasks, .. } => {

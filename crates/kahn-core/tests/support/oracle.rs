@@ -38,7 +38,7 @@ impl Oracle {
             Change::LeaseGranted { task, token, .. } => {
                 assert!(self.tokens.insert(*token), "token {token} was used before");
                 assert!(self.leased.insert((run, *task)), "{task:?} of {run} is leased twice");
-                assert!(!self.cancelled.contains(&run), "{run} was called off, and {change}");
+                assert!(!self.cancelled.contains(&run), "{run} was cancelled, but {change}");
             }
             Change::LeaseReturned { task, .. } | Change::AttemptFinished { task, .. } => {
                 assert!(self.leased.remove(&(run, *task)), "not leased, but {change}");

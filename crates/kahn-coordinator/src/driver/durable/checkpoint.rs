@@ -66,8 +66,8 @@ pub(super) async fn sweep(
     inbox: mpsc::Sender<Input>,
 ) {
     match store.delete_blobs(partition, term, &names).await {
-        Ok(()) => debug!(%partition, n = names.len(), "removed blobs that nothing names"),
-        Err(error) => warn!(%partition, %error, "blobs that nothing names not removed"),
+        Ok(()) => debug!(%partition, n = names.len(), "removed unreferenced blobs"),
+        Err(error) => warn!(%partition, %error, "unreferenced blobs not removed"),
     }
     // The driver may be gone.
     drop(inbox.send(Input::Swept { partition }).await);
