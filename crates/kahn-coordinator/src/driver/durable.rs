@@ -129,7 +129,7 @@ impl Durable {
                 Progress::Waiting
             }
             AppendEvent::TailLost { partition, missing } => {
-                warn!(%partition, missing, "the store lost committed batches; appending them again");
+                warn!(%partition, missing, "the store lost committed batches; appending again");
                 stats.lost_tail(missing);
                 Progress::Waiting
             }
