@@ -1,4 +1,4 @@
-//! What is wrong with a DAG file, where, and what would mend it.
+//! Diagnostics: what is wrong with a DAG file, where, and how to fix it.
 
 mod place;
 mod render;
@@ -10,52 +10,52 @@ use serde::Serialize;
 use crate::span::Span;
 use place::Lines;
 
-/// Most diagnostics that are collected for one file.
+/// Maximum number of diagnostics collected for one file.
 pub const DIAGNOSTICS_MAX: usize = 50;
 
-/// Longest message, in bytes.
+/// Maximum length of a message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 500;
-/// Longest advice, in bytes.
+/// Maximum length of a help text, in bytes.
 const HELP_BYTES_MAX: usize = 2000;
 
-/// What sort of mistake it is; stable, for machines.
+/// The kind of a diagnostic. Stable and machine-readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
-    /// Not UTF-8, not YAML or JSON, or nested or repeated beyond reason.
+    /// Not UTF-8, not YAML or JSON, or too deeply nested or too repetitive.
     Syntax,
     /// A field that does not exist.
     UnknownField,
-    /// A field that must be there and is not.
+    /// A required field is missing.
     MissingField,
-    /// A key given twice.
+    /// A key that occurs twice.
     DuplicateKey,
     /// A value of the wrong type or out of range.
     InvalidValue,
     /// Fields that exclude each other.
     Conflict,
-    /// A name that breaks the rules for names, or that two things share.
+    /// An invalid name, or a name used twice.
     InvalidName,
     /// A task, output or instance that does not exist.
     UnknownTask,
-    /// A parameter that is not declared, not given or of the wrong type.
+    /// A parameter that is not declared, has no value, or has a value of the wrong type.
     Parameter,
-    /// An expression that cannot be read, or is refused.
+    /// An expression that cannot be parsed, or is refused.
     Expression,
     /// An expression where none is allowed.
     Injection,
-    /// Tasks that depend on each other in a circle.
+    /// A dependency cycle.
     Cycle,
-    /// More than the limits allow.
+    /// A limit is exceeded.
     Limit,
     /// A task that no worker can run.
     Infeasible,
-    /// Something that this version does not do yet.
+    /// A feature that this version does not support.
     Unsupported,
 }
 
 impl Code {
-    /// The word for it in JSON and on the terminal.
+    /// Returns the name used in JSON and on the terminal.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -78,64 +78,64 @@ impl Code {
     }
 }
 
-/// How bad it is.
+/// The severity of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// The file is refused.
+    /// The file is rejected.
     Error,
-    /// The file is taken, and may not do what was meant.
+    /// The file is accepted, but may not do what was intended.
     Warning,
 }
 
-/// A place in the source.
+/// A location in the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Label {
-    /// From and to, in bytes from the start of the file.
+    /// The byte range, from the start of the file.
     pub range: Range<usize>,
-    /// The line, from 1.
+    /// The line, starting at 1.
     pub line: usize,
-    /// The column in characters, from 1.
+    /// The column in characters, starting at 1.
     pub column: usize,
-    /// What is to be seen there; may be empty.
+    /// A note about this location; may be empty.
     pub text: String,
 }
 
-/// One thing that is wrong, or suspicious.
+/// One error or warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// What sort of mistake.
+    /// The kind.
     pub code: Code,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What is wrong: a lower-case fragment that names the thing.
+    /// A lower-case fragment that says what is wrong and where.
     pub message: String,
-    /// Where; the first is the place itself, others explain it. Empty when the place is not known
-    /// or not in the file.
+    /// The locations. The first one is the location of the problem, the others explain it. Empty if
+    /// the location is unknown or not in the file.
     pub labels: Vec<Label>,
-    /// What would mend it.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }
 
 impl Diagnostic {
-    /// An error at no place yet.
+    /// Creates an error without a location.
     pub(crate) fn error(code: Code, message: impl Into<String>) -> Self {
         let message = place::short(&message.into(), MESSAGE_BYTES_MAX);
         Self { code, severity: Severity::Error, message, labels: Vec::new(), help: None }
     }
 
-    /// A warning at no place yet.
+    /// Creates a warning without a location.
     pub(crate) fn warning(code: Code, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, message) }
     }
 
-    /// The same, pointing at `span` too.
+    /// Adds a location.
     pub(crate) fn at(self, span: Span) -> Self {
         self.label(span, "")
     }
 
-    /// The same, pointing at `span` too and saying what is there.
+    /// Adds a location with a note.
     pub(crate) fn label(mut self, span: Span, text: impl Into<String>) -> Self {
         if let Some(range) = span.range() {
             let text = place::short(&text.into(), MESSAGE_BYTES_MAX);
@@ -144,26 +144,26 @@ impl Diagnostic {
         self
     }
 
-    /// The same, with advice.
+    /// Adds a help text.
     pub(crate) fn help(self, help: impl Into<String>) -> Self {
         self.maybe_help(Some(help.into()))
     }
 
-    /// The same, with advice if there is any.
+    /// Adds a help text, if there is one.
     pub(crate) fn maybe_help(mut self, help: Option<String>) -> Self {
         self.help = help.map(|text| place::short(&text, HELP_BYTES_MAX)).or(self.help);
         self
     }
 }
 
-/// All that was found in one file, in the order of the file.
+/// All diagnostics for one file, in source order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostics {
-    /// The name of the file, as given.
+    /// The file name, as given.
     pub origin: String,
-    /// At least one, and at most [`DIAGNOSTICS_MAX`].
+    /// At least one and at most [`DIAGNOSTICS_MAX`] diagnostics.
     pub items: Vec<Diagnostic>,
-    /// How many more were found and not kept.
+    /// The number of diagnostics that were dropped.
     pub omitted: usize,
     #[serde(skip)]
     source: String,
@@ -184,14 +184,14 @@ impl Diagnostics {
         Self { origin, items, omitted: sink.omitted, source: source.into() }
     }
 
-    /// As text for a person: each with its line, column and excerpt. Holds no colour and no other
-    /// terminal control characters than line feeds.
+    /// Renders the diagnostics as text, each with its line, column and source excerpt. Contains no
+    /// colours and no control characters except line feeds.
     #[must_use]
     pub fn render(&self) -> String {
         render::all(self, false)
     }
 
-    /// The same with colours of ANSI terminals.
+    /// Like [`Diagnostics::render`], with ANSI colours.
     #[must_use]
     pub fn render_coloured(&self) -> String {
         render::all(self, true)
@@ -206,7 +206,7 @@ impl std::fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// Collects diagnostics up to the cap.
+/// Collects up to [`DIAGNOSTICS_MAX`] diagnostics.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     items: Vec<Diagnostic>,
@@ -235,7 +235,7 @@ impl Sink {
         self.items.is_empty()
     }
 
-    /// Whether no more will be kept.
+    /// Returns whether further diagnostics are dropped.
     pub(crate) fn is_full(&self) -> bool {
         self.items.len() >= DIAGNOSTICS_MAX
     }

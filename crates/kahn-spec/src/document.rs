@@ -1,7 +1,8 @@
-//! Reads a DAG file into its raw parts: YAML with the place of every value, or JSON fast.
+//! Reads a DAG file into its raw parts: YAML with source locations, or JSON on a fast path.
 //!
-//! JSON is read twice only when something is wrong with it: first without places, which takes
-//! a few seconds for a million tasks, then with them, so that mistakes can be shown.
+//! A JSON file is read a second time only if it has errors. The first pass ignores locations and
+//! takes a few seconds for a million tasks. The second pass records them, so that errors can be
+//! shown in the source.
 
 mod decode;
 mod tree;
@@ -13,12 +14,12 @@ use crate::span::Span;
 use crate::suggest;
 use kahn_model::limits;
 
-/// What a file begins with when it may be JSON.
+/// Returns whether the file may be JSON, judging by its first character.
 fn looks_like_json(source: &str) -> bool {
     source.trim_start().starts_with('{')
 }
 
-/// The text of the file.
+/// Checks the size and the encoding of the file and returns its text.
 pub(crate) fn text<'a>(bytes: &'a [u8], sink: &mut Sink) -> Option<&'a str> {
     if bytes.len() > limits::DOCUMENT_BYTES_MAX {
         let message = format!("the file has {} bytes", bytes.len());
@@ -41,12 +42,12 @@ pub(crate) fn text<'a>(bytes: &'a [u8], sink: &mut Sink) -> Option<&'a str> {
     }
 }
 
-/// The file without places, if it is JSON and all right.
+/// Parses the file without locations, if it is valid JSON.
 pub(crate) fn fast<T: DeserializeOwned>(source: &str) -> Option<T> {
     if looks_like_json(source) { serde_json::from_str(source).ok() } else { None }
 }
 
-/// The file with places, and everything that is wrong with its shape.
+/// Parses the file with locations and reports all structural errors.
 pub(crate) fn spanned<T: DeserializeOwned>(source: &str, sink: &mut Sink) -> Option<T> {
     if let Some(diagnostic) = json_error::<T>(source) {
         sink.push(diagnostic);
@@ -67,8 +68,8 @@ pub(crate) fn spanned<T: DeserializeOwned>(source: &str, sink: &mut Sink) -> Opt
     decode::decode(&root, source, sink)
 }
 
-/// A mistake of JSON itself, which the parser of JSON explains better than that of YAML. A file
-/// that is not JSON but YAML in braces is no mistake.
+/// Returns a JSON syntax error, which the JSON parser explains better than the YAML parser. Returns
+/// `None` for YAML in flow style, which is not JSON but starts with a brace.
 fn json_error<T: DeserializeOwned>(source: &str) -> Option<Diagnostic> {
     if !looks_like_json(source) {
         return None;
@@ -78,7 +79,7 @@ fn json_error<T: DeserializeOwned>(source: &str) -> Option<Diagnostic> {
     (is_broken && tree::parse(source).is_err()).then(|| json_diagnostic(source, &error))
 }
 
-/// What is wrong with a JSON file that is too large to be read with places.
+/// Returns the error of a JSON file that is too large to be read with locations.
 fn too_large_json<T: DeserializeOwned>(source: &str) -> Option<Diagnostic> {
     if !looks_like_json(source) {
         return None;

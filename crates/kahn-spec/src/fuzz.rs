@@ -1,17 +1,17 @@
-//! Entry points for fuzzing: whatever the bytes, they return.
+//! Entry points for fuzzing: they must return for any input.
 //!
-//! The crate turns a panic on its large stack into an error, for the sake of whoever runs it. Here
-//! it must come out, so all is done on one large stack whose end is looked at.
+//! The crate turns a panic on its large stack into an error. Here a panic must surface, so
+//! everything runs on one large stack whose result is checked.
 
 use std::collections::BTreeMap;
 
 use crate::expr::{Scope, evaluate_condition, on_large_stack, references};
 
-/// Compiles the bytes as a DAG file, and renders what is said about them.
+/// Compiles the bytes as a DAG file and renders the diagnostics.
 ///
 /// # Panics
 ///
-/// When the compiler does, or says what it should not.
+/// Panics if the compiler panics or if the rendered text contains control characters.
 pub fn document(bytes: &[u8]) {
     on_large_stack(|| compile(bytes)).expect("invariant: no file makes the compiler panic");
 }
@@ -31,11 +31,11 @@ fn compile(bytes: &[u8]) {
     }
 }
 
-/// Reads and evaluates the bytes as an expression.
+/// Parses and evaluates the bytes as an expression.
 ///
 /// # Panics
 ///
-/// When the guard or the interpreter does.
+/// Panics if the guard or the interpreter panics.
 pub fn expression(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     on_large_stack(|| evaluate(text)).expect("invariant: no expression panics");
@@ -43,7 +43,7 @@ pub fn expression(bytes: &[u8]) {
 
 fn evaluate(text: &str) {
     if references(text).is_ok() {
-        // Most expressions fail on an empty scope; what counts is that they end.
+        // Most expressions fail on an empty scope; they only have to terminate.
         let _ = evaluate_condition(text, &Scope::default());
     }
 }

@@ -1,4 +1,4 @@
-//! Pictures of a DAG: DOT, Mermaid and SVG.
+//! Renders a DAG as DOT, Mermaid or SVG.
 
 mod dot;
 mod mermaid;
@@ -12,15 +12,15 @@ pub use dot::dot;
 pub use mermaid::mermaid;
 pub use svg::svg;
 
-/// Most tasks that a picture shows; of a larger DAG, the first of each phase are shown and the
-/// rest is counted.
+/// Maximum number of tasks in a drawing. For a larger DAG, the first tasks of each phase are drawn
+/// and the others are counted.
 pub const TASKS_SHOWN_MAX: usize = 3000;
 
-/// What a picture shows.
+/// The part of a DAG that is drawn.
 struct View {
-    /// The tasks shown, by phase.
+    /// The visible tasks by phase.
     phases: Vec<Vec<TaskIx>>,
-    /// How many tasks of each phase are not shown.
+    /// The number of hidden tasks of each phase.
     hidden: Vec<usize>,
 }
 
@@ -49,7 +49,7 @@ impl View {
         self.phases.iter().flatten().copied()
     }
 
-    /// The dependencies between tasks that are shown: from, to, and what it is.
+    /// Returns the dependencies between visible tasks as (from, to, dependency).
     fn edges(&self, dag: &Dag) -> Vec<(TaskIx, TaskIx, DependencyRef)> {
         let shown: BTreeMap<TaskIx, ()> = self.tasks().map(|task| (task, ())).collect();
         let mut out = Vec::new();
@@ -63,7 +63,7 @@ impl View {
         out
     }
 
-    /// What to say about tasks that are not shown.
+    /// Returns a note about hidden tasks, if there are any.
     fn note(&self, dag: &Dag) -> Option<String> {
         let n_shown = self.tasks().count();
         (n_shown < dag.n_tasks())
@@ -75,7 +75,7 @@ fn index(phase: u32) -> usize {
     usize::try_from(phase).expect("invariant: usize holds u32")
 }
 
-/// What stands on an edge; nothing on the usual one.
+/// Returns the label of an edge; empty for the default kind of dependency.
 fn label(dependency: &DependencyRef) -> &'static str {
     match (dependency.kind, dependency.when) {
         (DependencyKind::Soft, _) => "soft",

@@ -1,4 +1,4 @@
-//! DAGs from the files of others.
+//! Imports DAGs from foreign file formats.
 
 mod wfcommons;
 

@@ -1,4 +1,4 @@
-//! Lengths of time as people write them: `1h30m`, `500ms`, `1.5s`, or plain seconds.
+//! Human-readable durations: `1h30m`, `500ms`, `1.5s`, or plain seconds.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const UNITS: [(&str, u64); 6] = [
     ("d", 86_400_000_000),
 ];
 
-/// Reads a length; the message names the text and says how it should look.
+/// Parses a duration. The error message quotes the input and describes the expected format.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let wrong =
         || format!("`{text}` is not a length of time; write for example `1h30m`, `500ms` or `10`");
@@ -37,7 +37,7 @@ fn micros(text: &str) -> Option<u128> {
         let (number, tail) = rest.split_at(end);
         let unit_end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
-        // Only a lone number goes without a unit.
+        // A unit may be omitted only if the input is a single number.
         let unit = if unit.is_empty() && number.len() == text.len() { "s" } else { unit };
         let (_, scale) = UNITS.iter().find(|(word, _)| *word == unit)?;
         total = total.checked_add(scaled(number, *scale)?)?;
@@ -46,7 +46,7 @@ fn micros(text: &str) -> Option<u128> {
     Some(total)
 }
 
-/// `digits[.digits]` times `scale`, exactly, fractions cut off.
+/// Computes `digits[.digits]` times `scale` exactly, and truncates the fraction.
 fn scaled(number: &str, scale: u64) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let is_digits = |s: &str| !s.is_empty() && s.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,20 +1,20 @@
-//! Values that may be wrong without stopping the reader, so that all mistakes are found at once,
-//! and scalars whose text counts as it was written.
+//! Values whose errors do not stop the parser, so that all errors are found at once, and scalars
+//! that keep their source text.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
-/// The name under which [`Lenient`] asks to report an error and go on.
+/// The newtype name by which [`Lenient`] requests that errors are reported and skipped.
 pub(crate) const LENIENT: &str = "$kahn::lenient";
-/// The name under which a list asks for a single value as a list of one.
+/// The newtype name by which a list requests that a single value is read as a list of one.
 pub(crate) const MANY: &str = "$kahn::many";
-/// The name under which [`Scalar`] asks for the text as written.
+/// The newtype name by which [`Scalar`] requests the source text.
 pub(crate) const SCALAR: &str = "$kahn::scalar";
 
-/// A value that is there. When it is wrong, the deserialiser of this crate reports it and it counts
-/// as absent; others fail.
+/// A value that may be invalid. The deserializer of this crate reports an invalid value and yields
+/// `None`; other deserializers fail.
 pub(crate) struct Lenient<T>(pub(crate) Option<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
@@ -41,7 +41,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for LenientVisitor<T> {
     }
 }
 
-/// The text of a string, number or boolean, as written: `1.10` stays `1.10`.
+/// The source text of a string, number or boolean: `1.10` stays `1.10`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scalar(pub(crate) Box<str>);
 

@@ -1,7 +1,7 @@
-//! The DAG file: parse, validate, expressions, matrix, schema and imports.
+//! The DAG file: parsing, validation, expressions, matrices, schema and imports.
 //!
-//! [`compile`] takes a file to a [`kahn_model::Dag`] that needs nothing beside it to be run, or
-//! says all that is wrong with it. Nothing here reads files, clocks or the environment.
+//! [`compile`] turns a file into a self-contained [`kahn_model::Dag`], or reports everything that
+//! is wrong with it. This crate does not read files, clocks or the environment.
 
 mod diagnostic;
 mod expr;

@@ -1,7 +1,7 @@
-//! The DAG file as it is written: every field that exists, with its description.
+//! The raw DAG file: every field, with its description.
 //!
-//! The parser and the published schema are both made of these types, so that they cannot disagree.
-//! What the values mean, and whether they go together, is looked at later.
+//! The parser and the published schema are both generated from these types, so they cannot
+//! disagree. The values are validated later.
 
 mod entries;
 mod policy;
@@ -23,25 +23,25 @@ use crate::lenient::Scalar;
 use crate::span::Spanned;
 use record::record;
 
-/// A text with its place.
+/// A string with its span.
 pub(crate) type Word = Spanned<String>;
-/// Environment variables in the order written.
+/// Environment variables in source order.
 pub(crate) type RawEnv = Entries<Spanned<RawValue>>;
 
 record! {
-    /// A DAG file for Kahn: tasks, what they need, and how they are to be run.
+    /// A DAG file for Kahn: tasks, their dependencies and how to run them.
     RawFile {
-        /// What the DAG is called; the name of the file when not given.
+        /// The name of the DAG. Default: the name of the file.
         name: Box<Word>,
-        /// What the DAG is for, in words.
+        /// A description of the DAG.
         description: Box<Scalar>,
-        /// Values that are given when a run is submitted, by name.
+        /// Parameters whose values are given when a run is submitted, by name.
         params: Box<Entries<RawParam>>,
         /// Environment variables of every task that starts a process.
         env: Box<RawEnv>,
-        /// Rules for a whole run.
+        /// Settings for a whole run.
         policy: Box<RawPolicy>,
-        /// What holds for every task that does not say otherwise.
+        /// Default settings for all tasks.
         defaults: Box<RawDefaults>,
         /// The tasks, by name.
         tasks: Entries<RawTask>,

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::raw::RawFile;
 
-/// The JSON Schema (draft 2020-12) of the DAG file. Made of the types that the parser fills, so
-/// every field that is read is in it.
+/// Returns the JSON Schema (draft 2020-12) of the DAG file. It is generated from the types that the
+/// parser fills, so it contains every field.
 #[must_use]
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(RawFile).to_value();
@@ -77,7 +77,7 @@ mod tests {
         assert!(mismatch(&schema, &schema, &wrong, "").is_some());
     }
 
-    /// The first place where `value` does not fit `schema`, by the keywords that are used here.
+    /// Returns the first mismatch of `value` with `schema`. Supports only the keywords used here.
     fn mismatch(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
         if let Some(reference) = schema["$ref"].as_str() {
             let target = root.pointer(&reference[1..]).unwrap();

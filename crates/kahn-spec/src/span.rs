@@ -1,4 +1,4 @@
-//! Where in the source a value was written.
+//! Source locations of values.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
-/// The name under which [`Spanned`] asks the deserialiser of this crate for a span.
+/// The name by which [`Spanned`] requests a span from the deserializer of this crate.
 pub(crate) const SPANNED: &str = "$kahn::spanned";
 
-/// A range of bytes of the source, or nowhere.
+/// A byte range of the source, or [`Span::NONE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
     start: u32,
@@ -17,10 +17,10 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Not known.
+    /// An unknown location.
     pub(crate) const NONE: Self = Self { start: u32::MAX, end: u32::MAX };
 
-    /// These bytes; nowhere when they are beyond 4 GiB.
+    /// Creates a span; [`Span::NONE`] for offsets beyond 4 GiB.
     pub(crate) fn new(start: usize, end: usize) -> Self {
         match (u32::try_from(start), u32::try_from(end)) {
             (Ok(start), Ok(end)) if start <= end => Self { start, end },
@@ -28,7 +28,7 @@ impl Span {
         }
     }
 
-    /// The bytes, if they are known.
+    /// Returns the byte range, if known.
     pub(crate) fn range(self) -> Option<Range<usize>> {
         if self == Self::NONE {
             return None;
@@ -36,7 +36,7 @@ impl Span {
         Some(usize::try_from(self.start).ok()?..usize::try_from(self.end).ok()?)
     }
 
-    /// This, or `other` when this is nowhere.
+    /// Returns this span, or `other` if this one is unknown.
     pub(crate) fn or(self, other: Self) -> Self {
         if self == Self::NONE { other } else { self }
     }
@@ -48,9 +48,9 @@ impl Default for Span {
     }
 }
 
-/// A value and where it was written.
+/// A value with its span.
 ///
-/// Read by another deserialiser than that of this crate, the place is nowhere.
+/// The span is [`Span::NONE`] if another deserializer than that of this crate is used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Spanned<T> {
     pub(crate) value: T,
@@ -118,7 +118,7 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Spanned<T> {
 }
 
 impl Span {
-    /// The two ends as the deserialiser of this crate hands them over.
+    /// Returns start and end in the form used by the deserializer of this crate.
     pub(crate) fn ends(self) -> [u32; 2] {
         [self.start, self.end]
     }

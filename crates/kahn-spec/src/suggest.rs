@@ -1,7 +1,7 @@
-//! Did you mean …? The nearest of the words that would have been right.
+//! "Did you mean …?" suggestions: the most similar of the valid words.
 
-/// The candidate that is most like `word`, when it is alike enough to be meant. Of equally near
-/// ones, the first.
+/// Returns the candidate most similar to `word`, if it is similar enough. If several are equally
+/// similar, returns the first.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let chars: Vec<char> = word.chars().take(256).collect();
@@ -19,7 +19,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     best
 }
 
-/// `, did you mean …?` for [`nearest`], or how the list of candidates reads when it is short.
+/// Returns a hint with the result of [`nearest`], or with all candidates if they are few.
 pub(crate) fn hint<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str> + Clone,
@@ -36,7 +36,7 @@ pub(crate) fn hint<'a>(
     }
 }
 
-/// The distance of Damerau and Levenshtein (with adjacent transpositions), if below `limit`.
+/// Returns the Damerau-Levenshtein distance (with adjacent transpositions), if below `limit`.
 fn distance_below(word: &[char], other: &str, limit: usize) -> Option<usize> {
     let other: Vec<char> = other.chars().take(word.len() + limit).collect();
     if other.len().abs_diff(word.len()) >= limit {

@@ -1,6 +1,6 @@
-//! Lines and columns, and text made safe to print.
+//! Line and column numbers, and sanitising text for output.
 
-/// Where the lines of a source begin.
+/// The byte offsets of the line starts.
 pub(super) struct Lines(Vec<usize>);
 
 impl Lines {
@@ -9,7 +9,7 @@ impl Lines {
         Self(std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect())
     }
 
-    /// Line and column of a byte, both from 1; the column counts characters.
+    /// Returns the line and column of a byte offset, both from 1. Columns count characters.
     pub(super) fn locate(&self, source: &str, at: usize) -> (usize, usize) {
         let line = self.0.partition_point(|start| *start <= at).saturating_sub(1);
         let before = source.get(self.0[line]..at).unwrap_or("");
@@ -17,13 +17,13 @@ impl Lines {
     }
 }
 
-/// The text with everything replaced that could steer a terminal or hide what is written, each
-/// character by one of the same length in bytes, so that ranges stay true.
+/// Replaces all characters that could control a terminal or hide text, each by one of the same
+/// length in bytes, so that ranges stay valid.
 pub(super) fn readable(text: &str) -> String {
     text.chars().map(|c| if is_safe(c) { c } else { stand_in(c) }).collect()
 }
 
-/// The same, cut to about `max` bytes.
+/// Like [`readable`], truncated to about `max` bytes.
 pub(super) fn short(text: &str, max: usize) -> String {
     if text.len() <= max {
         return readable(text);
@@ -39,8 +39,8 @@ fn is_safe(c: char) -> bool {
     c == '\n' || c == '\t' || !(c.is_control() || is_bidi_control(c))
 }
 
-/// Characters that reorder what follows them on a screen (Boucher and Anderson, "Trojan Source:
-/// Invisible Vulnerabilities", USENIX Security 2023).
+/// Returns whether `c` reorders the text that follows it on a screen (Boucher and Anderson, "Trojan
+/// Source: Invisible Vulnerabilities", USENIX Security 2023).
 fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,4 +1,4 @@
-//! Diagnostics as text for a person.
+//! Renders diagnostics as text.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -8,9 +8,9 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 
 use super::{Diagnostic, Diagnostics, Label, Severity, place};
 
-/// Lines longer than this are cut, since they were written by a program.
+/// Longer lines are truncated; they are usually generated.
 const LINE_BYTES_MAX: usize = 400;
-/// Excerpts that would need more source than this show their first place only.
+/// If an excerpt needs more source than this, only its first location is shown.
 const EXCERPT_BYTES_MAX: usize = 16 << 10;
 
 pub(super) fn all(all: &Diagnostics, is_coloured: bool) -> String {
@@ -81,7 +81,7 @@ fn excerpt<'a>(
     title.element(snippet)
 }
 
-/// A place on a line too long to be shown whole.
+/// Renders a location on a line that is too long to be shown completely.
 fn cut_line<'a>(
     all: &'a Diagnostics,
     label: &Label,
@@ -102,7 +102,7 @@ fn cut_line<'a>(
         .element(Level::NOTE.message(format!("near `…{near}…`")))
 }
 
-/// `range` widened to whole lines, without the last line feed.
+/// Extends `range` to whole lines, without the last line feed.
 fn lines_around(source: &str, range: Range<usize>) -> Range<usize> {
     let bytes = source.as_bytes();
     let start = bytes[..range.start.min(bytes.len())].iter().rposition(|byte| *byte == b'\n');

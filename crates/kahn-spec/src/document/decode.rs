@@ -1,4 +1,4 @@
-//! From the tree to the raw parts of the file. Goes on after a mistake, and reports each.
+//! Decodes the tree into the raw parts of the file. Continues after errors and reports each one.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::lenient::{LENIENT, MANY, SCALAR};
 use crate::span::{SPANNED, Span};
 use crate::suggest;
 
-/// Reads `root`, and reports everything that is wrong.
+/// Decodes `root` and reports all errors.
 pub(super) fn decode<T: DeserializeOwned>(root: &Node, source: &str, sink: &mut Sink) -> Option<T> {
     let reports = RefCell::new(std::mem::take(sink));
     let result = T::deserialize(De { node: root, reader: Reader { source, sink: &reports } });
@@ -29,7 +29,7 @@ pub(super) fn decode<T: DeserializeOwned>(root: &Node, source: &str, sink: &mut 
     }
 }
 
-/// A mistake on its way to the nearest place where reading can go on.
+/// An error on its way up to the nearest value after which decoding can continue.
 #[derive(Debug)]
 struct Problem(Box<(Diagnostic, bool)>);
 
@@ -43,7 +43,7 @@ impl Problem {
         Self(Box::new((diagnostic.maybe_help(help), is_placed)))
     }
 
-    /// The same with a place, unless it has one.
+    /// Sets the location, unless there is one already.
     fn at(self, span: Span) -> Self {
         let (diagnostic, is_placed) = *self.0;
         if is_placed {
@@ -98,7 +98,7 @@ impl de::Error for Problem {
     }
 }
 
-/// What was expected, without the words of Rust.
+/// Describes what was expected without Rust terms.
 fn plain(expected: &dyn de::Expected) -> String {
     let text = expected.to_string();
     match text.as_str() {
@@ -153,7 +153,7 @@ impl<'de> De<'de> {
         Self { node, ..self }
     }
 
-    /// The text of a scalar as written in the source, for those that are not text.
+    /// Returns the source text of a scalar that is not a string.
     fn written(self) -> Option<&'de str> {
         let text = self.reader.source.get(self.node.span.range()?)?;
         Some(text.trim()).filter(|text| !text.is_empty() && !text.contains(['\n', '*', '&']))
@@ -252,7 +252,7 @@ impl<'de> Deserializer<'de> for De<'de> {
     }
 }
 
-/// Says what a value is.
+/// Describes the type of a value.
 struct Unexpecting;
 
 impl<'de> Visitor<'de> for Unexpecting {
@@ -326,7 +326,7 @@ struct Entries<'de> {
 impl<'de> MapAccess<'de> for Entries<'de> {
     type Error = Problem;
 
-    /// The next key that is known; others are reported and left out with their values.
+    /// Returns the next known key. Unknown keys are reported and skipped with their values.
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
@@ -399,7 +399,7 @@ impl<'de> Deserializer<'de> for KeyDe<'de> {
     }
 }
 
-/// A thing with where it stands: both ends, and then the thing itself.
+/// A value with its span: start, end, then the value itself.
 struct SpanParts<D> {
     ends: [u32; 2],
     thing: D,
@@ -427,7 +427,7 @@ impl<'de, D: Deserializer<'de, Error = Problem> + Copy> SeqAccess<'de> for SpanP
     }
 }
 
-/// One value, or a report and none.
+/// Yields one value, or reports an error and yields nothing.
 struct OneOrReport<'de>(Option<De<'de>>);
 
 impl<'de> SeqAccess<'de> for OneOrReport<'de> {
@@ -440,8 +440,8 @@ impl<'de> SeqAccess<'de> for OneOrReport<'de> {
         let Some(de) = self.0.take() else { return Ok(None) };
         match seed.deserialize(de) {
             Ok(value) => Ok(Some(value)),
-            // A block and an empty value are better shown by their key, which only the caller
-            // knows; but then the value after this one would be lost.
+            // The key would be a better location for a block or an empty value. But only the caller
+            // knows the key, and returning the error would lose the next value.
             Err(problem) => {
                 de.reader.report(problem, de.node.span);
                 Ok(None)
@@ -450,7 +450,7 @@ impl<'de> SeqAccess<'de> for OneOrReport<'de> {
     }
 }
 
-/// A word that stands for a variant without fields.
+/// The name of a unit variant.
 struct Word<'de>(&'de str);
 
 impl<'de> EnumAccess<'de> for Word<'de> {

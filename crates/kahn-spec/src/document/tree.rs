@@ -1,6 +1,6 @@
-//! YAML as a tree in which every value knows its place.
+//! YAML as a tree in which every value has a source location.
 //!
-//! What the parser spends is bounded here: nesting, values, aliases and what they expand to.
+//! Limits the resources of the parser: nesting, values, aliases and their expansion.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use crate::diagnostic::{Code, DIAGNOSTICS_MAX, Diagnostic};
 use crate::raw::RawFile;
 use crate::span::Span;
 
-/// Deepest nesting. The fields of a DAG file need less than ten levels.
+/// Maximum nesting depth. The fields of a DAG file need less than ten levels.
 const DEPTH_MAX: usize = 64;
-/// Most values, those that aliases stand for included.
+/// Maximum number of values, including those expanded from aliases.
 const NODES_MAX: usize = 200_000;
 
-/// Most values that aliases may stand for, all together.
+/// Maximum number of values expanded from all aliases together.
 const REPLAYED_MAX: usize = 20_000;
 
-/// A value and its place.
+/// A value with its span.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) span: Span,
     pub(super) kind: Kind,
 }
 
-/// What a value is.
+/// The kind and content of a value.
 #[derive(Debug)]
 pub(super) enum Kind {
     Null,
@@ -39,14 +39,14 @@ pub(super) enum Kind {
     Map(Vec<(Key, Node)>),
 }
 
-/// A key of a map and its place.
+/// A map key with its span.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) span: Span,
     pub(super) text: String,
 }
 
-/// Reads the one document of `source`.
+/// Parses `source`, which must hold exactly one document.
 pub(super) fn parse(source: &str) -> Result<Node, Diagnostic> {
     serde_saphyr::from_str_with_options::<Root>(source, options())
         .map(|root| root.0)
@@ -80,7 +80,7 @@ fn syntax_error(source: &str, error: &serde_saphyr::Error) -> Diagnostic {
     let rendered = error.without_snippet().to_string();
     let first_line = rendered.lines().next().unwrap_or("the file cannot be read");
     let message = first_line.split(" at line ").next().unwrap_or(first_line);
-    // Advice to users of the library is none to those of the file.
+    // Remove advice meant for users of the library.
     let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or(message);
     let message = message.split("; use ").next().unwrap_or(message);
     let message = message.trim_end_matches(" (defined");
@@ -101,7 +101,7 @@ fn syntax_error(source: &str, error: &serde_saphyr::Error) -> Diagnostic {
     diagnostic
 }
 
-/// The place, and one character at least.
+/// Returns the span of `location`, extended to at least one character.
 fn widened(source: &str, location: &serde_saphyr::Location) -> Span {
     let span = span_of(location);
     match span.range() {
@@ -130,7 +130,7 @@ impl<'de> Deserialize<'de> for Node {
     }
 }
 
-/// The root, which is given up early when it is not that of a DAG file at all.
+/// The root node. Parsing stops early if it cannot be the root of a DAG file.
 struct Root(Node);
 
 impl<'de> Deserialize<'de> for Root {

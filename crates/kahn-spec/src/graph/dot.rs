@@ -1,4 +1,4 @@
-//! The language of Graphviz.
+//! Renders a DAG for Graphviz.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use kahn_model::Dag;
 
 use super::{View, label};
 
-/// The DAG in the DOT language.
+/// Renders the DAG in the DOT language.
 #[must_use]
 pub fn dot(dag: &Dag) -> String {
     let view = View::of(dag);

@@ -1,4 +1,4 @@
-//! The language of Mermaid, which many Markdown viewers draw.
+//! Renders a DAG for Mermaid, which many Markdown viewers support.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use kahn_model::Dag;
 
 use super::{View, label};
 
-/// The DAG as a Mermaid flowchart.
+/// Renders the DAG as a Mermaid flowchart.
 #[must_use]
 pub fn mermaid(dag: &Dag) -> String {
     let view = View::of(dag);

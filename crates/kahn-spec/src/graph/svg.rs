@@ -1,6 +1,6 @@
-//! A drawing that needs no other program: phases from left to right, tasks ordered by the mean
-//! place of their neighbours (Sugiyama, Tagawa, Toda, "Methods for visual understanding of
-//! hierarchical system structures", IEEE SMC 1981).
+//! Renders a DAG as SVG without other programs. Phases run from left to right. Tasks are ordered by
+//! the mean position of their neighbours (Sugiyama, Tagawa, Toda, "Methods for visual understanding
+//! of hierarchical system structures", IEEE SMC 1981).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,12 +14,12 @@ const BOX_HEIGHT: usize = 28;
 const COLUMN: usize = 220;
 const ROW: usize = 44;
 const MARGIN: usize = 20;
-/// Characters that fit into a box.
+/// Maximum number of characters in a box.
 const NAME_CHARS: usize = 20;
-/// Rounds of reordering.
+/// Number of reordering passes.
 const SWEEPS: usize = 4;
 
-/// The DAG as an SVG image.
+/// Renders the DAG as an SVG image.
 #[must_use]
 pub fn svg(dag: &Dag) -> String {
     let mut view = View::of(dag);
@@ -89,7 +89,7 @@ fn node(out: &mut String, name: &str, (x, y): (usize, usize)) {
     );
 }
 
-/// Orders each phase by the mean row of the tasks it is connected to, forth and back.
+/// Orders each phase by the mean row of the connected tasks, in alternating directions.
 fn arrange(dag: &Dag, view: &mut View) {
     let mut rows: BTreeMap<TaskIx, usize> = BTreeMap::new();
     let note = |rows: &mut BTreeMap<TaskIx, usize>, tasks: &[TaskIx]| {
@@ -108,7 +108,7 @@ fn arrange(dag: &Dag, view: &mut View) {
                 } else {
                     dag.dependents(*task).filter_map(|d| rows.get(&d.task).copied()).collect()
                 };
-                // In thousandths, so that no rounding of fractions decides the order.
+                // In thousandths: integers avoid rounding differences that could change the order.
                 let sum: usize = neighbours.iter().sum();
                 (sum * 1000).checked_div(neighbours.len()).unwrap_or(own * 1000)
             };

@@ -1,8 +1,8 @@
 //! WfFormat 1.5, the format of recorded workflows of the WfCommons project (Coleman et al.,
 //! "WfCommons: A framework for enabling scientific workflow research and development", FGCS 2022).
 //!
-//! Of a recording, the tasks, their order, run times, processors and memory are taken; files and
-//! machines are not.
+//! The import keeps tasks, their order, run times, processors and memory. It ignores files and
+//! machines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,12 +16,12 @@ use serde_json::{Map, Value, json};
 
 use crate::compile::sanitised;
 
-/// How to turn a recording into a DAG.
+/// Options for converting a recording into a DAG.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ImportOptions {
-    /// Run times are multiplied by this; 0 and more.
+    /// Factor applied to all run times; 0 or greater.
     pub time_scale: f64,
-    /// Whether tasks start a `sleep` program instead of waiting inside the worker.
+    /// Whether tasks start a `sleep` process instead of waiting inside the worker.
     pub starts_processes: bool,
 }
 
@@ -31,39 +31,39 @@ impl Default for ImportOptions {
     }
 }
 
-/// Why a recording cannot be imported.
+/// The error of a failed import.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// It is not JSON, or not of this format.
+    /// Not JSON, or not in this format.
     #[error("not a WfFormat file: {0}")]
     Format(#[from] serde_json::Error),
-    /// A task names one that does not exist.
+    /// A task refers to a task that does not exist.
     #[error("task `{task}` names `{other}`, which does not exist")]
     UnknownTask {
         /// The task.
         task: String,
-        /// What it names.
+        /// The missing task.
         other: String,
     },
     /// Two tasks have the same id.
     #[error("two tasks have the id `{0}`")]
     DuplicateId(String),
-    /// A time or an amount that cannot be.
+    /// An invalid time or amount.
     #[error("task `{task}`: {what} is {value}")]
     Amount {
         /// The task.
         task: String,
-        /// Which of its numbers.
+        /// The name of the field.
         what: &'static str,
-        /// The number.
+        /// The value.
         value: f64,
     },
-    /// The tasks do not make a DAG.
+    /// The tasks do not form a DAG.
     #[error(transparent)]
     Dag(#[from] DagError),
 }
 
-/// A recording as a DAG.
+/// An imported recording.
 #[derive(Clone, Debug)]
 pub struct Imported {
     name: Name,
@@ -76,7 +76,7 @@ struct Task {
     name: Name,
     length: Duration,
     resources: Resources,
-    /// Positions of the tasks it needs, in order.
+    /// The sorted positions of the tasks that it needs.
     needs: Vec<usize>,
 }
 
@@ -124,10 +124,11 @@ struct ExecTask {
 
 /// Reads a WfFormat 1.5 file.
 ///
+/// Cycles are detected later, by [`Imported::dag`].
+///
 /// # Errors
 ///
-/// [`ImportError`] names the task that is wrong. That there is no circle is checked by
-/// [`Imported::dag`].
+/// Returns an [`ImportError`] that names the invalid task.
 pub fn wfcommons(source: &[u8], options: ImportOptions) -> Result<Imported, ImportError> {
     let file: File = serde_json::from_slice(source)?;
     let specified = file.workflow.specification.tasks;
@@ -156,7 +157,7 @@ pub fn wfcommons(source: &[u8], options: ImportOptions) -> Result<Imported, Impo
     Ok(Imported { name, tasks, options })
 }
 
-/// For each task, those it needs: its parents, and those that have it as a child.
+/// Returns the dependencies of each task: its parents, and the tasks that list it as a child.
 fn dependencies(
     tasks: &[SpecTask],
     positions: &BTreeMap<&str, usize>,
@@ -203,7 +204,7 @@ fn length(
         value: seconds,
     };
     let length = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
-    // Microseconds are what a DAG file can say.
+    // DAG files have microsecond resolution.
     let micros = u64::try_from(length.as_micros()).map_err(|_| wrong())?;
     Some(Duration::from_micros(micros)).filter(|l| *l <= limits::SPAN_MAX).ok_or_else(wrong)
 }
@@ -226,11 +227,11 @@ fn resources(task: &SpecTask, record: Option<&ExecTask>) -> Result<Resources, Im
 }
 
 impl Imported {
-    /// The DAG.
+    /// Builds the DAG.
     ///
     /// # Errors
     ///
-    /// When the tasks depend on each other in a circle, or there are none or too many.
+    /// Returns a [`DagError`] for a dependency cycle, and for no or too many tasks.
     pub fn dag(&self) -> Result<Dag, DagError> {
         let mut builder = DagBuilder::new(self.name.clone(), RunPolicy::default());
         for task in &self.tasks {
@@ -255,7 +256,7 @@ impl Imported {
         Action::Exec { argv: argv.to_vec() }
     }
 
-    /// A DAG file with the same tasks, as JSON; the same recording gives the same text.
+    /// Returns a DAG file with the same tasks as JSON. The output is deterministic.
     #[must_use]
     pub fn file(&self) -> String {
         let tasks = self.tasks.iter().map(|task| (task.name.to_string(), self.task_json(task)));
@@ -290,7 +291,7 @@ impl Imported {
     }
 }
 
-/// Seconds with as many decimals as are needed, six at most.
+/// Formats seconds with up to six decimals, without trailing zeros.
 fn seconds(length: Duration) -> String {
     let micros = format!("{:06}", length.subsec_micros());
     let fraction = micros.trim_end_matches('0');

@@ -1,4 +1,4 @@
-//! Maps that keep the order in which they were written, and lists that may be a single value.
+//! Maps in source order, and lists that may be written as a single value.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use crate::lenient::{Lenient, MANY};
 use crate::span::Spanned;
 
-/// A map from names to values, in the order written. A wrong value is left out and reported.
+/// A map in source order. Invalid values are reported and skipped.
 #[derive(Debug)]
 pub(crate) struct Entries<T>(pub(crate) Vec<(Spanned<Box<str>>, T)>);
 
@@ -37,7 +37,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
                 entries.push((key, value));
             }
         }
-        // The parser of YAML has refused repeated keys, that of JSON has not.
+        // The YAML parser rejects repeated keys, the JSON parser does not.
         let mut seen = HashSet::with_capacity(entries.len());
         for (key, _) in &entries {
             if !seen.insert(&*key.value) {
@@ -69,7 +69,7 @@ impl<T: JsonSchema> JsonSchema for Entries<T> {
     }
 }
 
-/// A list; a single value is a list of one.
+/// A list, or a single value that is read as a list of one.
 #[derive(Debug)]
 pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
 
@@ -110,7 +110,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
     }
 }
 
-/// A deserialiser in which newtypes are what they wrap, as they are in JSON.
+/// A deserializer that treats newtypes like the values that they wrap, as JSON does.
 struct Transparent<D>(D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Transparent<D> {

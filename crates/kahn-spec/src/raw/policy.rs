@@ -1,4 +1,4 @@
-//! Parameters and the rules for a whole run, as written.
+//! Raw parameters and settings for a whole run.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,9 +16,9 @@ use crate::span::Spanned;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawParamType {
-    /// Any text.
+    /// A string.
     String,
-    /// A whole number.
+    /// An integer.
     Int,
     /// Any number.
     Number,
@@ -31,20 +31,20 @@ pub(crate) enum RawParamType {
 record! {
     /// A parameter.
     RawParamSpec {
-        /// Its type; that of the default, or `string`, when not given.
+        /// The type. Default: the type of `default`, or else `string`.
         type_ ("type"): RawParamType,
-        /// Its value when none is given.
+        /// The value if none is given.
         default: Spanned<serde_json::Value>,
-        /// Whether a value must be given; so it is when there is no default.
+        /// Whether a value must be given. Default: true if there is no `default`.
         required: bool,
-        /// The values that are allowed.
+        /// The allowed values.
         enum_ ("enum"): Vec<serde_json::Value>,
-        /// What it is for, in words.
+        /// A description of the parameter.
         description: Scalar,
     }
 }
 
-/// A parameter in full, or its default only.
+/// A full parameter, or only its default value.
 #[derive(Debug)]
 pub(crate) enum RawParam {
     Spec(Box<RawParamSpec>),
@@ -114,21 +114,21 @@ impl JsonSchema for RawParam {
 }
 
 record! {
-    /// Rules for a whole run.
+    /// Settings for a whole run.
     RawPolicy {
-        /// What to do when a task has failed for good: `continue` (the default), `fail_fast`, or
+        /// What to do when a task has failed permanently: `continue` (default), `fail_fast` or
         /// `{max_failures: n}`.
         on_failure: Spanned<RawOnFailure>,
-        /// Most tasks that may run at one time.
+        /// Maximum number of tasks that run at the same time.
         max_parallel: Spanned<u32>,
-        /// The run is cancelled when it has not ended after this time.
+        /// The run is cancelled if it has not ended after this time.
         timeout: RawLength,
-        /// Tasks of runs with a higher priority go first.
+        /// Runs with a higher priority are scheduled first.
         priority: i32,
     }
 }
 
-/// What a run does when a task has failed for good.
+/// The reaction to a permanently failed task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RawOnFailure {
     Continue,
@@ -137,9 +137,9 @@ pub(crate) enum RawOnFailure {
 }
 
 record! {
-    /// Goes on until so many tasks have failed.
+    /// Continues until this many tasks have failed.
     RawMaxFailures {
-        /// How many.
+        /// The number of failed tasks.
         max_failures: u32,
     }
 }

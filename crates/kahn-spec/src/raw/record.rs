@@ -1,10 +1,10 @@
-//! Structs of optional fields that are read from maps only, and go on after a wrong value.
+//! Structs of optional fields that are read from maps, and tolerate invalid values.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 
-/// Which of the known fields a key names.
+/// Deserializes a key as one of the known field names.
 pub(super) struct FieldOf(pub(super) &'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for FieldOf {
@@ -28,8 +28,8 @@ impl Visitor<'_> for FieldOf {
     }
 }
 
-/// Declares a struct of optional fields, reads it and describes it. `name ("word")` is a field
-/// whose name in the file is a word of Rust.
+/// Declares a struct of optional fields with its deserializer and schema. `name ("word")` declares
+/// a field whose name in the file is a Rust keyword.
 macro_rules! record {
     ($(#[$about:meta])* $name:ident {
         $($(#[$note:meta])* $field:ident $(($wire:literal))? : $type:ty,)*
@@ -83,7 +83,7 @@ macro_rules! record {
     };
 }
 
-/// The name of a field in the file.
+/// Expands to the name of a field in the file.
 macro_rules! wire {
     ($field:ident $wire:literal) => {
         $wire

@@ -1,4 +1,4 @@
-//! Scalars with a notation of their own.
+//! Scalars with a custom notation.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use crate::length;
 use crate::lenient::Scalar;
 
-/// A length of time: `1h30m`, `500ms`, or a number of seconds.
+/// A duration: `1h30m`, `500ms`, or a number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawLength(pub(crate) Duration);
 
@@ -42,7 +42,7 @@ impl JsonSchema for RawLength {
     }
 }
 
-/// Something that is there, or not: `true`, `{}` or no value mean that it is.
+/// A flag: `true`, `{}` and an empty value mean true.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Toggle(pub(crate) bool);
 

@@ -1,4 +1,4 @@
-//! Tasks as written.
+//! Raw tasks.
 
 mod actions;
 mod labels;
@@ -27,7 +27,7 @@ pub(crate) use limits::{
 pub(crate) use needs::{RawNeed, RawNeedKind, RawNeedSpec, RawTrigger, RawWhen};
 pub(crate) use secret::{RawSecret, RawSecretForm, RawValue};
 
-/// An action that this version knows of and does not do yet.
+/// An action that is reserved but not supported by this version.
 #[derive(Debug, Default)]
 pub(crate) struct Unsupported;
 
@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for Unsupported {
     }
 }
 
-/// The shell that reads a script.
+/// The shell that runs a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawShell {
@@ -51,31 +51,31 @@ pub(crate) enum RawShell {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawOnDisconnect {
-    /// Goes on.
+    /// Continues.
     Keep,
-    /// Is stopped by its worker before another may be granted.
+    /// Is stopped by its worker before another attempt may be leased.
     Stop,
 }
 
 record! {
     /// A task: exactly one action (`run`, `exec`, `function`, `python`, `container`, `http`,
-    /// `sleep` or `noop`), what it needs, and how it is to be run.
+    /// `sleep` or `noop`), its dependencies and how to run it.
     RawTask {
-        /// What the task is for, in words.
+        /// A description of the task.
         description: Box<Scalar>,
-        /// A shell script. Expressions are not allowed in it; use `env`.
+        /// A shell script. Expressions are not allowed in it; pass values with `env`.
         run: Box<Spanned<Scalar>>,
-        /// A program and its arguments; expressions are allowed.
+        /// A program and its arguments. Expressions are allowed.
         exec: Box<Spanned<Vec<Spanned<Scalar>>>>,
-        /// A function that a worker has registered: its name, or more detail.
+        /// A function registered by a worker: its name, or a map.
         function: Box<Spanned<Short<RawFunction>>>,
-        /// A function of Python: `module:name`, or more detail.
+        /// A Python function: `module:name`, or a map.
         python: Box<Spanned<Short<RawPython>>>,
-        /// A container that runs to its end.
+        /// A container that runs to completion.
         container: Box<Spanned<RawContainer>>,
-        /// A request over HTTP.
+        /// An HTTP request.
         http: Box<Spanned<RawHttp>>,
-        /// Waits for this long.
+        /// Waits for this duration.
         sleep: Spanned<RawLength>,
         /// Does nothing.
         noop: Spanned<Toggle>,
@@ -87,80 +87,81 @@ record! {
         approve: Spanned<Unsupported>,
         #[schemars(skip)]
         foreach: Spanned<Unsupported>,
-        /// What must happen before: names of tasks, or maps with more detail.
+        /// The dependencies: names of tasks, or maps.
         needs: OneOrMany<Spanned<RawNeed>>,
-        /// How the set of dependencies decides; `all_succeeded` when not given.
+        /// When the task runs, depending on the state of its dependencies. Default:
+        /// `all_succeeded`.
         trigger: RawTrigger,
-        /// A CEL condition; the task is skipped when it is false.
+        /// A CEL condition. The task is skipped if it is false.
         condition ("if"): Box<Spanned<Scalar>>,
-        /// One instance of the task for each combination of these values.
+        /// Creates one instance of the task for each combination of these values.
         matrix: Box<Spanned<RawMatrix>>,
-        /// The names of the outputs that the task gives.
+        /// The names of the outputs of the task.
         outputs: Box<Vec<Word>>,
-        /// Environment variables: texts, in which expressions are allowed, or `{ secret: name }`.
+        /// Environment variables: strings, in which expressions are allowed, or `{ secret: name }`.
         env: Box<RawEnv>,
-        /// When to try again.
+        /// The retry policy.
         retry: Box<RawRetry>,
-        /// The longest time an attempt may run: short for `timeouts: {run: …}`.
+        /// Maximum run time of an attempt. Short for `timeouts: {run: …}`.
         timeout: Spanned<RawLength>,
-        /// How long things may take.
+        /// Timeouts.
         timeouts: Box<RawTimeouts>,
-        /// A breaker shared by the tasks that use the same target.
+        /// A circuit breaker shared by all tasks that use the same target.
         circuit: Box<Spanned<RawCircuit>>,
-        /// Named limits shared by tasks.
+        /// Named concurrency limits shared by tasks.
         concurrency: Box<RawConcurrency>,
-        /// Tasks with a higher priority go first within the run.
+        /// Tasks with a higher priority are scheduled first within the run.
         priority: i32,
-        /// What an attempt holds while it runs: `cpu`, `memory`, `gpu`, `disk`, `network`, or
-        /// any resource that the operator named.
+        /// Resources reserved for an attempt while it runs: `cpu`, `memory`, `gpu`, `disk`,
+        /// `network`, or a resource defined by the operator.
         resources: Box<Entries<Spanned<Scalar>>>,
-        /// Which workers may and should run it.
+        /// Which workers may run the task, and which are preferred.
         labels: Box<RawLabels>,
-        /// What to do when the worker is cut off from the coordinator.
+        /// What to do if the worker loses its connection to the coordinator.
         on_disconnect: RawOnDisconnect,
-        /// The shell that reads `run`.
+        /// The shell for `run`.
         shell: RawShell,
-        /// Where to run; a scratch directory when not given. Expressions are allowed.
+        /// The working directory. Default: a scratch directory. Expressions are allowed.
         working_dir: Box<Spanned<Scalar>>,
-        /// How long it is expected to take.
+        /// The expected run time.
         estimate: RawLength,
     }
 }
 
 record! {
-    /// What holds for every task that does not say otherwise. Maps such as `env`, `resources`,
-    /// `retry` and `timeouts` are merged field by field.
+    /// Default settings for all tasks. Maps such as `env`, `resources`, `retry` and `timeouts` are
+    /// merged field by field.
     RawDefaults {
         /// Environment variables.
         env: Box<RawEnv>,
-        /// When to try again.
+        /// The retry policy.
         retry: Box<RawRetry>,
-        /// The longest time an attempt may run.
+        /// Maximum run time of an attempt.
         timeout: Spanned<RawLength>,
-        /// How long things may take.
+        /// Timeouts.
         timeouts: Box<RawTimeouts>,
-        /// A breaker.
+        /// A circuit breaker.
         circuit: Box<Spanned<RawCircuit>>,
-        /// Named limits.
+        /// Named concurrency limits.
         concurrency: Box<RawConcurrency>,
-        /// Tasks with a higher priority go first within the run.
+        /// Tasks with a higher priority are scheduled first within the run.
         priority: i32,
-        /// What an attempt holds while it runs.
+        /// Resources reserved for an attempt while it runs.
         resources: Box<Entries<Spanned<Scalar>>>,
-        /// Which workers may and should run it.
+        /// Which workers may run a task, and which are preferred.
         labels: Box<RawLabels>,
-        /// What to do when the worker is cut off.
+        /// What to do if the worker loses its connection to the coordinator.
         on_disconnect: RawOnDisconnect,
-        /// The shell that reads `run`.
+        /// The shell for `run`.
         shell: RawShell,
-        /// Where to run.
+        /// The working directory.
         working_dir: Box<Spanned<Scalar>>,
-        /// How long a task is expected to take.
+        /// The expected run time of a task.
         estimate: RawLength,
     }
 }
 
-/// The axes of a matrix, and what is added to and taken from their product.
+/// The axes of a matrix, and the combinations to include and exclude.
 #[derive(Debug, Default)]
 pub(crate) struct RawMatrix {
     pub(crate) axes: Vec<(Spanned<Box<str>>, Vec<serde_json::Value>)>,

@@ -1,4 +1,4 @@
-//! What tasks do, as written: the actions that are more than a text.
+//! Raw actions that are more than a string.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,12 +13,12 @@ use crate::raw::record::record;
 use crate::raw::{Entries, OneOrMany, RawLength, RawValue, Word};
 use crate::span::Spanned;
 
-/// A name alone, or a map that says more.
+/// A name, or a map with more fields.
 #[derive(Debug)]
 pub(crate) enum Short<T> {
-    /// The name.
+    /// Only the name.
     Name(Box<str>),
-    /// All of it.
+    /// The map.
     Full(Box<T>),
 }
 
@@ -62,47 +62,47 @@ impl<T: JsonSchema> JsonSchema for Short<T> {
 }
 
 record! {
-    /// A call of a function that a worker has registered.
+    /// A call of a function registered by a worker.
     RawFunction {
-        /// The name under which it is registered.
+        /// The registered name.
         name: Word,
-        /// Its input; expressions are allowed in texts, and a text that is one expression becomes
-        /// its value.
+        /// The input. Expressions are allowed in strings. A string that consists of one expression
+        /// is replaced by the value of the expression.
         input: Spanned<serde_json::Value>,
     }
 }
 
 record! {
-    /// A call of a function of Python.
+    /// A call of a Python function.
     RawPython {
         /// The function, as `module:name`.
         function: Word,
-        /// Its input; expressions are allowed in texts, and a text that is one expression becomes
-        /// its value.
+        /// The input. Expressions are allowed in strings. A string that consists of one expression
+        /// is replaced by the value of the expression.
         input: Spanned<serde_json::Value>,
-        /// The interpreter, such as `/opt/venv/bin/python`; the worker's `python3` when not given.
+        /// The interpreter, such as `/opt/venv/bin/python`. Default: `python3` of the worker.
         interpreter: Spanned<Scalar>,
     }
 }
 
-/// When an image is fetched.
+/// When to pull an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawPull {
-    /// When it is not there.
+    /// If the host does not have it.
     Missing,
-    /// Each time.
+    /// Before every attempt.
     Always,
-    /// Never: it must be there.
+    /// Never; the host must have it.
     Never,
 }
 
 record! {
-    /// A directory of the worker's host that a container sees.
+    /// A directory of the worker's host that is mounted into a container.
     RawMount {
-        /// Where it is on the host; the worker's configuration says what may be mounted.
+        /// The path on the host. The worker's configuration restricts which paths may be mounted.
         source: Spanned<Scalar>,
-        /// Where it is in the container.
+        /// The path in the container.
         target: Spanned<Scalar>,
         /// Whether the container may write to it.
         writable: bool,
@@ -110,58 +110,57 @@ record! {
 }
 
 record! {
-    /// A port of a container that can be reached on the worker's host.
+    /// A port of a container that is published on the worker's host.
     RawPort {
         /// The port in the container.
         container: Spanned<u16>,
-        /// The port on the host; any free one when not given.
+        /// The port on the host. Default: any free port.
         host: u16,
     }
 }
 
 record! {
-    /// A container that runs to its end.
+    /// A container that runs to completion.
     RawContainer {
         /// The image.
         image: Spanned<Scalar>,
-        /// When it is fetched; `missing` when not given.
+        /// When to pull it. Default: `missing`.
         pull: RawPull,
-        /// The program, in place of the entry point of the image.
+        /// The program, replacing the entry point of the image.
         command: OneOrMany<Spanned<Scalar>>,
-        /// The arguments, in place of those of the image.
+        /// The arguments, replacing those of the image.
         args: OneOrMany<Spanned<Scalar>>,
-        /// Who runs it, as `uid` or `uid:gid`; not root when not given.
+        /// The user, as `uid` or `uid:gid`. Default: a user other than root.
         user: Spanned<Scalar>,
-        /// What it sees of the host.
+        /// Directories of the host to mount.
         mounts: Vec<Spanned<RawMount>>,
-        /// What of it is seen from the host.
+        /// Ports to publish on the host.
         ports: Vec<Spanned<RawPort>>,
     }
 }
 
 record! {
-    /// A request over HTTP, or several until the answer is as wanted.
+    /// An HTTP request, optionally repeated until a condition holds.
     RawHttp {
-        /// Where to.
+        /// The URL.
         url: Spanned<Scalar>,
-        /// The method; `GET` when not given.
+        /// The method. Default: `GET`.
         method: Spanned<Scalar>,
-        /// Headers: texts, or `{ secret: name, prefix: "Bearer " }`.
+        /// The headers: strings, or `{ secret: name, prefix: "Bearer " }`.
         headers: Entries<Spanned<RawValue>>,
-        /// JSON to send; expressions are allowed in texts, and a text that is one expression
-        /// becomes its value.
+        /// A JSON body. Expressions are allowed in strings. A string that consists of one
+        /// expression is replaced by the value of the expression.
         json: Spanned<serde_json::Value>,
-        /// Text to send.
+        /// A text body.
         body: Spanned<Scalar>,
-        /// The status codes that mean success, such as `200` or `200-299`; the latter when not
-        /// given.
+        /// The status codes that mean success, such as `200` or `200-299`. Default: `200-299`.
         expect: OneOrMany<Spanned<Scalar>>,
-        /// How long one request may take; 30 s when not given.
+        /// The timeout of a single request. Default: 30 s.
         timeout: RawLength,
-        /// Ask again until this CEL condition over `response` (`status`, `headers`, `body`,
-        /// `json`) is true.
+        /// Repeats the request until this CEL condition over `response` (`status`, `headers`,
+        /// `body`, `json`) is true.
         until: Spanned<Scalar>,
-        /// The wait between two requests; 5 s when not given.
+        /// The delay between two requests. Default: 5 s.
         every: Spanned<RawLength>,
     }
 }

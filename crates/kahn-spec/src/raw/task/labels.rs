@@ -1,4 +1,4 @@
-//! Label rules as written.
+//! Raw label rules.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,33 +11,33 @@ use crate::raw::record::record;
 use crate::raw::{Entries, OneOrMany, Word};
 use crate::span::Spanned;
 
-/// How a rule looks at a label.
+/// The operator of a label rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawLabelOp {
-    /// It has one of the values.
+    /// The label has one of the values.
     In,
-    /// It is absent or has another value.
+    /// The label is absent or has none of the values.
     NotIn,
-    /// It is there.
+    /// The label is present.
     Exists,
-    /// It is not there.
+    /// The label is absent.
     Absent,
 }
 
 record! {
-    /// One condition on the labels of a worker.
+    /// A condition on the labels of a worker.
     RawLabelRule {
         /// The label.
         key: Word,
-        /// How to look at it; `in` when not given.
+        /// The operator. Default: `in`.
         op: RawLabelOp,
         /// The values for `in` and `not_in`.
         values: OneOrMany<Scalar>,
     }
 }
 
-/// Conditions: a map from labels to a value or a list of values, or a list of rules.
+/// Conditions: a map from labels to a value or list of values, or a list of rules.
 #[derive(Debug)]
 pub(crate) enum RawLabelSet {
     Map(Entries<OneOrMany<Scalar>>),
@@ -86,11 +86,11 @@ impl JsonSchema for RawLabelSet {
 }
 
 record! {
-    /// Which workers may and should run a task, by their labels.
+    /// Which workers may run a task, and which are preferred, by their labels.
     RawLabels {
-        /// All of these must match.
+        /// Conditions that must all match.
         require: Spanned<RawLabelSet>,
-        /// The more of these match, the better.
+        /// Preferences: workers that match more of these are preferred.
         prefer: Spanned<RawLabelSet>,
     }
 }

@@ -1,4 +1,4 @@
-//! Retries, timeouts, breakers and named limits as written.
+//! Raw retries, timeouts, circuit breakers and named concurrency limits.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,33 +11,33 @@ use crate::raw::record::record;
 use crate::raw::{OneOrMany, RawLength, Word};
 use crate::span::Spanned;
 
-/// How the wait between attempts grows.
+/// How the delay between attempts grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawBackoffKind {
-    /// Always the initial wait.
+    /// Always the initial delay.
     Fixed,
-    /// The initial wait times the number of the attempt.
+    /// The initial delay times the number of the attempt.
     Linear,
     /// Doubled after each attempt.
     Exponential,
 }
 
 record! {
-    /// How long to wait before the next attempt.
+    /// The delay before the next attempt.
     RawBackoff {
-        /// How the wait grows; `exponential` when not given.
+        /// How the delay grows. Default: `exponential`.
         kind: RawBackoffKind,
-        /// The wait after the first attempt; 1 s when not given.
+        /// The delay after the first attempt. Default: 1 s.
         initial: RawLength,
-        /// The longest wait; 5 min when not given.
+        /// The maximum delay. Default: 5 min.
         max: RawLength,
-        /// Whether to vary the waits, so that tasks do not come back together.
+        /// Whether to randomize the delays, so that tasks do not retry at the same time.
         jitter: bool,
     }
 }
 
-/// The names of causes after which an attempt is followed by another.
+/// The causes of failure after which an attempt is retried.
 #[derive(Debug, Default)]
 pub(crate) struct RawCauses(pub(crate) Vec<Word>);
 
@@ -68,28 +68,28 @@ impl JsonSchema for RawCauses {
 }
 
 record! {
-    /// When to try again.
+    /// The retry policy.
     RawRetry {
-        /// Attempts in all, the first included.
+        /// Maximum number of attempts, including the first.
         max_attempts: Spanned<u32>,
-        /// The wait between attempts.
+        /// The delay between attempts.
         backoff: RawBackoff,
-        /// Only after these causes, such as `exit_code` or `exception:TimeoutError`; after
-        /// everything that another try may mend when not given.
+        /// Retries only after these causes, such as `exit_code` or `exception:TimeoutError`.
+        /// Default: all causes that a retry may fix.
         on: RawCauses,
-        /// Memory grows by this factor after each attempt that ran out of it.
+        /// Multiplies the memory by this factor after each attempt that ran out of memory.
         memory_multiplier: Spanned<f64>,
-        /// The run timeout grows by this factor after each attempt that ran into it.
+        /// Multiplies the run timeout by this factor after each attempt that exceeded it.
         timeout_multiplier: Spanned<f64>,
-        /// How many attempts may be lost with their workers before the task is given up.
+        /// How many attempts may be lost with their workers before the task fails permanently.
         crash_limit: u32,
-        /// Memory does not grow beyond this.
+        /// The memory is never increased beyond this.
         memory_max: Spanned<Scalar>,
     }
 }
 
 record! {
-    /// How long things may take.
+    /// Timeouts.
     RawTimeouts {
         /// From ready to leased.
         queue: RawLength,
@@ -103,28 +103,28 @@ record! {
 }
 
 record! {
-    /// A breaker shared by the tasks of a namespace that use the same target.
+    /// A circuit breaker shared by all tasks of a namespace that use the same target.
     RawCircuit {
         /// The name of the target.
         key: Word,
-        /// Failures in a row that open it; 5 when not given.
+        /// The number of consecutive failures that open it. Default: 5.
         failures: Spanned<u32>,
-        /// How long it stays open; 1 min when not given.
+        /// How long it stays open. Default: 1 min.
         cool_down: RawLength,
     }
 }
 
 record! {
-    /// A named limit.
+    /// A named concurrency limit.
     RawConcurrencyKey {
         /// The name.
         key: Word,
-        /// Most attempts under it at one time; 1 when not given.
+        /// Maximum number of concurrent attempts. Default: 1.
         limit: Spanned<u32>,
     }
 }
 
-/// Named limits: a name (with a limit of 1), `{key, limit}`, or a list of these.
+/// Named concurrency limits: a name (with limit 1), `{key, limit}`, or a list of these.
 #[derive(Debug, Default)]
 pub(crate) struct RawConcurrency(pub(crate) Vec<Spanned<RawConcurrencyKey>>);
 

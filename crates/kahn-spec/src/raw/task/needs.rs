@@ -1,4 +1,4 @@
-//! Dependencies as written.
+//! Raw dependencies.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,66 +11,66 @@ use crate::raw::record::record;
 use crate::raw::{RawLength, Word};
 use crate::span::Spanned;
 
-/// Which moment of a dependency lets the dependent go on.
+/// The event of a dependency that the dependent waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawWhen {
     /// It succeeded.
     Succeeded,
-    /// It ended, however.
+    /// It ended, in any state.
     Completed,
-    /// It failed for good.
+    /// It failed permanently.
     Failed,
     /// Its first attempt started.
     Started,
-    /// It is a service and answers. Not supported yet.
+    /// It is a service and is ready. Not supported yet.
     #[schemars(skip)]
     Ready,
 }
 
-/// How much a dependent depends.
+/// How strongly a dependent needs a dependency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawNeedKind {
-    /// The dependent cannot do without it.
+    /// The dependent cannot run without it.
     Required,
-    /// The dependent waits for it, and goes on without it when it fails or takes too long.
+    /// The dependent waits for it, but runs without it if it fails or takes too long.
     Optional,
-    /// Order only, if both run.
+    /// Only the order matters, if both run.
     Soft,
 }
 
-/// When a task runs, given how its dependencies ended.
+/// When a task runs, depending on how its dependencies ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawTrigger {
-    /// All dependencies were met.
+    /// All dependencies were satisfied.
     AllSucceeded,
-    /// All dependencies ended, however.
+    /// All dependencies ended, in any state.
     AllDone,
-    /// One was met; the others are not waited for.
+    /// One dependency was satisfied; the others are not waited for.
     AnySucceeded,
-    /// One failed; the others are not waited for.
+    /// One dependency failed; the others are not waited for.
     AnyFailed,
-    /// All ended and none failed; skipped ones do not matter.
+    /// All dependencies ended and none failed; skipped ones are allowed.
     NoneFailed,
 }
 
 record! {
     /// A dependency in full.
     RawNeedSpec {
-        /// The task, or one instance of it; the name of a matrix task means all its instances.
+        /// The task, or one instance of it. The name of a matrix task means all of its instances.
         task: Word,
-        /// Which moment of it counts; `succeeded` when not given.
+        /// The event to wait for. Default: `succeeded`.
         when: Spanned<RawWhen>,
-        /// How much it matters; `required` when not given.
+        /// How strongly it is needed. Default: `required`.
         kind: RawNeedKind,
-        /// For how long it may hold the task back.
+        /// How long to wait for it at most.
         timeout: RawLength,
     }
 }
 
-/// A dependency: a name, or more detail.
+/// A dependency: a name, or a map.
 #[derive(Debug)]
 pub(crate) enum RawNeed {
     Name(Box<str>),

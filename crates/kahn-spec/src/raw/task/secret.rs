@@ -1,4 +1,4 @@
-//! Secrets, as written: a name in place of a text.
+//! Raw secrets: a name in place of a string.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::raw::Word;
 use crate::raw::record::record;
 use crate::span::Spanned;
 
-/// How a task is given a secret.
+/// How a secret is passed to a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawSecretForm {
@@ -23,19 +23,19 @@ pub(crate) enum RawSecretForm {
 }
 
 record! {
-    /// A secret, by the name under which workers know it.
+    /// A secret, identified by the name under which workers know it.
     RawSecret {
         /// The name, as in `worker.secrets` of the worker's configuration.
         secret: Word,
-        /// `env` for the secret itself, `file` for the path of a file that holds it; `env` when
-        /// not given.
+        /// `env` for the secret itself, `file` for the path of a file that contains it. Default:
+        /// `env`.
         form ("as"): Spanned<RawSecretForm>,
-        /// What goes before it, such as `Bearer `.
+        /// Text put in front of the secret, such as `Bearer `.
         prefix: Spanned<Scalar>,
     }
 }
 
-/// A text, or the name of a secret.
+/// A string, or the name of a secret.
 #[derive(Debug)]
 pub(crate) enum RawValue {
     Text(Scalar),
@@ -83,7 +83,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
 impl<'de> Deserialize<'de> for RawValue {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        // As a scalar is read, so that the text of a number is the one that was written.
+        // Like a scalar, so that numbers keep their source text.
         d.deserialize_newtype_struct(SCALAR, ValueVisitor)
     }
 }
