@@ -1,4 +1,4 @@
-//! From the file to the DAG: everything is checked here, before anything runs.
+//! Compiles a file into a DAG. All checks happen here, before anything runs.
 
 mod cycles;
 mod exprs;
@@ -25,23 +25,23 @@ use groups::Groups;
 pub(crate) use groups::sanitised;
 pub use params::ParamValue;
 
-/// A DAG file that is all right.
+/// A valid DAG file.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// The DAG, which needs nothing beside it to be run.
+    /// The self-contained DAG.
     pub dag: Dag,
-    /// The values of all declared parameters, defaults included.
+    /// The values of all declared parameters, including defaults.
     pub params: BTreeMap<String, Value>,
-    /// What is suspicious about it, if anything.
+    /// Warnings, if there are any.
     pub warnings: Option<Diagnostics>,
 }
 
-/// Compiles a DAG file: YAML, or JSON when it starts with `{`. `origin` is the name of the file in
-/// messages, `params` are the values given for this run.
+/// Compiles a DAG file: YAML, or JSON if it starts with `{`. `origin` is the file name for
+/// messages, `params` are the parameter values for this run.
 ///
 /// # Errors
 ///
-/// [`Diagnostics`] says all that is wrong.
+/// Returns [`Diagnostics`] with everything that is wrong with the file.
 pub fn compile(
     source: impl AsRef<[u8]>,
     origin: &str,
@@ -81,7 +81,7 @@ fn compile_here(
             let dag = assemble(&file, origin, source, params, &mut sink);
             (sink, dag)
         }
-        // Too large to be read with places: what was found without them.
+        // The file is too large to be read with locations: return the diagnostics without them.
         (_, Some((found, dag))) => (found, dag),
         (_, None) => (sink, None),
     };
@@ -160,8 +160,8 @@ fn assemble(
     let needs = needs::resolve(&groups, sink);
     let engine = Engine::new();
     let mut exprs = Exprs::new(&groups, &needs, &params, engine, source);
-    // Tasks go straight into the builder, which keeps equal parts once: a million of them on the
-    // way there would take more memory than the DAG.
+    // Tasks are added to the builder at once, because it stores equal parts only once: a million
+    // intermediate tasks would take more memory than the DAG.
     let fallback = groups::sanitised("", "dag");
     let mut builder = DagBuilder::new(name.clone().unwrap_or(fallback), policy);
     let added = add_tasks(file, &groups, &mut exprs, &params, &mut builder, sink);
@@ -175,7 +175,7 @@ fn assemble(
     Some((dag, params.into_iter().collect()))
 }
 
-/// Adds all tasks in order, or as many as there are before the diagnostics are full.
+/// Adds all tasks in order until the diagnostics are full.
 fn add_tasks(
     file: &RawFile,
     groups: &Groups<'_>,
@@ -225,7 +225,7 @@ fn trigger_of(group: &groups::Group<'_>, sink: &mut Sink) -> Trigger {
     }
 }
 
-/// The name given, or made of the name of the file.
+/// Returns the name given in the file, or derives one from the file name.
 fn dag_name(file: &RawFile, origin: &str, sink: &mut Sink) -> Option<Name> {
     let Some(given) = &file.name else {
         let base = origin.rsplit(['/', '\\']).next().unwrap_or(origin);
@@ -252,7 +252,7 @@ fn refuse(error: &DagError, sink: &mut Sink) {
     sink.push(Diagnostic::error(code, error.to_string()));
 }
 
-/// Reports more of something than the limits allow. True when it did.
+/// Reports an error if `n` exceeds `max`. Returns whether it did.
 fn exceeds(n: usize, max: usize, what: &str, span: crate::span::Span, sink: &mut Sink) -> bool {
     if n <= max {
         return false;
@@ -262,7 +262,7 @@ fn exceeds(n: usize, max: usize, what: &str, span: crate::span::Span, sink: &mut
     true
 }
 
-/// Whether the DAG would have more tasks than allowed.
+/// Reports an error if the DAG would have too many tasks. Returns whether it did.
 fn too_many_tasks(n_tasks: usize, span: crate::span::Span, sink: &mut Sink) -> bool {
     exceeds(n_tasks, limits::TASKS_MAX, "too many tasks", span, sink)
 }

@@ -1,7 +1,7 @@
-//! Expressions: CEL inside `${{ }}` and in `if`, guarded.
+//! Expressions: guarded CEL inside `${{ }}` and in `if`.
 //!
-//! A DAG that was compiled here carries the values of parameters and matrix in its expressions, so
-//! at run time a [`Scope`] needs the tasks and the run only.
+//! A compiled DAG stores the values of parameters and matrices in its expressions, so at run time a
+//! [`Scope`] needs only the tasks and the run.
 
 mod bindings;
 mod evaluate;
@@ -23,56 +23,56 @@ pub(crate) use bindings::Bindings;
 pub(crate) use evaluate::Engine;
 pub(crate) use stack::on_large_stack;
 
-/// Why an expression has no value.
+/// The error of a failed evaluation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExprError {
-    /// It cannot be read.
+    /// The expression cannot be parsed.
     #[error("{message}")]
     Syntax {
-        /// What the parser found.
+        /// The message of the parser.
         message: String,
-        /// Where, in bytes from the start of the expression.
+        /// The location, in bytes from the start of the expression.
         at: usize,
     },
-    /// It is larger than expressions may be.
+    /// The expression exceeds the size limits.
     #[error("expression is too large: {0}")]
     TooLarge(String),
-    /// It would loop too often.
+    /// The expression would run too many loop iterations.
     #[error("expression would take too long: loops over collections of up to {elements} elements")]
     TooMuchWork {
-        /// The size of the largest collection in sight.
+        /// The size of the largest collection in scope.
         elements: usize,
     },
-    /// It uses a name that does not exist.
+    /// The expression uses an unknown name.
     #[error("unknown name `{name}`")]
     UnknownName {
         /// The name.
         name: String,
-        /// What might be meant.
+        /// A suggestion.
         hint: Option<String>,
     },
-    /// It does something that is not allowed.
+    /// The expression does something that is not allowed.
     #[error("{0}")]
     Refused(String),
-    /// It failed on the values it was given.
+    /// The evaluation failed on the given values.
     #[error("{0}")]
     Failed(String),
-    /// A condition is neither true nor false.
+    /// The value of a condition is not a boolean.
     #[error("a condition must be true or false, this one is of type {0}")]
     NotBoolean(String),
-    /// Its value cannot be written as text.
+    /// The value cannot be converted to text.
     #[error("the value is of type {0}, which is not text")]
     NotText(String),
-    /// Its value is larger than values may be.
+    /// The value exceeds the size limit.
     #[error("the rendered value is too large")]
     ResultTooLarge,
-    /// It could not be evaluated at all.
+    /// The expression could not be evaluated.
     #[error("expression not evaluated: {0}")]
     Unavailable(String),
 }
 
 impl ExprError {
-    /// What would mend it, if that can be said.
+    /// Returns how to fix it, if known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -100,21 +100,21 @@ impl ExprError {
     }
 }
 
-/// Evaluates a condition, as [`kahn_model::Condition`] holds it, on a thread of its own.
+/// Evaluates a condition, as stored in a [`kahn_model::Condition`], on a separate thread.
 ///
 /// # Errors
 ///
-/// [`ExprError`] says why it has no value.
+/// Returns an [`ExprError`] if the evaluation fails.
 pub fn evaluate_condition(condition: &str, scope: &Scope) -> Result<bool, ExprError> {
     on_large_stack(|| Engine::new().condition(condition, scope))?
 }
 
-/// Replaces the expressions of a text by their values, on a thread of its own. The result holds no
-/// expression.
+/// Replaces the expressions in a string by their values, on a separate thread. The result contains
+/// no expressions.
 ///
 /// # Errors
 ///
-/// [`ExprError`] says why one has no value.
+/// Returns an [`ExprError`] if an evaluation fails.
 pub fn render(text: &Text, scope: &Scope) -> Result<String, ExprError> {
     if !text.is_dynamic() {
         return Ok(text.as_str().into());
@@ -122,12 +122,12 @@ pub fn render(text: &Text, scope: &Scope) -> Result<String, ExprError> {
     on_large_stack(|| Engine::new().render(text.as_str(), scope))?
 }
 
-/// Replaces the expressions of all texts of `work`, on a thread of its own. The result holds no
-/// expression.
+/// Replaces the expressions in all strings of `work`, on a separate thread. The result contains no
+/// expressions.
 ///
 /// # Errors
 ///
-/// [`ExprError`] says why one has no value.
+/// Returns an [`ExprError`] if an evaluation fails.
 pub fn render_work(work: &Work, scope: &Scope) -> Result<Work, ExprError> {
     if !work.is_dynamic() {
         return Ok(work.clone());
@@ -135,20 +135,20 @@ pub fn render_work(work: &Work, scope: &Scope) -> Result<Work, ExprError> {
     on_large_stack(|| Engine::new().work(work, scope))?
 }
 
-/// What an expression refers to; a scope with these tasks can evaluate it.
+/// Returns what an expression refers to. A scope with these tasks can evaluate it.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or the guard refuses it.
+/// Returns an [`ExprError`] if the expression cannot be parsed or the guard refuses it.
 pub fn references(expression: &str) -> Result<References, ExprError> {
     on_large_stack(|| Engine::new().references(expression))?
 }
 
-/// What all expressions of a text refer to.
+/// Returns what all expressions of a string refer to.
 ///
 /// # Errors
 ///
-/// As [`references`].
+/// Like [`references`].
 pub fn text_references(text: &Text) -> Result<References, ExprError> {
     if !text.is_dynamic() {
         return Ok(References::default());
@@ -156,11 +156,11 @@ pub fn text_references(text: &Text) -> Result<References, ExprError> {
     on_large_stack(|| Engine::new().text_references(text.as_str()))?
 }
 
-/// What all expressions of `work` refer to.
+/// Returns what all expressions of `work` refer to.
 ///
 /// # Errors
 ///
-/// As [`references`].
+/// Like [`references`].
 pub fn work_references(work: &Work) -> Result<References, ExprError> {
     if !work.is_dynamic() {
         return Ok(References::default());

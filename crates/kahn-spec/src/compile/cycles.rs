@@ -1,7 +1,7 @@
-//! Circles of dependencies: found, shown as short as possible, and how to break them.
+//! Finds dependency cycles, reports short ones and suggests how to break them.
 //!
-//! Works on the tasks of the file, not on their instances: a circle among instances is one among
-//! their tasks. Nothing here recurses, and all of it takes a bounded number of steps.
+//! Works on the tasks of the file, not on their instances: a cycle among instances is also a cycle
+//! among their tasks. Nothing here is recursive, and the number of steps is bounded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,14 +13,14 @@ use super::needs::Needs;
 use crate::diagnostic::{Code, Diagnostic, Sink};
 use crate::span::Span;
 
-/// Most steps spent on finding the shortest circle of one component.
+/// Maximum number of steps for finding the shortest cycle of one component.
 const STEPS_MAX: usize = 20_000_000;
-/// Most tasks of a circle that are named in a message.
+/// Maximum number of tasks of a cycle that are named in a message.
 const SHOWN_MAX: usize = 12;
-/// Most edges that are shown.
+/// Maximum number of edges that are shown.
 const EDGES_SHOWN_MAX: usize = 10;
 
-/// Reports every knot of tasks that depend on each other.
+/// Reports every strongly connected component that contains a cycle.
 pub(super) fn report(groups: &Groups<'_>, needs: &Needs, sink: &mut Sink) {
     let targets = |at: usize| needs[at].iter().map(|need| need.target.group());
     if !has_cycle(needs) {
@@ -51,7 +51,7 @@ pub(super) fn report(groups: &Groups<'_>, needs: &Needs, sink: &mut Sink) {
     }
 }
 
-/// Kahn's algorithm on the tasks of the file.
+/// Detects cycles with Kahn's algorithm on the tasks of the file.
 fn has_cycle(needs: &Needs) -> bool {
     let mut n_dependents = vec![0u32; needs.len()];
     for need in needs.iter().flatten() {
@@ -74,11 +74,11 @@ fn has_cycle(needs: &Needs) -> bool {
 
 type Edge = (usize, usize);
 
-/// The part of the graph that is one knot. Tasks are numbered within it.
+/// A strongly connected component. Tasks are numbered within it.
 struct Knot {
-    /// The tasks, by their position in the file, in order.
+    /// The sorted positions of its tasks in the file.
     members: Vec<usize>,
-    /// For each, those of the knot that it needs, in order.
+    /// The sorted dependencies of each task within the component.
     needs: Vec<Vec<usize>>,
 }
 
@@ -103,18 +103,18 @@ impl Knot {
         self.needs.iter().enumerate().flat_map(|(from, to)| to.iter().map(move |to| (from, *to)))
     }
 
-    /// Whether it is one circle and nothing else.
+    /// Returns whether the component is a single cycle without other edges.
     fn is_single(&self) -> bool {
         self.edges().count() == self.members.len()
     }
 
-    /// The edge by the positions of its tasks in the file.
+    /// Converts an edge to positions in the file.
     fn outside(&self, (from, to): Edge) -> Edge {
         (self.members[from], self.members[to])
     }
 
-    /// The shortest circle, as far as the allowed steps reach: each needs the next, the last the
-    /// first. By the positions of the tasks in the file.
+    /// Returns the shortest cycle found within the step limit, as positions in the file. Each task
+    /// needs the next, the last needs the first.
     fn shortest(&self) -> Vec<usize> {
         let n_steps = self.edges().count() + self.members.len();
         let n_starts = if self.is_single() { 1 } else { (STEPS_MAX / n_steps).max(1) };
@@ -129,7 +129,7 @@ impl Knot {
         best.unwrap_or_default().into_iter().map(|at| self.members[at]).collect()
     }
 
-    /// The shortest circle through `start`, if shorter than `limit`.
+    /// Returns the shortest cycle through `start`, if shorter than `limit`.
     fn around(&self, start: usize, limit: usize) -> Option<Vec<usize>> {
         let mut came_from = vec![NOWHERE; self.members.len()];
         let mut queue = VecDeque::from([(start, 1usize)]);
@@ -157,9 +157,9 @@ impl Knot {
         None
     }
 
-    /// Edges whose removal leaves no circle: those that point backwards in the order that Eades,
-    /// Lin and Smyth find ("A fast and effective heuristic for the feedback arc set problem",
-    /// IPL 1993).
+    /// Returns edges whose removal breaks all cycles: those that point backwards in the order
+    /// computed by the heuristic of Eades, Lin and Smyth ("A fast and effective heuristic for the
+    /// feedback arc set problem", IPL 1993).
     fn feedback(&self) -> Vec<Edge> {
         let n = self.members.len();
         let mut into: Vec<Vec<usize>> = vec![Vec::new(); n];
@@ -229,13 +229,13 @@ fn describe(groups: &Groups<'_>, needs: &Needs, component: &[usize]) -> Diagnost
     diagnostic.help(advice(&path, &cuts, is_single, component.len(), name))
 }
 
-/// Where `from` says that it needs `to`.
+/// Returns the span of the entry by which `from` needs `to`.
 fn place(needs: &Needs, from: usize, to: usize) -> Span {
     let entry = needs[from].iter().find(|need| need.target.group() == to);
     entry.map_or(Span::NONE, |need| need.span)
 }
 
-/// `a → b → c → a`, the middle of a long one left out.
+/// Formats `a → b → c → a`, omitting the middle of a long cycle.
 fn shown<'a>(path: &[usize], name: impl Fn(usize) -> &'a str) -> String {
     let mut names: Vec<String> = path.iter().map(|at| name(*at).to_owned()).collect();
     names.extend(path.first().map(|at| name(*at).to_owned()));
@@ -281,8 +281,8 @@ fn advice<'a>(
     out
 }
 
-/// The task of the circle that feeds and consumes it most, with the task that needs it and the
-/// task that it needs.
+/// Returns the task of the cycle with the most suggested cuts, together with the task that needs it
+/// and the task that it needs.
 fn split(path: &[usize], cuts: &[Edge]) -> Option<(usize, usize, usize)> {
     if path.len() < 2 {
         return None;

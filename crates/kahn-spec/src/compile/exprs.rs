@@ -1,5 +1,5 @@
-//! Expressions of the file: checked against the tasks, parameters and matrices there are, and
-//! replaced by their values where these are known already.
+//! Expressions of the file: checked against the existing tasks, parameters and matrices, and
+//! replaced by their values where these are known at compile time.
 
 mod values;
 
@@ -17,26 +17,26 @@ use crate::lenient::Scalar;
 use crate::span::{Span, Spanned};
 use crate::suggest;
 
-/// Most steps that are spent on finding out whether tasks depend on each other through others.
+/// Maximum number of steps for finding indirect dependencies between tasks.
 const STEPS_MAX: usize = 50_000_000;
 
-/// Reads the expressions of all tasks.
+/// Compiles the expressions of all tasks.
 pub(super) struct Exprs<'a> {
     groups: &'a Groups<'a>,
     needs: &'a Needs,
     params: &'a Map<String, Value>,
     engine: Engine,
     source: &'a str,
-    /// The values that expressions without tasks see.
+    /// The values available to expressions that refer to no tasks.
     scope: Scope,
-    /// Expressions that were checked, by task.
+    /// Checked expressions by task.
     checked: BTreeSet<(usize, Box<str>)>,
-    /// What a task depends on, directly or not; of the last task that was asked for.
+    /// The direct and indirect dependencies of the last task that was queried.
     reach: Option<(usize, BTreeSet<usize>)>,
     n_steps: usize,
-    /// Bytes of all expressions with the values bound to them.
+    /// Total size of all expressions with bound values, in bytes.
     n_bound: usize,
-    /// Whether the expression at hand is looked at when an answer is there.
+    /// Whether the current expression is evaluated when a response is available.
     sees_response: bool,
 }
 
@@ -68,7 +68,7 @@ impl<'a> Exprs<'a> {
         }
     }
 
-    /// A text with the expressions replaced whose values are known. None when one is wrong.
+    /// Replaces the expressions whose values are known. Returns `None` if one is invalid.
     pub(super) fn text(
         &mut self,
         group: &Group<'_>,
@@ -79,7 +79,7 @@ impl<'a> Exprs<'a> {
         self.text_at(group, instance, &text.value, text.span, sink)
     }
 
-    /// The same for a text that stands at `span`.
+    /// Like [`Exprs::text`], for a string at `span`.
     pub(super) fn text_at(
         &mut self,
         group: &Group<'_>,
@@ -127,7 +127,7 @@ impl<'a> Exprs<'a> {
                     }
                 }
             }
-            // A few bytes of the file may stand for many.
+            // A short text in the file may expand to a long one.
             let what = "too many bytes in a text with its expressions rendered";
             let max = limits::ACTION_BYTES_MAX;
             if super::exceeds(n_plain, max, what, span, sink) {
@@ -138,7 +138,7 @@ impl<'a> Exprs<'a> {
         is_good.then(|| Text::new(out))
     }
 
-    /// Appends text that stands for itself, which must not look like an expression.
+    /// Appends literal text, which must not look like an expression.
     fn flush(&self, plain: &mut String, out: &mut String, span: Span, sink: &mut Sink) -> bool {
         let is_good = !plain.contains(template::OPEN);
         if !is_good {
@@ -173,7 +173,7 @@ impl<'a> Exprs<'a> {
         }
     }
 
-    /// The condition of an instance; None when it is true anyway, or wrong.
+    /// Returns the condition of an instance. Returns `None` if it is always true, or invalid.
     pub(super) fn condition(
         &mut self,
         group: &Group<'_>,
@@ -209,7 +209,7 @@ impl<'a> Exprs<'a> {
             instance.values.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     }
 
-    /// The expression with the values that are known bound to it.
+    /// Binds the known values to an expression.
     fn bind(
         &mut self,
         instance: &Instance,
@@ -219,7 +219,7 @@ impl<'a> Exprs<'a> {
         sink: &mut Sink,
     ) -> Option<String> {
         if self.n_bound > limits::BOUND_BYTES_MAX {
-            // Said already.
+            // Already reported.
             return None;
         }
         let pick = |all: &Map<String, Value>, names: &BTreeSet<String>, is_whole: bool| {
@@ -252,7 +252,7 @@ impl<'a> Exprs<'a> {
         (!is_too_much).then_some(bound)
     }
 
-    /// Reads an expression and checks, once per task, that all it refers to exists.
+    /// Parses an expression and checks, once per task, that everything it refers to exists.
     fn check(
         &mut self,
         group: &Group<'_>,
@@ -351,7 +351,7 @@ impl<'a> Exprs<'a> {
         Some(Diagnostic::error(Code::Expression, message).help(help))
     }
 
-    /// Whether a task depends on another, directly or through others.
+    /// Returns whether a task depends on another, directly or indirectly.
     fn depends(&mut self, dependent: usize, dependency: usize) -> bool {
         if self.needs[dependent].iter().any(|need| need.target.group() == dependency) {
             return true;
@@ -397,7 +397,7 @@ impl<'a> Exprs<'a> {
         Diagnostic::error(Code::Expression, message).at(place).maybe_help(error.hint())
     }
 
-    /// Where within `span` the expression stands, if it stands there as it is.
+    /// Returns the span of the expression within `span`, if it occurs there verbatim.
     fn find(&self, expression: &str, span: Span) -> Span {
         let Some(range) = span.range() else { return span };
         let text = self.source.get(range.clone()).unwrap_or("");
@@ -410,11 +410,11 @@ impl<'a> Exprs<'a> {
     }
 }
 
-/// An expression of a text.
+/// The result of rendering an expression.
 enum Rendered {
     /// Its value.
     Known(String),
-    /// Itself, with what is known bound to it.
+    /// The expression with known values bound to it.
     Bound(String),
 }
 

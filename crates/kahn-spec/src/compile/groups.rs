@@ -1,4 +1,4 @@
-//! The tasks of the file with their instances, and how they are found by name.
+//! The tasks of the file with their instances, and a lookup by name.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -12,15 +12,15 @@ use crate::raw::{RawFile, RawTask};
 use crate::span::Span;
 use crate::suggest;
 
-/// One task of the DAG: a task of the file, or one combination of its matrix.
+/// A task of the DAG: a task of the file, or one combination of its matrix.
 #[derive(Clone, Debug)]
 pub(super) struct Instance {
     pub(super) name: Name,
-    /// The values of the matrix; empty for a task without one.
+    /// The matrix values; empty for a task without a matrix.
     pub(super) values: Map<String, Value>,
 }
 
-/// One task of the file.
+/// A task of the file.
 #[derive(Debug)]
 pub(super) struct Group<'a> {
     pub(super) name: &'a str,
@@ -30,7 +30,7 @@ pub(super) struct Group<'a> {
     pub(super) position: usize,
     /// The position of its first instance in the DAG.
     pub(super) first: usize,
-    /// Its instances when it has a matrix.
+    /// The instances, if it has a matrix.
     matrix: Option<Vec<Instance>>,
 }
 
@@ -43,7 +43,7 @@ impl Group<'_> {
         self.matrix.as_ref().map_or(1, Vec::len)
     }
 
-    /// Its instances; itself when it has no matrix.
+    /// Iterates over the instances; without a matrix, over the task itself.
     pub(super) fn instances(&self) -> impl Iterator<Item = Cow<'_, Instance>> {
         let alone = || {
             let name = Name::new(self.name).expect("invariant: checked when the group was made");
@@ -53,19 +53,19 @@ impl Group<'_> {
         single.into_iter().chain(self.matrix.iter().flatten().map(Cow::Borrowed))
     }
 
-    /// The names of matrix values that any instance has.
+    /// Returns the names of all matrix values of all instances.
     pub(super) fn matrix_keys(&self) -> BTreeSet<&str> {
         let values = self.matrix.iter().flatten().flat_map(|instance| instance.values.keys());
         values.map(String::as_str).collect()
     }
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
     /// A task with all its instances.
     Group(usize),
-    /// One instance: the position of its group and its own within it.
+    /// One instance: the position of its group, and its position within the group.
     Instance(usize, usize),
 }
 
@@ -81,13 +81,13 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Groups<'a> {
     groups: Vec<Group<'a>>,
-    /// Only ever asked for one name at a time, so its order is never seen.
+    /// Only used for lookups, so the iteration order does not matter.
     by_name: HashMap<Cow<'a, str>, Target>,
     n_tasks: usize,
 }
 
 impl<'a> Groups<'a> {
-    /// Checks the names and expands the matrices. None when nothing can be built on it.
+    /// Checks the names and expands the matrices. Returns `None` if the result would be unusable.
     pub(super) fn build(file: &'a RawFile, sink: &mut Sink) -> Option<Self> {
         let entries = file.tasks.as_ref().map_or(&[][..], |tasks| tasks.0.as_slice());
         if entries.is_empty() {
@@ -154,7 +154,7 @@ impl<'a> Groups<'a> {
         self.by_name.get(name).copied()
     }
 
-    /// An existing name like this one, as advice.
+    /// Suggests an existing name similar to this one.
     pub(super) fn hint(&self, name: &str) -> Option<String> {
         let instances = self.groups.iter().flat_map(|group| group.matrix.iter().flatten());
         let instances = instances.map(|instance| instance.name.as_str());
@@ -170,7 +170,7 @@ fn refuse_name(error: &InvalidName, text: &str, span: Span, sink: &mut Sink) {
     sink.push(diagnostic.help(format!("`{better}` would do")));
 }
 
-/// A name as near to `text` as the alphabet of names allows; `fallback` when nothing is left.
+/// Converts `text` to a valid name by replacing characters. Returns `fallback` if nothing is left.
 pub(crate) fn sanitised(text: &str, fallback: &str) -> Name {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let mut out: String = text

@@ -1,4 +1,4 @@
-//! The combinations of a matrix, and what its instances are called.
+//! The combinations of a matrix, and the names of its instances.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::expr::template;
 use crate::raw::RawMatrix;
 use crate::span::Spanned;
 
-/// All combinations, in the order of the axes, the last one changing fastest.
+/// Returns all combinations in the order of the axes. The last axis changes fastest.
 pub(super) fn combinations(
     task: &str,
     matrix: &Spanned<RawMatrix>,
@@ -49,8 +49,8 @@ fn contains(all: &Map<String, Value>, part: &Map<String, Value>) -> bool {
     part.iter().all(|(key, value)| all.get(key) == Some(value))
 }
 
-/// Adds the values of `part` to every combination that agrees with it on the axes, as GitHub
-/// Actions does; when there is none, `part` becomes a combination of its own.
+/// Adds the values of `part` to every combination with the same values on the axes, like GitHub
+/// Actions. If there is none, `part` becomes an additional combination.
 fn include(
     product: &[Map<String, Value>],
     out: &mut Vec<Map<String, Value>>,
@@ -135,9 +135,9 @@ fn bad_value(name: &str, value: &Value) -> Option<String> {
     (text.len() > max).then(|| format!("matrix value `{name}` is longer than {max} bytes"))
 }
 
-/// Names the instances `task.value1.value2` by the values of the axes (and by all values where an
-/// included combination lacks an axis), each different from all names in `taken`, and adds
-/// them there.
+/// Names the instances `task.value1.value2` by the values of the axes, or by all values if an
+/// included combination lacks an axis. The names differ from all names in `taken` and are added to
+/// it.
 pub(super) fn instances(
     task: &str,
     matrix: &RawMatrix,

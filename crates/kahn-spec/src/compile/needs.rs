@@ -1,4 +1,4 @@
-//! Dependencies: from names to edges.
+//! Resolves dependencies from names to edges.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::diagnostic::{Code, Diagnostic, Sink};
 use crate::raw::{RawNeed, RawNeedKind, RawNeedSpec, RawWhen};
 use crate::span::{Span, Spanned};
 
-/// One entry of `needs`, resolved.
+/// A resolved entry of `needs`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
     pub(super) target: Target,
@@ -20,10 +20,10 @@ pub(super) struct Need {
     timeout: Option<Duration>,
 }
 
-/// The needs of all tasks of the file, by position.
+/// The dependencies of all tasks of the file, by position.
 pub(super) type Needs = Vec<Vec<Need>>;
 
-/// Finds what every entry means, and reports those that mean nothing.
+/// Resolves every entry, and reports entries that refer to nothing.
 pub(super) fn resolve(groups: &Groups<'_>, sink: &mut Sink) -> Needs {
     let mut n_edges: usize = 0;
     let mut out = Vec::with_capacity(groups.all().len());
@@ -59,7 +59,7 @@ pub(super) fn resolve(groups: &Groups<'_>, sink: &mut Sink) -> Needs {
     out
 }
 
-/// Where the same dependency, or a part or the whole of it, was named before.
+/// Returns the span of an earlier entry that names the same task, or an overlapping part of it.
 fn repeated(seen: &mut BTreeMap<Target, Span>, need: &Need) -> Option<Span> {
     let group = need.target.group();
     let clash = match need.target {

@@ -1,4 +1,4 @@
-//! The values of parameters: declared, given, or by default.
+//! The values of parameters: given, or by default.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use crate::raw::{Entries, RawParam, RawParamSpec, RawParamType};
 use crate::span::{Span, Spanned};
 use crate::suggest;
 
-/// A value given for a parameter.
+/// A value for a parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ParamValue {
-    /// Text, as on a command line: read as the type of the parameter says.
+    /// A string, as on a command line. It is parsed according to the type of the parameter.
     Text(String),
-    /// A value that has a type already.
+    /// A typed value.
     Json(Value),
 }
 
@@ -38,7 +38,7 @@ impl From<Value> for ParamValue {
     }
 }
 
-/// The values of all declared parameters; those that are wrong are reported and left out.
+/// Returns the values of all declared parameters. Invalid values are reported and omitted.
 pub(super) fn resolve(
     declared: Option<&Entries<RawParam>>,
     given: &BTreeMap<String, ParamValue>,
@@ -80,7 +80,7 @@ fn report_unknown(
     }
 }
 
-/// Whether a shell can use it as the name of a variable.
+/// Returns whether a shell accepts `name` as the name of a variable.
 pub(super) fn is_variable_name(name: &str) -> bool {
     let mut chars = name.chars();
     chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
@@ -159,7 +159,7 @@ fn check_value(name: &str, value: &Value, spec: &RawParamSpec) -> Result<(), Str
     Ok(())
 }
 
-/// A value as text for the environment: texts as they are, all else as JSON.
+/// Formats a value for the environment: strings unchanged, everything else as JSON.
 pub(super) fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

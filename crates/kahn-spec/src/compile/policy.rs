@@ -1,11 +1,11 @@
-//! The rules for a whole run.
+//! The settings for a whole run.
 
 use kahn_model::{FailurePolicy, RunPolicy};
 
 use crate::diagnostic::{Code, Diagnostic, Sink};
 use crate::raw::{RawOnFailure, RawPolicy};
 
-/// Checks the rules; what is not given stays as it is by default.
+/// Checks the settings; missing ones keep their defaults.
 pub(super) fn run_policy(raw: Option<&RawPolicy>, sink: &mut Sink) -> RunPolicy {
     let Some(raw) = raw else { return RunPolicy::default() };
     let on_failure = raw.on_failure.as_ref().map_or(FailurePolicy::Continue, |on_failure| {

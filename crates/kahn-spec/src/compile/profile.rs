@@ -1,4 +1,4 @@
-//! How tasks are to be run: defaults and what each task says, merged field by field.
+//! How to run a task: defaults and task settings, merged field by field.
 
 mod limits;
 mod selector;
@@ -12,10 +12,11 @@ use crate::lenient::Scalar;
 use crate::raw::{Entries, RawDefaults, RawLength, RawOnDisconnect};
 use crate::span::Spanned;
 
-/// What all tasks start from.
+/// The defaults for all tasks.
 pub(super) struct Base<'a> {
     defaults: Option<&'a RawDefaults>,
-    /// The profiles of tasks that say nothing: of those that do not compute, and of those that do.
+    /// The profiles of tasks without own settings: for tasks that do not compute, and for those
+    /// that do.
     plain: [Profile; 2],
 }
 
@@ -25,12 +26,12 @@ impl<'a> Base<'a> {
         Self { defaults, plain }
     }
 
-    /// How long tasks are expected to take.
+    /// Returns the expected run time of a task.
     pub(super) fn estimate(&self) -> Option<RawLength> {
         self.defaults.and_then(|defaults| defaults.estimate)
     }
 
-    /// The profile of one task of the file.
+    /// Returns the profile of a task of the file.
     pub(super) fn profile(
         &self,
         group: &Group<'_>,
@@ -62,7 +63,7 @@ impl<'a> Base<'a> {
     }
 }
 
-/// The later of two values that was given.
+/// Returns the value of the task, or else the default.
 fn last<'a, T>(default: Option<&'a T>, own: Option<&'a T>) -> Option<&'a T> {
     own.or(default)
 }
@@ -110,8 +111,8 @@ fn merged(
     }
 }
 
-/// What computes asks for one processor and what the defaults say; other tasks ask only for what
-/// they name themselves.
+/// Tasks that compute request one processor and the default resources. Other tasks request only the
+/// resources that they list themselves.
 fn resources(
     defaults: Option<&RawDefaults>,
     group: Option<&Group<'_>>,

@@ -1,4 +1,4 @@
-//! What tasks do: the action, the environment, the directory.
+//! The work of a task: the action, the environment and the working directory.
 
 mod call;
 mod container;
@@ -22,7 +22,7 @@ use crate::raw::{
 use crate::span::{Span, Spanned};
 use secret::Place;
 
-/// The action of a task, texts not yet rendered.
+/// The action of a task, before its expressions are replaced.
 pub(super) enum RawAction<'a> {
     Run(&'a Spanned<Scalar>),
     Exec(&'a Spanned<Vec<Spanned<Scalar>>>),
@@ -34,19 +34,19 @@ pub(super) enum RawAction<'a> {
 }
 
 impl RawAction<'_> {
-    /// Whether it computes, and so takes a processor when nothing else is said.
+    /// Returns whether the action computes, and so requests a processor by default.
     pub(super) fn computes(&self) -> bool {
         !matches!(self, Self::Http(_) | Self::Builtin(_))
     }
 
-    /// The label that its worker must bear, for the action alone.
+    /// Returns the worker label that the action requires.
     pub(super) fn label(&self) -> Option<String> {
         let Self::Function(function) = self else { return None };
         call::function_name(&function.value).map(FunctionCall::label_of)
     }
 }
 
-/// Finds the one action of a task, and refuses none, two, and those that do not exist yet.
+/// Finds the action of a task. Reports no action, several actions, and unsupported actions.
 pub(super) fn action_of<'a>(group: &Group<'a>, sink: &mut Sink) -> Option<RawAction<'a>> {
     let raw = group.raw;
     let unsupported = [
@@ -114,7 +114,7 @@ pub(super) fn action_of<'a>(group: &Group<'a>, sink: &mut Sink) -> Option<RawAct
     first
 }
 
-/// What the works of all tasks share.
+/// State shared by the work of all tasks.
 pub(super) struct Shared<'a> {
     file: &'a RawFile,
     /// `PARAM_name` for every parameter.
@@ -136,7 +136,7 @@ impl<'a> Shared<'a> {
         Self { file, params: exported("PARAM_", params) }
     }
 
-    /// The work of one instance; None when something is wrong with it.
+    /// Returns the work of an instance. Returns `None` if it is invalid.
     pub(super) fn work(
         &self,
         group: &Group<'_>,
@@ -208,8 +208,8 @@ impl<'a> Shared<'a> {
         Some(Action::Run { script: text.into(), shell })
     }
 
-    /// Parameters, matrix values, then the file, the defaults and the task; later ones win. What
-    /// is a secret goes to `secrets`.
+    /// Merges the variables of the parameters, the matrix, the file, the defaults and the task;
+    /// later ones take precedence. Secrets are added to `secrets`.
     fn env(
         &self,
         group: &Group<'_>,
@@ -259,7 +259,8 @@ impl<'a> Shared<'a> {
         for (name, value) in all {
             match value {
                 Given::Text(text) => texts.push((name, text)),
-                // What all tasks are given, requests have no use for.
+                // Requests have no environment, so secrets of the file and the defaults are
+                // ignored.
                 Given::Secret(_) if is_request => {}
                 Given::Secret(secret) => secrets.push(secret),
             }
@@ -268,7 +269,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// One variable as it is written.
+/// Compiles one variable.
 fn given(
     group: &Group<'_>,
     instance: &Instance,
@@ -284,7 +285,7 @@ fn given(
         }
     };
     let rendered = exprs.text_at(group, instance, text, value.span, sink)?;
-    // What is rendered already may be much longer than what the file holds.
+    // A rendered value may be much longer than the text in the file.
     if text.len() <= limits::ENV_VALUE_BYTES_MAX && !rendered.is_dynamic() {
         check_value(name, rendered.as_str().len(), name.span, sink);
     }
@@ -319,7 +320,7 @@ fn check_value(name: &str, n_bytes: usize, span: Span, sink: &mut Sink) {
     super::exceeds(n_bytes, limits::ENV_VALUE_BYTES_MAX, &what, span, sink);
 }
 
-/// Reports an action that is too long. True when it is.
+/// Reports an action that is too long. Returns whether it is.
 fn check_size(group: &Group<'_>, n_bytes: usize, span: Span, sink: &mut Sink) -> bool {
     let what = format!("too many bytes in the action of task `{}`", group.name);
     super::exceeds(n_bytes, limits::ACTION_BYTES_MAX, &what, span, sink)

@@ -1,8 +1,8 @@
-//! Values that are fixed when the DAG is compiled, kept with the expression.
+//! Values known at compile time, stored with the expression.
 //!
-//! A compiled expression carries the parameters, matrix values and instance lists that it uses in
-//! a comment on its first line, as JSON. So a DAG needs nothing beside it to be evaluated, and no
-//! value is ever spliced into the text of an expression.
+//! A compiled expression starts with a comment line that contains the parameters, matrix values and
+//! instance lists that it uses, as JSON. So a DAG is self-contained, and values are never spliced
+//! into the source of an expression.
 
 use std::collections::BTreeMap;
 
@@ -13,31 +13,31 @@ use super::ExprError;
 
 const OPEN: &str = "//kahn";
 
-/// Values fixed at compile time.
+/// Values known at compile time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Bindings {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub(crate) params: Map<String, Value>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub(crate) matrix: Map<String, Value>,
-    /// The instances of matrix tasks, by the name of the matrix task.
+    /// The instances of matrix tasks, by the name of the task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) instances: BTreeMap<String, Vec<String>>,
 }
 
 impl Bindings {
-    /// The expression with these values bound.
+    /// Returns the expression with these values bound to it.
     pub(crate) fn bind(&self, expression: &str) -> String {
         if *self == Self::default() {
             return expression.into();
         }
         let json = serde_json::to_string(self).expect("invariant: maps with text keys are JSON");
-        // `$` never stands before `{{`, whatever the values are.
+        // Ensures that `${{` never occurs, whatever the values are.
         let json = json.replace('$', "\\u0024");
         format!("{OPEN}{json}\n{expression}")
     }
 
-    /// The values bound to an expression, and the expression itself.
+    /// Splits a compiled expression into the bound values and the source.
     pub(super) fn split(source: &str) -> Result<(Self, &str), ExprError> {
         let Some(rest) = source.strip_prefix(OPEN) else {
             return Ok((Self::default(), source));
@@ -48,7 +48,7 @@ impl Bindings {
         Ok((bindings, expression))
     }
 
-    /// Whether a person wrote what only the compiler may write.
+    /// Returns whether a user wrote the prefix that is reserved for the compiler.
     pub(crate) fn is_forged(expression: &str) -> bool {
         expression.trim_start().starts_with(OPEN)
     }

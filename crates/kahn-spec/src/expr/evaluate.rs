@@ -1,4 +1,4 @@
-//! Evaluation of guarded expressions. Everything here must be on a large stack.
+//! Evaluates guarded expressions. Everything here must run on a large stack.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::references::{References, TaskReference};
 use super::scope::Scope;
 use super::template::{self, Segment};
 
-/// Most parsed expressions that are kept.
+/// Maximum number of cached parsed expressions.
 const CACHE_MAX: usize = 1024;
-/// Longest text that one expression or template may yield, in bytes.
+/// Maximum length of the result of an expression or template, in bytes.
 const RESULT_BYTES_MAX: usize = limits::OUTPUT_BYTES_MAX;
 
-/// Parses and evaluates, and keeps what it has parsed.
+/// Parses and evaluates expressions, with a cache of parsed ones.
 pub(crate) struct Engine {
     env: Arc<Env>,
     programs: BTreeMap<Box<str>, Arc<Program>>,
@@ -43,7 +43,7 @@ impl Engine {
         Ok(program)
     }
 
-    /// What an expression refers to, instances in the place of matrix tasks.
+    /// Returns what an expression refers to, with matrix tasks replaced by their instances.
     pub(crate) fn references(&mut self, source: &str) -> Result<References, ExprError> {
         let (bindings, expression) = Bindings::split(source)?;
         let mut found = self.program(expression)?.references.clone();
@@ -58,7 +58,7 @@ impl Engine {
         Ok(found)
     }
 
-    /// What all expressions of a text refer to.
+    /// Returns what all expressions of a string refer to.
     pub(crate) fn text_references(&mut self, text: &str) -> Result<References, ExprError> {
         let mut all = References::default();
         for segment in template::segments(text)? {
@@ -69,7 +69,7 @@ impl Engine {
         Ok(all)
     }
 
-    /// What all expressions of `work` refer to.
+    /// Returns what all expressions of `work` refer to.
     pub(crate) fn work_references(&mut self, work: &Work) -> Result<References, ExprError> {
         let texts = work.action.texts().into_iter().map(|(_, text)| text);
         let env = work.env.iter().map(|(_, value)| value);
@@ -93,7 +93,7 @@ impl Engine {
         Cel::resolve(&program.expr, &context).map_err(|error| ExprError::of(&error))
     }
 
-    /// The value of a condition.
+    /// Evaluates a condition.
     pub(crate) fn condition(&mut self, source: &str, scope: &Scope) -> Result<bool, ExprError> {
         match self.evaluate(source, scope)? {
             Cel::Bool(value) => Ok(value),
@@ -101,7 +101,7 @@ impl Engine {
         }
     }
 
-    /// The text of one expression.
+    /// Evaluates one expression to a string.
     fn text(&mut self, source: &str, scope: &Scope) -> Result<String, ExprError> {
         let text = match self.evaluate(source, scope)? {
             Cel::String(text) => text.to_string(),
@@ -126,7 +126,7 @@ impl Engine {
         Ok(text)
     }
 
-    /// A text with its expressions replaced by their values.
+    /// Replaces the expressions in a string by their values.
     pub(crate) fn render(&mut self, text: &str, scope: &Scope) -> Result<String, ExprError> {
         let mut out = String::new();
         for segment in template::segments(text)? {
@@ -138,21 +138,21 @@ impl Engine {
                 return Err(ExprError::ResultTooLarge);
             }
         }
-        // Two harmless parts may meet in an opening.
+        // Two values without `${{` may form one when joined.
         if out.contains(template::OPEN) {
             return Err(ExprError::Refused("the text holds `${{` when rendered".into()));
         }
         Ok(out)
     }
 
-    /// The value of one expression.
+    /// Evaluates one expression.
     pub(crate) fn value(&mut self, source: &str, scope: &Scope) -> Result<Value, ExprError> {
         let value = self.evaluate(source, scope)?;
         let kind = value.type_of().to_string();
         value.json().map_err(|_| ExprError::NotText(kind))
     }
 
-    /// JSON with its expressions replaced by their values.
+    /// Replaces the expressions in JSON by their values.
     fn render_json(&mut self, text: &str, scope: &Scope) -> Result<String, ExprError> {
         let document = serde_json::from_str(text)
             .map_err(|error| ExprError::Failed(format!("the input is not JSON: {error}")))?;
@@ -172,7 +172,7 @@ impl Engine {
         Ok(out)
     }
 
-    /// Work with all its texts rendered.
+    /// Renders all strings of `work`.
     pub(crate) fn work(&mut self, work: &Work, scope: &Scope) -> Result<Work, ExprError> {
         let mut render = |text: &Text| -> Result<Text, ExprError> {
             if !text.is_dynamic() {

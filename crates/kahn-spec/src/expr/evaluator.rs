@@ -1,4 +1,4 @@
-//! A thread of its own for expressions, so that they never hold up an event loop.
+//! A separate thread for expressions, so that they do not block an event loop.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -13,8 +13,8 @@ use super::stack::{STACK_BYTES, mark_large};
 
 type Job = Box<dyn FnOnce(&mut Engine) + Send>;
 
-/// Owns a thread with a large stack that evaluates one request after the other and remembers what
-/// it has parsed. Dropping it ends the thread after the requests it has taken.
+/// Owns a thread with a large stack that evaluates requests in order and caches parsed expressions.
+/// After a drop, the thread completes the accepted requests and ends.
 #[derive(Debug)]
 pub struct Evaluator {
     jobs: Option<SyncSender<Job>>,
@@ -22,11 +22,11 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Starts the thread. At most `queue_max` requests wait at one time.
+    /// Starts the thread with a queue of at most `queue_max` requests.
     ///
     /// # Errors
     ///
-    /// When the system gives no thread.
+    /// Returns an error if the thread cannot be created.
     pub fn start(queue_max: usize) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel::<Job>(queue_max);
         let thread = std::thread::Builder::new()
@@ -36,7 +36,7 @@ impl Evaluator {
                 mark_large();
                 let mut engine = Engine::new();
                 while let Ok(job) = queue.recv() {
-                    // A bug in an evaluation costs its answer, not the thread.
+                    // A panic loses one response, but does not end the thread.
                     if catch_unwind(AssertUnwindSafe(|| job(&mut engine))).is_err() {
                         engine = Engine::new();
                     }
@@ -45,42 +45,42 @@ impl Evaluator {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Evaluates a condition and waits for the answer.
+    /// Evaluates a condition and waits for the result.
     ///
     /// # Errors
     ///
-    /// As [`evaluate_condition`](super::evaluate_condition).
+    /// Like [`evaluate_condition`](super::evaluate_condition).
     pub fn condition(&self, condition: &Condition, scope: &Scope) -> Result<bool, ExprError> {
         let (source, scope) = (condition.0.clone(), scope.clone());
         self.ask(move |engine| engine.condition(&source, &scope))
     }
 
-    /// Renders a text and waits for the answer.
+    /// Renders a string and waits for the result.
     ///
     /// # Errors
     ///
-    /// As [`render`](super::render).
+    /// Like [`render`](super::render).
     pub fn render(&self, text: &Text, scope: &Scope) -> Result<String, ExprError> {
         let (text, scope) = (text.clone(), scope.clone());
         self.ask(move |engine| engine.render(text.as_str(), &scope))
     }
 
-    /// Renders work and waits for the answer.
+    /// Renders work and waits for the result.
     ///
     /// # Errors
     ///
-    /// As [`render_work`](super::render_work).
+    /// Like [`render_work`](super::render_work).
     pub fn render_work(&self, work: &Work, scope: &Scope) -> Result<Work, ExprError> {
         let (work, scope) = (work.clone(), scope.clone());
         self.ask(move |engine| engine.work(&work, &scope))
     }
 
-    /// Hands a condition over without waiting. `reply` is called on the evaluator's thread and
-    /// should only pass the answer on; when the evaluation panics it is dropped uncalled.
+    /// Submits a condition without waiting. `reply` is called on the evaluator's thread and should
+    /// only forward the result. If the evaluation panics, `reply` is dropped without being called.
     ///
     /// # Errors
     ///
-    /// [`ExprError::Unavailable`] when too many requests wait already.
+    /// Returns [`ExprError::Unavailable`] if the queue is full.
     pub fn submit_condition(
         &self,
         condition: Condition,
@@ -90,11 +90,11 @@ impl Evaluator {
         self.submit(Box::new(move |engine| reply(engine.condition(&condition.0, &scope))))
     }
 
-    /// Hands work over without waiting; else as [`Evaluator::submit_condition`].
+    /// Submits work without waiting; otherwise like [`Evaluator::submit_condition`].
     ///
     /// # Errors
     ///
-    /// [`ExprError::Unavailable`] when too many requests wait already.
+    /// Returns [`ExprError::Unavailable`] if the queue is full.
     pub fn submit_work(
         &self,
         work: std::sync::Arc<Work>,

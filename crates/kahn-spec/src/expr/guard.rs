@@ -1,8 +1,8 @@
-//! Lets only expressions through that can be evaluated in bounded time and stack.
+//! Accepts only expressions that can be evaluated in bounded time and stack space.
 //!
-//! The interpreter recurses and cannot be interrupted, so what it may be given is decided
-//! beforehand: size, depth and nesting when the expression is parsed, and the work that it may
-//! cause when the values are known.
+//! The interpreter is recursive and cannot be interrupted, so expressions are checked beforehand:
+//! size, depth and nesting after parsing, and the possible amount of work when the values are
+//! known.
 
 use cel::common::ast::{EntryExpr, Expr};
 use cel::parser::PrattParser;
@@ -12,18 +12,18 @@ use kahn_model::limits;
 use super::ExprError;
 use super::references::{Finder, References};
 
-/// Deepest syntax tree.
+/// Maximum depth of the syntax tree.
 pub(super) const DEPTH_MAX: usize = 64;
-/// Most nodes of the syntax tree, macros expanded.
+/// Maximum number of nodes of the syntax tree, after macro expansion.
 const NODES_MAX: usize = 4096;
-/// Deepest nesting of `all`, `exists`, `map`, `filter` and the like.
+/// Maximum nesting of `all`, `exists`, `map`, `filter` and similar macros.
 const NESTING_MAX: u32 = 2;
-/// Most rounds of innermost loops, estimated from above.
+/// Maximum number of iterations of innermost loops, as an upper bound.
 const ROUNDS_MAX: u128 = 1_000_000;
-/// How many rounds a regular expression counts for, since it is compiled anew each time.
+/// The cost of a regular expression in iterations, since it is compiled on each use.
 const MATCHES_ROUNDS: u128 = 100;
 
-/// A parsed expression that passed the guard.
+/// A parsed expression accepted by the guard.
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) expr: IdedExpr,
@@ -31,7 +31,7 @@ pub(super) struct Program {
     shape: Shape,
 }
 
-/// What decides how much work an expression can cause.
+/// The properties that determine how much work an expression can cause.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shape {
     nesting: u32,
@@ -42,7 +42,7 @@ struct Shape {
 }
 
 impl Program {
-    /// Parses and checks `source`, which must be on a large stack.
+    /// Parses and checks `source`. Must be called on a large stack.
     pub(super) fn parse(source: &str) -> Result<Self, ExprError> {
         if source.len() > limits::EXPRESSION_BYTES_MAX {
             let max = limits::EXPRESSION_BYTES_MAX;
@@ -60,7 +60,8 @@ impl Program {
         Ok(Self { expr, references, shape })
     }
 
-    /// Whether evaluating it may be tried when no collection has more than `largest` elements.
+    /// Checks that the expression may be evaluated if no collection has more than `largest`
+    /// elements.
     pub(super) fn check_work(&self, largest: usize) -> Result<(), ExprError> {
         let Shape { nesting, n_loops, n_additions, n_matches, list_max } = self.shape;
         let elements = u128::try_from(largest.max(list_max)).unwrap_or(u128::MAX);
@@ -87,7 +88,7 @@ fn syntax_error(source: &str, errors: &cel::ParseErrors) -> ExprError {
     ExprError::Syntax { message: message.to_owned(), at: (start + within).min(source.len()) }
 }
 
-/// Walks the tree without recursion, measures it, and finds what it refers to.
+/// Traverses the tree without recursion, measures it and collects its references.
 fn inspect(root: &IdedExpr) -> Result<(Shape, References), ExprError> {
     let mut shape = Shape::default();
     let mut finder = Finder::default();
@@ -129,7 +130,7 @@ fn inspect(root: &IdedExpr) -> Result<(Shape, References), ExprError> {
     Ok((shape, finder.finish()?))
 }
 
-/// Calls `found` with each child and whether a loop repeats it.
+/// Calls `found` with each child and with whether a loop repeats it.
 fn for_each_child<'a>(node: &'a IdedExpr, mut found: impl FnMut(&'a IdedExpr, bool)) {
     match &node.expr {
         Expr::Call(call) => {

@@ -1,8 +1,8 @@
-//! JSON whose texts hold expressions.
+//! JSON with expressions in its strings.
 
 use serde_json::Value;
 
-/// The document with every text replaced. Documents come from parsers with a bounded depth.
+/// Replaces every string of the document. Recursive: the depth is bounded by the parser.
 pub(crate) fn map_texts<E>(
     document: Value,
     replace: &mut impl FnMut(String) -> Result<Value, E>,

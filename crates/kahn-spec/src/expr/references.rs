@@ -1,4 +1,4 @@
-//! What an expression refers to: tasks, parameters, matrix values, the run.
+//! The references of an expression: tasks, parameters, matrix values and the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,13 +9,13 @@ use super::ExprError;
 use super::guard::DEPTH_MAX;
 use crate::suggest;
 
-/// The names that expressions know.
+/// The top-level names in expressions.
 pub(super) const ROOTS: [&str; 5] = ["params", "matrix", "tasks", "run", "response"];
 /// The fields of a task in an expression.
 const TASK_FIELDS: [&str; 3] = ["status", "outputs", "exit_code"];
 /// The fields of the run in an expression.
 const RUN_FIELDS: [&str; 3] = ["id", "name", "namespace"];
-/// Names of types, which are values too.
+/// Names of types, which are also values.
 const TYPES: [&str; 11] = [
     "bool",
     "bytes",
@@ -29,7 +29,7 @@ const TYPES: [&str; 11] = [
     "timestamp",
     "uint",
 ];
-/// The functions of CEL that may be called.
+/// The allowed CEL functions.
 const FUNCTIONS: [&str; 29] = [
     "bool",
     "bytes",
@@ -62,28 +62,27 @@ const FUNCTIONS: [&str; 29] = [
     "map",
 ];
 
-/// What people who know other tools write.
+/// A name that users of other tools may try.
 const SECRETS: &str = "secrets";
 const SECRETS_REFUSED: &str = "secrets are not known in expressions, so that none is ever spliced \
     into a text; name one under `env:` as `TOKEN: { secret: name }` and use `$TOKEN`, or under \
     `headers:` of `http` as `Authorization: { secret: name, prefix: \"Bearer \" }`";
 
-/// What is looked at of one task.
+/// How an expression uses a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskReference {
-    /// The fields of the task that are named: `status`, `outputs`, `exit_code`.
+    /// The accessed fields of the task: `status`, `outputs`, `exit_code`.
     pub fields: BTreeSet<String>,
-    /// The outputs that are named.
+    /// The accessed outputs.
     pub outputs: BTreeSet<String>,
-    /// Whether one instance is picked by its number.
+    /// Whether an instance is selected by index.
     pub is_indexed: bool,
 }
 
-/// What an expression refers to.
+/// Everything an expression refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Tasks, by the name used. The instances of a matrix task are listed instead of the matrix
-    /// task once the DAG is compiled.
+    /// Tasks, by name. In a compiled DAG, a matrix task is replaced by its instances.
     pub tasks: BTreeMap<String, TaskReference>,
     /// Parameters.
     pub params: BTreeSet<String>,
@@ -93,14 +92,14 @@ pub struct References {
     pub matrix: BTreeSet<String>,
     /// Whether `matrix` is used as a whole.
     pub uses_all_matrix: bool,
-    /// Whether the run is looked at.
+    /// Whether the run is accessed.
     pub uses_run: bool,
-    /// Whether the answer to a request is looked at.
+    /// Whether the response to a request is accessed.
     pub uses_response: bool,
 }
 
 impl References {
-    /// Whether the result is known before the run starts.
+    /// Returns whether the value is known before the run starts.
     #[must_use]
     pub fn is_static(&self) -> bool {
         self.tasks.is_empty() && !self.uses_run && !self.uses_response
@@ -122,7 +121,7 @@ impl References {
     }
 }
 
-/// Collects references while the guard walks the tree.
+/// Collects references while the guard traverses the tree.
 #[derive(Default)]
 pub(super) struct Finder {
     found: References,
@@ -131,7 +130,7 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    /// Looks at a node. True when its children are accounted for.
+    /// Visits a node. Returns whether its children have been handled.
     pub(super) fn visit(&mut self, node: &IdedExpr) -> Result<bool, ExprError> {
         if let Some(path) = path_of(node) {
             if path.len() > DEPTH_MAX {
@@ -164,7 +163,7 @@ impl Finder {
         Ok(false)
     }
 
-    /// What was found, after the whole tree has been seen.
+    /// Returns the references after the whole tree has been visited.
     pub(super) fn finish(self) -> Result<References, ExprError> {
         let is_known =
             |name: &String| self.variables.contains(name) || TYPES.contains(&name.as_str());
@@ -195,7 +194,7 @@ impl Finder {
             }
             ["tasks", name, rest @ ..] => {
                 let reference = self.found.tasks.entry((*name).into()).or_default();
-                // A number selects an instance of a matrix task; its fields follow.
+                // A number selects an instance of a matrix task; a field follows.
                 let rest = match rest {
                     [INSTANCE, rest @ ..] => {
                         reference.is_indexed = true;
@@ -223,10 +222,10 @@ impl Finder {
     }
 }
 
-/// Stands for a number in square brackets.
+/// Represents a number in square brackets.
 const INSTANCE: &str = "[]";
 
-/// The path `root.a["b"].c` below one of the roots, if the node is one.
+/// Returns the path `root.a["b"].c` below one of the roots, if the node is one.
 fn path_of(node: &IdedExpr) -> Option<Vec<&str>> {
     let mut path = Vec::new();
     let mut at = node;

@@ -1,4 +1,4 @@
-//! The values that an expression sees.
+//! The values available to an expression.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use super::ExprError;
 use super::bindings::Bindings;
 use super::references::References;
 
-/// What a task looks like to the tasks after it.
+/// A task as seen by expressions of later tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskView {
-    /// Where it stands; `tasks.name.status` is the word for it, such as `succeeded`.
+    /// The state; `tasks.name.status` is its name, such as `succeeded`.
     pub status: TaskState,
-    /// What it gave.
+    /// The outputs.
     pub outputs: Outputs,
-    /// The exit code of its last attempt, if a process ended with one.
+    /// The exit code of the process of the last attempt, if there is one.
     pub exit_code: Option<i32>,
 }
 
-/// What the run looks like to its tasks.
+/// A run as seen by expressions of its tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunView {
     /// The id of the run.
@@ -33,24 +33,25 @@ pub struct RunView {
     pub namespace: String,
 }
 
-/// The values that an expression sees. What a compiled DAG has bound to an expression goes before
-/// the parameters and matrix values given here, which may stay empty then.
+/// The values available to an expression. Values bound by the compiler take precedence over the
+/// parameters and matrix values given here, which may then be empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
     /// `params.name`.
     pub params: BTreeMap<String, Value>,
     /// `matrix.name`.
     pub matrix: BTreeMap<String, Value>,
-    /// `tasks.name`, by the names in the DAG; only those that the expression refers to are needed.
+    /// `tasks.name`, by the names in the DAG. Only the tasks that the expression refers to are
+    /// needed.
     pub tasks: BTreeMap<String, TaskView>,
     /// `run.id`, `run.name`, `run.namespace`.
     pub run: RunView,
-    /// `response`, in the condition that a request is repeated until.
+    /// `response`, in the `until` condition of a request.
     pub response: Option<Value>,
 }
 
 impl Scope {
-    /// The variables of CEL for an expression with these references.
+    /// Returns the CEL variables for an expression with these references.
     pub(super) fn variables(
         &self,
         bindings: &Bindings,
@@ -105,7 +106,7 @@ impl Scope {
 
 fn view(task: &TaskView, largest: &mut usize) -> Cel {
     let outputs = task.outputs.0.iter().map(|(name, value)| {
-        // What is not JSON is shown as it is.
+        // A value that is not valid JSON is passed as a string.
         let json =
             serde_json::from_str(value.as_json()).unwrap_or_else(|_| Value::from(value.as_json()));
         (&**name, to_cel(&json, largest))
@@ -123,8 +124,8 @@ fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Cel)>) -> Cel {
     Cel::Map(Map { map: std::sync::Arc::new(entries.collect()) })
 }
 
-/// A JSON value for CEL; notes the length of the longest collection or text in it. JSON comes
-/// from parsers with a bounded depth.
+/// Converts JSON to a CEL value and updates the length of the longest collection or string.
+/// Recursive: the depth is bounded by the parser.
 fn to_cel(value: &Value, largest: &mut usize) -> Cel {
     match value {
         Value::Null => Cel::Null,

@@ -1,26 +1,26 @@
-//! A stack that is large enough for every expression that the guard lets through.
+//! A stack large enough for every expression that the guard accepts.
 
 use std::cell::Cell;
 
 use super::ExprError;
 
-/// 16 MiB, of which the deepest expression uses a tenth in a debug build.
+/// 16 MiB; the deepest expression uses a tenth of it in a debug build.
 pub(super) const STACK_BYTES: usize = 16 << 20;
 
 thread_local! {
     static IS_LARGE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says that the stack of this thread is large.
+/// Marks the stack of this thread as large.
 pub(super) fn mark_large() {
     IS_LARGE.set(true);
 }
 
-/// Calls `work` on a large stack: here when this is one, else on a thread of its own.
+/// Calls `work` on a large stack: on this thread if its stack is large, otherwise on a new one.
 ///
 /// # Errors
 ///
-/// When the system gives no thread, or `work` panics.
+/// Returns [`ExprError::Unavailable`] if the thread cannot be created or `work` panics.
 pub(crate) fn on_large_stack<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R, ExprError> {
     if IS_LARGE.get() {
         return Ok(work());

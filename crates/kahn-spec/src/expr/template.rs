@@ -1,21 +1,21 @@
-//! Texts with `${{ … }}` in them.
+//! Strings that contain `${{ … }}`.
 
 use super::ExprError;
 
-/// A part of a text.
+/// A segment of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Segment<'a> {
-    /// Stands for itself.
+    /// Literal text.
     Literal(&'a str),
-    /// Stands for the value of this expression.
+    /// An expression, to be replaced by its value.
     Expression(&'a str),
 }
 
-/// What opens an expression.
+/// The start of an expression.
 pub(crate) const OPEN: &str = "${{";
 
-/// Splits a text into its parts. The end of an expression is the first `}}` outside of quotes and
-/// of braces of its own.
+/// Splits a string into segments. An expression ends at the first `}}` outside of quotes and of
+/// nested braces.
 pub(crate) fn segments(text: &str) -> Result<Vec<Segment<'_>>, ExprError> {
     let mut out = Vec::new();
     let mut rest = text;
@@ -58,7 +58,7 @@ fn end_of(text: &str) -> Option<usize> {
     None
 }
 
-/// The expression that a text consists of, if it is one and nothing else.
+/// Returns the expression if the string consists of exactly one expression.
 pub(crate) fn whole(text: &str) -> Result<Option<&str>, ExprError> {
     match segments(text)?.as_slice() {
         [Segment::Expression(expression)] => Ok(Some(expression)),
@@ -66,7 +66,7 @@ pub(crate) fn whole(text: &str) -> Result<Option<&str>, ExprError> {
     }
 }
 
-/// The expression of a condition: the text itself, or what its only `${{ … }}` holds.
+/// Returns the expression of a condition: the text itself, or the content of its only `${{ … }}`.
 pub(crate) fn condition(text: &str) -> Result<&str, ExprError> {
     if !text.contains(OPEN) {
         return Ok(text.trim());

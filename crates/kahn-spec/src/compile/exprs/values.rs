@@ -1,5 +1,4 @@
-//! Expressions whose value is more than a text: in JSON, and in the condition of a request that is
-//! repeated.
+//! Expressions in JSON values, and the condition of a repeated request.
 
 use kahn_model::{Condition, Text};
 use serde_json::Value;
@@ -11,11 +10,11 @@ use crate::expr::{ExprError, json, template};
 use crate::lenient::Scalar;
 use crate::span::{Span, Spanned};
 
-/// Something is wrong, and the diagnostic says what.
+/// An error that has already been reported.
 struct Reported;
 
 impl Exprs<'_> {
-    /// JSON with the expressions replaced whose values are known. None when one is wrong.
+    /// Replaces the expressions in JSON whose values are known. Returns `None` if one is invalid.
     pub(in crate::compile) fn json(
         &mut self,
         group: &Group<'_>,
@@ -61,7 +60,7 @@ impl Exprs<'_> {
         value.map_err(|error| sink.push(self.diagnostic(&error, source, span))).ok()
     }
 
-    /// The condition over the answer to a request.
+    /// Compiles the condition over the response to a request.
     pub(in crate::compile) fn until(
         &mut self,
         group: &Group<'_>,

@@ -1,4 +1,4 @@
-//! Retries, timeouts, breakers and named limits.
+//! Retries, timeouts, circuit breakers and named concurrency limits.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::raw::{
 use crate::span::{Span, Spanned};
 use crate::suggest;
 
-/// Failures in a row that open a breaker when the file does not say.
+/// Default number of consecutive failures that open a circuit breaker.
 const CIRCUIT_FAILURES: u32 = 5;
-/// How long a breaker stays open when the file does not say.
+/// Default time for which a circuit breaker stays open.
 const CIRCUIT_COOL_DOWN: Duration = Duration::from_secs(60);
 
 fn refuse(code: Code, message: impl Into<String>, span: Span, sink: &mut Sink) {
     sink.push(Diagnostic::error(code, message).at(span));
 }
 
-/// Later layers go before earlier ones.
+/// Merges the layers; the later one takes precedence.
 pub(super) fn retry(
     layers: [Option<&RawRetry>; 2],
     sink: &mut Sink,
@@ -82,7 +82,7 @@ fn backoff(out: &mut Backoff, raw: &RawBackoff) {
     out.jitter = raw.jitter.unwrap_or(out.jitter);
 }
 
-/// What goes before the name of an exception.
+/// The prefix of the name of an exception.
 const EXCEPTION: &str = "exception:";
 
 fn causes(raw: &RawCauses, sink: &mut Sink) -> (CauseSet, Vec<ExceptionPattern>) {
@@ -135,7 +135,7 @@ fn multiplier(factor: &Spanned<f64>, sink: &mut Sink) -> Multiplier {
 
 type TimeoutLayer<'a> = (Option<&'a Spanned<RawLength>>, Option<&'a RawTimeouts>);
 
-/// Later layers go before earlier ones; `timeout` is short for `timeouts.run`.
+/// Merges the layers; the later one takes precedence. `timeout` is short for `timeouts.run`.
 pub(super) fn timeouts(layers: [TimeoutLayer<'_>; 2], sink: &mut Sink) -> Timeouts {
     let mut out = Timeouts::default();
     for (short, full) in layers {
@@ -179,7 +179,7 @@ fn at_least_one(n: Option<&Spanned<u32>>, default: u32, name: &str, sink: &mut S
     }
 }
 
-/// A breaker.
+/// Converts a circuit breaker.
 pub(super) fn circuit(raw: &Spanned<RawCircuit>, sink: &mut Sink) -> Option<Circuit> {
     let key = key(raw.key.as_ref(), "circuit", raw.span, sink)?;
     let failures = at_least_one(raw.failures.as_ref(), CIRCUIT_FAILURES, "failures", sink);
@@ -187,7 +187,7 @@ pub(super) fn circuit(raw: &Spanned<RawCircuit>, sink: &mut Sink) -> Option<Circ
     Some(Circuit { key, failures, cool_down })
 }
 
-/// Named limits.
+/// Converts named concurrency limits.
 pub(super) fn concurrency(raw: Option<&RawConcurrency>, sink: &mut Sink) -> Vec<ConcurrencyKey> {
     let mut out = Vec::new();
     let mut seen = BTreeSet::new();

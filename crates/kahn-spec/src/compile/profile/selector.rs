@@ -7,7 +7,7 @@ use crate::lenient::Scalar;
 use crate::raw::{OneOrMany, RawLabelOp, RawLabelRule, RawLabelSet, RawLabels};
 use crate::span::{Span, Spanned};
 
-/// The rules of all layers together.
+/// Combines the rules of all layers.
 pub(super) fn selector(layers: [Option<&RawLabels>; 2], sink: &mut Sink) -> Selector {
     let mut out = Selector::default();
     for labels in layers.into_iter().flatten() {

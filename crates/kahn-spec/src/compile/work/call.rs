@@ -1,4 +1,4 @@
-//! Calls of functions: those of a worker, and those of Python.
+//! Calls of worker functions and Python functions.
 
 use kahn_model::{Action, FunctionCall, Name, PythonCall, Text};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::diagnostic::{Code, Diagnostic, Sink};
 use crate::raw::{RawFunction, RawPython, Short};
 use crate::span::{Span, Spanned};
 
-/// The name of the function that is called, if one is given.
+/// Returns the name of the called function, if there is one.
 pub(super) fn function_name(call: &Short<RawFunction>) -> Option<&str> {
     match call {
         Short::Name(name) => Some(name),
@@ -73,7 +73,7 @@ pub(super) fn python(
     Some(Action::Python(Box::new(PythonCall { function: function.into(), input, interpreter })))
 }
 
-/// `module:name`, both dotted paths of identifiers.
+/// Returns whether `text` is `module:name`, both dotted paths of identifiers.
 fn is_function(text: &str) -> bool {
     let is_identifier = |part: &str| {
         part.starts_with(|c: char| c.is_alphabetic() || c == '_')

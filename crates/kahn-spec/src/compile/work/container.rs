@@ -1,4 +1,4 @@
-//! Containers.
+//! The `container` action.
 
 use kahn_model::{Action, Container, Mount, Port, PullPolicy, Text};
 
@@ -54,7 +54,8 @@ fn wrong(message: impl Into<String>, span: Span, help: &str, sink: &mut Sink) {
     sink.push(Diagnostic::error(Code::InvalidValue, message.into()).at(span).help(help));
 }
 
-/// `uid` or `uid:gid`, in numbers: a name may mean anybody in an image that is not known.
+/// Parses `uid` or `uid:gid`. Only numbers are allowed: a name depends on the image, which is
+/// unknown here.
 fn user(raw: Option<&Spanned<Scalar>>, sink: &mut Sink) -> Result<Option<Box<str>>, ()> {
     let Some(text) = raw else { return Ok(None) };
     let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));

@@ -1,4 +1,4 @@
-//! Requests over HTTP.
+//! The `http` action.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::span::{Span, Spanned};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const EVERY: Duration = Duration::from_secs(5);
-/// Least wait between two requests.
+/// Minimum delay between two requests.
 const EVERY_MIN: Duration = Duration::from_millis(100);
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
@@ -55,7 +55,7 @@ fn wrong(message: impl Into<String>, span: Span, help: &str, sink: &mut Sink) {
     sink.push(Diagnostic::error(Code::InvalidValue, message.into()).at(span).help(help));
 }
 
-/// What can be told before expressions have their values.
+/// Checks the parts of the URL that do not depend on expressions.
 fn check_url(url: &Spanned<Scalar>, sink: &mut Sink) {
     let is_known = ["https://", "http://", template::OPEN].iter().any(|s| url.starts_with(s));
     if !is_known {
@@ -154,8 +154,8 @@ fn range(text: &str) -> Option<StatusRange> {
     (100 <= from && from <= to && to <= 599).then_some(StatusRange { from, to })
 }
 
-/// None when something is wrong.
-#[expect(clippy::option_option, reason = "no polling is not the same as a wrong one")]
+/// Returns `None` if the polling settings are invalid.
+#[expect(clippy::option_option, reason = "no polling differs from invalid polling")]
 fn polling(
     group: &Group<'_>,
     instance: &Instance,
@@ -180,6 +180,6 @@ fn polling(
     if until.is_none() && sink.has_errors() {
         return None;
     }
-    // A condition that is true whatever the answer: one request is enough.
+    // The condition is `None` if it is always true: one request is enough.
     Some(until.map(|until| Polling { until, every }))
 }

@@ -1,4 +1,4 @@
-//! Secrets: checked, and never looked at as text.
+//! Checks secrets, which are never treated as text.
 
 use kahn_model::{Name, SecretTarget, SecretUse, limits};
 
@@ -8,14 +8,14 @@ use crate::expr::template;
 use crate::raw::{RawEnv, RawSecret, RawSecretForm, RawValue};
 use crate::span::Span;
 
-/// What a secret is given to.
+/// Where a secret is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Variable,
     Header,
 }
 
-/// The use of a secret under `name`; None when something is wrong with it.
+/// Returns the use of a secret under `name`. Returns `None` if it is invalid.
 pub(super) fn secret(
     place: Place,
     name: &str,
@@ -71,13 +71,14 @@ pub(super) fn secret(
     secret.filter(|_| is_good).map(|secret| SecretUse { target, prefix, secret })
 }
 
-/// Reports more secrets than a task may have.
+/// Reports an error if a task has too many secrets.
 pub(super) fn check_count(group: &Group<'_>, secrets: &[SecretUse], sink: &mut Sink) {
     let what = format!("too many secrets of task `{}`", group.name);
     super::super::exceeds(secrets.len(), limits::SECRETS_MAX, &what, group.span, sink);
 }
 
-/// Whether the environment of a request names no secret: it would be lost. Reports those it names.
+/// Returns whether the environment of a request names no secrets, which would have no effect.
+/// Reports those it names.
 pub(super) fn check_request(group: &Group<'_>, env: Option<&RawEnv>, sink: &mut Sink) -> bool {
     let mut is_good = true;
     for (name, value) in env.iter().flat_map(|env| &env.0) {
