@@ -116,7 +116,10 @@ async fn every_limit_of_a_dag_holds_for_one_that_comes_over_grpc() {
             "combinations",
         ),
         ("tasks: {a: {noop: true, needs: [a]}}".into(), "needs itself"),
-        ("tasks: {a: {noop: true, needs: [b]}, b: {noop: true, needs: [a]}}".into(), "in a circle"),
+        (
+            "tasks: {a: {noop: true, needs: [b]}, b: {noop: true, needs: [a]}}".into(),
+            "dependency cycle",
+        ),
         (task(format!("env: {{{}}}", many(513, &|at| format!("V{at}: x")))), "at most 512"),
         (task(format!("env: {{V: {}}}", "x".repeat(32_769))), "at most 32768"),
         (task("retry: {max_attempts: 1001}".into()), "1 to 1000"),

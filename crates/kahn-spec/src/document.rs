@@ -32,7 +32,7 @@ pub(crate) fn text<'a>(bytes: &'a [u8], sink: &mut Sink) -> Option<&'a str> {
         Err(error) => {
             let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
             let message = format!(
-                "the file is not UTF-8: byte {} (in line {}) is part of no character",
+                "the file is not UTF-8: byte {} (in line {}) is invalid",
                 error.valid_up_to(),
                 line + 1
             );

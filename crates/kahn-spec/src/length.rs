@@ -16,12 +16,12 @@ const UNITS: [(&str, u64); 6] = [
 /// Parses a duration. The error message quotes the input and describes the expected format.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let wrong =
-        || format!("`{text}` is not a length of time; write for example `1h30m`, `500ms` or `10`");
+        || format!("`{text}` is not a duration; write for example `1h30m`, `500ms` or `10`");
     let micros = micros(text.trim()).ok_or_else(wrong)?;
     let length = u64::try_from(micros).map(Duration::from_micros).unwrap_or(Duration::MAX);
     if length > limits::SPAN_MAX {
         let days = limits::SPAN_MAX.as_secs() / 86_400;
-        return Err(format!("`{text}` is longer than {days} days, the longest length of time"));
+        return Err(format!("`{text}` is longer than {days} days, the maximum"));
     }
     Ok(length)
 }

@@ -118,9 +118,12 @@ fn mistakes_in_actions_are_named() {
         ("{http: {url: \"http://h\", method: STEAL}}", "is not a method"),
         ("{http: {url: \"http://h\", expect: [99]}}", "is not a range of status codes"),
         ("{http: {url: \"http://h\", json: 1, body: x}}", "both `json` and `body`"),
-        ("{http: {url: \"http://h\", until: \"tasks.a.status == 'x'\"}}", "looks at `response`"),
+        (
+            "{http: {url: \"http://h\", until: \"tasks.a.status == 'x'\"}}",
+            "may only use `response`",
+        ),
         ("{http: {url: \"http://h\", until: \"true\", every: 1ms}}", "shorter than 100 ms"),
-        ("{exec: [\"${{ response.status }}\"]}", "`response` is known in `until` only"),
+        ("{exec: [\"${{ response.status }}\"]}", "`response` is only available in `until`"),
         ("{http: {url: \"http://h\", headers: {\"a b\": c}}}", "the name of a header"),
     ] {
         let found = refusal(task);

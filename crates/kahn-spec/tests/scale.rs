@@ -44,7 +44,7 @@ fn a_long_circle_is_shown_by_its_ends() {
     assert_eq!(found.items.len(), 1);
     assert_eq!(found.items[0].code, Code::Cycle);
     let message = &found.items[0].message;
-    let start = format!("tasks need each other in a circle: t0 → t{} → t{}", N - 1, N - 2);
+    let start = format!("dependency cycle: t0 → t{} → t{}", N - 1, N - 2);
     assert!(message.starts_with(&start), "{message}");
     assert!(message.contains("more …") && message.ends_with("→ t1 → t0"), "{message}");
 }

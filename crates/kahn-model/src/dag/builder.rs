@@ -71,7 +71,7 @@ pub enum DagError {
     #[error("dependency on task {0:?}, which does not exist")]
     UnknownTask(TaskIx),
     /// The tasks depend on each other in a circle: each on the next, the last on the first.
-    #[error("tasks depend on each other in a circle of {}", .0.len())]
+    #[error("dependency cycle of {} tasks", .0.len())]
     Cycle(Vec<TaskIx>),
 }
 

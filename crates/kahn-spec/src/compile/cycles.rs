@@ -214,7 +214,7 @@ fn describe(groups: &Groups<'_>, needs: &Needs, component: &[usize]) -> Diagnost
         path.iter().zip(path.iter().cycle().skip(1)).map(|(from, to)| (*from, *to)).collect();
     let message = match path.as_slice() {
         [one] => format!("task `{}` needs itself", name(*one)),
-        _ => format!("tasks need each other in a circle: {}", shown(&path, name)),
+        _ => format!("dependency cycle: {}", shown(&path, name)),
     };
     let is_single = knot.is_single();
     let cuts = if is_single { closed.clone() } else { knot.feedback() };
@@ -262,10 +262,10 @@ fn advice<'a>(
     let mut out = if path.len() == 1 {
         "remove the name of the task from its own `needs`".to_owned()
     } else if is_single {
-        format!("removing any one of these breaks the circle: {}", list.join("; "))
+        format!("removing any one of these breaks the cycle: {}", list.join("; "))
     } else {
         format!(
-            "{n_tasks} tasks are tied up in several circles; removing all of these breaks them: {}",
+            "{n_tasks} tasks form several cycles; removing all of these breaks them: {}",
             list.join("; ")
         )
     };

@@ -291,9 +291,9 @@ impl<'a> Exprs<'a> {
     fn check_response(&self, references: &References) -> Option<Diagnostic> {
         let looks_elsewhere = !references.tasks.is_empty() || references.uses_run;
         let message = match (self.sees_response, references.uses_response) {
-            (false, true) => "`response` is known in `until` only",
+            (false, true) => "`response` is only available in `until`",
             (true, _) if looks_elsewhere => {
-                "`until` looks at `response`, `params` and `matrix` only"
+                "`until` may only use `response`, `params` and `matrix`"
             }
             _ => return None,
         };
@@ -331,7 +331,7 @@ impl<'a> Exprs<'a> {
             return Some(Diagnostic::error(Code::Expression, message).help(help));
         }
         if !is_list && reference.is_indexed {
-            let message = format!("`tasks.{name}` is no list, since the task has no matrix");
+            let message = format!("`tasks.{name}` is not a list, since the task has no matrix");
             return Some(Diagnostic::error(Code::Expression, message));
         }
         if let Some(declared) = &other.raw.outputs {
@@ -346,7 +346,7 @@ impl<'a> Exprs<'a> {
             return None;
         }
         let message =
-            format!("task `{}` looks at task `{name}`, but does not depend on it", group.name);
+            format!("task `{}` uses task `{name}`, but does not depend on it", group.name);
         let help = format!("add `{name}` to the `needs` of `{}`", group.name);
         Some(Diagnostic::error(Code::Expression, message).help(help))
     }

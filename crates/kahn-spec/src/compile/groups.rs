@@ -167,7 +167,7 @@ impl<'a> Groups<'a> {
 fn refuse_name(error: &InvalidName, text: &str, span: Span, sink: &mut Sink) {
     let diagnostic = Diagnostic::error(Code::InvalidName, error.to_string()).at(span);
     let better = sanitised(text, "task");
-    sink.push(diagnostic.help(format!("`{better}` would do")));
+    sink.push(diagnostic.help(format!("use for example `{better}`")));
 }
 
 /// Converts `text` to a valid name by replacing characters. Returns `fallback` if nothing is left.

@@ -126,7 +126,7 @@ fn when_of(spec: &RawNeedSpec, kind: DependencyKind, sink: &mut Sink) -> Option<
         }
     };
     if kind == DependencyKind::Soft && matches!(when, When::Failed | When::Started) {
-        let message = "`kind: soft` is about order only and waits until the task has ended";
+        let message = "`kind: soft` only affects the order and waits until the task has ended";
         sink.push(Diagnostic::error(Code::Conflict, message).at(raw.span).help("leave out `when`"));
         return None;
     }

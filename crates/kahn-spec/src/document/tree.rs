@@ -231,7 +231,7 @@ impl<'de> Visitor<'de> for KindVisitor {
             n_unknown += usize::from(!RawFile::FIELDS.contains(&entry.0.text.as_str()));
             if self.is_root && n_unknown > DIAGNOSTICS_MAX {
                 let text =
-                    format!("this is no DAG file: more than {DIAGNOSTICS_MAX} unknown fields");
+                    format!("this is not a DAG file: more than {DIAGNOSTICS_MAX} unknown fields");
                 return Err(A::Error::custom(text));
             }
             entries.push(entry);

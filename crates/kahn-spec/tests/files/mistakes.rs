@@ -65,7 +65,7 @@ tasks:
       - a
 ",
         "
-error[cycle]: tasks need each other in a circle: a → b → c → a
+error[cycle]: dependency cycle: a → b → c → a
  --> dag.yaml:2:23
   |
 2 |   a: {run: x, needs: [b]}
@@ -76,7 +76,7 @@ error[cycle]: tasks need each other in a circle: a → b → c → a
 7 |       - a
   |         - `c` needs `a`
   |
-  = help: removing any one of these breaks the circle: `a` needs `b`; `b` needs `c`; `c` needs `a`
+  = help: removing any one of these breaks the cycle: `a` needs `b`; `b` needs `c`; `c` needs `a`
           if `a` does two things, one that `c` needs and one that needs `b`, split it into two tasks
 ",
     ),
@@ -135,7 +135,7 @@ tasks:
   b: {run: x, if: tasks.a.exit_code == 1}
 ",
         "
-error[expression]: task `b` looks at task `a`, but does not depend on it
+error[expression]: task `b` uses task `a`, but does not depend on it
  --> dag.yaml:3:19
   |
 3 |   b: {run: x, if: tasks.a.exit_code == 1}
@@ -228,7 +228,7 @@ error[invalid_name]: name `a?[31m` holds '\\u{1b}'; allowed are letters, digits,
 2 |   \"a\\e[31m\": {run: x}
   |   ^^^^^^^^^
   |
-  = help: `a--31m` would do
+  = help: use for example `a--31m`
 ",
     ),
     (
@@ -242,7 +242,7 @@ tasks:
     trigger: all_suceeded
 ",
         "
-error[invalid_value]: `5 parsecs` is not a length of time; write for example `1h30m`, `500ms` or `10`
+error[invalid_value]: `5 parsecs` is not a duration; write for example `1h30m`, `500ms` or `10`
  --> dag.yaml:5:14
   |
 5 |     timeout: 5 parsecs
@@ -355,7 +355,7 @@ fn other_mistakes_are_named() {
             "`max_failures` is at least 1",
         ),
         ("tasks: {a: {run: x, sleep: 1}}", "task `a` has 2 actions"),
-        ("tasks: {a: {sleep: 400d}}", "`400d` is longer than 366 days, the longest length of time"),
+        ("tasks: {a: {sleep: 400d}}", "`400d` is longer than 366 days, the maximum"),
         (
             "tasks: {a: {run: x, matrix: {v: [1, 2]}}, b: {run: x, needs: [a], if: a.b}}",
             "unknown name `a`",
@@ -392,9 +392,9 @@ tasks:
 ";
     let found = bad(source);
     assert_eq!(found.items.len(), 1);
-    assert_eq!(found.items[0].message, "tasks need each other in a circle: a → b → a");
+    assert_eq!(found.items[0].message, "dependency cycle: a → b → a");
     let help = found.items[0].help.as_deref().unwrap();
-    assert!(help.starts_with("3 tasks are tied up in several circles"), "{help}");
+    assert!(help.starts_with("3 tasks form several cycles"), "{help}");
     assert_eq!(help.lines().next().unwrap().matches("needs").count(), 2, "{help}");
 }
 
@@ -403,7 +403,7 @@ fn two_separate_circles_are_both_reported() {
     let source =
         "tasks: {a: {run: x, needs: [b]}, b: {run: x, needs: [a]}, c: {run: x, needs: [c]}}";
     let messages: Vec<String> = bad(source).items.into_iter().map(|item| item.message).collect();
-    assert_eq!(messages, ["tasks need each other in a circle: a → b → a", "task `c` needs itself"]);
+    assert_eq!(messages, ["dependency cycle: a → b → a", "task `c` needs itself"]);
 }
 
 #[test]

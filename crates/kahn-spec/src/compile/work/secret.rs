@@ -42,7 +42,7 @@ pub(super) fn secret(
     };
     let is_file = raw.form.as_ref().is_some_and(|form| form.value == RawSecretForm::File);
     if let (Place::Header, Some(form)) = (place, &raw.form) {
-        let message = format!("`as` means nothing for the header `{name}`");
+        let message = format!("`as` has no meaning for the header `{name}`");
         refuse(Code::Conflict, message, form.span.or(span), "leave it out");
         is_good = false;
     }

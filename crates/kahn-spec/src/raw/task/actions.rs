@@ -28,7 +28,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ShortVisitor<T> {
     type Value = Short<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name, or a map that says more")
+        f.write_str("a name or a map")
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Short<T>, E> {
