@@ -1,4 +1,4 @@
-//! The actions that are more than a text: what of the file becomes of them.
+//! Compilation of the actions `function`, `python`, `container` and `http`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

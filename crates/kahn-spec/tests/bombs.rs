@@ -1,6 +1,6 @@
-//! Files that are made to hurt: each is answered soon and in little memory.
+//! Malicious files: each is answered quickly and with little memory.
 //!
-//! One test alone in its process, so that the memory it measures is its own.
+//! The only test of its process, because it measures the memory of the process.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kahn_spec::compile;
 
-/// Processor time. Release builds are measured; debug builds only must end.
+/// Maximum processor time. Only release builds are measured; debug builds only have to finish.
 const TIME_MAX: Duration =
     if cfg!(debug_assertions) { Duration::from_secs(20) } else { Duration::from_millis(100) };
 const MEMORY_MAX: u64 = 64 << 20;
@@ -71,14 +71,14 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// The largest resident memory of this process since the last reset, if the system tells.
+/// Returns the peak resident memory of this process since the last reset, if available.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-/// The processor time of this process so far, which other processes do not lengthen.
+/// Returns the processor time of this process, which does not depend on other processes.
 fn processor_time() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split_whitespace();

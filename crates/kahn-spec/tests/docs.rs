@@ -1,10 +1,10 @@
-//! The DAG files that the documentation shows are what it says they are: valid.
+//! The DAG files in the documentation must be valid.
 
 use std::collections::BTreeMap;
 
 use kahn_spec::compile;
 
-/// The blocks of a page that are YAML, with the lines on which they begin.
+/// Returns the YAML blocks of a page with their line numbers.
 fn blocks(page: &str) -> Vec<(usize, String)> {
     let mut out = Vec::new();
     let mut block: Option<(usize, String)> = None;

@@ -1,4 +1,4 @@
-//! Expressions: what they see, what they may do, and what the guard refuses.
+//! Expressions: available values, allowed operations and refusals by the guard.
 
 use std::collections::BTreeMap;
 
@@ -87,7 +87,7 @@ fn a_value_that_looks_like_an_expression_is_refused() {
 #[test]
 fn the_guard_refuses_what_could_hurt() {
     let chain = vec!["1"; 200].join(" + ");
-    // Parentheses alone make no tree, nor does doubled negation: any number is harmless.
+    // Neither parentheses nor double negations add depth to the tree: any number is harmless.
     let parens = format!("{}true{}", "(".repeat(2000), ")".repeat(2000));
     let nots = format!("{}true", "!".repeat(500));
     for source in [parens, nots] {
@@ -228,7 +228,7 @@ proptest! {
 
     #[test]
     fn no_text_breaks_the_template_scanner(text in "(\\$|\\{|\\}|'|\"|\\\\|a|\\$\\{\\{|\\}\\}){0,30}") {
-        // Whatever comes out holds no expression.
+        // The result must not contain expressions.
         if let Ok(rendered) = render(&Text::new(text), &Scope::default()) {
             prop_assert!(!rendered.contains("${{"));
         }

@@ -1,4 +1,4 @@
-//! Bytes, driven hard: whatever comes as a DAG file or as an expression, it is answered.
+//! Fuzz tests: DAG files and expressions must not panic on any input.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 #[path = "fuzz/driver.rs"]
 mod driver;
 
-/// Files that compile, in every form, and files that nearly do.
+/// Files that compile, in every format, and files that almost compile.
 #[cfg(test)]
 fn files() -> Vec<Vec<u8>> {
     let full = include_str!("fuzz/full.yaml");

@@ -1,4 +1,4 @@
-//! Recorded workflows become DAGs, directly and by way of a file.
+//! Recorded workflows are imported as DAGs, directly and through a file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ fn generated() -> Vec<Named> {
 }
 
 /// The files in the folder that `KAHN_WORKFLOWS` names: an extra, for those who have recordings.
-#[expect(clippy::print_stdout, reason = "missing data must be seen, not pass for success")]
+#[expect(clippy::print_stdout, reason = "missing data must be reported and not count as success")]
 fn recorded() -> Vec<Named> {
     let Some(folder) = variable("KAHN_WORKFLOWS").map(PathBuf::from) else {
         println!("NOT RUN: recorded workflows: KAHN_WORKFLOWS names no folder");

@@ -1,18 +1,18 @@
-//! Every limit of a DAG is asked of its file, and what a file may make of its bytes has a bound.
+//! Checks every limit of a DAG file, and the limits of expanded values.
 
 use std::collections::BTreeMap;
 
 use kahn_model::limits;
 use kahn_spec::{Code, Diagnostics, compile};
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests fails by panicking, like tests")]
+#[expect(clippy::unwrap_used, reason = "a test helper fails by panicking, like a test")]
 fn refused(source: &str) -> Diagnostics {
     compile(source, "dag.yaml", &BTreeMap::new())
         .map(|compiled| compiled.dag.n_tasks())
         .unwrap_err()
 }
 
-/// `first` is the code of what is said first, `text` a part of it.
+/// Checks that the first diagnostic has this code and contains `text`.
 #[track_caller]
 fn check(source: &str, code: Code, text: &str) {
     let found = refused(source);
@@ -123,8 +123,8 @@ fn values_that_are_known_do_not_blow_a_text_up() {
     check(&value, Code::Limit, "the environment variable `V`: 60000");
 }
 
-/// A matrix of `n` instances, each of which looks at a long parameter when it is known how another
-/// task ended.
+/// Returns a DAG with `n` matrix instances whose conditions use a long parameter and depend on the
+/// state of another task.
 fn bound(n: usize) -> String {
     let (long, list) = ("x".repeat(30_000), numbers(n));
     format!(

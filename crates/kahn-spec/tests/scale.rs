@@ -1,11 +1,11 @@
-//! Large DAGs compile in time, and long chains and circles need no stack.
+//! Large DAGs compile in bounded time, and long chains and cycles do not overflow the stack.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use kahn_spec::{Code, compile};
 
-/// A DAG file of a chain of `n` tasks, closed to a circle or not.
+/// Returns a DAG file with a chain of `n` tasks, optionally closed to a cycle.
 fn chain(n: usize, is_closed: bool) -> String {
     let mut out = "{\"name\":\"chain\",\"tasks\":{".to_owned();
     for task in 0..n {
@@ -27,7 +27,7 @@ fn chain(n: usize, is_closed: bool) -> String {
     out
 }
 
-/// A million in release; debug builds are too slow for so many.
+/// One million in release builds; debug builds are too slow.
 const N: usize = if cfg!(debug_assertions) { 30_000 } else { 1_000_000 };
 
 #[test]

@@ -1,6 +1,6 @@
-//! Secrets in a DAG file are names in places of their own, and never part of a text.
+//! Secrets in a DAG file are names in dedicated places, and never part of a string.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Good and bad DAG files: what they compile to, and what is said about the bad ones. Whatever the
-//! bytes, the compiler does not break.
+//! Compiles valid and invalid DAG files, and checks the results and the diagnostics. The compiler
+//! must not panic on any input.
 
 mod mistakes;
 mod shapes;

@@ -1,8 +1,8 @@
-//! What is said about bad DAG files, and about those that are merely odd.
+//! Diagnostics of invalid and of suspicious DAG files.
 
 use crate::{bad, good};
 
-/// Each wrong file with what is rendered about it.
+/// Each invalid file with its rendered diagnostics.
 #[test]
 fn mistakes_are_shown_with_place_excerpt_and_advice() {
     for (source, expected) in MISTAKES {

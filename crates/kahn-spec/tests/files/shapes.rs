@@ -1,4 +1,4 @@
-//! What good DAG files compile to.
+//! Compilation of valid DAG files.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

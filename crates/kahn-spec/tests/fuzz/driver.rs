@@ -1,12 +1,12 @@
-//! Drives a target with bytes: those of a corpus as they are, then mutations of them until time is
-//! up. The same seed gives the same inputs.
+//! Runs a fuzz target: first on the inputs of a corpus, then on mutations of them until the time is
+//! up. The same seed produces the same inputs.
 //!
-//! - `KAHN_FUZZ_SECONDS`: for how long, 2 when not given.
-//! - `KAHN_FUZZ_SEED`: where to begin, 0 when not given.
-//! - `KAHN_FUZZ_INPUT`: a file that holds the one input to try.
+//! - `KAHN_FUZZ_SECONDS`: the duration, by default 2.
+//! - `KAHN_FUZZ_SEED`: the seed, by default 0.
+//! - `KAHN_FUZZ_INPUT`: a file with a single input to run.
 //!
-//! The input under way is always in a file, so that it can be tried again however the process
-//! ended; it is printed, too, when the target panics.
+//! The current input is always stored in a file, so that it can be repeated however the process
+//! ended. It is also printed if the target panics.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-/// Longest input.
+/// Maximum length of an input.
 const BYTES_MAX: usize = 16 << 10;
-/// Longest that one input may take: what takes longer hangs.
+/// Maximum time for one input; a longer run counts as a hang.
 const TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes that parsers stumble over.
+/// Bytes that are likely to trigger parser bugs.
 const ODD: [u8; 12] = [0, 1, 0x7f, 0x80, 0xff, b'\n', b'"', b'\'', b'{', b'[', b'$', b'\\'];
 
-/// Feeds `target`, which is called `name`, with mutations of `corpus`.
+/// Runs `target`, which is called `name`, on mutations of `corpus`.
 pub(crate) fn drive(name: &str, corpus: &[Vec<u8>], target: impl Fn(&[u8])) {
     if let Some(path) = std::env::var_os("KAHN_FUZZ_INPUT") {
         target(&std::fs::read(path).unwrap());
@@ -50,18 +50,18 @@ pub(crate) fn drive(name: &str, corpus: &[Vec<u8>], target: impl Fn(&[u8])) {
     println!("{name}: {n_tried} inputs in {:?}, seed {seed}", last.duration_since(started));
 }
 
-#[expect(clippy::disallowed_methods, reason = "a fuzzer stops by the clock")]
+#[expect(clippy::disallowed_methods, reason = "a fuzzer stops after a given time")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// A number of the environment.
+/// Returns a number from the environment.
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var_os(variable)?.into_string().unwrap();
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a number")))
 }
 
-/// The input under way, also in a file.
+/// The current input, also stored in a file.
 struct Input {
     bytes: Vec<u8>,
     path: PathBuf,
@@ -98,7 +98,7 @@ impl Drop for Input {
     }
 }
 
-/// One of the corpus, changed in one to eight ways.
+/// Returns an input of the corpus with one to eight mutations.
 fn mutated(rng: &mut Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = pick(rng, corpus).to_vec();
     for _ in 0..1 << rng.u32(0..4) {
@@ -112,7 +112,7 @@ fn pick<'a>(rng: &mut Rng, corpus: &'a [Vec<u8>]) -> &'a [u8] {
     &corpus[rng.usize(..corpus.len())]
 }
 
-/// A range within `len`, rarely a long one.
+/// Returns a range within `len`, rarely a long one.
 fn range(rng: &mut Rng, len: usize) -> std::ops::Range<usize> {
     let start = rng.usize(..=len);
     let most = if rng.u8(..8) == 0 { len } else { 16 };
@@ -122,7 +122,7 @@ fn range(rng: &mut Rng, len: usize) -> std::ops::Range<usize> {
 fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>, corpus: &[Vec<u8>]) {
     let at = rng.usize(..=bytes.len());
     match rng.u8(..10) {
-        // Splices are worth most: what is valid somewhere is half valid elsewhere.
+        // Splices are most effective: they combine valid fragments.
         0..=2 => {
             let other = pick(rng, corpus);
             let piece = other[range(rng, other.len())].to_vec();
