@@ -1,4 +1,4 @@
-//! What a task does.
+//! Actions: what a task does.
 
 mod call;
 mod container;
@@ -19,7 +19,7 @@ pub use http::{Body, HttpRequest, Polling, StatusRange};
 pub use secret::{SecretTarget, SecretUse};
 pub use text::{Text, TextRole};
 
-/// The shell that reads a script.
+/// The shell that runs a script.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Shell {
     /// `/bin/sh -e -c`.
@@ -29,61 +29,62 @@ pub enum Shell {
     Bash,
 }
 
-/// What a task does, without where, when and how often.
+/// An action, independent of where, when and how often it runs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// A shell script. No expression is ever spliced into it.
+    /// A shell script. Expressions are never spliced into it.
     Run {
-        /// The script as written.
+        /// The script.
         script: Box<str>,
-        /// Who reads it.
+        /// The shell.
         shell: Shell,
     },
-    /// A program with its arguments; no shell in between.
+    /// A program with its arguments, started without a shell.
     Exec {
         /// The program, then its arguments.
         argv: Vec<Text>,
     },
-    /// A function of the worker itself.
+    /// A function registered by the worker.
     Function(Box<FunctionCall>),
-    /// A function of Python, in an interpreter that is kept warm.
+    /// A Python function, called in an interpreter that is kept running.
     Python(Box<PythonCall>),
     /// A container.
     Container(Box<Container>),
-    /// A request over HTTP.
+    /// An HTTP request.
     Http(Box<HttpRequest>),
-    /// Waits, and succeeds.
+    /// Waits, then succeeds.
     Sleep {
-        /// How long.
+        /// The duration.
         duration: Duration,
     },
-    /// Does nothing, and succeeds.
+    /// Does nothing and succeeds.
     Noop,
 }
 
-/// The kinds of action, which a worker advertises and placement honours.
+/// The kinds of actions. A worker advertises the kinds that it supports, and tasks are placed
+/// accordingly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ActionKind {
     /// `run` and `exec`: a process on the worker's host.
     Process,
-    /// `sleep` and `noop`: carried out inside the worker.
+    /// `sleep` and `noop`: executed inside the worker.
     Builtin,
-    /// `function`: carried out inside a worker that has it.
+    /// `function`: executed inside a worker that has registered it.
     Function,
     /// `python`: an interpreter on the worker's host.
     Python,
     /// `container`: an engine on the worker's host.
     Container,
-    /// `http`: carried out inside the worker.
+    /// `http`: executed inside the worker.
     Http,
 }
 
 impl ActionKind {
-    /// All kinds there are.
+    /// All kinds.
     pub const ALL: [Self; 6] =
         [Self::Process, Self::Builtin, Self::Function, Self::Python, Self::Container, Self::Http];
 
-    /// The word for it in files, flags and messages.
+    /// Returns the name used in files, flags and messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -104,7 +105,7 @@ impl fmt::Display for ActionKind {
 }
 
 impl Action {
-    /// Which executor carries it out.
+    /// Returns the kind, which determines the executor.
     #[must_use]
     pub fn kind(&self) -> ActionKind {
         match self {
@@ -117,7 +118,7 @@ impl Action {
         }
     }
 
-    /// The word for it in the DAG file.
+    /// Returns the keyword in the DAG file.
     #[must_use]
     pub fn keyword(&self) -> &'static str {
         match self {
@@ -133,27 +134,28 @@ impl Action {
     }
 }
 
-/// An action with its surroundings: all that an executor is told.
+/// An action with its environment: everything an executor needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Work {
-    /// What to do.
+    /// The action.
     pub action: Action,
-    /// Environment variables, in the order written; later ones win.
+    /// Environment variables, in order; later ones take precedence.
     pub env: Vec<(Box<str>, Text)>,
-    /// Where to do it; the worker's scratch directory of the attempt when not given.
+    /// The working directory. Default: the scratch directory of the attempt on the worker.
     pub working_dir: Option<Text>,
-    /// Secrets, which its worker adds. Where one has the name of a variable in `env`, it wins.
+    /// Secrets, added by the worker. A secret takes precedence over a variable of the same name in
+    /// `env`.
     pub secrets: Vec<SecretUse>,
 }
 
 impl Work {
-    /// Work with no surroundings.
+    /// Creates work without environment, working directory and secrets.
     #[must_use]
     pub fn new(action: Action) -> Self {
         Self { action, env: Vec::new(), working_dir: None, secrets: Vec::new() }
     }
 
-    /// What its secrets ask of a worker: one rule for each.
+    /// Returns the label rules that the secrets imply, one for each secret.
     #[must_use]
     pub fn secret_rules(&self) -> Vec<LabelRule> {
         let secrets: BTreeSet<&str> = self.secrets.iter().map(|one| one.secret.as_str()).collect();
@@ -161,7 +163,7 @@ impl Work {
         secrets.into_iter().map(rule).collect()
     }
 
-    /// Whether any part holds an expression, and so must be rendered before it is carried out.
+    /// Returns whether any part contains an expression and must be rendered before execution.
     #[must_use]
     pub fn is_dynamic(&self) -> bool {
         self.env.iter().map(|(_, value)| value).chain(&self.working_dir).any(Text::is_dynamic)

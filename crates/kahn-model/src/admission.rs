@@ -1,38 +1,38 @@
-//! How much of what it has a worker lets attempts hold, and the pressure that made it less.
+//! The share of its capacity that a worker offers, and the pressure that reduces it.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::resources::{Resource, Resources};
 
-/// A share of a worker's capacity, in thousandths: more than nothing and at most all.
+/// A share of a worker's capacity in thousandths: more than 0 and at most 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Share(u16);
 
 impl Share {
-    /// All of it.
+    /// The whole capacity.
     pub const ALL: Self = Self(1000);
 
-    /// So many thousandths; `None` for 0 and for more than 1000.
+    /// Creates a share; `None` for 0 and for more than 1000.
     #[must_use]
     pub fn from_permille(permille: u32) -> Option<Self> {
         u16::try_from(permille).ok().filter(|n| (1..=1000).contains(n)).map(Self)
     }
 
-    /// In thousandths, from 1 to 1000.
+    /// Returns the share in thousandths, from 1 to 1000.
     #[must_use]
     pub fn permille(self) -> u32 {
         u32::from(self.0)
     }
 
-    /// Whether it is all.
+    /// Returns whether this is the whole capacity.
     #[must_use]
     pub fn is_all(self) -> bool {
         self == Self::ALL
     }
 
-    /// This share of the processors, memory, and rates of disk and network of `whole`; graphics
-    /// processors and named resources are not what pressure is about, and stay as they are.
+    /// Returns this share of the processors, memory, disk rate and network rate of `whole`.
+    /// Graphics processors and named resources are independent of pressure and unchanged.
     #[must_use]
     pub fn of(self, whole: &Resources) -> Resources {
         let mut out = whole.clone();
@@ -46,8 +46,8 @@ impl Share {
         out
     }
 
-    /// What is left of `capacity` beside what is `used`. Who uses nothing may be given anything
-    /// that fits all of it, however small the share: so nothing waits for ever.
+    /// Returns what remains of `capacity` after subtracting `used`. If nothing is used, the whole
+    /// capacity is available regardless of the share, so that no task waits forever.
     #[must_use]
     pub fn room(self, capacity: &Resources, used: &Resources) -> Resources {
         let mut room = if used.is_none() { capacity.clone() } else { self.of(capacity) };
@@ -63,30 +63,30 @@ impl Default for Share {
 }
 
 impl fmt::Display for Share {
-    /// In percent: `60%`.
+    /// Formats as a percentage: `60%`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         percent(self.permille(), f)
     }
 }
 
-/// What there is too little of.
+/// The kinds of resource pressure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PressureKind {
-    /// Some of what runs waits for memory: the time for which it does.
+    /// The share of time in which some tasks wait for memory.
     Memory,
-    /// There is little memory left: how much of all of it.
+    /// The share of memory that is still available, which is low.
     AvailableMemory,
-    /// More threads want to run than there are processors: how many for each.
+    /// The number of runnable threads per processor.
     Cpu,
-    /// Nothing runs because all waits for disks: the time for which that is so.
+    /// The share of time in which all tasks wait for disks.
     Io,
 }
 
 impl PressureKind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Memory, Self::AvailableMemory, Self::Cpu, Self::Io];
 
-    /// The word for it in JSON and on the wire; stable.
+    /// Returns the name used in JSON and on the wire. Stable.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -97,26 +97,26 @@ impl PressureKind {
         }
     }
 
-    /// Whether the larger figure is the better one.
+    /// Returns whether a larger value is better.
     #[must_use]
     pub fn is_floor(self) -> bool {
         self == Self::AvailableMemory
     }
 }
 
-/// A pressure that was measured, and the limit that it is beyond. Both in thousandths.
+/// A measured pressure beyond its limit. Both values are in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pressure {
-    /// Of what kind.
+    /// The kind.
     pub kind: PressureKind,
-    /// What was measured.
+    /// The measured value.
     pub measured: u32,
-    /// What would have been borne.
+    /// The limit.
     pub limit: u32,
 }
 
 impl fmt::Display for Pressure {
-    /// `memory pressure 23% > 10%`.
+    /// Formats like `memory pressure 23% > 10%`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             PressureKind::Memory => "memory pressure ",
@@ -137,19 +137,19 @@ fn percent(permille: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// What a worker says of how much it lets in.
+/// The admission state reported by a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Admission {
-    /// How much of its capacity its attempts may hold.
+    /// The share of its capacity that attempts may use.
     pub share: Share,
-    /// What made it less than all; none when it is all.
+    /// The pressure that reduced the share; none if the share is the whole capacity.
     pub pressure: Option<Pressure>,
-    /// For how long it had been less than all when this was said.
+    /// How long the share had been reduced at the time of the report.
     pub age: Duration,
 }
 
 impl fmt::Display for Admission {
-    /// `60% (memory pressure 23% > 10%)`.
+    /// Formats like `60% (memory pressure 23% > 10%)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.share.fmt(f)?;
         match self.pressure {

@@ -1,59 +1,59 @@
-//! Why something ended otherwise than hoped: a closed list of causes.
+//! The causes of unsuccessful ends: a closed list.
 
 use std::fmt;
 
 use crate::limits;
 
-/// The kinds of cause. Retry policies name them, and reports carry them.
+/// The kinds of causes, used in retry policies and reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum CauseKind {
-    /// The process ended with a code other than zero.
+    /// The process exited with a code other than zero.
     ExitCode = 0,
-    /// A signal ended the process.
+    /// The process was terminated by a signal.
     Signal = 1,
-    /// The attempt used more memory than it asked for.
+    /// The attempt used more memory than requested.
     OutOfMemory = 2,
     /// The task was ready for longer than its queue timeout.
     QueueTimeout = 3,
     /// The attempt did not start within its start timeout.
     StartTimeout = 4,
-    /// The attempt ran for longer than its run timeout.
+    /// The attempt ran longer than its run timeout.
     RunTimeout = 5,
-    /// The worker that held the attempt is gone.
+    /// The worker that ran the attempt was lost.
     WorkerLost = 6,
-    /// The worker was told to give the attempt up.
+    /// The worker was told to give up the attempt.
     Preempted = 7,
-    /// The program or image could not be started.
+    /// The program or the image could not be started.
     Image = 8,
-    /// No known worker has what the task asks for.
+    /// No known worker satisfies the requirements of the task.
     Infeasible = 9,
-    /// A dependency did not end as the task needs it.
+    /// A dependency did not end in the required state.
     Dependency = 10,
-    /// Somebody cancelled it, or the run's failure policy did.
+    /// Cancelled by a user or by the failure policy of the run.
     Cancelled = 11,
-    /// A rule of the cluster forbids it.
+    /// Forbidden by a rule of the cluster.
     Policy = 12,
     /// The condition of the task is false.
     Condition = 13,
     /// An expression could not be evaluated.
     Expression = 14,
-    /// The run passed its deadline.
+    /// The run exceeded its deadline.
     Deadline = 15,
-    /// A breaker is open for what the task would call.
+    /// The circuit breaker of the target is open.
     CircuitOpen = 16,
-    /// The function raised an exception or gave an error.
+    /// The function raised an exception or returned an error.
     Exception = 17,
     /// The function panicked.
     Panic = 18,
-    /// The answer had a status that was not expected.
+    /// The response had an unexpected status.
     HttpStatus = 19,
-    /// What was called could not be reached, or did not answer in time.
+    /// The target could not be reached, or did not respond in time.
     Unreachable = 20,
 }
 
 impl CauseKind {
-    /// All kinds there are, in order of their numbers.
+    /// All kinds, ordered by number.
     pub const ALL: [Self; 21] = [
         Self::ExitCode,
         Self::Signal,
@@ -78,7 +78,7 @@ impl CauseKind {
         Self::Unreachable,
     ];
 
-    /// The word for it in files and JSON; stable.
+    /// Returns the name used in files and JSON. Stable.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -106,20 +106,20 @@ impl CauseKind {
         }
     }
 
-    /// Whether the fault lies with the cluster and not with the task: such attempts are tried
-    /// again without spending the task's own retries, up to the crash limit.
+    /// Returns whether the cluster is at fault and not the task. Such attempts are retried without
+    /// using up the retries of the task, up to the crash limit.
     #[must_use]
     pub fn is_infrastructure(self) -> bool {
         matches!(self, Self::WorkerLost | Self::Preempted)
     }
 
-    /// The kind with this number, as [`CauseKind::number`] gives it.
+    /// Returns the kind with this number, the inverse of [`CauseKind::number`].
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// Its number in records and on the wire; stable.
+    /// Returns the number used in records and on the wire. Stable.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
@@ -132,7 +132,7 @@ impl fmt::Display for CauseKind {
     }
 }
 
-/// A word that names no cause.
+/// The error for an unknown name of a cause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown cause `{0}`")]
 pub struct UnknownCause(pub String);
@@ -148,43 +148,43 @@ impl std::str::FromStr for CauseKind {
     }
 }
 
-/// A cause with its number, where it has one: the exit code, the signal or the HTTP status.
+/// A cause with its code, if it has one: the exit code, the signal or the HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cause {
-    /// Which kind.
+    /// The kind.
     pub kind: CauseKind,
-    /// The exit code, the signal or the HTTP status; zero for the other kinds.
+    /// The exit code, the signal or the HTTP status; zero for other kinds.
     pub code: i32,
 }
 
 impl Cause {
-    /// A cause that carries no number.
+    /// Creates a cause without a code.
     #[must_use]
     pub const fn of(kind: CauseKind) -> Self {
         Self { kind, code: 0 }
     }
 
-    /// A process ended with this code.
+    /// Creates the cause of a process that exited with this code.
     #[must_use]
     pub const fn exit_code(code: i32) -> Self {
         Self { kind: CauseKind::ExitCode, code }
     }
 
-    /// This signal ended the process.
+    /// Creates the cause of a process that was terminated by this signal.
     #[must_use]
     pub const fn signal(code: i32) -> Self {
         Self { kind: CauseKind::Signal, code }
     }
 
-    /// An answer had this status.
+    /// Creates the cause of a response with this status.
     #[must_use]
     pub const fn http_status(code: u16) -> Self {
-        // A widening, which `From` cannot do in a constant.
+        // A widening cast, because `From` is not available in const functions.
         Self { kind: CauseKind::HttpStatus, code: code as i32 }
     }
 }
 
-/// The words that people read: `out of memory`, `exit code 3`.
+/// Human-readable text: `out of memory`, `exit code 3`.
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
@@ -196,39 +196,39 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A cause with words for a person.
+/// A cause with a message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Failure {
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// What a person should know beside the cause; may be empty.
+    /// Details beyond the cause; may be empty.
     pub message: Box<str>,
-    /// The type of the exception that was raised, with its modules; empty when there was none.
+    /// The qualified type name of the exception; empty if there was none.
     pub exception: Box<str>,
 }
 
 impl Failure {
-    /// A failure with its message, cut to [`limits::MESSAGE_BYTES_MAX`].
+    /// Creates a failure. The message is truncated to [`limits::MESSAGE_BYTES_MAX`].
     #[must_use]
     pub fn new(cause: Cause, message: &str) -> Self {
         let message = cut(message, limits::MESSAGE_BYTES_MAX).into();
         Self { cause, message, exception: "".into() }
     }
 
-    /// The same failure, of an exception of this type.
+    /// Sets the type of the exception.
     #[must_use]
     pub fn raised(self, exception: &str) -> Self {
         Self { exception: cut(exception, limits::EXCEPTION_BYTES_MAX).into(), ..self }
     }
 
-    /// A failure that its cause explains.
+    /// Creates a failure without a message.
     #[must_use]
     pub fn of(kind: CauseKind) -> Self {
         Self::new(Cause::of(kind), "")
     }
 }
 
-/// As much of a text as has `max` bytes or fewer.
+/// Returns the longest prefix of at most `max` bytes.
 fn cut(text: &str, max: usize) -> &str {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
@@ -246,15 +246,15 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A set of kinds of cause.
+/// A set of cause kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CauseSet(u32);
 
 impl CauseSet {
-    /// No cause.
+    /// The empty set.
     pub const EMPTY: Self = Self(0);
 
-    /// What a retry policy retries when it does not say: everything that another try may mend.
+    /// Returns the default of retry policies: all causes that a retry may fix.
     #[must_use]
     pub fn retryable() -> Self {
         Self::EMPTY
@@ -269,25 +269,25 @@ impl CauseSet {
             .with(CauseKind::Unreachable)
     }
 
-    /// The set with `kind` in it.
+    /// Adds `kind` to the set.
     #[must_use]
     pub fn with(self, kind: CauseKind) -> Self {
         Self(self.0 | (1 << kind.number()))
     }
 
-    /// Whether `kind` is in the set.
+    /// Returns whether the set contains `kind`.
     #[must_use]
     pub fn contains(self, kind: CauseKind) -> bool {
         self.0 & (1 << kind.number()) != 0
     }
 
-    /// The set as bits, by [`CauseKind::number`].
+    /// Returns the set as bits, indexed by [`CauseKind::number`].
     #[must_use]
     pub fn bits(self) -> u32 {
         self.0
     }
 
-    /// The set with these bits; unknown bits are dropped.
+    /// Creates a set from bits; unknown bits are ignored.
     #[must_use]
     pub fn from_bits(bits: u32) -> Self {
         Self(bits & ((1 << CauseKind::ALL.len()) - 1))

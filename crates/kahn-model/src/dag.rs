@@ -1,7 +1,8 @@
 //! The immutable graph of tasks and dependencies.
 //!
-//! Built once, then only read. The arrays are flat, so that a DAG of a million tasks costs little
-//! memory and walking it follows no pointers; names, profiles and works that repeat are kept once.
+//! A DAG is built once and then only read. It is stored in flat arrays, so that a million tasks
+//! need little memory and traversal follows no pointers. Equal names, profiles and works are stored
+//! only once.
 
 mod builder;
 mod order;
@@ -18,84 +19,84 @@ use crate::name::Name;
 use crate::policy::RunPolicy;
 use crate::profile::Profile;
 
-/// Which moment of a dependency lets the dependent go on.
+/// The event of a dependency that the dependent waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum When {
     /// It succeeded.
     #[default]
     Succeeded = 0,
-    /// It ended, however.
+    /// It ended, in any state.
     Completed = 1,
-    /// It failed for good.
+    /// It failed permanently.
     Failed = 2,
     /// Its first attempt started.
     Started = 3,
-    /// It is a service and answers.
+    /// It is a service and is ready.
     Ready = 4,
 }
 
 impl When {
-    /// All of them, in order of their numbers.
+    /// All variants, ordered by number.
     pub const ALL: [Self; 5] =
         [Self::Succeeded, Self::Completed, Self::Failed, Self::Started, Self::Ready];
 }
 
-/// How much a dependent depends.
+/// How strongly a dependent needs a dependency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum DependencyKind {
-    /// The dependent cannot do without it.
+    /// The dependent cannot run without it.
     #[default]
     Required = 0,
-    /// The dependent waits for it, and goes on without it when it fails or takes too long.
+    /// The dependent waits for it, but runs without it if it fails or takes too long.
     Optional = 1,
-    /// Order only: the dependent does not start before it ended, however it ended.
+    /// Only the order matters: the dependent starts after it ended, in any state.
     Soft = 2,
 }
 
 impl DependencyKind {
-    /// All of them, in order of their numbers.
+    /// All variants, ordered by number.
     pub const ALL: [Self; 3] = [Self::Required, Self::Optional, Self::Soft];
 }
 
-/// When a task runs, given how its dependencies ended.
+/// When a task runs, depending on how its dependencies ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Trigger {
-    /// All dependencies were met.
+    /// All dependencies were satisfied.
     #[default]
     AllSucceeded = 0,
-    /// All dependencies ended, however.
+    /// All dependencies ended, in any state.
     AllDone = 1,
-    /// One dependency was met; the others are not waited for.
+    /// One dependency was satisfied; the others are not waited for.
     AnySucceeded = 2,
     /// One dependency failed; the others are not waited for.
     AnyFailed = 3,
-    /// All dependencies ended and none failed; skipped ones do not matter.
+    /// All dependencies ended and none failed; skipped ones are allowed.
     NoneFailed = 4,
 }
 
 impl Trigger {
-    /// All of them, in order of their numbers.
+    /// All variants, ordered by number.
     pub const ALL: [Self; 5] =
         [Self::AllSucceeded, Self::AllDone, Self::AnySucceeded, Self::AnyFailed, Self::NoneFailed];
 }
 
-/// A CEL expression over params, outputs and statuses; the task runs when it is true.
+/// A CEL expression over params, outputs and statuses. The task runs if it is true.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Condition(pub Box<str>);
 
-/// One dependency, seen from either end.
+/// A dependency, seen from either end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DependencyRef {
     /// The task at the other end.
     pub task: TaskIx,
-    /// Which moment of it counts.
+    /// The event to wait for.
     pub when: When,
-    /// How much it matters.
+    /// How strongly it is needed.
     pub kind: DependencyKind,
-    /// Whether it may hold the dependent back for a limited time only.
+    /// Whether the dependent waits only for a limited time.
     pub is_timed: bool,
 }
 
@@ -114,7 +115,7 @@ impl Edge {
     }
 }
 
-/// Edges of all tasks in one array, those of task `i` at `starts[i]..starts[i + 1]`.
+/// The edges of all tasks in one array; those of task `i` are at `starts[i]..starts[i + 1]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Adjacency {
     starts: Vec<u32>,
@@ -137,7 +138,7 @@ struct Row {
     trigger: Trigger,
 }
 
-/// An immutable graph of tasks. Two DAGs are equal when all their parts are.
+/// An immutable graph of tasks. Two DAGs are equal if all their parts are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dag {
     name: Name,
@@ -154,42 +155,42 @@ pub struct Dag {
 }
 
 impl Dag {
-    /// What the author called it.
+    /// Returns the name of the DAG.
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.name
     }
 
-    /// The rules for a run of it.
+    /// Returns the settings for runs of this DAG.
     #[must_use]
     pub fn policy(&self) -> &RunPolicy {
         &self.policy
     }
 
-    /// How many tasks it has.
+    /// Returns the number of tasks.
     #[must_use]
     pub fn n_tasks(&self) -> usize {
         self.rows.len()
     }
 
-    /// How many dependencies it has.
+    /// Returns the number of dependencies.
     #[must_use]
     pub fn n_dependencies(&self) -> usize {
         self.dependencies.edges.len()
     }
 
-    /// All tasks, in the order in which they were added.
+    /// Iterates over all tasks in insertion order.
     pub fn tasks(&self) -> impl ExactSizeIterator<Item = TaskIx> + Clone + use<> {
         (0..TaskIx::from_index(self.rows.len()).0).map(TaskIx)
     }
 
-    /// Whether `task` is one of its tasks.
+    /// Returns whether `task` exists.
     #[must_use]
     pub fn contains(&self, task: TaskIx) -> bool {
         task.index() < self.rows.len()
     }
 
-    /// The name of `task`.
+    /// Returns the name of `task`.
     #[must_use]
     pub fn task_name(&self, task: TaskIx) -> &str {
         let end = |row: &Row| usize::try_from(row.name_end).expect("invariant: usize holds u32");
@@ -197,85 +198,86 @@ impl Dag {
         &self.names[start..end(&self.rows[task.index()])]
     }
 
-    /// The task called `name`.
+    /// Returns the task called `name`.
     #[must_use]
     pub fn task_by_name(&self, name: &str) -> Option<TaskIx> {
         let at = self.by_name.binary_search_by(|ix| self.task_name(TaskIx(*ix)).cmp(name)).ok()?;
         Some(TaskIx(self.by_name[at]))
     }
 
-    /// How `task` is to be run.
+    /// Returns the profile of `task`.
     #[must_use]
     pub fn profile(&self, task: TaskIx) -> &Arc<Profile> {
         &self.profiles[self.profile_index(task)]
     }
 
-    /// Which of [`Dag::profiles`] `task` has.
+    /// Returns the index of the profile of `task` in [`Dag::profiles`].
     #[must_use]
     pub fn profile_index(&self, task: TaskIx) -> usize {
         usize::try_from(self.rows[task.index()].profile).expect("invariant: usize holds u32")
     }
 
-    /// The different profiles of its tasks.
+    /// Returns the distinct profiles.
     #[must_use]
     pub fn profiles(&self) -> &[Arc<Profile>] {
         &self.profiles
     }
 
-    /// What `task` does.
+    /// Returns the work of `task`.
     #[must_use]
     pub fn work(&self, task: TaskIx) -> &Arc<Work> {
         &self.works[self.work_index(task)]
     }
 
-    /// Which of [`Dag::works`] `task` has.
+    /// Returns the index of the work of `task` in [`Dag::works`].
     #[must_use]
     pub fn work_index(&self, task: TaskIx) -> usize {
         usize::try_from(self.rows[task.index()].work).expect("invariant: usize holds u32")
     }
 
-    /// The different works of its tasks.
+    /// Returns the distinct works.
     #[must_use]
     pub fn works(&self) -> &[Arc<Work>] {
         &self.works
     }
 
-    /// When `task` runs, given how its dependencies ended.
+    /// Returns the trigger of `task`.
     #[must_use]
     pub fn trigger(&self, task: TaskIx) -> Trigger {
         self.rows[task.index()].trigger
     }
 
-    /// The condition of `task`, if it has one.
+    /// Returns the condition of `task`, if there is one.
     #[must_use]
     pub fn condition(&self, task: TaskIx) -> Option<&Condition> {
         self.conditions.get(&task)
     }
 
-    /// How long the author expects `task` to take, if that is known.
+    /// Returns the expected run time of `task`, if known.
     #[must_use]
     pub fn estimate(&self, task: TaskIx) -> Option<Duration> {
         let micros = self.rows[task.index()].estimate_micros;
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
-    /// What `task` depends on.
+    /// Iterates over the dependencies of `task`.
     pub fn dependencies(&self, task: TaskIx) -> impl ExactSizeIterator<Item = DependencyRef> + '_ {
         self.dependencies.of(task).iter().map(|edge| edge.seen())
     }
 
-    /// What depends on `task`.
+    /// Iterates over the dependents of `task`.
     pub fn dependents(&self, task: TaskIx) -> impl ExactSizeIterator<Item = DependencyRef> + '_ {
         self.dependents.of(task).iter().map(|edge| edge.seen())
     }
 
-    /// For how long `dependency` alone may hold `dependent` back.
+    /// Returns how long `dependent` waits for `dependency`, if limited.
     #[must_use]
     pub fn dependency_timeout(&self, dependent: TaskIx, dependency: TaskIx) -> Option<Duration> {
         self.timeouts.get(&(dependent, dependency)).copied()
     }
 
-    /// The dependencies that may hold `task` back for a limited time only, with that time.
+    /// Iterates over the dependencies that `task` waits for only for a limited time, with that
+    /// time.
     pub fn timed_dependencies(
         &self,
         task: TaskIx,
@@ -284,21 +286,21 @@ impl Dag {
         self.timeouts.range(range).map(|((_, dependency), timeout)| (*dependency, *timeout))
     }
 
-    /// Whether any dependency counts from this moment.
+    /// Returns whether any dependency waits for this event.
     #[must_use]
     pub fn has_dependency_when(&self, when: When) -> bool {
         self.dependencies.edges.iter().any(|edge| edge.when == when)
     }
 
-    /// All tasks, each after everything it depends on: Kahn's order (A. B. Kahn, "Topological
-    /// sorting of large networks", CACM 1962).
+    /// Returns all tasks in topological order, computed with Kahn's algorithm (A. B. Kahn,
+    /// "Topological sorting of large networks", CACM 1962).
     #[must_use]
     pub fn topological_order(&self) -> Vec<TaskIx> {
         order::kahn(&self.dependencies, &self.dependents)
     }
 
-    /// Whether `task` is there to deal with failure: it runs also, or only, when something it
-    /// depends on has failed.
+    /// Returns whether `task` handles failures: it runs also, or only, if one of its dependencies
+    /// has failed.
     #[must_use]
     pub fn is_handler(&self, task: TaskIx) -> bool {
         let by_trigger = matches!(self.trigger(task), Trigger::AllDone | Trigger::AnyFailed);

@@ -1,23 +1,24 @@
-//! Exceptions by the names of their types, as retry policies list them.
+//! Patterns for exception types in retry policies.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::limits;
 
-/// Exceptions of some types: `requests.exceptions.Timeout`, the end of such a name (`Timeout`), or
-/// all below a module (`requests.exceptions.*`). In names of Rust, `::` stands for the dot.
+/// A pattern for exception types: a qualified name (`requests.exceptions.Timeout`), the end of one
+/// (`Timeout`), or all types below a module (`requests.exceptions.*`). In Rust names, `::` takes
+/// the place of the dot.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExceptionPattern(Box<str>);
 
 impl ExceptionPattern {
-    /// The pattern as text.
+    /// Returns the pattern as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether exceptions of the type `name`, with all its modules, are meant.
+    /// Returns whether the pattern matches the qualified type `name`.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         if let Some(modules) = self.0.strip_suffix('*') {
@@ -40,7 +41,7 @@ impl fmt::Debug for ExceptionPattern {
     }
 }
 
-/// A text that names no exceptions.
+/// The error for an invalid pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` does not name exceptions: write a type, such as `TimeoutError` or \

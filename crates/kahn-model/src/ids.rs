@@ -1,4 +1,4 @@
-//! Who is meant: ids of runs, tasks, attempts and workers, and the token of a lease.
+//! Ids of runs, tasks, attempts and workers, and the token of a lease.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,37 +6,37 @@ use std::sync::Arc;
 
 use crate::name::{InvalidName, Name};
 
-/// The id of one execution of one DAG, a UUID.
+/// The id of a run, that is of one execution of a DAG; a UUID.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(uuid::Uuid);
 
 impl RunId {
-    /// The id of no run.
+    /// The nil id, which no run has.
     pub const NIL: Self = Self(uuid::Uuid::nil());
 
-    /// The run with this UUID.
+    /// Creates a run id from a UUID.
     #[must_use]
     pub const fn new(id: uuid::Uuid) -> Self {
         Self(id)
     }
 
-    /// The 16 bytes of the UUID, as they travel.
+    /// Returns the 16 bytes of the UUID, as used on the wire.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// Reads 16 bytes; `None` when there are more or fewer.
+    /// Creates an id from 16 bytes; `None` for any other length.
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         uuid::Uuid::from_slice(bytes).ok().map(Self)
     }
 
-    /// The partition that holds this run, out of `partitions`.
+    /// Returns the partition of this run, out of `partitions`.
     ///
     /// # Panics
     ///
-    /// When `partitions` is zero, which no cluster has.
+    /// Panics if `partitions` is zero.
     #[must_use]
     pub fn partition(&self, partitions: u16) -> Partition {
         assert!(partitions > 0, "a cluster has at least one partition");
@@ -44,14 +44,14 @@ impl RunId {
         Partition(u16::try_from(mixed % u64::from(partitions)).expect("invariant: below a u16"))
     }
 
-    /// A number that differs from run to run, to seed what must look random but be repeatable.
+    /// Returns a number derived from the id, for seeding reproducible randomness.
     #[must_use]
     pub fn seed(&self) -> u64 {
         mix(self.0.as_u128())
     }
 }
 
-/// Folds an id to 64 well-mixed bits: the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+/// Hashes an id to 64 bits with the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
 fn mix(id: u128) -> u64 {
     let (high, low) = ((id >> 64) & u128::from(u64::MAX), id & u128::from(u64::MAX));
     let folded = high ^ low.rotate_left(32);
@@ -86,17 +86,17 @@ impl FromStr for RunId {
 pub struct TaskIx(pub u32);
 
 impl TaskIx {
-    /// The position as an index into a slice.
+    /// Returns the position as a slice index.
     #[must_use]
     pub fn index(self) -> usize {
         usize::try_from(self.0).expect("invariant: usize holds 32 bits")
     }
 
-    /// The task at `index`.
+    /// Returns the task at `index`.
     ///
     /// # Panics
     ///
-    /// When `index` passes [`u32::MAX`], far above [`crate::limits::TASKS_MAX`].
+    /// Panics if `index` exceeds [`u32::MAX`], which is far above [`crate::limits::TASKS_MAX`].
     #[must_use]
     pub fn from_index(index: usize) -> Self {
         Self(u32::try_from(index).expect("invariant: a DAG has fewer than 2^32 tasks"))
@@ -109,29 +109,29 @@ impl fmt::Debug for TaskIx {
     }
 }
 
-/// One try at one task in one run. Attempts of a task count from 1.
+/// An attempt to run a task of a run. Attempts of a task are numbered from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId {
     /// The run.
     pub run: RunId,
-    /// The task within the run's DAG.
+    /// The task in the run's DAG.
     pub task: TaskIx,
-    /// Which try, from 1.
+    /// The number of the attempt, from 1.
     pub number: u32,
 }
 
-/// The fencing token of a lease: it grows with every grant, so an old holder is known by it.
+/// The fencing token of a lease. It grows with every lease, so that stale holders are recognized.
 ///
-/// `epoch` counts the terms of the granting partition and `serial` the grants within one term.
-/// The nonce keeps tokens of two terms apart even when a lossy failover makes the store forget
-/// an epoch and issue it twice.
+/// `epoch` counts the terms of the partition and `serial` the leases within a term. The nonce
+/// distinguishes two terms even if a lossy failover makes the store forget an epoch and issue it
+/// twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
-    /// Term of the coordinator that granted the lease.
+    /// The term of the coordinator that granted the lease.
     pub epoch: u64,
-    /// Grant within the term, from 1.
+    /// The number of the lease within the term, from 1.
     pub serial: u64,
-    /// Drawn at random by the coordinator when its term began.
+    /// A random number drawn by the coordinator at the start of its term.
     pub nonce: u64,
 }
 
@@ -141,18 +141,18 @@ impl fmt::Display for Token {
     }
 }
 
-/// What a worker calls itself; stable over its restarts.
+/// The name of a worker; stable across restarts.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(Arc<Name>);
 
 impl WorkerId {
-    /// The worker with this name.
+    /// Creates a worker id from a name.
     #[must_use]
     pub fn new(name: Name) -> Self {
         Self(Arc::new(name))
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -179,22 +179,23 @@ impl FromStr for WorkerId {
     }
 }
 
-/// Drawn at random when a worker process starts: tells a reconnect from a restart.
+/// A random number drawn at the start of a worker process; distinguishes a reconnect from a
+/// restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootId(pub u64);
 
-/// Whose runs: the unit of fair share and of quotas.
+/// A namespace of runs: the unit of fair sharing and quotas.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Namespace(Arc<Name>);
 
 impl Namespace {
-    /// The namespace with this name.
+    /// Creates a namespace from a name.
     #[must_use]
     pub fn new(name: Name) -> Self {
         Self(Arc::new(name))
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -227,12 +228,12 @@ impl FromStr for Namespace {
     }
 }
 
-/// One of the logs over which a cluster spreads its runs.
+/// One of the logs across which a cluster distributes its runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub u16);
 
 impl Partition {
-    /// The partition whose log also holds what is about no run, such as cordoned workers.
+    /// The partition whose log also holds changes that belong to no run, such as cordoned workers.
     pub const CLUSTER: Self = Self(0);
 }
 

@@ -1,33 +1,33 @@
-//! Labels of workers, and the rules by which a task asks for them.
+//! Labels of workers, and the label rules of tasks.
 
 use std::collections::BTreeMap;
 
-/// What a worker says of itself: `zone: eu-1`, `disk: ssd`.
+/// The labels of a worker: `zone: eu-1`, `disk: ssd`.
 pub type Labels = BTreeMap<String, String>;
 
-/// One condition on the labels of a worker.
+/// A condition on the labels of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LabelRule {
     /// The label has one of these values.
     In {
         /// The label.
         key: String,
-        /// The values that will do.
+        /// The accepted values.
         values: Vec<String>,
     },
-    /// The label is absent or has another value than these.
+    /// The label is absent or has none of these values.
     NotIn {
         /// The label.
         key: String,
-        /// The values that will not do.
+        /// The rejected values.
         values: Vec<String>,
     },
-    /// The label is there, whatever its value.
+    /// The label is present, with any value.
     Exists {
         /// The label.
         key: String,
     },
-    /// The label is not there.
+    /// The label is absent.
     Absent {
         /// The label.
         key: String,
@@ -35,7 +35,7 @@ pub enum LabelRule {
 }
 
 impl LabelRule {
-    /// Whether a worker with these labels satisfies the rule.
+    /// Returns whether a worker with these labels satisfies the rule.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         match self {
@@ -58,23 +58,23 @@ impl std::fmt::Display for LabelRule {
     }
 }
 
-/// Where a task may run, and where it would rather run.
+/// The required and preferred workers of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector {
-    /// All of these must match.
+    /// Rules that must all match.
     pub required: Vec<LabelRule>,
-    /// The more of these match, the better; none is needed.
+    /// Rules that are preferred: the more match, the better.
     pub preferred: Vec<LabelRule>,
 }
 
 impl Selector {
-    /// Whether a worker with these labels may be used at all.
+    /// Returns whether the task may run on a worker with these labels.
     #[must_use]
     pub fn allows(&self, labels: &Labels) -> bool {
         self.required.iter().all(|rule| rule.matches(labels))
     }
 
-    /// How many preferences a worker with these labels meets.
+    /// Returns how many preferred rules a worker with these labels satisfies.
     #[must_use]
     pub fn preference(&self, labels: &Labels) -> usize {
         self.preferred.iter().filter(|rule| rule.matches(labels)).count()

@@ -1,4 +1,4 @@
-//! Levels of the tasks of a DAG: how much work lies before and behind each.
+//! Levels of the tasks of a DAG: the amount of work before and after each task.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::ids::TaskIx;
 /// "Performance-effective and low-complexity task scheduling", TPDS 2002).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels {
-    /// Longest path from the task, itself included, to an exit; in microseconds.
+    /// The longest path from the task (inclusive) to an exit, in microseconds.
     pub b_level: Vec<u64>,
-    /// Longest path from an entry to the task, itself excluded; in microseconds.
+    /// The longest path from an entry to the task (exclusive), in microseconds.
     pub t_level: Vec<u64>,
-    /// Most dependencies on any path from an entry to the task.
+    /// The maximum number of dependencies on any path from an entry to the task.
     pub phase: Vec<u32>,
 }
 
 impl Levels {
-    /// The length of the critical path, a lower bound of the makespan; in microseconds.
+    /// Returns the length of the critical path in microseconds, a lower bound of the makespan.
     #[must_use]
     pub fn critical_path_micros(&self) -> u64 {
         self.b_level.iter().copied().max().unwrap_or(0)
     }
 }
 
-/// Computes all levels, each task weighing what `weight` says.
+/// Computes all levels. `weight` returns the run time of a task.
 #[must_use]
 pub fn levels(dag: &Dag, weight: impl Fn(TaskIx) -> Duration) -> Levels {
     let order = dag.topological_order();
@@ -50,8 +50,8 @@ pub fn levels(dag: &Dag, weight: impl Fn(TaskIx) -> Duration) -> Levels {
     out
 }
 
-/// The tasks of the critical path, first to last. Of paths of equal length, the one whose tasks
-/// were added first.
+/// Returns the tasks of the critical path in order. If several paths have the same length, the
+/// tasks that were added first are preferred.
 #[must_use]
 pub fn critical_path(dag: &Dag, levels: &Levels) -> Vec<TaskIx> {
     let first_largest = |tasks: &mut dyn Iterator<Item = TaskIx>| {

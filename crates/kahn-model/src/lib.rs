@@ -1,7 +1,7 @@
-//! The vocabulary and the immutable graph: ids, specs, policies, states and levels.
+//! The data model shared by all crates: the DAG, ids, policies, states and levels.
 //!
-//! Everything above speaks in these words. Nothing here does IO, reads a clock or knows a wire
-//! format, and nothing here is specific to the coordinator or to a worker.
+//! This crate does no IO, does not read the clock and has no wire format. Nothing here is specific
+//! to the coordinator or to a worker.
 
 mod ids;
 mod name;

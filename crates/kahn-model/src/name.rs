@@ -1,29 +1,28 @@
-//! Names that people give: of tasks, DAGs, workers, namespaces and named resources.
+//! Names of tasks, DAGs, workers, namespaces and named resources.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::limits;
 
-/// A name: 1 to [`limits::NAME_BYTES_MAX`] bytes of `A-Z a-z 0-9 . _ -`, starting with a letter,
-/// a digit or `_`.
+/// A name: 1 to [`limits::NAME_BYTES_MAX`] bytes of `A-Z a-z 0-9 . _ -`, starting with a letter, a
+/// digit or `_`.
 ///
-/// The alphabet is that of file names, log fields and command lines, so that a name never needs
-/// quoting anywhere.
+/// Names need no quoting in file names, log fields and command lines.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<str>);
 
 impl Name {
-    /// Checks `text` and takes it as a name.
+    /// Validates a name.
     ///
     /// # Errors
     ///
-    /// [`InvalidName`] says which rule it breaks.
+    /// Returns [`InvalidName`] with the violated rule.
     pub fn new(text: &str) -> Result<Self, InvalidName> {
         check(text).map(|()| Self(text.into()))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -68,30 +67,30 @@ impl FromStr for Name {
     }
 }
 
-/// Why a text is not a [`Name`].
+/// The error for an invalid [`Name`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// It has no characters.
+    /// The name is empty.
     #[error("a name may not be empty")]
     Empty,
-    /// It is longer than [`limits::NAME_BYTES_MAX`].
+    /// The name is longer than [`limits::NAME_BYTES_MAX`].
     #[error("a name has at most {max} bytes, this one has {found}", max = limits::NAME_BYTES_MAX)]
     TooLong {
-        /// Its length in bytes.
+        /// The length in bytes.
         found: usize,
     },
-    /// It holds a character outside the alphabet.
+    /// The name contains an invalid character.
     #[error("name `{name}` holds {bad:?}; allowed are letters, digits, `.`, `_` and `-`")]
     Character {
-        /// The text.
+        /// The name.
         name: String,
-        /// The first character that is not allowed.
+        /// The first invalid character.
         bad: char,
     },
-    /// It starts like an option or a hidden file.
+    /// The name starts like an option or a hidden file.
     #[error("name `{name}` may not start with `.` or `-`")]
     Start {
-        /// The text.
+        /// The name.
         name: String,
     },
 }

@@ -1,28 +1,28 @@
-//! Rules for a whole run.
+//! Settings for a whole run.
 
 use std::time::Duration;
 
-/// What a run does when a task has failed for good.
+/// The reaction of a run to a permanently failed task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailurePolicy {
-    /// Goes on with everything that does not need the failed task.
+    /// Continues with all tasks that do not need the failed task.
     #[default]
     Continue,
-    /// Cancels all that is not there to handle the failure.
+    /// Cancels all tasks that do not handle the failure.
     FailFast,
-    /// Goes on until this many tasks have failed, then as [`FailurePolicy::FailFast`].
+    /// Continues until this many tasks have failed, then acts like [`FailurePolicy::FailFast`].
     MaxFailures(u32),
 }
 
-/// Rules for a whole run.
+/// Settings for a whole run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunPolicy {
-    /// What to do about failed tasks.
+    /// The reaction to failed tasks.
     pub on_failure: FailurePolicy,
-    /// Most attempts of the run that may be leased at one time.
+    /// Maximum number of concurrently leased attempts of the run.
     pub max_parallel: Option<u32>,
-    /// The run is cancelled when it has not ended after this time.
+    /// The run is cancelled if it has not ended after this time.
     pub timeout: Option<Duration>,
-    /// Its tasks go before those of runs of a lower priority in the same namespace.
+    /// Tasks of runs with a higher priority are scheduled first within the namespace.
     pub priority: i32,
 }

@@ -1,4 +1,4 @@
-//! How a task is to be run: needs and limits that many tasks of a DAG share.
+//! Profiles: requirements and limits shared by many tasks of a DAG.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use crate::labels::Selector;
 use crate::name::Name;
 use crate::resources::Resources;
 
-/// A factor in thousandths: `1500` is one and a half.
+/// A factor in thousandths: `1500` means 1.5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Multiplier(pub u32);
 
 impl Multiplier {
-    /// Times one.
+    /// The factor 1.
     pub const ONE: Self = Self(1000);
 
-    /// `value` times the factor to the power of `times`, stopping at the largest number.
+    /// Returns `value` times the factor to the power of `times`. Saturates.
     #[must_use]
     pub fn apply(self, value: u64, times: u32) -> u64 {
         if self == Self::ONE {
@@ -40,29 +40,29 @@ impl Default for Multiplier {
     }
 }
 
-/// How the wait between attempts grows.
+/// How the delay between attempts grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BackoffKind {
-    /// Always the initial wait.
+    /// Always the initial delay.
     Fixed,
-    /// The initial wait times the number of the attempt that failed.
+    /// The initial delay times the number of the failed attempt.
     Linear,
-    /// The initial wait, doubled after each attempt.
+    /// The initial delay, doubled after each attempt.
     #[default]
     Exponential,
 }
 
-/// How long to wait before the next attempt.
+/// The delay before the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Backoff {
-    /// How the wait grows.
+    /// How the delay grows.
     pub kind: BackoffKind,
-    /// The wait after the first attempt.
+    /// The delay after the first attempt.
     pub initial: Duration,
-    /// The longest wait.
+    /// The maximum delay.
     pub max: Duration,
-    /// Whether to draw each wait evenly between half of it and the whole, so that tasks that
-    /// failed together do not come back together.
+    /// Whether to draw each delay uniformly between half of it and the whole, so that tasks that
+    /// failed together do not retry at the same time.
     pub jitter: bool,
 }
 
@@ -78,8 +78,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait after attempt `number` (from 1). `seed` stands for chance and makes the jitter
-    /// repeatable.
+    /// Returns the delay after attempt `number` (from 1). `seed` makes the jitter reproducible.
     #[must_use]
     pub fn delay(&self, number: u32, seed: u64) -> Duration {
         let grown = match self.kind {
@@ -96,7 +95,7 @@ impl Backoff {
     }
 }
 
-/// A number in `0..1` that depends on `seed` and `number` only (SplitMix64).
+/// Returns a pseudo-random number in `0..1` that depends only on `seed` and `number` (SplitMix64).
 fn unit(seed: u64, number: u32) -> f64 {
     let mut z = seed.wrapping_add(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -105,29 +104,29 @@ fn unit(seed: u64, number: u32) -> f64 {
     f64::from(top) / 4_294_967_296.0
 }
 
-/// When to try again.
+/// The retry policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RetryPolicy {
-    /// Attempts in all, the first included; at least 1.
+    /// Maximum number of attempts, including the first; at least 1.
     pub max_attempts: u32,
-    /// The wait between them.
+    /// The delay between attempts.
     pub backoff: Backoff,
-    /// Only attempts that ended for one of these causes are followed by another.
+    /// Only attempts that ended for one of these causes are retried.
     pub on: CauseSet,
-    /// Memory asked for grows by this factor after each out-of-memory attempt.
+    /// Multiplies the requested memory after each out-of-memory attempt.
     pub memory: Multiplier,
-    /// The run timeout grows by this factor after each attempt that ran into it.
+    /// Multiplies the run timeout after each attempt that exceeded it.
     pub timeout: Multiplier,
-    /// Attempts lost with their workers before the task is given up. They do not count as
-    /// attempts in the sense of `max_attempts`.
+    /// The number of attempts that may be lost with their workers before the task fails
+    /// permanently. They do not count towards `max_attempts`.
     pub crash_limit: u32,
-    /// Memory asked for does not grow beyond this, in bytes. What a task asks for at first may be
-    /// more.
+    /// Maximum to which the requested memory grows, in bytes. The initial request may be larger.
     pub memory_max: Option<u64>,
 }
 
 impl RetryPolicy {
-    /// Memory to ask for after `times` attempts ran out of it, when `first` was asked for at first.
+    /// Returns the memory to request after `times` out-of-memory attempts, if `first` was requested
+    /// initially.
     #[must_use]
     pub fn memory_after(&self, first: u64, times: u32) -> u64 {
         let grown = self.memory.apply(first, times);
@@ -149,75 +148,75 @@ impl Default for RetryPolicy {
     }
 }
 
-/// The four clocks of a task; none runs when not given.
+/// The timeouts of a task; `None` means no timeout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timeouts {
-    /// From ready to leased; the task fails.
+    /// From ready to leased; on expiry the task fails.
     pub queue: Option<Duration>,
-    /// From leased to started; the attempt fails.
+    /// From leased to started; on expiry the attempt fails.
     pub start: Option<Duration>,
-    /// From started to finished; the attempt fails.
+    /// From started to finished; on expiry the attempt fails.
     pub run: Option<Duration>,
     /// Between SIGTERM and SIGKILL when an attempt is stopped.
     pub grace: Option<Duration>,
 }
 
-/// A named limit that tasks share, within a namespace and across runs.
+/// A named concurrency limit, shared by tasks within a namespace and across runs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConcurrencyKey {
     /// The name.
     pub key: Name,
-    /// Most attempts that may be leased under it at one time. Where tasks disagree, each is held
-    /// to its own number.
+    /// Maximum number of concurrently leased attempts with this key. If tasks specify different
+    /// limits, each task obeys its own.
     pub limit: u32,
 }
 
-/// A breaker shared by the tasks of a namespace that use the same target.
+/// A circuit breaker shared by all tasks of a namespace that use the same target.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Circuit {
     /// The name of the target.
     pub key: Name,
-    /// Consecutive failures that open it.
+    /// The number of consecutive failures that open it.
     pub failures: u32,
-    /// How long it stays open before one attempt may try.
+    /// How long it stays open before one attempt may try again.
     pub cool_down: Duration,
 }
 
 /// What an attempt does while its worker cannot reach the coordinator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OnDisconnect {
-    /// Goes on. When the worker is away for too long, another attempt may run beside it.
+    /// Continues. If the worker is disconnected for too long, another attempt may run concurrently.
     #[default]
     Keep,
-    /// Is stopped by its worker before the coordinator may grant another.
+    /// Is stopped by its worker before the coordinator may lease another attempt.
     Stop,
 }
 
-/// How a task is to be run. Two tasks with equal profiles are placed alike.
+/// How to run a task. Tasks with equal profiles have equal placement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Profile {
-    /// What an attempt holds while it runs.
+    /// Resources reserved for an attempt while it runs.
     pub resources: Resources,
-    /// On which workers.
+    /// Where the task may run.
     pub selector: Selector,
-    /// When to try again.
+    /// The retry policy.
     pub retry: RetryPolicy,
-    /// Exceptions that are retried, too, where `retry` does not hold for all of them.
+    /// Exceptions that are retried in addition, if `retry` does not cover all exceptions.
     pub retry_exceptions: Vec<ExceptionPattern>,
-    /// How long things may take.
+    /// The timeouts.
     pub timeouts: Timeouts,
-    /// Goes before tasks of a lower priority in the same run.
+    /// Tasks with a higher priority are scheduled first within the run.
     pub priority: i32,
-    /// Named limits.
+    /// The concurrency limits.
     pub concurrency: Vec<ConcurrencyKey>,
-    /// A breaker.
+    /// The circuit breaker.
     pub circuit: Option<Circuit>,
-    /// What to do when the worker is cut off.
+    /// What to do if the worker loses its connection to the coordinator.
     pub on_disconnect: OnDisconnect,
 }
 
 impl Profile {
-    /// Whether an attempt that failed so may be followed by another, if any are left.
+    /// Returns whether an attempt with this failure may be retried, if attempts are left.
     #[must_use]
     pub fn retries(&self, failure: &Failure) -> bool {
         let kind = failure.cause.kind;

@@ -1,4 +1,4 @@
-//! Resources as a vector: what a task asks for and what a worker has.
+//! Resource vectors: what a task requests and what a worker has.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ pub enum Resource {
     Disk,
     /// Network rate, in bytes per second.
     Network,
-    /// Anything countable that the operator named, in thousandths.
+    /// A countable resource defined by the operator, in thousandths.
     Named(Name),
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Resource {
 const FIXED: [Resource; 5] =
     [Resource::Cpu, Resource::Memory, Resource::Gpu, Resource::Disk, Resource::Network];
 
-/// An amount of every resource; what is not set is zero.
+/// An amount of every resource; unset ones are zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Resources {
     fixed: [u64; 5],
@@ -46,19 +46,19 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Nothing of anything.
+    /// Returns a vector of zeros.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// This many thousandths of a processor, and nothing else.
+    /// Returns a vector with only processors, in thousandths.
     #[must_use]
     pub fn cpu_milli(milli: u64) -> Self {
         Self::none().with(&Resource::Cpu, milli)
     }
 
-    /// The same, with `amount` of `resource`.
+    /// Returns the vector with the given amount of `resource`.
     #[must_use]
     pub fn with(mut self, resource: &Resource, amount: u64) -> Self {
         self.set(resource, amount);
@@ -82,7 +82,7 @@ impl Resources {
         }
     }
 
-    /// The amount of `resource`, in its unit.
+    /// Returns the amount of `resource`, in its unit.
     #[must_use]
     pub fn get(&self, resource: &Resource) -> u64 {
         match (fixed_index(resource), resource) {
@@ -92,13 +92,13 @@ impl Resources {
         }
     }
 
-    /// Whether all amounts are zero.
+    /// Returns whether all amounts are zero.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.fixed == [0; 5] && self.named.is_empty()
     }
 
-    /// Whether each amount here is covered by `room`.
+    /// Returns whether no amount exceeds that of `room`.
     #[must_use]
     pub fn fits(&self, room: &Self) -> bool {
         self.fixed.iter().zip(&room.fixed).all(|(want, have)| want <= have)
@@ -108,7 +108,7 @@ impl Resources {
                 .all(|(name, want)| *want <= room.named.get(name).copied().unwrap_or(0))
     }
 
-    /// The first resource of which `room` has too little: `(resource, wanted, found)`.
+    /// Returns the first resource of which `room` has too little: `(resource, wanted, found)`.
     #[must_use]
     pub fn shortage(&self, room: &Self) -> Option<(Resource, u64, u64)> {
         self.iter().find_map(|(resource, want)| {
@@ -117,7 +117,7 @@ impl Resources {
         })
     }
 
-    /// Adds `other`, stopping at the largest number.
+    /// Adds `other`. Saturates.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.fixed.iter_mut().zip(&other.fixed) {
             *mine = mine.saturating_add(*theirs);
@@ -128,7 +128,7 @@ impl Resources {
         }
     }
 
-    /// Takes `other` away, stopping at zero.
+    /// Subtracts `other`. Saturates at zero.
     pub fn subtract(&mut self, other: &Self) {
         for (mine, theirs) in self.fixed.iter_mut().zip(&other.fixed) {
             *mine = mine.saturating_sub(*theirs);
@@ -143,7 +143,7 @@ impl Resources {
         }
     }
 
-    /// The larger amount of the two in every dimension.
+    /// Returns the element-wise maximum.
     #[must_use]
     pub fn max(&self, other: &Self) -> Self {
         let mut out = self.clone();
@@ -154,7 +154,7 @@ impl Resources {
         out
     }
 
-    /// The smaller amount of the two in every dimension.
+    /// Returns the element-wise minimum.
     #[must_use]
     pub fn min(&self, other: &Self) -> Self {
         let mut out = self.clone();
@@ -164,15 +164,15 @@ impl Resources {
         out
     }
 
-    /// The dimensions that are not zero, with their amounts, in a fixed order.
+    /// Iterates over the non-zero amounts in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = (Resource, u64)> + '_ {
         let fixed = FIXED.iter().cloned().zip(self.fixed.iter().copied());
         let named = self.named.iter().map(|(n, a)| (Resource::Named(n.clone()), *a));
         fixed.chain(named).filter(|(_, amount)| *amount > 0)
     }
 
-    /// The largest share of `whole` that any dimension here takes, in millionths: the dominant
-    /// share of Ghodsi et al., "Dominant Resource Fairness" (NSDI 2011).
+    /// Returns the dominant share: the largest fraction of `whole` used in any dimension, in
+    /// millionths (Ghodsi et al., "Dominant Resource Fairness", NSDI 2011).
     #[must_use]
     pub fn dominant_share(&self, whole: &Self) -> u64 {
         self.iter()
@@ -197,8 +197,8 @@ fn fixed_index(resource: &Resource) -> Option<usize> {
 }
 
 impl Resources {
-    /// The amounts for people: `memory=24684084Ki` is shown as `memory=23.5Gi`. To be read back by
-    /// a program, use [`Resources`] itself.
+    /// Formats the amounts for people: `memory=24684084Ki` becomes `memory=23.5Gi`. The result is
+    /// not exact; programs should read the [`Display`](fmt::Display) form.
     #[must_use]
     pub fn rounded(&self) -> Rounded<'_> {
         Rounded(self)
@@ -206,7 +206,7 @@ impl Resources {
 }
 
 impl fmt::Display for Resources {
-    /// `cpu=1.5 memory=512Mi`, in the notation that the DAG file and the flags take.
+    /// Formats like `cpu=1.5 memory=512Mi`, the notation of the DAG file and the flags.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for (resource, amount) in self.iter() {
@@ -269,7 +269,7 @@ fn bytes(amount: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{amount}")
 }
 
-/// A size to a tenth of its largest unit, rounded down; exact below a mebibyte.
+/// Formats a size with one decimal of its largest unit, rounded down; exact below a mebibyte.
 fn rounded(amount: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (unit, name) = match amount {
         0..0x10_0000 => return bytes(amount, f),
@@ -283,20 +283,20 @@ fn rounded(amount: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// Why a text is not an amount of a resource.
+/// The error for an invalid amount of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidResources {
-    /// It is not a number with a known unit.
+    /// Not a number with a known unit.
     #[error("`{text}` is not an amount of {resource}; write for example `{example}`")]
     Amount {
         /// The resource.
         resource: String,
-        /// What was written.
+        /// The input.
         text: String,
-        /// What would be right.
+        /// A valid example.
         example: &'static str,
     },
-    /// The name of the resource is not valid.
+    /// The name of the resource is invalid.
     #[error("resource {0}")]
     Name(#[from] crate::name::InvalidName),
     /// An item of a list is not `name=amount`.
@@ -305,11 +305,11 @@ pub enum InvalidResources {
 }
 
 impl Resource {
-    /// The resource called `name`: one of the five known ones, else a named one.
+    /// Parses the name of a resource: one of the five built-in ones, or else a named one.
     ///
     /// # Errors
     ///
-    /// When `name` is not a valid [`Name`].
+    /// Returns [`InvalidResources::Name`] if `name` is not a valid [`Name`].
     pub fn parse(name: &str) -> Result<Self, InvalidResources> {
         match FIXED.iter().find(|r| r.to_string() == name) {
             Some(known) => Ok(known.clone()),
@@ -317,12 +317,12 @@ impl Resource {
         }
     }
 
-    /// Reads an amount of this resource: `1.5` or `500m` for counts; `512Mi`, `1G` or plain bytes
+    /// Parses an amount of this resource: `1.5` or `500m` for counts; `512Mi`, `1G` or plain bytes
     /// for sizes and rates. The suffixes are those of Kubernetes quantities.
     ///
     /// # Errors
     ///
-    /// When `text` is not such an amount or is too large.
+    /// Returns [`InvalidResources::Amount`] if `text` is not such an amount or is too large.
     pub fn parse_amount(&self, text: &str) -> Result<u64, InvalidResources> {
         let (parsed, example) = match self {
             Self::Memory | Self::Disk | Self::Network => (parse_bytes(text), "512Mi"),
@@ -339,7 +339,7 @@ impl Resource {
 impl std::str::FromStr for Resources {
     type Err = InvalidResources;
 
-    /// Reads `cpu=2,memory=4Gi` (commas or spaces between the items).
+    /// Parses `cpu=2,memory=4Gi`; items are separated by commas or spaces.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut out = Self::none();
         for item in text.split([',', ' ']).filter(|item| !item.is_empty()) {
@@ -376,7 +376,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
     decimal(digits, unit)
 }
 
-/// `digits[.digits]` times `unit`, exactly, fractions of the unit cut off.
+/// Computes `digits[.digits]` times `unit` exactly, and truncates fractions of the unit.
 fn decimal(text: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let all_digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());

@@ -1,22 +1,22 @@
-//! How people name a run: by its id, by the first characters of its id, or as the last one.
+//! References to a run: by id, by the first characters of the id, or as the last run.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::ids::RunId;
 
-/// How people name a run.
+/// A reference to a run, as written by a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunRef {
     /// The run with this id.
     Id(RunId),
-    /// The only run whose id begins like this.
+    /// The only run whose id starts with this prefix.
     Prefix(RunIdPrefix),
-    /// The run that was submitted last.
+    /// The most recently submitted run.
     Last,
 }
 
-/// The first characters of the id of a run: at least four hexadecimal digits.
+/// A prefix of a run id: at least four hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunIdPrefix {
     first: RunId,
@@ -25,24 +25,24 @@ pub struct RunIdPrefix {
 }
 
 impl RunIdPrefix {
-    /// Fewest hexadecimal digits of a prefix.
+    /// Minimum number of hexadecimal digits of a prefix.
     pub const DIGITS_MIN: usize = 4;
-    /// Hexadecimal digits of a whole id.
+    /// Number of hexadecimal digits of a full id.
     const ID_DIGITS: usize = 32;
 
-    /// The lowest id that begins like this.
+    /// Returns the lowest id with this prefix.
     #[must_use]
     pub fn first(&self) -> RunId {
         self.first
     }
 
-    /// The highest id that begins like this.
+    /// Returns the highest id with this prefix.
     #[must_use]
     pub fn last(&self) -> RunId {
         self.last
     }
 
-    /// Whether `id` begins like this.
+    /// Returns whether `id` has this prefix.
     #[must_use]
     pub fn matches(&self, id: RunId) -> bool {
         (self.first..=self.last).contains(&id)
@@ -65,13 +65,13 @@ impl RunIdPrefix {
 impl fmt::Display for RunIdPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.first.to_string();
-        // The hyphens of an id are behind its 8th, 12th, 16th and 20th digit.
+        // The hyphens of an id follow its 8th, 12th, 16th and 20th digit.
         let n_hyphens = [8, 12, 16, 20].into_iter().filter(|at| self.n_digits > *at).count();
         f.write_str(id.get(..self.n_digits + n_hyphens).unwrap_or(&id))
     }
 }
 
-/// The text names no run.
+/// The error for a string that is not a reference to a run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{text}` is not the id of a run; give the id, its first characters (at least {min}), or \

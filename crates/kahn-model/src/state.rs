@@ -2,33 +2,33 @@
 
 use std::fmt;
 
-/// Where a task stands.
+/// The state of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum TaskState {
-    /// Waits for its dependencies or its condition.
+    /// Waiting for its dependencies or its condition.
     #[default]
     Pending = 0,
-    /// May be leased.
+    /// Can be leased.
     Ready = 1,
-    /// Granted to a worker, not known to have started.
+    /// Leased to a worker, not yet known to have started.
     Leased = 2,
     /// Started on a worker.
     Running = 3,
-    /// Waits before its next attempt.
+    /// Waiting before its next attempt.
     BackingOff = 4,
-    /// Ended as hoped.
+    /// Ended successfully.
     Succeeded = 5,
-    /// Ended otherwise, for good.
+    /// Failed permanently.
     Failed = 6,
-    /// Never ran, since it was not wanted or not possible.
+    /// Did not run, because it was not wanted or not possible.
     Skipped = 7,
-    /// Was called off.
+    /// Cancelled.
     Cancelled = 8,
 }
 
 impl TaskState {
-    /// All states there are, in order of their numbers.
+    /// All states, ordered by number.
     pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Ready,
@@ -41,31 +41,31 @@ impl TaskState {
         Self::Cancelled,
     ];
 
-    /// Whether it stays so, unless the run is retried.
+    /// Returns whether the state is final, unless the run is retried.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         self >= Self::Succeeded
     }
 
-    /// Whether a worker holds an attempt.
+    /// Returns whether a worker holds an attempt.
     #[must_use]
     pub fn is_held(self) -> bool {
         matches!(self, Self::Leased | Self::Running)
     }
 
-    /// Its number in records and on the wire; stable.
+    /// Returns the number used in records and on the wire. Stable.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// The state with this number.
+    /// Returns the state with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// The word for it in JSON and on the terminal; stable.
+    /// Returns the name used in JSON and on the terminal. Stable.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -88,27 +88,27 @@ impl fmt::Display for TaskState {
     }
 }
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum RunState {
-    /// Has tasks to do.
+    /// Has unfinished tasks.
     #[default]
     Active = 0,
-    /// Starts nothing new until it is resumed.
+    /// Starts no new attempts until it is resumed.
     Paused = 1,
-    /// Is being called off: waits for what is held to end.
+    /// Being cancelled: waits for leased attempts to end.
     Cancelling = 2,
-    /// All tasks ended as hoped or were skipped.
+    /// All tasks succeeded or were skipped.
     Succeeded = 3,
     /// At least one task failed.
     Failed = 4,
-    /// Was called off.
+    /// Cancelled.
     Cancelled = 5,
 }
 
 impl RunState {
-    /// All states there are, in order of their numbers.
+    /// All states, ordered by number.
     pub const ALL: [Self; 6] = [
         Self::Active,
         Self::Paused,
@@ -118,25 +118,25 @@ impl RunState {
         Self::Cancelled,
     ];
 
-    /// Whether it stays so, unless the run is retried.
+    /// Returns whether the state is final, unless the run is retried.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         self >= Self::Succeeded
     }
 
-    /// Its number in records and on the wire; stable.
+    /// Returns the number used in records and on the wire. Stable.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// The state with this number.
+    /// Returns the state with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// The word for it in JSON and on the terminal; stable.
+    /// Returns the name used in JSON and on the terminal. Stable.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

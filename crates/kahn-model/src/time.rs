@@ -1,19 +1,19 @@
-//! Points in time, as numbers. Nothing here asks a clock.
+//! Timestamps. Nothing here reads a clock.
 
 use std::ops::Add;
 use std::time::Duration;
 
-/// Microseconds since 1970-01-01T00:00:00Z, on the clock of whoever stamped it.
+/// Microseconds since 1970-01-01T00:00:00Z, on the clock of the process that created the timestamp.
 ///
-/// Stamps of two machines are shown to people and never compared to decide anything.
+/// Timestamps of different hosts are displayed, but never compared to make decisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The earliest stamp.
+    /// The earliest timestamp.
     pub const ZERO: Self = Self(0);
 
-    /// The time from `earlier` to here; zero when `earlier` is the later one.
+    /// Returns the time elapsed since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
@@ -23,7 +23,7 @@ impl Timestamp {
 impl Add<Duration> for Timestamp {
     type Output = Self;
 
-    /// Moves forward, and stops at the end of time.
+    /// Adds a duration. Saturates.
     fn add(self, span: Duration) -> Self {
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(micros))

@@ -1,32 +1,31 @@
-//! Functions: what a worker, or an interpreter that it keeps warm, has at hand to be called.
+//! Calls of functions in a worker or in a Python interpreter.
 
 use super::Text;
 
-/// A call of a function that a worker built on the library has registered.
+/// A call of a function registered by a worker that is built on the library.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FunctionCall {
-    /// The name under which it is registered.
+    /// The registered name.
     pub name: Box<str>,
-    /// Its input: JSON, whose strings may hold expressions.
+    /// The input: JSON, whose strings may contain expressions.
     pub input: Text,
 }
 
 impl FunctionCall {
-    /// The label that a worker bears for each function that it has, and that a call asks for.
+    /// Returns the label that a worker has for each registered function, and that a call requires.
     #[must_use]
     pub fn label_of(name: &str) -> String {
         format!("function/{name}")
     }
 }
 
-/// A call of a function of Python.
+/// A call of a Python function.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PythonCall {
     /// `module:name`.
     pub function: Box<str>,
-    /// Its input: JSON, whose strings may hold expressions.
+    /// The input: JSON, whose strings may contain expressions.
     pub input: Text,
-    /// The interpreter, such as that of a virtual environment; the worker's `python3` when not
-    /// given.
+    /// The interpreter, such as that of a virtual environment. Default: `python3` of the worker.
     pub interpreter: Option<Text>,
 }

@@ -1,21 +1,21 @@
-//! Containers, as a DAG asks for them.
+//! Containers.
 
 use super::Text;
 
-/// When an image is fetched.
+/// When to pull an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PullPolicy {
-    /// When it is not there.
+    /// If the host does not have it.
     #[default]
     Missing,
-    /// Each time.
+    /// Before every attempt.
     Always,
-    /// Never: it must be there.
+    /// Never; the host must have it.
     Never,
 }
 
 impl PullPolicy {
-    /// The word for it in the DAG file.
+    /// Returns the name used in the DAG file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -26,41 +26,41 @@ impl PullPolicy {
     }
 }
 
-/// A directory of the worker's host that a container sees.
+/// A directory of the worker's host that is mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mount {
-    /// Where it is on the host; the worker's configuration says what may be mounted.
+    /// The path on the host. The worker's configuration restricts which paths may be mounted.
     pub source: Text,
-    /// Where it is in the container.
+    /// The path in the container.
     pub target: Box<str>,
     /// Whether the container may write to it.
     pub is_writable: bool,
 }
 
-/// A port of a container that can be reached on the worker's host.
+/// A port of a container that is published on the worker's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
     /// The port in the container.
     pub container: u16,
-    /// The port on the host; any free one when 0.
+    /// The port on the host; 0 means any free port.
     pub host: u16,
 }
 
-/// A container to run to its end.
+/// A container that runs to completion.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Container {
     /// The image.
     pub image: Text,
-    /// When it is fetched.
+    /// When to pull the image.
     pub pull: PullPolicy,
-    /// The program, in place of the image's entry point; the image's own when empty.
+    /// The program, replacing the entry point of the image. If empty, the image's own is used.
     pub command: Vec<Text>,
-    /// The arguments; the image's own when empty.
+    /// The arguments. If empty, those of the image are used.
     pub args: Vec<Text>,
-    /// Who runs it, as `uid` or `uid:gid`; the worker's choice, which is not root, when not given.
+    /// The user, as `uid` or `uid:gid`. Default: a user other than root, chosen by the worker.
     pub user: Option<Box<str>>,
-    /// What it sees of the host.
+    /// Directories of the host to mount.
     pub mounts: Vec<Mount>,
-    /// What of it is seen from the host.
+    /// Ports to publish on the host.
     pub ports: Vec<Port>,
 }

@@ -1,28 +1,28 @@
-//! Requests over HTTP, as a DAG asks for them.
+//! HTTP requests.
 
 use std::time::Duration;
 
 use super::Text;
 use crate::Condition;
 
-/// What a request carries.
+/// The body of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Body {
-    /// Nothing.
+    /// No body.
     #[default]
     Empty,
-    /// JSON, whose strings may hold expressions.
+    /// JSON, whose strings may contain expressions.
     Json(Text),
     /// Text.
     Text(Text),
 }
 
-/// Status codes from one to another, both included.
+/// An inclusive range of status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StatusRange {
-    /// The lowest.
+    /// The lowest code.
     pub from: u16,
-    /// The highest.
+    /// The highest code.
     pub to: u16,
 }
 
@@ -30,37 +30,37 @@ impl StatusRange {
     /// 200 to 299.
     pub const SUCCESS: Self = Self { from: 200, to: 299 };
 
-    /// Whether a code is in it.
+    /// Returns whether the range contains `status`.
     #[must_use]
     pub fn contains(self, status: u16) -> bool {
         (self.from..=self.to).contains(&status)
     }
 }
 
-/// Ask again until the answer is as wanted.
+/// Repeats a request until a condition holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Polling {
-    /// What must be true of `response`.
+    /// The condition over `response`.
     pub until: Condition,
-    /// The wait between two requests.
+    /// The delay between two requests.
     pub every: Duration,
 }
 
-/// A request, or several until the answer is as wanted.
+/// A request, optionally repeated until a condition holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpRequest {
-    /// The method, in capitals.
+    /// The method, in upper case.
     pub method: Box<str>,
-    /// Where to.
+    /// The URL.
     pub url: Text,
-    /// Headers, in the order written.
+    /// The headers, in order.
     pub headers: Vec<(Box<str>, Text)>,
-    /// What it carries.
+    /// The body.
     pub body: Body,
-    /// The codes that mean success.
+    /// The status codes that mean success.
     pub expect: Vec<StatusRange>,
-    /// How long one request may take.
+    /// The timeout of a single request.
     pub timeout: Duration,
-    /// Whether it is repeated, and until when.
+    /// Whether to repeat the request, and until when.
     pub polling: Option<Polling>,
 }

@@ -1,20 +1,20 @@
-//! Secrets, as a DAG asks for them: by name. What they are is known to workers alone.
+//! References to secrets by name. Only workers know the secrets themselves.
 
 use crate::Name;
 
-/// Where a task finds a secret.
+/// Where a task receives a secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SecretTarget {
     /// In the environment variable of this name.
     Variable(Box<str>),
-    /// In a file; the environment variable of this name holds its path.
+    /// In a file, whose path is the value of the environment variable of this name.
     File(Box<str>),
-    /// In the header of this name, of a request over HTTP.
+    /// In the header of this name of an HTTP request.
     Header(Box<str>),
 }
 
 impl SecretTarget {
-    /// The name of the variable or the header.
+    /// Returns the name of the variable or header.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -23,19 +23,19 @@ impl SecretTarget {
     }
 }
 
-/// The use of one secret by a task.
+/// The use of a secret by a task.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretUse {
-    /// Where the task finds it.
+    /// Where the task receives it.
     pub target: SecretTarget,
-    /// What goes before it, such as `Bearer `. No part of the secret.
+    /// Text put in front of the secret, such as `Bearer `. Not itself secret.
     pub prefix: Box<str>,
     /// The name under which workers know it.
     pub secret: Name,
 }
 
 impl SecretUse {
-    /// The label that a worker bears for each secret that it has, and that a use asks for.
+    /// Returns the label that a worker has for each of its secrets, and that a use requires.
     #[must_use]
     pub fn label_of(secret: &str) -> String {
         format!("secret/{secret}")

@@ -1,27 +1,27 @@
-//! Texts with expressions.
+//! Strings with expressions.
 
 use std::fmt;
 
-/// A text in which `${{ … }}` stands for an expression.
+/// A string that may contain expressions as `${{ … }}`.
 ///
-/// Whether it holds one is seen from the text alone; what the expression means is not known here.
+/// This type only detects expressions; it does not parse or evaluate them.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Box<str>);
 
 impl Text {
-    /// The text as written.
+    /// Creates a text.
     #[must_use]
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
 
-    /// The text as written.
+    /// Returns the source text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the text holds an expression, and so is not yet what the task will see.
+    /// Returns whether the text contains an expression and must be rendered.
     #[must_use]
     pub fn is_dynamic(&self) -> bool {
         self.0.contains("${{")
@@ -34,12 +34,12 @@ impl fmt::Debug for Text {
     }
 }
 
-/// How the expressions in a text of an action are replaced by their values.
+/// How expressions in a text of an action are replaced by their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextRole {
-    /// Each by its value as text.
+    /// Each expression is replaced by its value as text.
     Plain,
-    /// The text is JSON: a string in it that is one expression becomes the value itself, and in
-    /// other strings each is replaced by its value as text.
+    /// The text is JSON. A string that consists of one expression is replaced by the value itself.
+    /// In other strings, each expression is replaced by its value as text.
     Json,
 }

@@ -1,4 +1,4 @@
-//! The texts of an action, to be looked at and to be replaced, in one place for all kinds.
+//! Access to the texts of all kinds of actions, for reading and for replacing.
 
 use super::{
     Action, Body, Container, FunctionCall, HttpRequest, Mount, PythonCall, Text, TextRole,
@@ -7,7 +7,7 @@ use super::{
 type Texts<'a> = Vec<(TextRole, &'a Text)>;
 
 impl Action {
-    /// All texts that may hold expressions.
+    /// Returns all texts that may contain expressions.
     #[must_use]
     pub fn texts(&self) -> Vec<(TextRole, &Text)> {
         match self {
@@ -23,18 +23,18 @@ impl Action {
         }
     }
 
-    /// How many bytes the texts and the script have together.
+    /// Returns the total size of the texts and the script in bytes.
     #[must_use]
     pub fn n_bytes(&self) -> usize {
         let script = if let Self::Run { script, .. } = self { script.len() } else { 0 };
         script + self.texts().iter().map(|(_, text)| text.as_str().len()).sum::<usize>()
     }
 
-    /// The same action with every text replaced.
+    /// Returns the action with every text replaced.
     ///
     /// # Errors
     ///
-    /// The first of `replace`.
+    /// Returns the first error of `replace`.
     pub fn map_texts<E>(
         &self,
         mut replace: impl FnMut(TextRole, &Text) -> Result<Text, E>,

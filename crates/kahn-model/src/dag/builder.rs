@@ -1,4 +1,4 @@
-//! Builds a [`Dag`], and refuses what is not one.
+//! Builds and validates a [`Dag`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use crate::name::Name;
 use crate::policy::RunPolicy;
 use crate::profile::Profile;
 
-/// A task to be added, without its dependencies.
+/// A new task without its dependencies.
 #[derive(Clone, Debug)]
 pub struct NewTask {
-    /// Its name, different from all others in the DAG.
+    /// The name, unique in the DAG.
     pub name: Name,
-    /// What it does.
+    /// The work.
     pub work: Work,
-    /// How it is to be run.
+    /// How to run it.
     pub profile: Profile,
-    /// When it runs, given how its dependencies ended.
+    /// When it runs, depending on how its dependencies ended.
     pub trigger: Trigger,
-    /// It runs only when this is true.
+    /// The task runs only if this is true.
     pub condition: Option<Condition>,
-    /// How long it is expected to take; that of a sleep is known without being told.
+    /// The expected run time. Not needed for a sleep.
     pub estimate: Option<Duration>,
 }
 
 impl NewTask {
-    /// A task with default rules.
+    /// Creates a task with default settings.
     #[must_use]
     pub fn new(name: Name, work: Work) -> Self {
         Self {
@@ -44,10 +44,10 @@ impl NewTask {
     }
 }
 
-/// Why tasks and dependencies do not make a DAG.
+/// The error for tasks and dependencies that do not form a DAG.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DagError {
-    /// There is nothing to do.
+    /// There are no tasks.
     #[error("a DAG has at least one task")]
     Empty,
     /// More tasks than [`limits::TASKS_MAX`].
@@ -56,21 +56,21 @@ pub enum DagError {
     /// More dependencies than [`limits::DEPENDENCIES_MAX`].
     #[error("at most {max} dependencies are allowed", max = limits::DEPENDENCIES_MAX)]
     TooManyDependencies,
-    /// Two tasks share a name.
+    /// Two tasks have the same name.
     #[error("two tasks are called `{0}`")]
     DuplicateName(Name),
-    /// A task names a dependency twice.
+    /// A task lists a dependency twice.
     #[error("task `{dependent}` names its dependency `{dependency}` twice")]
     DuplicateDependency {
         /// The task.
         dependent: Name,
-        /// What it depends on.
+        /// The dependency.
         dependency: Name,
     },
-    /// A dependency on a task that was never added.
+    /// A dependency on a task that was not added.
     #[error("dependency on task {0:?}, which does not exist")]
     UnknownTask(TaskIx),
-    /// The tasks depend on each other in a circle: each on the next, the last on the first.
+    /// A dependency cycle: each task depends on the next, the last on the first.
     #[error("dependency cycle of {} tasks", .0.len())]
     Cycle(Vec<TaskIx>),
 }
@@ -81,7 +81,7 @@ struct Link {
     edge: Edge,
 }
 
-/// Collects tasks and dependencies, in any order, and makes a [`Dag`] of them.
+/// Collects tasks and dependencies in any order and builds a [`Dag`].
 #[derive(Debug)]
 pub struct DagBuilder {
     name: Name,
@@ -96,7 +96,7 @@ pub struct DagBuilder {
 }
 
 impl DagBuilder {
-    /// An empty DAG with this name.
+    /// Creates a builder for a DAG with this name.
     #[must_use]
     pub fn new(name: Name, policy: RunPolicy) -> Self {
         Self {
@@ -112,11 +112,13 @@ impl DagBuilder {
         }
     }
 
-    /// Adds a task and says where it stands.
+    /// Adds a task and returns its position.
+    ///
+    /// Duplicate names are detected later, by [`DagBuilder::build`].
     ///
     /// # Errors
     ///
-    /// When there are too many tasks. That its name is new is checked by [`DagBuilder::build`].
+    /// Returns [`DagError::TooManyTasks`] if there are too many tasks.
     pub fn task(&mut self, task: NewTask) -> Result<TaskIx, DagError> {
         let ix = TaskIx::from_index(self.rows.len());
         if self.rows.len() >= limits::TASKS_MAX {
@@ -157,12 +159,14 @@ impl DagBuilder {
         self.depends(dependent, dependency, When::Succeeded, DependencyKind::Required, None);
     }
 
-    /// Checks it all and makes the DAG.
+    /// Validates and builds the DAG.
+    ///
+    /// Takes linear time in tasks and dependencies, plus the time to sort the names. Does not use
+    /// recursion, so long chains do not overflow the stack.
     ///
     /// # Errors
     ///
-    /// [`DagError`] says what is wrong and names the tasks. Takes time in proportion to tasks and
-    /// dependencies (and sorts the names), and no stack however long the chains are.
+    /// Returns a [`DagError`] that names the tasks.
     pub fn build(self) -> Result<Dag, DagError> {
         if self.rows.is_empty() {
             return Err(DagError::Empty);
@@ -213,7 +217,7 @@ fn estimate_micros(given: Option<Duration>, action: &Action) -> u64 {
     u64::try_from(micros).unwrap_or(u64::MAX)
 }
 
-/// Counting sort of the edges by the task at one end; keeps the order in which they came.
+/// Sorts the edges by the task at one end (counting sort). The sort is stable.
 fn adjacency(n: usize, links: &[Link], key: impl Fn(&Link) -> (u32, Edge)) -> Adjacency {
     let ix = |at: u32| usize::try_from(at).expect("invariant: usize holds u32");
     let mut starts = vec![0u32; n + 1];
@@ -276,7 +280,7 @@ fn name_of(dag: &Dag, task: TaskIx) -> Name {
     Name::new(dag.task_name(task)).expect("invariant: it was a name when it was added")
 }
 
-/// Keeps equal values once.
+/// Stores equal values only once.
 #[derive(Debug)]
 struct Interner<T> {
     values: Vec<Arc<T>>,

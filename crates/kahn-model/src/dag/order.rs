@@ -1,10 +1,10 @@
-//! Topological order, and what stands in its way.
+//! Topological order and cycle detection.
 
 use super::Adjacency;
 use crate::ids::TaskIx;
 
-/// Kahn's algorithm: tasks leave in the order in which their last dependency did. Shorter than
-/// the number of tasks exactly when there is a cycle.
+/// Kahn's algorithm: tasks are ordered by when their last dependency was placed. The result is
+/// shorter than the number of tasks exactly if there is a cycle.
 pub(super) fn kahn(dependencies: &Adjacency, dependents: &Adjacency) -> Vec<TaskIx> {
     let n = dependencies.starts.len() - 1;
     let mut waiting: Vec<usize> =
@@ -25,15 +25,15 @@ pub(super) fn kahn(dependencies: &Adjacency, dependents: &Adjacency) -> Vec<Task
     order
 }
 
-/// One cycle among the tasks that `order` could not place: each depends on the next, the last on
-/// the first.
+/// Returns a cycle among the tasks that are missing from `order`. Each task depends on the next,
+/// the last on the first.
 pub(super) fn find_cycle(dependencies: &Adjacency, order: &[TaskIx]) -> Vec<TaskIx> {
     let n = dependencies.starts.len() - 1;
     let mut is_placed = vec![false; n];
     for task in order {
         is_placed[task.index()] = true;
     }
-    // Every task left has a dependency that is left too, so following them must meet itself.
+    // Every remaining task has a remaining dependency, so following them must revisit a task.
     let mut path = Vec::new();
     let mut position = vec![usize::MAX; n];
     let mut at = is_placed.iter().position(|placed| !placed).map(TaskIx::from_index);
