@@ -1,4 +1,4 @@
-//! What an operator may choose about a worker: the section `[worker]` of `kahn.toml`.
+//! The worker's configuration: the section `[worker]` of `kahn.toml`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,60 +16,60 @@ use kahn_executor_process::{LimitSettings, PythonSettings};
 
 use crate::pressure::PressureSettings;
 
-/// What an operator may choose about a worker.
+/// The worker's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The URL of the coordinator.
     pub coordinator: String,
-    /// What the worker shows the coordinator; read from `token_file` when not given.
+    /// The token that the worker presents to the coordinator. Default: read from `token_file`.
     pub token: Option<Secret>,
-    /// Where the workers' token is; `worker.token` in the data directory when not given.
+    /// The file with the workers' token. Default: `worker.token` in the data directory.
     pub token_file: Option<PathBuf>,
-    /// What it calls itself, stable over restarts; the name of the host when not given.
+    /// The worker's name, stable across restarts. Default: the host name.
     pub name: Option<String>,
-    /// What its attempts may hold together, as `cpu=2,memory=4Gi`; all of the machine when not
-    /// given.
+    /// The total resources of its running attempts, such as `cpu=2,memory=4Gi`. CPU and memory
+    /// default to those of the host.
     pub capacity: Option<String>,
-    /// What it says of itself, for tasks to ask for.
+    /// Labels that tasks can require.
     pub labels: BTreeMap<String, String>,
-    /// Most leases that it holds at one time, those that wait for room included.
+    /// Maximum number of leases held at a time, including those waiting for resources.
     pub leases_max: u32,
-    /// Where its spools and scratch directories are.
+    /// The directory for spools and scratch directories.
     pub data_dir: PathBuf,
-    /// Time between two signs of life.
+    /// Time between two heartbeats.
     #[serde(with = "human_duration")]
     pub heartbeat_period: Duration,
-    /// Between SIGTERM and SIGKILL, for tasks that do not say.
+    /// Time between SIGTERM and SIGKILL for tasks that do not set it.
     #[serde(with = "human_duration")]
     pub grace: Duration,
-    /// Bytes of output kept of one attempt.
+    /// Maximum output kept per attempt, in bytes.
     pub log_bytes: u64,
-    /// How fast an attempt may print for long, in bytes per second; it waits when it is faster.
+    /// Sustained output rate per attempt, in bytes per second. A faster attempt is blocked.
     pub log_rate: u64,
-    /// Names of its own environment variables that tasks may see.
+    /// Names of the worker's environment variables that are passed to tasks.
     pub environment: Vec<String>,
-    /// What tasks may ask for by name as a secret, and where it is. There is none unless listed.
+    /// The secrets that tasks can request by name, with their sources. Default: none.
     pub secrets: BTreeMap<String, SecretSource>,
-    /// Where files with secrets are while their attempt runs, closed to other users; in memory
-    /// (`/dev/shm`) where there is such a place, and else in the data directory, when not given.
-    /// Whatever is there is removed.
+    /// The directory for secret files while their attempt runs, inaccessible to other users.
+    /// Existing contents are removed. Default: in memory (`/dev/shm`) if available, otherwise in
+    /// the data directory.
     pub secrets_dir: Option<PathBuf>,
-    /// What holds attempts to what they asked for.
+    /// How the requested resources are enforced as limits.
     pub limits: LimitSettings,
-    /// About functions of the program that the worker is part of.
+    /// Settings for functions registered by the embedding program.
     pub functions: FunctionSettings,
-    /// About containers.
+    /// Settings for containers.
     #[cfg(feature = "container")]
     pub container: kahn_executor_container::ContainerSettings,
-    /// About requests over HTTP.
+    /// Settings for HTTP requests.
     #[cfg(feature = "http")]
     pub http: kahn_executor_http::HttpSettings,
-    /// About functions of Python.
+    /// Settings for Python functions.
     pub python: PythonSettings,
-    /// When it accepts less than its capacity.
+    /// When the worker accepts less than its capacity.
     pub pressure: PressureSettings,
-    /// Where health and metrics are served.
+    /// Settings of the health and metrics server.
     pub health: HealthSettings,
 }
 
@@ -104,50 +104,50 @@ impl Default for Config {
     }
 }
 
-/// Why a configuration cannot be used.
+/// The reason that a configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidConfig {
-    /// It cannot be called that.
+    /// The name is invalid.
     #[error("worker.name: {0}")]
     Name(#[from] InvalidName),
-    /// The capacity is not a list of amounts.
+    /// The capacity is not a valid list of resources.
     #[error("worker.capacity: {0}")]
     Capacity(#[from] InvalidResources),
-    /// A secret cannot be defined.
+    /// The definition of a secret is invalid.
     #[error(transparent)]
     Secret(#[from] InvalidSecret),
-    /// The coordinator cannot be there.
+    /// The URL of the coordinator is invalid.
     #[error("worker.coordinator: `{url}` is not an address: {reason}")]
     Coordinator {
-        /// What was given.
+        /// The input.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The pressure to be borne makes no sense.
+    /// A pressure setting is invalid.
     #[error("worker.pressure.{field}: {reason}")]
     Pressure {
-        /// Which value.
+        /// The name of the setting.
         field: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The machine does not say what it is.
+    /// The CPUs or memory of the host could not be determined.
     #[error("{what} of this machine is not known: {reason}; set worker.{what}")]
     Machine {
-        /// What is not known.
+        /// The setting without a value.
         what: &'static str,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl Config {
-    /// What the worker calls itself.
+    /// Returns the worker's name.
     ///
     /// # Errors
     ///
-    /// When that is not a name.
+    /// Fails if the configured name or the host name is not a valid name.
     pub fn worker_id(&self) -> Result<WorkerId, InvalidConfig> {
         let host;
         let name = match &self.name {
@@ -160,11 +160,11 @@ impl Config {
         Ok(name.parse()?)
     }
 
-    /// What its attempts may hold together.
+    /// Returns the worker's capacity.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or the machine does not say what it has.
+    /// Fails if the setting cannot be parsed, or if CPUs or memory of the host are unknown.
     pub fn resources(&self) -> Result<Resources, InvalidConfig> {
         let mut resources = match &self.capacity {
             Some(text) => text.parse()?,
@@ -179,8 +179,7 @@ impl Config {
         Ok(resources)
     }
 
-    /// The memory that its attempts may have together, where that was chosen and is less than the
-    /// machine has.
+    /// Returns the configured memory capacity in bytes if it is less than the memory of the host.
     #[must_use]
     pub fn memory_bound(&self) -> Option<u64> {
         let capacity: Resources = self.capacity.as_ref()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! The driver: the one task that owns the worker's core.
+//! The driver: the task that owns the worker's core.
 
 mod attempts;
 mod keeping;
@@ -27,32 +27,33 @@ use launch::Ended;
 pub(crate) use attempts::Parts as AttemptParts;
 pub(crate) use keeping::left_behind;
 
-/// Inputs that one round takes.
+/// Maximum inputs handled per round.
 const INPUTS_PER_ROUND: usize = 1024;
-/// Reports in one message.
+/// Maximum reports per message.
 const REPORTS_PER_MESSAGE: usize = 4096;
-/// How long results gather before they are written; those acknowledged by then never are.
+/// How long results are buffered before they are written. Results acknowledged by then are never
+/// written.
 const KEEP_EVERY: Duration = Duration::from_millis(10);
 
-/// What reaches the driver.
+/// An input of the driver.
 pub(crate) enum Input {
-    /// A stream is being opened; the inventory goes there first.
+    /// A stream was opened; the inventory is its first message.
     Connected(Outbound),
     /// The stream has ended.
     Disconnected,
-    /// The coordinator says something.
+    /// The coordinator sent a message.
     Message(coordinator_message::Message),
-    /// An attempt runs.
+    /// An attempt has started.
     Started(Token),
     /// Attempts have ended.
     Ended(Vec<Ended>),
     /// The pressure on the worker was measured.
     Measured(Sample),
-    /// Somebody wants the worker to finish what it holds and go.
+    /// A drain was requested: finish the held leases, then exit.
     Drain,
 }
 
-/// The share of its capacity that the worker accepts, between 0 and 1.
+/// The share of its capacity that the worker accepts, from 0 to 1.
 pub(crate) type ShareGauge = Gauge<f64, AtomicU64>;
 
 pub(crate) struct Driver {
@@ -91,7 +92,7 @@ impl Driver {
         }
     }
 
-    /// Runs until the worker has drained, or is dropped.
+    /// Runs until the worker has drained.
     pub(crate) async fn run(mut self) {
         while !self.is_leaving {
             let Some(first) = self.next_input().await else { return };
@@ -115,10 +116,11 @@ impl Driver {
             self.keeping.write_if_due(now);
         }
         self.keeping.write_now();
-        info!("everything is told; leaving");
+        info!("drained; exiting");
     }
 
-    /// The next input; `Some(None)` when only time has passed.
+    /// Waits for the next input. Returns `Some(None)` on a timeout, and `None` when the inbox is
+    /// closed.
     async fn next_input(&mut self) -> Option<Option<Input>> {
         let now = self.now();
         let reports_due = self.core.reports_due();
@@ -132,7 +134,7 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        // What could not be sent is tried again as soon as there is room.
+        // Overdue reports are sent as soon as the stream has room.
         let room = async {
             match &self.outbound {
                 Some(outbound) if are_reports_late => drop(outbound.reserve().await),
@@ -163,7 +165,7 @@ impl Driver {
             }
             Input::Message(message) => {
                 if let Err(error) = self.take_message(message) {
-                    warn!(%error, "the coordinator sent what cannot be read; reconnecting");
+                    warn!(%error, "invalid message from the coordinator; reconnecting");
                     self.outbound = None;
                 }
             }
@@ -218,7 +220,7 @@ impl Driver {
     fn handle(&mut self, event: Event<Task>) {
         let now = self.now();
         let mut todo = self.core.handle(now, event);
-        // What an executor does on the spot may lead to more.
+        // An attempt that ends immediately can produce more commands.
         while !todo.is_empty() {
             let mut more = Vec::new();
             for command in todo {
@@ -238,7 +240,7 @@ impl Driver {
                 self.send(worker_message::Message::Heartbeat(Heartbeat { number }));
             }
             Command::SendAdmission(admission) => {
-                info!(%admission, "accepting another share of the capacity");
+                info!(%admission, "accepted share of the capacity changed");
                 let message = convert::admission::to_wire(&admission);
                 self.send(worker_message::Message::Admission(message));
             }
@@ -262,8 +264,8 @@ impl Driver {
         Vec::new()
     }
 
-    /// Sends a message. One that finds no room ends the stream: the coordinator does not read, and
-    /// a new stream starts with everything that matters.
+    /// Sends a message. Closes the stream if its buffer is full: the coordinator has stopped
+    /// reading, and a new stream starts with the full state.
     fn send(&mut self, message: worker_message::Message) {
         let Some(outbound) = &self.outbound else { return };
         if outbound.try_send(WorkerMessage { message: Some(message) }).is_err() {

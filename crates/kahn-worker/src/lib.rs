@@ -1,7 +1,7 @@
-//! The worker: its session with the coordinator, the attempts that it holds, and log shipping.
+//! The worker: its session with the coordinator, its attempts and log shipping.
 //!
-//! One task, the driver, owns the worker's core; executors, the connection and the spools feed it
-//! and carry out what it says.
+//! One task, the driver, owns the worker's core. Executors, the connection and the spools send it
+//! events and execute its commands.
 
 pub mod spool;
 

@@ -1,8 +1,8 @@
-//! Measures the pressure on the worker, from which its core decides how much to accept.
+//! Measures the pressure on the worker. The core decides from it how much to accept.
 //!
-//! The figures are those of Linux' pressure stall information, of the worker's own cgroup where
-//! that has some, else of the whole machine. Without any, memory and processors are still watched
-//! by what is available and by how much wants to run; see `pressure/linux.rs`.
+//! Uses the pressure stall information (PSI) of Linux: that of the worker's own cgroup if
+//! available, otherwise that of the host. Without PSI, available memory and runnable threads are
+//! still measured; see `pressure/linux.rs`.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -30,44 +30,43 @@ use tracing::info;
 use crate::config::InvalidConfig;
 use crate::driver::Input;
 
-/// Shorter periods measure noise.
+/// Minimum period; shorter ones only measure noise.
 const PERIOD_MIN: Duration = Duration::from_millis(100);
 
-/// Whether a worker under pressure accepts less.
+/// Whether a worker reduces its accepted share under pressure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PressureMode {
-    /// It does, as far as the system tells of pressure.
+    /// Enabled, as far as the system provides measurements.
     #[default]
     Auto,
-    /// It always accepts all of its capacity.
+    /// Disabled: the worker always accepts its whole capacity.
     Off,
 }
 
-/// When a worker accepts less than its capacity: the section `[worker.pressure]`. A limit of 0 is
-/// never passed.
+/// When a worker accepts less than its capacity: the section `[worker.pressure]`. A limit of 0
+/// disables the check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PressureSettings {
     /// `auto` or `off`.
     pub mode: PressureMode,
-    /// Time between two measurements, 100 ms at least. Memory is reacted to after one of them,
-    /// processors and disks after five.
+    /// Time between two measurements, at least 100 ms. The worker reacts to memory pressure after
+    /// one measurement, to CPU and disk pressure after five.
     #[serde(with = "human_duration")]
     pub period: Duration,
-    /// For how much of the time something may wait for memory, in percent.
+    /// Maximum share of time in which any thread is stalled on memory, in percent.
     pub memory: u32,
-    /// How much of all memory is to stay available, in percent.
+    /// Minimum available memory, in percent of all memory.
     pub available_memory: u32,
-    /// How many threads may want to run, in percent of the processors: 300 is three for each.
+    /// Maximum number of runnable threads, in percent of the CPUs: 300 is three per CPU.
     pub cpu: u32,
-    /// For how much of the time all may wait for disks, in percent. Counts only while several
-    /// attempts run.
+    /// Maximum share of time in which all threads are stalled on disk I/O, in percent. Only checked
+    /// while several attempts run.
     pub io: u32,
-    /// The least share of its capacity that it accepts, in percent, 1 to 100.
+    /// The minimum share of its capacity that the worker accepts, in percent, from 1 to 100.
     pub floor: u32,
-    /// The directory of the cgroup (version 2) whose pressure counts; that of the worker when not
-    /// given.
+    /// The directory of the cgroup (version 2) to measure. Default: the worker's cgroup.
     pub cgroup: Option<PathBuf>,
 }
 
@@ -88,11 +87,11 @@ impl Default for PressureSettings {
 }
 
 impl PressureSettings {
-    /// The limits for the worker's core.
+    /// Returns the limits for the worker's core.
     ///
     /// # Errors
     ///
-    /// When the floor is not a share, or the period is too short.
+    /// Fails if the floor is not from 1 to 100 or the period is too short.
     pub(crate) fn limits(&self) -> Result<PressureLimits, InvalidConfig> {
         let invalid = |field, reason| InvalidConfig::Pressure { field, reason };
         if self.period < PERIOD_MIN {
@@ -110,7 +109,8 @@ impl PressureSettings {
     }
 }
 
-/// Measures until the driver is gone; `None` when there is nothing to be measured.
+/// Spawns a task that measures until the driver ends. Returns `None` if measuring is turned off or
+/// not possible.
 pub(crate) fn watch(
     settings: &PressureSettings,
     inbox: mpsc::Sender<Input>,
@@ -119,10 +119,10 @@ pub(crate) fn watch(
         return None;
     }
     let Some(mut source) = PressureSource::open(settings.cgroup.as_deref()) else {
-        info!("this system tells nothing of pressure; the whole capacity is always accepted");
+        info!("pressure cannot be measured on this system; always accepting the whole capacity");
         return None;
     };
-    info!(from = %source, "the pressure on this worker is measured");
+    info!(from = %source, "measuring the pressure on this worker");
     let period = settings.period;
     Some(tokio::spawn(async move {
         let clock = Clock::start();

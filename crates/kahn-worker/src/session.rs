@@ -1,4 +1,4 @@
-//! The connection to the coordinator: opened, read, lost, and opened again with jitter.
+//! The connection to the coordinator, reopened with jitter when it is lost.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use tracing::{debug, info, warn};
 
 use crate::driver::Input;
 
-/// Messages on their way out that may wait for the network.
+/// Maximum outbound messages buffered for the network.
 const MESSAGES_MAX: usize = 64;
-/// Largest message either way, in bytes.
+/// Maximum size of a message in either direction, in bytes.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
-/// Waits between attempts to connect.
+/// Upper bounds of the delays between connection attempts.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Where messages to the coordinator go.
+/// The sender of messages to the coordinator.
 pub(crate) type Outbound = mpsc::Sender<WorkerMessage>;
 
-/// How the coordinator is reached.
+/// The channel to the coordinator and the token for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub channel: Channel,
@@ -39,7 +39,7 @@ impl Link {
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// A request that shows the token.
+    /// Creates a request with the token in its metadata.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Ok(mut value) =
@@ -52,7 +52,7 @@ impl Link {
     }
 }
 
-/// Keeps a stream open for as long as the driver lives.
+/// Keeps a stream open until the driver ends.
 pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     loop {
@@ -70,12 +70,12 @@ pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
 fn report(status: &Status, token: &Token, n_tries: u32) {
     if status.code() == tonic::Code::Unauthenticated {
         warn!(
-            "the coordinator refuses this worker's token, which is from {}; let worker.token_file \
-             name the coordinator's file `worker.token`",
+            "the coordinator refuses this worker's token from {}; set worker.token_file to the \
+             coordinator's file `worker.token`",
             token.origin()
         );
     } else if n_tries == 0 {
-        info!(reason = status.message(), "lost the coordinator; going on with what is held");
+        info!(reason = status.message(), "lost the coordinator; continuing with the held leases");
     } else {
         debug!(reason = status.message(), "the coordinator cannot be reached");
     }
@@ -89,13 +89,13 @@ async fn converse(
     let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
     let request = link.request(ReceiverStream::new(messages));
     let inbound = link.client().attach(request).await?.into_inner();
-    // Only now: an inventory that was drawn up before the coordinator took the stream could reach
-    // one that knows of later leases, which would count as lost.
+    // Connected only after the coordinator has accepted the stream: an earlier inventory could miss
+    // leases granted in the meantime, and the coordinator would count them as lost.
     if inbox.send(Input::Connected(outbound)).await.is_err() {
         return Ok(());
     }
     let heard = listen(inbound, inbox, backoff).await;
-    // Without a driver there is nobody to tell.
+    // Fails only if the driver has ended.
     drop(inbox.send(Input::Disconnected).await);
     heard
 }

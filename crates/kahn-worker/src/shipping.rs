@@ -1,8 +1,9 @@
-//! What attempts print goes to the coordinator, on a stream of its own.
+//! Ships the output of attempts to the coordinator, on a separate stream.
 //!
-//! Pieces bear their offsets, and receipts say how far the output was received. So many bytes of
-//! each attempt are sent ahead of their receipts; after a lost connection, or when the coordinator
-//! has lost some, sending goes on where the last receipt was. That leaves neither gap nor repeat.
+//! Each piece carries its offset, and receipts acknowledge the output up to an offset. A limited
+//! number of bytes per attempt is sent ahead of the receipts. After a lost connection, or if the
+//! coordinator has lost output, sending continues from the last receipt, so that there are neither
+//! gaps nor duplicates.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,37 +23,37 @@ use crate::session::Link;
 use crate::wire;
 use kahn_executor::logs::{Leftover, LogDir, LogReader};
 
-/// Pieces of all attempts that may wait for the stream.
+/// Maximum pieces of all attempts buffered for the stream.
 const PIECES_MAX: usize = 64;
-/// Bytes of one attempt that may be under way.
+/// Maximum unacknowledged bytes per attempt.
 const WINDOW_BYTES: u64 = 1 << 20;
 
-/// Where pieces go while there is a stream.
+/// The sender of pieces while a stream is open.
 type Stream = Option<mpsc::Sender<LogPiece>>;
 
-/// How far the output of an attempt was received.
+/// The latest receipt for an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Received {
     offset: u64,
     is_sealed: bool,
-    /// Why nothing of it is taken; empty when it is.
+    /// Why the output is refused; empty if it is accepted.
     refusal: String,
 }
 
-/// Those who wait for receipts.
+/// The shipments that wait for receipts.
 type Waiting = Arc<Mutex<BTreeMap<Token, watch::Sender<Received>>>>;
 
-/// Where attempts bring what they print.
+/// A handle to ship the output of attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct Shipping {
     stream: watch::Receiver<Stream>,
-    /// How many logs are being shipped.
+    /// The number of logs being shipped.
     n_open: watch::Sender<usize>,
     waiting: Waiting,
     dir: LogDir,
 }
 
-/// A log on its way.
+/// A log that is being shipped.
 #[derive(Debug)]
 pub(crate) struct Shipment {
     done: JoinHandle<()>,
@@ -60,15 +61,15 @@ pub(crate) struct Shipment {
 }
 
 impl Shipment {
-    /// Waits until all of it was received, or none of it for as long as `patience`; says whether
-    /// all was. It goes on in any case.
+    /// Waits until the whole log was received or there was no progress for `patience`. Returns
+    /// whether the whole log was received; otherwise shipping continues in the background.
     pub(crate) async fn settle(mut self, patience: Duration) -> bool {
         loop {
             tokio::select! {
                 _ = &mut self.done => return true,
                 more = tokio::time::timeout(patience, self.offset.changed()) => match more {
                     Ok(Ok(())) => {}
-                    // Its end is near.
+                    // The sender is dropped shortly before the task ends.
                     Ok(Err(_)) => return (&mut self.done).await.is_ok(),
                     Err(_) => return false,
                 },
@@ -78,7 +79,7 @@ impl Shipment {
 }
 
 impl Shipping {
-    /// Starts the task that keeps a stream open for as long as there is something to ship.
+    /// Spawns the task that keeps a stream open while there are logs to ship.
     pub(crate) fn start(link: Link, dir: LogDir) -> (Self, JoinHandle<()>) {
         let (streams, stream) = watch::channel(None);
         let (n_open, demand) = watch::channel(0);
@@ -87,13 +88,13 @@ impl Shipping {
         (Self { stream, n_open, waiting, dir }, tokio::spawn(keeping))
     }
 
-    /// Ships a log to its end, and removes it when all of it was received.
+    /// Ships a log to its end and removes it when it was completely received.
     pub(crate) fn ship(&self, attempt: AttemptId, token: Token, reader: LogReader) -> Shipment {
         let (progress, offset) = watch::channel(0);
         let shipping = self.clone();
         let done = async move {
             let mut reader = reader;
-            // A silent attempt has no file, and there is nothing to tell.
+            // An attempt without output has no file and nothing to ship.
             if !reader.is_silent().await {
                 shipping.ship_all(attempt, token, reader, &progress).await;
             }
@@ -101,7 +102,7 @@ impl Shipping {
         Shipment { done: tokio::spawn(done), offset }
     }
 
-    /// Ships what an earlier start of the worker left behind, one log after the other.
+    /// Ships the logs that a previous process of the worker left behind, one after the other.
     pub(crate) fn ship_left_behind(&self, left_behind: Vec<Leftover>) {
         let shipping = self.clone();
         tokio::spawn(async move {
@@ -112,9 +113,9 @@ impl Shipping {
         });
     }
 
-    /// Waits until everything is shipped.
+    /// Waits until all logs are shipped.
     pub(crate) async fn idle(&self) {
-        // This holds the other end.
+        // Cannot fail, because `self` holds the sender.
         drop(self.n_open.subscribe().wait_for(|n| *n == 0).await);
     }
 
@@ -138,7 +139,7 @@ impl Shipping {
                 debug!(run = %attempt.run, task = attempt.task.0, %token, "output received")
             }
             Done::Refused(why) => {
-                warn!(run = %attempt.run, task = attempt.task.0, %token, why, "output is not wanted");
+                warn!(run = %attempt.run, task = attempt.task.0, %token, why, "output refused");
             }
         }
         if let Err(error) = self.dir.remove_under(attempt, token) {
@@ -160,22 +161,22 @@ impl Shipping {
 
 /// How the shipping of a log ended.
 enum Done {
-    /// All of it was received.
+    /// The whole log was received.
     Received,
-    /// Nothing of it is taken.
+    /// The coordinator refuses the log.
     Refused(String),
-    /// The worker stops.
+    /// The worker is stopping.
     Abandoned,
 }
 
-/// A log that is being sent.
+/// The state of sending one log.
 struct OnTheWay {
     attempt: AttemptId,
     token: Token,
     reader: LogReader,
     stream: watch::Receiver<Stream>,
     receipts: watch::Receiver<Received>,
-    /// How far it was received.
+    /// The offset up to which it was received.
     received: u64,
     is_end_sent: bool,
 }
@@ -188,7 +189,7 @@ impl OnTheWay {
                 Err(_) => return Done::Abandoned,
             };
             let Some(stream) = stream else { continue };
-            // What was under way on the stream before may be lost.
+            // Unacknowledged pieces of the previous stream may be lost.
             self.go_back(self.received);
             if let Some(done) = self.send_on(&stream, progress).await {
                 return done;
@@ -201,7 +202,7 @@ impl OnTheWay {
         self.is_end_sent = false;
     }
 
-    /// Sends on one stream; `None` when it has ended.
+    /// Sends on one stream. Returns `None` when the stream has ended.
     async fn send_on(
         &mut self,
         stream: &mpsc::Sender<LogPiece>,
@@ -240,17 +241,17 @@ impl OnTheWay {
             return Some(Done::Received);
         }
         if offset < self.received {
-            // It has lost what it had received.
+            // The coordinator has lost output that it had received.
             self.go_back(offset);
         } else if self.reader.offset() < offset {
-            // It has more from an earlier start than was sent by this one.
+            // The coordinator has output from a previous process of the worker.
             self.reader.seek(offset);
         }
         self.received = offset;
         None
     }
 
-    /// The next piece. A log that cannot be read ends there, and says so.
+    /// Builds the next piece. On a read error, the log ends there with a note about the error.
     fn piece(&mut self, next: std::io::Result<Option<kahn_executor::logs::Chunk>>) -> LogPiece {
         let AttemptId { run, task, .. } = self.attempt;
         let (offset, data, is_sealed) = match next {
@@ -274,10 +275,10 @@ async fn keep_open(
     waiting: Waiting,
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-    // Ends with everybody who could have something to ship.
+    // Ends when all senders of `demand` are dropped.
     while demand.wait_for(|n| *n > 0).await.is_ok() {
         if let Err(status) = converse(&link, &streams, &waiting, &mut backoff).await {
-            debug!(reason = status.message(), "output is not taken for now");
+            debug!(reason = status.message(), "output cannot be shipped for now");
         }
         streams.send_replace(None);
         tokio::time::sleep(backoff.next_delay()).await;

@@ -1,13 +1,12 @@
-//! Results of finished attempts that the coordinator has not acknowledged: they survive a
-//! restart of the worker.
+//! Keeps unacknowledged results of finished attempts across restarts of the worker.
 //!
-//! One file of framed records: a put carries an attempt and its result, an ack carries an
-//! attempt. Changes gather in memory and go out with [`Spool::flush`], so that a batch costs one
-//! write. What was flushed survives the end of the process, and with [`Durability::Disk`] the end
-//! of the machine. A torn record at the end, left by a crash within a write, ends the file: what
-//! comes before it counts.
+//! The spool is one file of framed records: a put contains an attempt and its result, an ack
+//! contains an attempt. Changes are buffered in memory until [`Spool::flush`], so that a batch
+//! costs one write. Flushed changes survive a crash of the process, and with [`Durability::Disk`]
+//! also a crash of the host. A torn record at the end, left by a crash during a write, is dropped;
+//! all records before it are valid.
 //!
-//! What a result means is not known here; it is bytes.
+//! Results are opaque bytes.
 
 mod frame;
 
@@ -22,49 +21,49 @@ use kahn_model::AttemptId;
 
 use frame::Record;
 
-/// The file is rewritten when it has this many bytes that no longer matter, and they are most
-/// of it.
+/// The file is rewritten when it has more obsolete bytes than this and they are more than half of
+/// it.
 const DEAD_BYTES_MAX: u64 = 1 << 20;
-/// An acknowledged file below this size is left as it is.
+/// A file without pending results is not truncated up to this size.
 const KEEP_BYTES_MAX: u64 = 64 << 10;
 
 const FILE_NAME: &str = "results.spool";
 
-/// What a flushed result survives.
+/// The kind of crash that a flushed result survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// The end of the process, and not always that of the machine. A result that is lost costs
-    /// another attempt, never a wrong outcome.
+    /// A crash of the process, but not necessarily of the host. A lost result costs another
+    /// attempt, never a wrong outcome.
     #[default]
     Process,
-    /// The end of the machine: a flush waits for the disk.
+    /// A crash of the host: a flush waits for the disk.
     Disk,
 }
 
 /// The results that wait for their acknowledgement.
 ///
-/// All calls block as file access does, [`Spool::flush`] for as long as the disk takes with
-/// [`Durability::Disk`].
+/// [`Spool::open`] and [`Spool::flush`] block on file I/O; with [`Durability::Disk`], a flush also
+/// waits for the disk.
 #[derive(Debug)]
 pub struct Spool {
     dir: PathBuf,
     file: File,
     durability: Durability,
-    /// Bytes in the file.
+    /// Length of the file in bytes.
     len: u64,
-    /// Bytes of the file, and of `unwritten`, that `pending` rests on.
+    /// Bytes of the file and of `unwritten` that belong to `pending` results.
     live_bytes: u64,
     pending: BTreeMap<AttemptId, Bytes>,
     unwritten: Vec<u8>,
 }
 
 impl Spool {
-    /// Opens the spool in `dir`, makes both if need be, and reads what an earlier boot left.
+    /// Opens the spool in `dir`, creates both if they do not exist, and reads the pending results.
     ///
     /// # Errors
     ///
-    /// Fails when the directory or the file cannot be made, read or rewritten. A damaged end is
-    /// not an error.
+    /// Fails if the directory or the file cannot be created, read or rewritten. A damaged end of
+    /// the file is not an error.
     pub fn open(dir: &Path, durability: Durability) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let bytes = match std::fs::read(dir.join(FILE_NAME)) {
@@ -86,8 +85,8 @@ impl Spool {
         Ok(Self { dir: dir.to_owned(), file, durability, len, live_bytes: len, pending, unwritten })
     }
 
-    /// Keeps the result of an attempt until it is acknowledged. A second result replaces the
-    /// first.
+    /// Adds the result of an attempt, which is kept until it is acknowledged. A second result
+    /// replaces the first.
     pub fn put(&mut self, attempt: AttemptId, result: Bytes) {
         frame::write_put(&mut self.unwritten, attempt, &result);
         self.live_bytes += frame::put_len(&result);
@@ -96,7 +95,7 @@ impl Spool {
         }
     }
 
-    /// Forgets the result of an attempt. Does nothing when there is none.
+    /// Removes the result of an attempt. Does nothing if there is none.
     pub fn ack(&mut self, attempt: AttemptId) {
         if let Some(old) = self.pending.remove(&attempt) {
             self.live_bytes -= frame::put_len(&old);
@@ -104,29 +103,29 @@ impl Spool {
         }
     }
 
-    /// The results that wait, in the order of their attempts.
+    /// Iterates over the pending results, ordered by attempt.
     pub fn pending(&self) -> impl ExactSizeIterator<Item = (AttemptId, &Bytes)> {
         self.pending.iter().map(|(attempt, result)| (*attempt, result))
     }
 
-    /// The result of one attempt, if it waits.
+    /// Returns the pending result of an attempt.
     #[must_use]
     pub fn get(&self, attempt: AttemptId) -> Option<&Bytes> {
         self.pending.get(&attempt)
     }
 
-    /// Whether there is something to flush.
+    /// Returns whether there are unflushed changes.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         !self.unwritten.is_empty()
     }
 
-    /// Writes what gathered since the last flush, and now and then shortens the file.
+    /// Writes the changes since the last flush. Occasionally compacts the file.
     ///
     /// # Errors
     ///
-    /// Fails when the disk refuses. Nothing is forgotten then: the next flush writes the file
-    /// anew.
+    /// Fails if the file cannot be written. No results are lost then: the next flush rewrites the
+    /// file.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.unwritten.is_empty() {
             return Ok(());
@@ -135,7 +134,7 @@ impl Spool {
             return self.rewrite();
         }
         if let Err(error) = self.append() {
-            // The file may end within a record now, so nothing may be appended to it any more.
+            // The file may end with a partial record, so nothing must be appended to it.
             self.len = u64::MAX;
             return Err(error);
         }
@@ -178,7 +177,7 @@ impl Spool {
     }
 }
 
-/// Writes the pending results to a new file, which then takes the place of the old one.
+/// Writes the pending results to a new file and renames it over the old one.
 fn rewrite(
     dir: &Path,
     pending: &BTreeMap<AttemptId, Bytes>,

@@ -1,4 +1,4 @@
-//! A worker that is a program of its own: configured from the environment, ended by a signal.
+//! A standalone worker: configured from the environment, stopped by a signal.
 
 use std::time::Duration;
 
@@ -12,38 +12,38 @@ use tonic::transport::{Channel, Endpoint};
 use crate::config::{Config, InvalidConfig};
 use crate::worker::{Services, StartError, WorkerBuilder};
 
-/// Sections of the file that belong to other programs.
+/// All sections that the configuration file may have, including those of other programs.
 const SECTIONS: [&str; 3] = ["coordinator", "worker", "telemetry"];
 
-/// Why a worker could not run.
+/// The reason that a worker could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// It did not start.
+    /// The worker did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// A value of its configuration cannot be used.
+    /// A configuration value is invalid.
     #[error(transparent)]
     Config(#[from] InvalidConfig),
-    /// It has nothing to show the coordinator.
+    /// The token for the coordinator could not be read.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The system refused something.
+    /// A system call failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What the system said.
+        /// The OS error.
         source: std::io::Error,
     },
 }
 
 impl Config {
-    /// Reads the section `[worker]` of `kahn.toml`, if that is in the current directory or named
-    /// by `KAHN_CONFIG`, and the variables `KAHN_WORKER__…`, which win.
+    /// Reads the section `[worker]` of the file that `KAHN_CONFIG` names, or of `kahn.toml` in the
+    /// current directory if it exists. Variables `KAHN_WORKER__…` take precedence over the file.
     ///
     /// # Errors
     ///
-    /// When a value or a name in either is wrong.
+    /// Fails if the file cannot be read, or if a key or value is invalid.
     pub fn load() -> Result<Self, Box<ConfigError>> {
         let environment = Environment::from_process();
         let file = environment.get("KAHN_CONFIG").map(str::to_owned);
@@ -55,11 +55,11 @@ impl Config {
         config::load("worker", &sources).map_err(Box::new)
     }
 
-    /// The way to the coordinator; connected when it is first used, and again whenever it must be.
+    /// Returns a channel to the coordinator. It connects on first use and reconnects as needed.
     ///
     /// # Errors
     ///
-    /// When the address is not one.
+    /// Fails if the URL is invalid.
     pub fn channel(&self) -> Result<Channel, InvalidConfig> {
         let endpoint = Endpoint::from_shared(self.coordinator.clone()).map_err(|error| {
             InvalidConfig::Coordinator { url: self.coordinator.clone(), reason: error.to_string() }
@@ -75,11 +75,11 @@ impl Config {
             .connect_lazy())
     }
 
-    /// What it shows the coordinator.
+    /// Reads the token for the coordinator.
     ///
     /// # Errors
     ///
-    /// When its file cannot be read.
+    /// Fails if the token is invalid or its file cannot be read.
     pub fn read_token(&self) -> Result<Token, TokenError> {
         match &self.token {
             Some(secret) => Token::from_secret(secret, "worker.token"),
@@ -92,12 +92,12 @@ impl Config {
 }
 
 impl WorkerBuilder {
-    /// Runs the worker until SIGTERM or SIGINT, as [`WorkerBuilder::serve`] does, with the token of
-    /// its configuration.
+    /// Runs the worker until SIGTERM or SIGINT, like [`WorkerBuilder::serve`], with the configured
+    /// token.
     ///
     /// # Errors
     ///
-    /// [`RunError`] says what is in the way.
+    /// Returns a [`RunError`] if the worker cannot start.
     pub async fn run(self) -> Result<(), RunError> {
         let shutdown =
             Shutdown::on_signals().map_err(|source| RunError::Io { what: "signals", source })?;
@@ -105,12 +105,12 @@ impl WorkerBuilder {
         self.serve(token, &shutdown).await
     }
 
-    /// Runs the worker until it is asked to drain, and then until it has finished what it holds,
-    /// or is told to end at once. Serves health and metrics meanwhile.
+    /// Runs the worker until a drain is requested, and then until it has drained or an immediate
+    /// shutdown is requested. Serves health and metrics meanwhile.
     ///
     /// # Errors
     ///
-    /// [`RunError`] says what is in the way.
+    /// Returns a [`RunError`] if the worker cannot start.
     pub async fn serve(self, token: Token, shutdown: &Shutdown) -> Result<(), RunError> {
         let (metrics, readiness) = (Metrics::new(), Readiness::new());
         readiness.set("worker", Err("starting".to_owned()));

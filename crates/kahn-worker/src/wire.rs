@@ -1,4 +1,4 @@
-//! Between the messages of the coordinator and the events of the worker's core.
+//! Converts between protocol messages and the types of the worker's core.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use kahn_proto::worker;
 use kahn_worker_core::{Inventory, Lease, Report, ReportKind, StopReason};
 use prost::Message as _;
 
-/// What an executor needs of a lease.
+/// The part of a lease that the executor needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
     pub name: Arc<str>,
@@ -18,7 +18,7 @@ pub(crate) struct Task {
     pub timeouts: Timeouts,
 }
 
-/// Why a message cannot be read.
+/// The reason that a message is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error("{0}: missing or not valid")]
@@ -29,7 +29,7 @@ pub(crate) enum Unreadable {
     Assignment(#[from] prost::DecodeError),
 }
 
-/// Assignments come as bytes that many leases share; equal bytes are read once.
+/// Decodes assignments. Consecutive leases often share the same bytes, which are decoded once.
 #[derive(Debug, Default)]
 pub(crate) struct Assignments {
     latest: Option<(bytes::Bytes, Decoded)>,
@@ -67,7 +67,7 @@ impl Assignments {
         Ok(decoded)
     }
 
-    /// The lease of a message.
+    /// Decodes a lease.
     pub(crate) fn lease(&mut self, lease: worker::Lease) -> Result<Lease<Task>, Unreadable> {
         let (attempt, token) = lease_from_wire(lease.id)?;
         let decoded = self.decode(lease.assignment)?;
@@ -85,7 +85,7 @@ impl Assignments {
     }
 }
 
-/// The lease as it travels.
+/// Encodes the ID of a lease.
 pub(crate) fn lease_id(attempt: AttemptId, token: Token) -> worker::LeaseId {
     worker::LeaseId {
         run: bytes::Bytes::copy_from_slice(attempt.run.as_bytes()),
@@ -95,7 +95,7 @@ pub(crate) fn lease_id(attempt: AttemptId, token: Token) -> worker::LeaseId {
     }
 }
 
-/// The attempt and the token that a message speaks of.
+/// Decodes the ID of a lease into its attempt and token.
 pub(crate) fn lease_from_wire(
     lease: Option<worker::LeaseId>,
 ) -> Result<(AttemptId, Token), Unreadable> {
@@ -105,12 +105,12 @@ pub(crate) fn lease_from_wire(
     Ok((AttemptId { run, task: TaskIx(lease.task), number: lease.number }, token))
 }
 
-/// The token that a message speaks of.
+/// Decodes the token from the ID of a lease.
 pub(crate) fn token_of(lease: Option<worker::LeaseId>) -> Result<Token, Unreadable> {
     lease_from_wire(lease).map(|(_, token)| token)
 }
 
-/// Why the coordinator wants an attempt stopped.
+/// Decodes a stop reason.
 pub(crate) fn stop_reason(reason: i32) -> Result<StopReason, Unreadable> {
     match worker::StopReason::try_from(reason) {
         Ok(worker::StopReason::Cancelled) => Ok(StopReason::Cancelled),
@@ -120,7 +120,7 @@ pub(crate) fn stop_reason(reason: i32) -> Result<StopReason, Unreadable> {
     }
 }
 
-/// A report as it travels.
+/// Encodes a report.
 pub(crate) fn report_to_wire(report: &Report) -> worker::Report {
     let kind = match &report.kind {
         ReportKind::Started => worker::report::Kind::Started(worker::Started {}),
@@ -140,7 +140,7 @@ pub(crate) fn report_to_wire(report: &Report) -> worker::Report {
     worker::Report { lease: Some(lease_id(report.attempt, report.token)), kind: Some(kind) }
 }
 
-/// A final report that was kept.
+/// Decodes a final report from the spool.
 pub(crate) fn report_from_wire(report: worker::Report) -> Result<Report, Unreadable> {
     let (attempt, token) = lease_from_wire(report.lease)?;
     let Some(worker::report::Kind::Finished(finished)) = report.kind else {
@@ -155,7 +155,7 @@ pub(crate) fn report_from_wire(report: worker::Report) -> Result<Report, Unreada
     Ok(Report { attempt, token, kind: ReportKind::Finished { outcome, usage, is_output_late } })
 }
 
-/// Who a worker is, whatever it holds.
+/// The properties of a worker that do not change while it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub worker: WorkerId,
@@ -166,7 +166,7 @@ pub(crate) struct Identity {
     pub leases_max: u32,
 }
 
-/// The first message of a stream.
+/// Builds the first message of a stream.
 pub(crate) fn hello(identity: &Identity, inventory: &Inventory) -> worker::Hello {
     let held = inventory.held.iter().map(|held| worker::Held {
         lease: Some(lease_id(held.attempt, held.token)),

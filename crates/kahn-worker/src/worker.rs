@@ -1,4 +1,4 @@
-//! The worker put together: core, executors, spools, connection.
+//! Assembles the worker: core, executors, spools and connection.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -33,54 +33,54 @@ use crate::wire::Identity;
 use kahn_executor::logs::LogDir;
 use kahn_executor::secrets::Secrets;
 
-/// Inputs that may wait for the driver; beyond that whoever sends waits.
+/// Maximum inputs buffered for the driver; senders wait beyond that.
 const INBOX_MAX: usize = 8192;
 
-/// How long a worker that has drained waits for its output to be received.
+/// How long a drained worker waits for its remaining output to be received.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(5);
 
-/// Why a worker did not start.
+/// The reason that a worker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A value of its configuration cannot be used.
+    /// A configuration value is invalid.
     #[error(transparent)]
     Config(#[from] InvalidConfig),
-    /// Processes cannot be run.
+    /// The process executor could not be opened.
     #[error(transparent)]
     Executor(#[from] OpenError),
-    /// A directory cannot be used.
+    /// A directory is not usable.
     #[error("{path}: {source}")]
     Directory {
-        /// Which one.
+        /// The path of the directory.
         path: PathBuf,
-        /// What the system said.
+        /// The OS error.
         source: std::io::Error,
     },
-    /// The system gives no threads.
+    /// Threads could not be created.
     #[error("no threads for {what}: {source}")]
     Threads {
-        /// What they were for.
+        /// Their purpose.
         what: &'static str,
-        /// What the system said.
+        /// The OS error.
         source: std::io::Error,
     },
-    /// The system gives no random numbers.
+    /// The system's random number generator failed.
     #[error("no random numbers: {0}")]
     Random(String),
 }
 
-/// What a worker shares with the rest of its process.
+/// Components that the worker shares with the rest of its process.
 #[derive(Clone, Debug)]
 pub struct Services {
-    /// Where it counts.
+    /// The registry of its metrics.
     pub metrics: Metrics,
-    /// Where it says whether it is ready.
+    /// The readiness that it updates.
     pub readiness: Readiness,
-    /// The environment of the process, of which tasks see what is allowed.
+    /// The environment of the process. Only allowed variables are passed to tasks.
     pub environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
 }
 
-/// A worker to be: its configuration, and the functions that tasks may call.
+/// Builds a worker from its configuration and the functions that tasks can call.
 ///
 /// ```no_run
 /// # use kahn_worker::{Config, Services, Worker};
@@ -104,11 +104,11 @@ pub struct WorkerBuilder {
 }
 
 impl WorkerBuilder {
-    /// Registers an asynchronous function: a task calls it as `function: name`. One that is
-    /// registered again takes the place of the one before. Input and output travel as JSON.
+    /// Registers an asynchronous function, which tasks call as `function: name`. Replaces any
+    /// function registered under the same name. Input and output are passed as JSON.
     ///
-    /// When the attempt is called off, the context says so, and after the grace the function is
-    /// dropped.
+    /// When the attempt is cancelled, the context reports it, and the future is dropped after the
+    /// grace period.
     #[must_use]
     pub fn function<I, O, E, F>(
         mut self,
@@ -125,8 +125,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Registers a function that blocks; it runs on a thread of a pool. It is not ended from
-    /// outside: a long one should look at [`FunctionContext::is_cancelled`].
+    /// Registers a blocking function, which runs on a thread pool. It cannot be stopped from
+    /// outside: a long-running one should check [`FunctionContext::is_cancelled`].
     #[must_use]
     pub fn blocking_function<I, O, E>(
         mut self,
@@ -142,18 +142,19 @@ impl WorkerBuilder {
         self
     }
 
-    /// What an operator chose.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Reads what an earlier start left behind, and attaches to the coordinator behind `channel`.
+    /// Starts the worker: reads the results and output that a previous process left behind, and
+    /// attaches to the coordinator at `channel`.
     ///
     /// # Errors
     ///
-    /// [`StartError`] says what is in the way. That the coordinator cannot be reached is not in the
-    /// way: the worker keeps trying.
+    /// Returns a [`StartError`] if the worker cannot start. An unreachable coordinator is not an
+    /// error: the worker keeps trying to connect.
     pub fn start(
         self,
         channel: Channel,
@@ -164,8 +165,8 @@ impl WorkerBuilder {
     }
 }
 
-/// A running worker. Dropping it ends its session at once; its processes are ended by whoever
-/// starts next in the same data directory.
+/// A running worker. Dropping it ends its session immediately. The next worker that starts in the
+/// same data directory kills its remaining processes.
 #[derive(Debug)]
 pub struct Worker {
     inbox: mpsc::Sender<Input>,
@@ -189,7 +190,7 @@ pub struct Offer {
 }
 
 impl Worker {
-    /// A worker to be.
+    /// Creates a builder.
     #[must_use]
     pub fn builder(config: Config) -> WorkerBuilder {
         WorkerBuilder { config, functions: Functions::default() }
@@ -215,11 +216,11 @@ impl Worker {
         let worker = config.worker_id()?;
         let (capacity, bound) = (config.resources()?, config.memory_bound());
         let limits = Limits::open(config.limits, &worker, &capacity, bound, &at("groups"));
-        info!(limits = %limits.statement(), "what attempts are held to");
+        info!(limits = %limits.statement(), "limits of attempts");
         let mut labels = labels(&config, &functions, &limits);
         let environment = services.environment;
         let executors = executors(&config, functions, environment.clone(), &limits)?;
-        // After the executors, which see to it that no other worker has the directory.
+        // After the executors, which ensure that no other worker uses the directory.
         let (dir, data_dir) = (config.secrets_dir.as_deref(), &config.data_dir);
         let secrets = Secrets::open(&config.secrets, &environment, dir, data_dir)
             .map_err(InvalidConfig::from)?;
@@ -272,17 +273,17 @@ impl Worker {
         &self.offer
     }
 
-    /// Lets it finish what it holds, take nothing new, and end.
+    /// Requests a drain: the worker accepts no new leases and ends after the held ones.
     pub async fn drain(&self) {
-        // If it has ended already there is nothing to drain.
+        // Fails only if the driver has ended, and then there is nothing to drain.
         drop(self.inbox.send(Input::Drain).await);
     }
 
-    /// Waits until it has drained.
+    /// Waits until the worker has drained.
     pub async fn finished(mut self) {
-        // Its end is all that is waited for, however it came about.
+        // Whether the driver returned, panicked or was aborted does not matter here.
         drop((&mut self.driver).await);
-        // What takes longer is shipped by the next start in the same directory.
+        // Remaining output is shipped by the next worker that starts in the same directory.
         drop(tokio::time::timeout(LAST_OUTPUT_WAIT, self.shipping.idle()).await);
     }
 }
@@ -298,7 +299,8 @@ impl Drop for Worker {
     }
 }
 
-/// What it says of itself; a function asks for a worker that has it by a label.
+/// Returns the worker's labels: the configured ones, its limits and one per function. Tasks that
+/// call a function require the label of that function.
 fn labels(config: &Config, functions: &Functions, limits: &Limits) -> Labels {
     let mut labels = config.labels.clone();
     labels.insert(LimitStatement::LABEL.to_owned(), limits.statement().label().to_owned());
@@ -338,7 +340,7 @@ fn executors(
     Ok(all.into_iter().map(|executor| (executor.kind(), executor)).collect())
 }
 
-/// Containers, when there is an engine.
+/// Returns the container executor, or `None` without an engine.
 #[cfg(feature = "container")]
 fn container_executor(config: &Config) -> Result<Option<Arc<dyn Executor>>, StartError> {
     let dir = config.data_dir.join("containers");
@@ -352,7 +354,7 @@ fn container_executor(config: &Config) -> Result<Option<Arc<dyn Executor>>, Star
     }
 }
 
-/// A number that no other start of a worker has.
+/// Draws a random number that identifies this start of the worker.
 fn boot() -> Result<BootId, StartError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;

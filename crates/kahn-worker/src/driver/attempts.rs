@@ -1,4 +1,4 @@
-//! Attempts under way: described to their executors, and stopped.
+//! Running attempts: prepares them for their executors and stops them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use kahn_executor::logs::LogDir;
 use kahn_executor::secrets::{GivenSecrets, Secrets};
 use kahn_executor::{self, Assignment, Executor, Report, Stopper};
 
-/// What attempts need.
+/// Components shared by all attempts.
 pub(crate) struct Parts {
     pub executors: BTreeMap<ActionKind, Arc<dyn Executor>>,
     pub secrets: Arc<Secrets>,
@@ -35,8 +35,8 @@ impl Attempts {
         Self { parts, stoppers: BTreeMap::new(), launches: Vec::new() }
     }
 
-    /// Has an attempt begin with the next [`Attempts::launch`]. What takes no time at all has
-    /// ended when this returns.
+    /// Queues an attempt for the next [`Attempts::launch`]. Returns a report if the attempt ended
+    /// immediately.
     pub(super) fn start(&mut self, lease: &Lease<Task>) -> Option<Report> {
         if lease.payload.work.action == Action::Noop {
             return Some(Report { outcome: Ok(Default::default()), usage: Default::default() });
@@ -60,7 +60,7 @@ impl Attempts {
         None
     }
 
-    /// Sets going what was started since the last time.
+    /// Launches all attempts queued since the last call.
     pub(super) fn launch(&mut self) {
         if !self.launches.is_empty() {
             launch::launch(std::mem::take(&mut self.launches), &self.parts.inbox);
@@ -97,8 +97,8 @@ impl Attempts {
     }
 }
 
-/// What tells the process of an attempt who it is, where there is one: to write it down costs as
-/// much as calling a function does.
+/// Returns the environment variables that identify the attempt to its process. Empty for actions
+/// without a process: building them would cost as much as calling a function.
 fn environment(lease: &Lease<Task>) -> Vec<(String, String)> {
     match lease.payload.work.action.kind() {
         ActionKind::Process | ActionKind::Python | ActionKind::Container => {

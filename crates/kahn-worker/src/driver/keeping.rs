@@ -1,4 +1,4 @@
-//! Results that were not acknowledged are kept on disk, but not those that soon are.
+//! Keeps unacknowledged results on disk. Results that are acknowledged soon are never written.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::spool::Spool;
 use crate::wire;
 
-/// The results that an earlier start of the worker left behind.
+/// Returns the results that a previous process of the worker left in the spool.
 pub(crate) fn left_behind(spool: &Spool) -> Vec<Report> {
     let mut reports = Vec::new();
     for (attempt, bytes) in spool.pending() {
@@ -20,13 +20,13 @@ pub(crate) fn left_behind(spool: &Spool) -> Vec<Report> {
             .and_then(wire::report_from_wire);
         match report {
             Ok(report) => reports.push(report),
-            Err(error) => warn!(run = %attempt.run, %error, "a kept result cannot be read"),
+            Err(error) => warn!(run = %attempt.run, %error, "a spooled result cannot be read"),
         }
     }
     reports
 }
 
-/// Results on their way to the disk and on it.
+/// Unacknowledged results, buffered or in the spool.
 #[derive(Debug)]
 pub(super) struct Keeping {
     spool: Spool,
@@ -75,7 +75,7 @@ impl Keeping {
             self.written.insert(token, report.attempt);
         }
         if let Err(error) = self.spool.flush() {
-            warn!(%error, "results are not kept; a crash now would cost another attempt");
+            warn!(%error, "results not written; a crash now would cost another attempt");
         }
     }
 }

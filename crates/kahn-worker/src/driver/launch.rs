@@ -1,9 +1,9 @@
-//! Attempts set going, and their ends told.
+//! Launches attempts and reports their ends to the driver.
 //!
-//! An attempt that is over as soon as it began, as a call of a short function is, must not cost
-//! two wake-ups of the driver and two tasks of the runtime. So those that start in one round of
-//! the driver are polled once each, one after the other, and the ends found there are told
-//! together. Whatever is not over by then goes on by itself.
+//! An attempt that ends immediately, such as a call of a short function, must not cost two wake-ups
+//! of the driver and two runtime tasks. Attempts that start in the same round of the driver are
+//! therefore polled once each, one after the other, and those that complete are reported together.
+//! Each remaining attempt continues in its own task.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -23,19 +23,19 @@ use kahn_executor::logs::LogWriter;
 use kahn_executor::secrets::Secrets;
 use kahn_executor::{Assignment, Control, Executor, Report};
 
-/// How long the end of an attempt waits for more of its output to be received. It waits for all of
-/// it while it goes on; where it does not, the report says that the output is late.
+/// How long the end of an attempt waits without progress for its output to be received. As long as
+/// output is being received, it waits for all of it; otherwise the report marks the output as late.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(1);
-/// When an attempt that goes on is told to have started. Most short processes and calls of Python
-/// are over by then, and their end, which says for how long they ran, is all that is told: each
-/// report that comes alone costs the driver and the coordinator a round.
+/// Delay before the start of an attempt is reported. Most short processes and Python calls have
+/// ended by then, and only their end is reported, which includes the run time: each separate report
+/// costs the driver and the coordinator a round.
 const START_DELAY: Duration = Duration::from_millis(5);
-/// When first polls have taken this long, the attempts that are left do not wait for one another
-/// any more.
+/// Time budget for the first polls of a task. After it, the remaining attempts are spawned without
+/// a first poll.
 const TURN: Duration = Duration::from_micros(500);
-/// Fewer attempts than this are not worth another task.
+/// Minimum number of attempts per task.
 const SHARE_MIN: usize = 8;
-/// And of so many the first need not wait for the last, to be told of.
+/// Maximum number of attempts per task, so that early ends are reported without long delays.
 const SHARE_MAX: usize = 32;
 
 /// An attempt that has ended.
@@ -43,23 +43,23 @@ const SHARE_MAX: usize = 32;
 pub(crate) struct Ended {
     pub token: Token,
     pub report: Report,
-    /// Whether some of what it printed is still under way.
+    /// Whether some of its output has not been received yet.
     pub is_output_late: bool,
 }
 
-/// An attempt that is about to begin.
+/// An attempt to be started.
 pub(super) struct Launch {
     pub executor: Arc<dyn Executor>,
     pub secrets: Arc<Secrets>,
     pub assignment: Assignment,
     pub control: Control,
     pub start: Arc<Start>,
-    /// Where what it prints goes; nowhere when it cannot print.
+    /// Ships its output; `None` if it cannot produce output.
     pub shipping: Option<Shipping>,
     pub token: Token,
 }
 
-/// Sets attempts going, in as many tasks as there are threads for.
+/// Starts attempts, spread over about as many tasks as there are runtime threads.
 pub(super) fn launch(mut launches: Vec<Launch>, inbox: &mpsc::Sender<Input>) {
     let n_threads = tokio::runtime::Handle::current().metrics().num_workers();
     let share = launches.len().div_ceil(n_threads).clamp(SHARE_MIN, SHARE_MAX);
@@ -69,7 +69,7 @@ pub(super) fn launch(mut launches: Vec<Launch>, inbox: &mpsc::Sender<Input>) {
     }
 }
 
-/// Polls each once. Those that are over are told together, the others go on alone.
+/// Polls each attempt once. Reports the completed ones together and spawns the others.
 async fn begin(launches: Vec<Launch>, inbox: mpsc::Sender<Input>) {
     let began_at = Instant::now();
     let mut ended = Vec::new();
@@ -86,12 +86,12 @@ async fn begin(launches: Vec<Launch>, inbox: mpsc::Sender<Input>) {
         }
     }
     if !ended.is_empty() {
-        // Without a driver there is nobody to tell.
+        // Fails only if the driver has ended.
         drop(inbox.send(Input::Ended(ended)).await);
     }
 }
 
-/// An attempt under way.
+/// A running attempt.
 struct Attempt {
     id: AttemptId,
     token: Token,
@@ -115,7 +115,7 @@ impl Launch {
     }
 }
 
-/// An executor has a fault; that of another worker may not.
+/// The report of an attempt whose executor panicked. Another worker may succeed, so it is retried.
 fn broken(id: AttemptId) -> Report {
     tracing::error!(run = %id.run, task = id.task.0, "an executor panicked");
     let failure = Failure::new(Cause::of(CauseKind::Preempted), "the worker's executor panicked");
@@ -123,8 +123,8 @@ fn broken(id: AttemptId) -> Report {
 }
 
 impl Attempt {
-    /// The report, if the attempt is over at once. Whoever goes on with it polls it again, so
-    /// nobody is woken for it.
+    /// Polls the attempt once and returns the report if it completed. A noop waker is enough,
+    /// because the attempt is polled again afterwards.
     fn poll_once(&mut self) -> Option<Report> {
         match self.running.poll_unpin(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(report) => Some(report),
@@ -132,7 +132,7 @@ impl Attempt {
         }
     }
 
-    /// Goes on to the end. From the first byte that it prints, its output is shipped.
+    /// Runs the attempt to its end. Ships its output from the first byte on.
     async fn go_on(mut self) {
         let mut reader = self.log.reader(0);
         let mut shipment = None;
@@ -163,7 +163,7 @@ impl Attempt {
     }
 
     async fn tell(self, report: Report, shipment: Option<Shipment>) {
-        // Before anything is told, and whatever still holds the log: nothing follows.
+        // Seal the log before reporting, so that no output can follow the end of the attempt.
         self.log.seal();
         let shipment = if self.log.is_empty() { None } else { shipment.or_else(|| self.ship()) };
         let is_output_late = match shipment {
@@ -171,13 +171,13 @@ impl Attempt {
             None => false,
         };
         let ended = Ended { token: self.token, report, is_output_late };
-        // Without a driver there is nobody to tell.
+        // Fails only if the driver has ended.
         drop(self.inbox.send(Input::Ended(vec![ended])).await);
     }
 }
 
-/// Tells the driver that an attempt has begun, once somebody wants to know: an end that comes at
-/// once says so, too.
+/// Notifies the driver that an attempt has started, once this is requested. An attempt that ends
+/// first needs no such notification, because its end implies its start.
 pub(super) struct Start {
     state: AtomicU8,
     token: Token,
@@ -192,14 +192,14 @@ impl Start {
         Self { state: AtomicU8::new(0), token, inbox }
     }
 
-    /// The attempt has begun.
+    /// Records that the attempt has started, and notifies the driver if requested.
     pub(super) fn begin(&self) {
         if self.state.fetch_or(HAS_BEGUN, Ordering::AcqRel) & IS_WANTED != 0 {
             self.send();
         }
     }
 
-    /// From now on, the driver wants to know.
+    /// Requests the notification, and sends it if the attempt has already started.
     fn tell(&self) {
         if self.state.fetch_or(IS_WANTED, Ordering::AcqRel) & HAS_BEGUN != 0 {
             self.send();
@@ -207,7 +207,7 @@ impl Start {
     }
 
     fn send(&self) {
-        // Not lost when the inbox is full: the end tells the start, too.
+        // May be dropped when the inbox is full: the end of the attempt implies its start.
         drop(self.inbox.try_send(Input::Started(self.token)));
     }
 }

@@ -1,10 +1,10 @@
-//! Pressure as Linux tells of it: stalls by `/proc/pressure` or the cgroup, what is available by
-//! `/proc/meminfo` and the cgroup, what wants to run by `/proc/stat`.
+//! Pressure on Linux: stalls from `/proc/pressure` or the cgroup, available memory from
+//! `/proc/meminfo` and the cgroup, runnable threads from `/proc/stat`.
 //!
-//! That some thread waits for a processor says little: on two processors four threads make it all
-//! the time, as sixteen do. So what counts is how many want to run, and where a cgroup has a quota
-//! of processors, for how much of the time all of its threads wait, which is the same figure: of
-//! n threads on one processor's worth of quota all wait for 1 - 1/n of the time.
+//! The time in which some thread waits for a CPU says little: on two CPUs it is 100% with four
+//! threads as well as with sixteen. The measure is therefore the number of runnable threads. For a
+//! cgroup with a CPU quota, it is derived from the time in which all of its threads wait: n threads
+//! with a quota of one CPU all wait for 1 - 1/n of the time.
 
 use std::fmt;
 use std::fs;
@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use kahn_worker_core::Sample;
 
-/// All there is, in thousandths.
+/// The whole, in thousandths.
 const ALL: u64 = 1000;
-/// More threads for each processor than are told apart, in thousandths.
+/// Upper bound on the reported runnable threads per CPU, in thousandths.
 const DEMAND_MAX: u64 = 100_000;
 
-/// What pressure is measured by.
+/// The available sources of measurements.
 #[derive(Debug)]
 pub(crate) struct PressureSource {
     memory: Option<Stalls>,
@@ -28,7 +28,7 @@ pub(crate) struct PressureSource {
 }
 
 impl PressureSource {
-    /// Looks for what this system has; `None` when that is nothing.
+    /// Opens the sources that this system provides, or returns `None` if there are none.
     pub(crate) fn open(cgroup: Option<&Path>) -> Option<Self> {
         Self::open_under(Path::new("/proc"), cgroup.map(Path::to_owned).or_else(own_cgroup))
     }
@@ -48,12 +48,12 @@ impl PressureSource {
         knows_any.then_some(source)
     }
 
-    /// What was measured in the `elapsed` microseconds since the last call; at the first call,
-    /// what can be told of the moment.
+    /// Measures over the `elapsed` microseconds since the last call. The first call only returns
+    /// instantaneous values.
     pub(crate) fn measure(&mut self, elapsed: Option<u64>) -> Sample {
         let waited = self.cpu.as_mut().map(|stalls| stalls.share(elapsed));
         let machine = machine_demand().map(|demand| match waited {
-            // There may be many at the moment of looking and few for most of the time.
+            // The count is a momentary value: it can be high although few threads wait on average.
             Some(waited) if waited.unwrap_or(0) < ALL / 2 => demand.min(ALL),
             _ => demand,
         });
@@ -70,7 +70,7 @@ impl PressureSource {
 }
 
 impl fmt::Display for PressureSource {
-    /// Where the figures come from.
+    /// Lists the sources of the measurements.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stalls = [&self.memory, &self.io, &self.cpu, &self.group_cpu];
         for stalls in stalls.into_iter().flatten() {
@@ -80,7 +80,7 @@ impl fmt::Display for PressureSource {
     }
 }
 
-/// Time for which something waited, counted by the kernel since it started.
+/// A counter of the kernel: the total stall time since boot.
 #[derive(Debug)]
 struct Stalls {
     path: PathBuf,
@@ -95,12 +95,12 @@ impl Stalls {
         Some(stalls)
     }
 
-    /// In microseconds.
+    /// Returns the counter in microseconds.
     fn total(&self) -> Option<u64> {
         total(&fs::read_to_string(&self.path).ok()?, self.line)
     }
 
-    /// The share of the `elapsed` microseconds since the last call, in thousandths.
+    /// Returns the stalled share of the `elapsed` microseconds since the last call, in thousandths.
     fn share(&mut self, elapsed: Option<u64>) -> Option<u64> {
         let total = self.total();
         let before = std::mem::replace(&mut self.before, total)?;
@@ -110,18 +110,19 @@ impl Stalls {
     }
 }
 
-/// The total of one line of a file of pressure, as `some avg10=0.00 … total=397878`.
+/// Parses the total from a line of a pressure file, such as `some avg10=0.00 … total=397878`.
 fn total(text: &str, line: &str) -> Option<u64> {
     let fields = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '))?;
     fields.split(' ').find_map(|field| field.strip_prefix("total="))?.trim().parse().ok()
 }
 
-/// How many threads there are for each processor, when all of them wait for so much of the time.
+/// Returns the threads per CPU if all of them wait for the given share of the time. Both are in
+/// thousandths.
 fn demand_of(waiting: u64) -> u64 {
     (ALL * ALL / ALL.saturating_sub(waiting).max(1)).min(DEMAND_MAX)
 }
 
-/// Threads that want to run, but for the one that asks, in thousandths of the processors.
+/// Returns the runnable threads, without the calling one, in thousandths of the number of CPUs.
 fn machine_demand() -> Option<u64> {
     demand(&fs::read_to_string("/proc/stat").ok()?)
 }
@@ -134,7 +135,7 @@ fn demand(stat: &str) -> Option<u64> {
     Some((running.saturating_sub(1) * ALL).checked_div(n_processors)?.min(DEMAND_MAX))
 }
 
-/// How much of the machine's memory is available.
+/// Returns the available share of the host's memory, in thousandths.
 fn machine_available() -> Option<u64> {
     available(&fs::read_to_string("/proc/meminfo").ok()?)
 }
@@ -144,24 +145,24 @@ fn available(meminfo: &str) -> Option<u64> {
     (kib("MemAvailable:")?.saturating_mul(ALL)).checked_div(kib("MemTotal:")?)
 }
 
-/// How much of the memory that a cgroup may have is available; `None` where it may have all.
+/// Returns the available share of a cgroup's memory limit, in thousandths; `None` without a limit.
 fn group_available(group: &Path) -> Option<u64> {
     let read = |file: &str| fs::read_to_string(group.join(file)).ok();
     let most: u64 = read("memory.max")?.trim().parse().ok()?;
     let current: u64 = read("memory.current")?.trim().parse().ok()?;
-    // What the kernel would drop first when the group needs more.
+    // The page cache that the kernel reclaims first when the group needs more memory.
     let spare = read("memory.stat").and_then(|stat| number(&stat, "inactive_file "));
     let used = current.saturating_sub(spare.unwrap_or(0)).min(most);
     ((most - used).saturating_mul(ALL)).checked_div(most)
 }
 
-/// The number after `name` at the beginning of a line.
+/// Returns the number after `name` at the beginning of a line.
 fn number(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Where the worker's own cgroup of version 2 is shown, if it is.
+/// Returns the directory of the worker's own cgroup (version 2), if there is one.
 fn own_cgroup() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;

@@ -1,11 +1,11 @@
 //! Systems without pressure stall information: nothing is measured.
 
-/// Nothing to measure pressure by.
+/// A source of measurements that cannot exist on this system.
 #[derive(Debug)]
 pub(crate) struct PressureSource(std::convert::Infallible);
 
 impl PressureSource {
-    /// There is none.
+    /// Returns `None`.
     pub(crate) fn open(_: Option<&std::path::Path>) -> Option<Self> {
         None
     }

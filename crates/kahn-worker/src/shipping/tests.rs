@@ -1,4 +1,4 @@
-//! What is sent when, with streams and receipts made by hand.
+//! Tests when pieces are sent, with simulated streams and receipts.
 
 use kahn_model::{RunId, TaskIx};
 
@@ -13,7 +13,7 @@ fn attempt() -> AttemptId {
     AttemptId { run, task: TaskIx(4), number: 1 }
 }
 
-/// A worker's side of shipping, and the coordinator's side by hand.
+/// The worker's side of shipping and a simulated coordinator.
 struct Bench {
     dir: tempfile::TempDir,
     log: LogWriter,
@@ -55,7 +55,7 @@ impl Bench {
     }
 }
 
-/// Takes pieces until `end` is reached, and checks that they follow each other from `start` on.
+/// Receives pieces until `end` and checks that they are contiguous from `start` on.
 async fn expect_pieces(pieces: &mut mpsc::Receiver<LogPiece>, start: u64, end: u64) {
     let mut at = start;
     while at < end {
@@ -73,7 +73,7 @@ async fn a_window_is_sent_ahead_and_a_lost_stream_goes_on_where_the_last_receipt
     let mut pieces = bench.open_stream();
     expect_pieces(&mut pieces, 0, WINDOW_BYTES).await;
     tokio::task::yield_now().await;
-    assert!(pieces.try_recv().is_err(), "more than the window is under way");
+    assert!(pieces.try_recv().is_err(), "more than the window was sent");
     bench.receipt(65_536, false, "");
     expect_pieces(&mut pieces, WINDOW_BYTES, WINDOW_BYTES + 65_536).await;
 
@@ -93,7 +93,7 @@ async fn a_coordinator_that_lost_output_gets_it_again_and_the_file_goes_with_the
     expect_pieces(&mut pieces, WINDOW_BYTES, 2 * WINDOW_BYTES).await;
     bench.receipt(65_536, false, "");
     expect_pieces(&mut pieces, 65_536, 65_536 + WINDOW_BYTES).await;
-    // It has the rest from elsewhere.
+    // The coordinator has the rest from elsewhere.
     bench.receipt(BYTES, false, "");
     let end = pieces.recv().await.unwrap();
     assert_eq!((end.offset, end.data.len(), end.is_sealed), (BYTES, 0, true));
@@ -126,7 +126,7 @@ async fn an_end_is_late_only_when_nothing_is_received_for_long() {
         tokio::time::advance(Duration::from_millis(900)).await;
         while pieces.try_recv().is_ok() {}
         bench.receipt(offset, false, "");
-        // All who are woken by it get their turn.
+        // Let every task that this wakes run.
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! The bytes of a spool record: length, checksum, body.
+//! The format of a spool record: length, checksum, body.
 //!
 //! ```text
 //! u32 length of the body │ u64 first 8 bytes of its SHA-256 │ body
@@ -16,26 +16,26 @@ const KEY_LEN: usize = 25;
 const PUT: u8 = 1;
 const ACK: u8 = 2;
 
-/// One record.
+/// A record of the spool.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
-    /// This result waits.
+    /// Adds a result.
     Put(AttemptId, &'a [u8]),
-    /// No result of this attempt waits.
+    /// Removes the result of an attempt.
     Ack(AttemptId),
 }
 
-/// The length of the record of a result, in bytes.
+/// Returns the length of a put record, in bytes.
 pub(super) fn put_len(result: &Bytes) -> u64 {
     u64::try_from(HEAD_LEN + KEY_LEN + result.len()).unwrap_or(u64::MAX)
 }
 
-/// Adds the record of a result.
+/// Appends a put record.
 pub(super) fn write_put(out: &mut Vec<u8>, attempt: AttemptId, result: &[u8]) {
     write(out, PUT, attempt, result);
 }
 
-/// Adds the record of an acknowledgement.
+/// Appends an ack record.
 pub(super) fn write_ack(out: &mut Vec<u8>, attempt: AttemptId) {
     write(out, ACK, attempt, &[]);
 }
@@ -53,7 +53,8 @@ fn write(out: &mut Vec<u8>, kind: u8, attempt: AttemptId, result: &[u8]) {
     out.extend_from_slice(&body);
 }
 
-/// Reads the first record, and gives what follows it; `None` when there is no whole one.
+/// Reads the first record and returns it with the remaining bytes, or `None` if it is incomplete
+/// or damaged.
 pub(super) fn read(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<8>()?;

@@ -1,4 +1,4 @@
-//! What a spool brings back after a restart.
+//! Tests what a spool recovers after a restart.
 
 use kahn_model::{RunId, TaskIx};
 use proptest::prelude::*;
@@ -102,7 +102,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), Durability::Process).unwrap();
-        // What is pending after each record, with the length of the file at that point.
+        // The pending results after each record, with the length of the file at that point.
         let mut history = vec![(0, BTreeMap::new())];
         for change in changes {
             match change {
@@ -121,7 +121,7 @@ proptest! {
         let (_, expected) = history.iter().rfind(|(len, _)| *len <= n_kept).unwrap();
         let recovered = Spool::open(dir.path(), Durability::Process).unwrap();
         prop_assert_eq!(&pending(&recovered), expected);
-        // Opening mends the file, so that what is added next is not behind the cut.
+        // Opening repairs the file, so that later records are not appended after the cut.
         let mut mended = recovered;
         mended.put(attempt(99), "next".into());
         mended.flush().unwrap();

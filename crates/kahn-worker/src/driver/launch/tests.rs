@@ -1,4 +1,4 @@
-//! An executor with a fault costs its attempt, and neither the worker nor its other attempts.
+//! A panicking executor fails its attempt, but neither the worker nor other attempts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use kahn_executor::logs::{LOG_BYTES_MAX, LogDir};
 use kahn_executor::secrets::{GivenSecrets, Secrets};
 use kahn_executor::{self, Assignment, Control, Executor, Report};
 
-/// Panics on its way through the first attempt, before or after its first wait; others succeed.
+/// Panics in the first attempt, before or after its first await. Other attempts succeed.
 struct Faulty {
     panics_at_once: bool,
 }

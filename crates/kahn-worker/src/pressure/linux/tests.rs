@@ -1,4 +1,4 @@
-//! What is read of pressure: from the files of this machine, and from made-up ones.
+//! Tests parsing of the pressure files of this host and of synthetic ones.
 
 use super::*;
 
@@ -27,16 +27,16 @@ fn of_n_threads_on_one_processor_all_wait_for_one_less_an_nth_of_the_time() {
 
 #[test]
 fn the_files_of_this_machine_are_read() {
-    let available = machine_available().expect("/proc/meminfo tells");
+    let available = machine_available().expect("/proc/meminfo is readable");
     assert!((1..=1000).contains(&available), "{available}");
     assert!(machine_demand().is_some_and(|demand| demand <= DEMAND_MAX));
     for file in ["cpu", "memory", "io"] {
         let path = Path::new("/proc/pressure").join(file);
-        // A kernel without pressure stall information, or that was told to keep none.
+        // Missing or unreadable if the kernel has pressure stall information disabled.
         let Ok(text) = fs::read_to_string(&path) else { continue };
         assert!(total(&text, "some").is_some(), "{}: {text}", path.display());
     }
-    let mut source = PressureSource::open(None).expect("this machine tells of pressure");
+    let mut source = PressureSource::open(None).expect("pressure can be measured");
     source.measure(None);
     let sample = source.measure(Some(1_000_000));
     assert!(sample.available_memory.is_some() && sample.cpu.is_some(), "{sample:?}");
