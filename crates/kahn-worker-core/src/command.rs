@@ -1,39 +1,39 @@
-//! What the worker's driver must do.
+//! Commands for the worker's driver.
 
 use kahn_model::{Admission, Token};
 
 use crate::event::{Inventory, Lease, Report, StopReason};
 
-/// Something to be done.
+/// An action that the driver must perform.
 #[derive(Clone, Debug)]
 pub enum Command<P> {
-    /// Opens the stream with this.
+    /// Sends the inventory as the first message of the stream.
     SendInventory(Inventory),
-    /// Sends a sign of life.
+    /// Sends a heartbeat.
     SendHeartbeat {
-        /// Its number, which the acknowledgement repeats.
+        /// The number that the acknowledgement repeats.
         number: u64,
     },
-    /// Says that the worker will finish what it holds and go.
+    /// Announces that the worker is draining.
     SendDraining,
-    /// Says how much of its capacity the worker accepts from now on.
+    /// Announces how much of its capacity the worker accepts from now on.
     SendAdmission(Admission),
-    /// Hands a lease to its executor.
+    /// Starts the attempt of a lease on its executor.
     Start(Lease<P>),
     /// Tells the executor to stop an attempt.
     Stop {
-        /// The token of its lease.
+        /// The token of the lease.
         token: Token,
-        /// Why.
+        /// The reason.
         reason: StopReason,
     },
-    /// Keeps a final report where a restart of the worker will find it.
+    /// Stores a final report so that it survives a restart of the worker.
     Keep(Report),
-    /// Forgets a final report that was kept.
+    /// Deletes a stored final report.
     Forget {
         /// The token in the report.
         token: Token,
     },
-    /// There is nothing left to do or to tell: the worker may exit.
+    /// Exits the worker: it has drained and all final reports are acknowledged.
     Leave,
 }

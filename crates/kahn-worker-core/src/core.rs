@@ -1,4 +1,4 @@
-//! The worker's decisions.
+//! The worker's state machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,17 +12,18 @@ use crate::outbound::Outbound;
 use crate::pressure::{PressureLimits, Sample, Throttle};
 use crate::queue::Queue;
 
-/// What an operator may choose about a worker.
+/// The settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What attempts may hold together.
+    /// The total resources of running attempts.
     pub capacity: Resources,
-    /// Time between two signs of life.
+    /// Time between two heartbeats.
     pub heartbeat_period: Duration,
-    /// How long before the coordinator may give an attempt to another the worker must have
-    /// stopped it, where it is to be stopped: covers the difference in speed of two clocks.
+    /// Safety margin before the end of the lease, for attempts with [`OnDisconnect::Stop`]. They
+    /// are stopped this long before the coordinator may lease them to another worker. Covers the
+    /// clock drift between the two hosts.
     pub fence_margin: Duration,
-    /// The pressure that it bears before it accepts less than its capacity.
+    /// The limits beyond which the worker accepts less than its capacity.
     pub pressure: PressureLimits,
 }
 
@@ -46,46 +47,46 @@ struct Held<P> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Waits for room.
+    /// Waits for free resources.
     Queued,
-    /// Handed to its executor.
+    /// Passed to its executor.
     Starting,
-    /// Runs.
+    /// Running.
     Started,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
     Down,
-    /// Open, the inventory not taken yet.
+    /// Open, but the inventory is not confirmed yet.
     Greeting,
     Up,
 }
 
 /// The worker's state machine.
 ///
-/// Each event goes to [`WorkerCore::handle`]; reports are taken with [`WorkerCore::take_reports`]
-/// whenever the stream can take more; and when [`WorkerCore::next_deadline`] has come, the event
-/// is [`Event::DeadlineReached`].
+/// The driver passes each event to [`WorkerCore::handle`], and [`Event::DeadlineReached`] at
+/// [`WorkerCore::next_deadline`]. It takes reports with [`WorkerCore::take_reports`] whenever the
+/// stream has room.
 #[derive(Debug)]
 pub struct WorkerCore<P> {
     settings: Settings,
     used: Resources,
     held: BTreeMap<Token, Held<P>>,
     queue: Queue,
-    /// Those that are to be stopped when the coordinator is out of reach, and are not stopping.
+    /// Attempts to stop if the coordinator is unreachable, without those already stopping.
     fenced: BTreeSet<Token>,
     unacknowledged: BTreeMap<Token, Report>,
     outbound: Outbound,
     link: Link,
     is_draining: bool,
     throttle: Throttle,
-    /// The share that the coordinator was told of last.
+    /// The share last sent to the coordinator.
     told_share: Share,
     lease_ttl: Duration,
-    /// When the last heartbeat or inventory was sent that the coordinator is known to have noted.
+    /// When the last heartbeat or inventory that the coordinator acknowledged was sent.
     contact_at: Timestamp,
-    /// When the inventory of the present stream was sent.
+    /// When the inventory of the current stream was sent.
     greeted_at: Timestamp,
     heartbeats: BTreeMap<u64, Timestamp>,
     next_heartbeat: u64,
@@ -94,7 +95,7 @@ pub struct WorkerCore<P> {
 }
 
 impl<P: Clone> WorkerCore<P> {
-    /// A worker that holds nothing, with the reports that an earlier start of it left behind.
+    /// Creates a worker without leases, with the unacknowledged reports of a previous process.
     #[must_use]
     pub fn new(settings: Settings, left_behind: Vec<Report>) -> Self {
         let throttle = Throttle::new(settings.pressure);
@@ -120,7 +121,7 @@ impl<P: Clone> WorkerCore<P> {
         }
     }
 
-    /// Takes one event at `now`, on the worker's own clock, and says what to do.
+    /// Handles an event at `now`, on the worker's own clock, and returns the resulting commands.
     pub fn handle(&mut self, now: Timestamp, event: Event<P>) -> Vec<Command<P>> {
         match event {
             Event::Connected => self.on_connected(now),
@@ -143,25 +144,25 @@ impl<P: Clone> WorkerCore<P> {
         std::mem::take(&mut self.commands)
     }
 
-    /// Takes up to `max` reports to be sent; nothing while no inventory was taken.
+    /// Takes up to `max` reports to send. Returns none until the inventory is confirmed.
     pub fn take_reports(&mut self, max: usize) -> Vec<Report> {
         if self.link == Link::Up { self.outbound.take(max) } else { Vec::new() }
     }
 
-    /// Whether [`WorkerCore::take_reports`] would give any.
+    /// Returns whether [`WorkerCore::take_reports`] would return any reports.
     #[must_use]
     pub fn has_reports(&self) -> bool {
         self.link == Link::Up && !self.outbound.is_empty()
     }
 
-    /// When to take the reports that there are, if any: now or before, or a little later. They
-    /// gather while the worker has much at hand.
+    /// Returns when to take the waiting reports, or `None` without any. The time can be in the
+    /// past. Reports are delayed a little while the worker has many queued leases, to batch them.
     #[must_use]
     pub fn reports_due(&self) -> Option<Timestamp> {
         self.outbound.due(self.queue.len()).filter(|_| self.link == Link::Up)
     }
 
-    /// When to send [`Event::DeadlineReached`] next, if ever.
+    /// Returns when to pass [`Event::DeadlineReached`] next, or `None` if there is no deadline.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let heartbeat = (self.link == Link::Up).then_some(self.heartbeat_due);
@@ -169,31 +170,31 @@ impl<P: Clone> WorkerCore<P> {
         [heartbeat, fence].into_iter().flatten().min()
     }
 
-    /// How many attempts it holds.
+    /// Returns the number of leases held.
     #[must_use]
     pub fn n_held(&self) -> usize {
         self.held.len()
     }
 
-    /// What its attempts hold.
+    /// Returns the resources in use by attempts.
     #[must_use]
     pub fn used(&self) -> &Resources {
         &self.used
     }
 
-    /// How much of its capacity its attempts may hold together.
+    /// Returns the share of its capacity that the worker accepts.
     #[must_use]
     pub fn share(&self) -> Share {
         self.throttle.share()
     }
 
-    /// Final reports that were not acknowledged.
+    /// Returns the number of unacknowledged final reports.
     #[must_use]
     pub fn n_unacknowledged(&self) -> usize {
         self.unacknowledged.len()
     }
 
-    /// The tokens of the attempts it holds, and whether each has been handed to its executor.
+    /// Iterates over the held leases, with whether each was passed to its executor.
     pub fn held(&self) -> impl Iterator<Item = (&Lease<P>, bool)> {
         self.held.values().map(|held| (&held.lease, held.phase != Phase::Queued))
     }
@@ -225,7 +226,7 @@ impl<P: Clone> WorkerCore<P> {
     fn on_welcomed(&mut self, now: Timestamp, lease_ttl: Duration) {
         self.link = Link::Up;
         self.lease_ttl = lease_ttl;
-        // The coordinator noted the inventory, which was sent then; the welcome may be late.
+        // The welcome may be late, so the time at which the confirmed inventory was sent counts.
         self.contact_at = self.contact_at.max(self.greeted_at);
         self.heartbeat_due = now + self.settings.heartbeat_period;
         if self.is_draining {
@@ -235,7 +236,7 @@ impl<P: Clone> WorkerCore<P> {
         self.leave_if_done();
     }
 
-    /// Says what is accepted, if that is not what the coordinator knows.
+    /// Announces the accepted share if it differs from the one last announced.
     fn tell_share(&mut self, now: Timestamp) {
         if self.link == Link::Up && self.told_share != self.share() {
             self.told_share = self.share();
@@ -277,7 +278,7 @@ impl<P: Clone> WorkerCore<P> {
         let resources = Arc::clone(&lease.resources);
         self.held.insert(token, Held { lease, phase: Phase::Queued, is_stopping: false });
         if resources.is_none() {
-            // There is always room for it, whatever waits for some.
+            // It fits in any case, even if other leases are waiting.
             self.start(token);
         } else {
             self.queue.insert(&resources, token);
@@ -292,7 +293,7 @@ impl<P: Clone> WorkerCore<P> {
         self.commands.push(Command::Start(held.lease.clone()));
     }
 
-    /// Starts what fits, the oldest first, skipping what does not.
+    /// Starts all queued leases that fit, oldest first, skipping those that do not.
     fn start_queued(&mut self) {
         let share = self.share();
         while let Some(token) =
@@ -323,7 +324,7 @@ impl<P: Clone> WorkerCore<P> {
         self.leave_if_done();
     }
 
-    /// Queues a final report, which is kept until it is acknowledged.
+    /// Queues a final report and stores it until it is acknowledged.
     fn tell(&mut self, report: Report) {
         self.unacknowledged.insert(report.token, report.clone());
         self.commands.push(Command::Keep(report.clone()));
@@ -340,7 +341,7 @@ impl<P: Clone> WorkerCore<P> {
             }
             return;
         }
-        // Whoever stops it because of the worker, and not because nobody wants it, has it tried again.
+        // Preempted attempts are tried again: here the worker is the reason, not the caller.
         let cause = match reason {
             StopReason::CutOff | StopReason::Leaving => CauseKind::Preempted,
             StopReason::Cancelled | StopReason::TimedOut | StopReason::Superseded => {
@@ -391,7 +392,7 @@ impl<P: Clone> WorkerCore<P> {
         }
     }
 
-    /// When attempts that must not outlive their leases have to be stopped.
+    /// Returns when the attempts that must not outlive their leases have to be stopped.
     fn fence_at(&self) -> Timestamp {
         self.contact_at + self.lease_ttl.saturating_sub(self.settings.fence_margin)
     }
@@ -408,7 +409,7 @@ impl<P: Clone> WorkerCore<P> {
         }
     }
 
-    /// Stops what must not run when its lease may be another's.
+    /// Stops all attempts that must not run once another worker may have their lease.
     fn fence(&mut self) {
         for token in std::mem::take(&mut self.fenced) {
             self.on_stop_requested(token, StopReason::CutOff);

@@ -1,4 +1,4 @@
-//! What may happen to a worker, and what it says.
+//! Events of a worker and the reports that it sends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,100 +7,101 @@ use kahn_model::{Admission, AttemptId, Failure, OnDisconnect, Outputs, Resources
 
 use crate::pressure::Sample;
 
-/// A lease as it arrives. `P` is what the executor needs and nobody else looks at.
+/// A lease from the coordinator. `P` is opaque data for the executor.
 #[derive(Clone, Debug)]
 pub struct Lease<P> {
     /// The attempt.
     pub attempt: AttemptId,
-    /// The token that every report must bear.
+    /// The token that every report must include.
     pub token: Token,
-    /// What the attempt takes while it runs.
+    /// The resources that the attempt uses while it runs.
     pub resources: Arc<Resources>,
-    /// What to do with it when the coordinator cannot be reached.
+    /// What to do with the attempt if the coordinator cannot be reached.
     pub on_disconnect: OnDisconnect,
-    /// What to do, for the executor.
+    /// The data for the executor.
     pub payload: P,
 }
 
-/// Why an attempt is to be stopped.
+/// Why an attempt is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// It was called off.
+    /// The attempt was cancelled.
     Cancelled,
-    /// It took too long.
+    /// The attempt exceeded its timeout.
     TimedOut,
-    /// It is no longer this worker's to carry out; nobody waits for its outcome.
+    /// The attempt no longer belongs to this worker; its outcome is ignored.
     Superseded,
-    /// The coordinator has not been reached for so long that it may give the attempt to another.
+    /// The coordinator has been unreachable for so long that it may lease the attempt to another
+    /// worker.
     CutOff,
-    /// The worker goes away.
+    /// The worker is shutting down.
     Leaving,
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 pub type Outcome = Result<Outputs, Failure>;
 
-/// Something that happened to the worker.
+/// An input of the worker's state machine.
 #[derive(Clone, Debug)]
 pub enum Event<P> {
-    /// A stream to the coordinator is open; it expects an inventory first.
+    /// A stream to the coordinator was opened. Its first message must be an inventory.
     Connected,
-    /// The stream has ended.
+    /// The stream ended.
     Disconnected,
-    /// The coordinator has taken the inventory; leases live for `lease_ttl` after a heartbeat.
+    /// The coordinator confirmed the inventory.
     Welcomed {
-        /// For how long the coordinator waits for a sign of life.
+        /// How long leases remain valid after a heartbeat.
         lease_ttl: Duration,
     },
-    /// The coordinator has taken note of heartbeat number `number`.
+    /// The coordinator acknowledged a heartbeat.
     HeartbeatAcknowledged {
-        /// The number that the heartbeat bore.
+        /// The number of the heartbeat.
         number: u64,
     },
     /// A lease arrived.
     Leased(Lease<P>),
-    /// The coordinator wants an attempt stopped.
+    /// The coordinator requested that an attempt is stopped.
     StopRequested {
         /// The token of its lease.
         token: Token,
-        /// Why.
+        /// The reason.
         reason: StopReason,
     },
-    /// The coordinator wants an attempt back that has not started.
+    /// The coordinator requested the return of a lease, if the attempt has not started.
     RecallRequested {
         /// The token of its lease.
         token: Token,
     },
-    /// The coordinator has made note of a final report.
+    /// The coordinator acknowledged a final report.
     Acknowledged {
         /// The token in the report.
         token: Token,
     },
-    /// Somebody wants the worker to finish what it holds and go.
+    /// A drain was requested: finish the held leases, then exit.
     DrainRequested,
-    /// An executor says that an attempt runs.
+    /// An executor reported that an attempt is running.
     AttemptStarted {
         /// The token of its lease.
         token: Token,
     },
-    /// An executor says that an attempt has ended and that nothing of it is left.
+    /// An executor reported that an attempt has ended and was cleaned up.
     AttemptFinished {
         /// The token of its lease.
         token: Token,
-        /// How.
+        /// The outcome.
         outcome: Outcome,
-        /// What it used.
+        /// The resource usage.
         usage: Usage,
-        /// Whether output of it is still to reach the coordinator.
+        /// Whether some of its output has not reached the coordinator yet.
         is_output_late: bool,
     },
     /// The pressure on the worker was measured.
     Measured(Sample),
-    /// The time that [`crate::WorkerCore::next_deadline`] named has come, or may have.
+    /// The time of [`crate::WorkerCore::next_deadline`] may have come. Being early is harmless.
     DeadlineReached,
 }
 
-/// What a worker says of one attempt.
+/// A report about one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The attempt.
@@ -114,18 +115,18 @@ pub struct Report {
 /// What happened to an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReportKind {
-    /// It runs.
+    /// It is running.
     Started,
     /// It ended.
     Finished {
-        /// How.
+        /// The outcome.
         outcome: Outcome,
-        /// What it used.
+        /// The resource usage.
         usage: Usage,
-        /// Whether output of it was still to reach the coordinator when it ended.
+        /// Whether some of its output had not reached the coordinator when it ended.
         is_output_late: bool,
     },
-    /// It never started, and is given back.
+    /// It never started and is returned to the coordinator.
     Returned,
 }
 
@@ -140,14 +141,14 @@ pub struct HeldAttempt {
     pub is_started: bool,
 }
 
-/// All that a worker holds and still has to tell, as said when a stream opens.
+/// The state of a worker, sent when a stream opens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// The attempts it holds.
+    /// The attempts whose leases it holds.
     pub held: Vec<HeldAttempt>,
-    /// The final reports that were never acknowledged.
+    /// The unacknowledged final reports.
     pub unacknowledged: Vec<Report>,
-    /// Whether it takes nothing new.
+    /// Whether it accepts no new leases.
     pub is_draining: bool,
     /// How much of its capacity it accepts.
     pub admission: Admission,

@@ -1,7 +1,7 @@
-//! The worker's state machine: what it holds, what it may start, and what it must still tell.
+//! The worker's state machine: held leases, running attempts and unacknowledged reports.
 //!
-//! Pure, like the coordinator's core: events come in with the time of the worker's own monotonic
-//! clock, commands come out. [`WorkerCore`] is the place to start reading.
+//! Performs no I/O, like the coordinator's core: it receives events with the time of the worker's
+//! own monotonic clock and returns commands. Start reading at [`WorkerCore`].
 
 mod command;
 mod core;

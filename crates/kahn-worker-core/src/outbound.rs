@@ -1,7 +1,7 @@
-//! Reports on their way out, in order.
+//! The queue of outgoing reports, in order.
 //!
-//! An attempt that starts and ends before anything could be sent is told as one report: the end
-//! says for how long it ran.
+//! If an attempt ends before the report of its start was sent, only the end is reported, which
+//! includes the run time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,32 +10,32 @@ use kahn_model::{Timestamp, Token};
 
 use crate::event::{Report, ReportKind};
 
-/// How long reports gather. A message costs the worker, the coordinator and its store as much as
-/// dozens of reports do, and they run on the machines that the tasks want.
+/// How long reports are batched. A message costs the worker, the coordinator and its store as much
+/// as dozens of reports, and they share their hosts with the tasks.
 const GATHER: Duration = Duration::from_millis(5);
-/// A report waits for others only while there are more leases at hand than this for each: so the
-/// next ones come before the worker runs out, and a task that is alone is told of at once.
+/// Reports are batched only while there are more queued leases than this per report. New leases
+/// then arrive before the worker is idle, and a single task is reported immediately.
 const AT_HAND_PER_REPORT: usize = 3;
-/// Where so many come together by themselves there is nothing more to gain.
+/// Number of reports from which on batching longer gains nothing.
 const ENOUGH: usize = 32;
 
-/// Reports that were not handed to the stream yet.
+/// Reports that were not passed to the stream yet.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     reports: VecDeque<Option<Report>>,
-    /// Position of each waiting start, counted over all reports that ever waited.
+    /// Position of each waiting start, counted over all reports ever queued.
     starts: BTreeMap<Token, u64>,
     n_taken: u64,
-    /// When the first of those that wait came.
+    /// When the first waiting report was queued.
     since: Option<Timestamp>,
-    /// Whether somebody waits for one of them.
+    /// Whether one of the reports must not be delayed.
     is_urgent: bool,
 }
 
 impl Outbound {
     pub(crate) fn push(&mut self, report: Report) {
         let position = self.n_taken + self.len();
-        // What it was to have waits for another worker.
+        // The returned lease is to be given to another worker.
         self.is_urgent |= report.kind == ReportKind::Returned;
         match report.kind {
             ReportKind::Started => {
@@ -56,7 +56,7 @@ impl Outbound {
         u64::try_from(self.reports.len()).expect("invariant: u64 holds usize")
     }
 
-    /// Takes out up to `max` reports.
+    /// Removes and returns up to `max` reports.
     pub(crate) fn take(&mut self, max: usize) -> Vec<Report> {
         let mut out = Vec::new();
         while out.len() < max
@@ -74,7 +74,7 @@ impl Outbound {
         out
     }
 
-    /// Forgets everything: a new stream starts with an inventory, which says it all.
+    /// Removes all reports: a new stream starts with an inventory, which replaces them.
     pub(crate) fn clear(&mut self) {
         self.n_taken += self.len();
         self.reports.clear();
@@ -87,15 +87,14 @@ impl Outbound {
         self.is_urgent = false;
     }
 
-    /// What waits and did not before waits from now on.
+    /// Records `now` as the time of the first waiting report, unless one was waiting before.
     pub(crate) fn wait_from(&mut self, now: Timestamp) {
         if !self.is_empty() {
             self.since.get_or_insert(now);
         }
     }
 
-    /// When those that wait are to be sent at the latest, if a worker that has `n_at_hand` leases
-    /// to go on with does not hurry.
+    /// Returns when the waiting reports must be sent, for a worker with `n_at_hand` queued leases.
     pub(crate) fn due(&self, n_at_hand: usize) -> Option<Timestamp> {
         let since = self.since.filter(|_| !self.is_empty())?;
         let n_reports = self.reports.len();

@@ -1,51 +1,50 @@
-//! How much of its capacity a worker accepts, by the pressure that it measures.
+//! Decides how much of its capacity a worker accepts under pressure.
 //!
-//! The share falls by a factor and rises by steps (as TCP's window does: Chiu and Jain, 1989): it
-//! is soon out of trouble and comes back with care. Between the pressure that lowers it and the
-//! calm that raises it is a span in which it stays, so that it does not swing.
+//! Additive increase, multiplicative decrease (AIMD), as in TCP congestion control (Chiu and Jain,
+//! 1989): the share falls quickly and recovers slowly. Hysteresis prevents oscillation: between the
+//! limit that lowers the share and the lower level that raises it, the share does not change.
 //!
-//! * Memory is reacted to at once: what is started too much is killed.
-//! * Processors and disks only when the pressure lasts: what is started too much is slow. That
-//!   threads wait for a processor is normal in any build; only a multiple of the processors
-//!   counts. And a disk that one attempt alone keeps busy is well used, so pressure of that kind
-//!   counts only while several run.
+//! * Memory pressure takes effect immediately, because excess attempts would be killed.
+//! * CPU and disk pressure must persist, because excess attempts are only slow. Threads waiting for
+//!   a CPU are normal in any build, so only a multiple of the number of CPUs counts. A disk kept
+//!   busy by a single attempt is well used, so disk pressure counts only while several run.
 
 use std::time::Duration;
 
 use kahn_model::{Admission, Pressure, PressureKind, Share, Timestamp};
 
-/// Consecutive samples that processors or disks must be under pressure for the share to fall.
+/// Consecutive samples with CPU or disk pressure before the share is lowered.
 const LASTING: u32 = 5;
-/// Consecutive calm samples for the share to rise by a step.
+/// Consecutive calm samples before the share is raised by a step.
 const CALM: u32 = 5;
-/// By how much it rises in a step, in thousandths.
+/// Increase of the share per step, in thousandths.
 const STEP: u32 = 100;
 
-/// What was measured over one period, in thousandths; `None` where it is not known.
+/// The measurements of one period, in thousandths; `None` if unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// For how much of the time something waited for memory.
+    /// Share of time in which any thread was stalled on memory.
     pub memory: Option<u32>,
-    /// How much of all memory is available.
+    /// Available share of all memory.
     pub available_memory: Option<u32>,
-    /// How many threads want to run, for each processor.
+    /// Runnable threads per CPU.
     pub cpu: Option<u32>,
-    /// For how much of the time all waited for disks.
+    /// Share of time in which all threads were stalled on disk I/O.
     pub io: Option<u32>,
 }
 
-/// The pressure that a worker bears, in the units of [`Sample`]; a limit of 0 is never passed.
+/// The limits of acceptable pressure, in the units of [`Sample`]. A limit of 0 disables the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PressureLimits {
-    /// For how much of the time something may wait for memory.
+    /// Maximum share of time in which any thread is stalled on memory.
     pub memory: u32,
-    /// How much of all memory is to be available.
+    /// Minimum available share of all memory.
     pub available_memory: u32,
-    /// How many threads may want to run, for each processor.
+    /// Maximum number of runnable threads per CPU.
     pub cpu: u32,
-    /// For how much of the time all may wait for disks.
+    /// Maximum share of time in which all threads are stalled on disk I/O.
     pub io: u32,
-    /// Below this share it does not fall.
+    /// The minimum share that the worker accepts.
     pub floor: Share,
 }
 
@@ -61,15 +60,15 @@ impl Default for PressureLimits {
     }
 }
 
-/// Decides on the share, sample by sample.
+/// Adjusts the share with each sample.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Throttle {
     limits: PressureLimits,
     share: Share,
     pressure: Option<Pressure>,
-    /// Since when it is less than all.
+    /// Since when the share is less than the whole capacity.
     since: Option<Timestamp>,
-    /// Consecutive samples under pressure of processors, of disks, and calm ones.
+    /// Consecutive samples with CPU pressure, with disk pressure, and without any.
     n_cpu: u32,
     n_io: u32,
     n_calm: u32,
@@ -84,13 +83,13 @@ impl Throttle {
         self.share
     }
 
-    /// What to say of it at `now`.
+    /// Returns the share and the reason for it, as announced to the coordinator at `now`.
     pub(crate) fn admission(&self, now: Timestamp) -> Admission {
         let age = self.since.map_or(Duration::ZERO, |since| now.since(since));
         Admission { share: self.share, pressure: self.pressure, age }
     }
 
-    /// Takes a sample, and says whether the share has changed. `n_running` attempts run.
+    /// Handles a sample while `n_running` attempts run. Returns whether the share has changed.
     pub(crate) fn take(&mut self, now: Timestamp, sample: Sample, n_running: usize) -> bool {
         let before = self.share;
         match self.lasting_pressure(&sample, n_running) {
@@ -107,7 +106,7 @@ impl Throttle {
         self.share != before
     }
 
-    /// The pressure that lowers the share now, the gravest first.
+    /// Returns the most severe pressure that lowers the share now.
     fn lasting_pressure(&mut self, sample: &Sample, n_running: usize) -> Option<Pressure> {
         let [memory, available, cpu, io] = PressureKind::ALL.map(|kind| self.excess(sample, kind));
         let io = io.filter(|_| n_running > 1);
@@ -118,21 +117,22 @@ impl Throttle {
             .or(cpu.filter(|_| self.n_cpu >= LASTING))
             .or(io.filter(|_| self.n_io >= LASTING));
         if found.is_some() {
-            // What was lowered needs time to show.
+            // Lowering the share takes time to have an effect.
             (self.n_cpu, self.n_io) = (0, 0);
         }
         found
     }
 
-    /// The pressure of a kind, if it is beyond its limit.
+    /// Returns the pressure of a kind if it is beyond its limit.
     fn excess(&self, sample: &Sample, kind: PressureKind) -> Option<Pressure> {
         let (measured, limit) = self.of_kind(sample, kind)?;
         let is_beyond = if kind.is_floor() { measured < limit } else { measured > limit };
         is_beyond.then_some(Pressure { kind, measured, limit })
     }
 
-    /// Whether all is so far within its limit that more can be accepted: at three quarters of it,
-    /// or, where the limit is a floor, a quarter of it (or of what there is above it) above that.
+    /// Returns whether all measurements are far enough within their limits to accept more: at most
+    /// three quarters of the limit. If the limit is a floor: above it by at least a quarter of the
+    /// limit or of the range above the limit, whichever is less.
     fn is_calm(&self, sample: &Sample) -> bool {
         PressureKind::ALL.iter().all(|kind| {
             self.of_kind(sample, *kind).is_none_or(|(measured, limit)| {

@@ -1,23 +1,23 @@
-//! Leases that wait for room.
+//! The queue of leases that wait for free resources.
 //!
-//! A lease ends thousands of times a second while thousands wait, so looking for the next one
-//! must not cost a look at each: those that ask for the same stand in one line, and only the
-//! first of each line is looked at.
+//! Thousands of leases can end per second while thousands wait, so finding the next one must not
+//! scan all of them. Leases that request equal resources share a line, and only the first of each
+//! line is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kahn_model::{Resources, Token};
 
-/// Leases that wait for room, by what they ask for.
+/// Leases that wait for free resources, grouped by the resources that they request.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// No line is empty.
+    /// Never contains an empty line.
     lines: BTreeMap<Arc<Resources>, BTreeSet<Token>>,
 }
 
 impl Queue {
-    /// Adds a lease that asks for `resources`.
+    /// Adds a lease that requests `resources`.
     pub(crate) fn insert(&mut self, resources: &Arc<Resources>, token: Token) {
         match self.lines.get_mut(resources) {
             Some(line) => line.insert(token),
@@ -25,7 +25,7 @@ impl Queue {
         };
     }
 
-    /// Takes a lease out; says whether it was there.
+    /// Removes a lease. Returns whether it was queued.
     pub(crate) fn remove(&mut self, resources: &Resources, token: Token) -> bool {
         let Some(line) = self.lines.get_mut(resources) else { return false };
         let was_there = line.remove(&token);
@@ -35,7 +35,8 @@ impl Queue {
         was_there
     }
 
-    /// Takes out the oldest of those that fit into `room`; the coordinator reckons alike.
+    /// Removes and returns the oldest lease that fits into `room`. The coordinator computes
+    /// placements in the same way.
     pub(crate) fn take_first_that_fits(&mut self, room: &Resources) -> Option<Token> {
         let fitting = self.lines.iter().filter(|(resources, _)| resources.fits(room));
         let first = fitting.filter_map(|(resources, line)| Some((*line.first()?, resources))).min();
@@ -44,12 +45,12 @@ impl Queue {
         Some(token)
     }
 
-    /// How many wait.
+    /// Returns the number of waiting leases.
     pub(crate) fn len(&self) -> usize {
         self.lines.values().map(BTreeSet::len).sum()
     }
 
-    /// All that wait, the oldest first.
+    /// Returns all waiting leases, oldest first.
     pub(crate) fn tokens(&self) -> Vec<Token> {
         let mut tokens: Vec<Token> = self.lines.values().flatten().copied().collect();
         tokens.sort_unstable();

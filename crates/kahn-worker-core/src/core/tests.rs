@@ -1,4 +1,4 @@
-//! What the worker decides, event by event.
+//! Tests the commands and reports that events lead to.
 
 use std::sync::Arc;
 
@@ -282,10 +282,10 @@ fn reports_gather_while_there_is_much_at_hand_and_no_longer() {
     assert_eq!(worker.reports_due(), None);
     finish_at(&mut worker, Timestamp(1000), 1);
     assert_eq!(worker.reports_due(), Some(Timestamp(6000)));
-    // The first that waits counts.
+    // The first waiting report determines the time.
     finish_at(&mut worker, Timestamp(1500), 2);
     assert_eq!(worker.reports_due(), Some(Timestamp(6000)));
-    // Eight at hand are not much for three reports.
+    // Eight queued leases are fewer than three per report.
     finish_at(&mut worker, Timestamp(2000), 3);
     assert_eq!(worker.reports_due(), Some(Timestamp(1000)));
     assert_eq!(worker.take_reports(10).len(), 3);
@@ -301,7 +301,7 @@ fn what_somebody_waits_for_is_reported_at_once() {
     worker.handle(Timestamp(1000), Event::RecallRequested { token: token(9) });
     assert_eq!(worker.reports_due(), Some(Timestamp(1000)));
     worker.take_reports(10);
-    // One that is alone is told of at once, too.
+    // A report without queued leases is sent immediately, too.
     for serial in 1..=8 {
         worker.take_reports(10);
         finish_at(&mut worker, Timestamp(2000), serial);

@@ -1,4 +1,4 @@
-//! When the share falls and when it rises.
+//! Tests when the share is lowered and raised.
 
 use super::*;
 
@@ -15,7 +15,7 @@ impl Line {
         Self { throttle: Throttle::new(PressureLimits::default()), now: Timestamp(0) }
     }
 
-    /// The share after each of `n` equal samples.
+    /// Returns the share after each of `n` equal samples.
     fn take(&mut self, n: usize, sample: Sample, n_running: usize) -> Vec<u32> {
         let mut shares = Vec::new();
         for _ in 0..n {
@@ -55,7 +55,7 @@ fn memory_lowers_the_share_at_once_and_down_to_the_floor() {
 fn processors_and_disks_lower_it_only_when_the_pressure_lasts() {
     let mut line = Line::new();
     assert_eq!(line.take(4, cpu(3001), 1), [1000; 4]);
-    assert_eq!(line.take(1, cpu(3000), 1), [1000], "a moment of less begins the count anew");
+    assert_eq!(line.take(1, cpu(3000), 1), [1000], "a sample at the limit resets the count");
     assert_eq!(line.take(5, cpu(9000), 1), [1000, 1000, 1000, 1000, 700]);
     assert_eq!(line.take(5, cpu(9000), 1), [700, 700, 700, 700, 490]);
     let mut line = Line::new();
