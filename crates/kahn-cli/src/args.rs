@@ -1,26 +1,26 @@
-//! The command line: what can be asked for.
+//! The command-line interface.
 
 use clap::{Parser, Subcommand};
 
 use crate::commands;
 use crate::context::Globals;
 
-/// Runs DAGs of tasks, on this machine or on a cluster of workers.
+/// Runs DAGs of tasks, locally or on a cluster of workers.
 #[derive(Debug, Parser)]
 #[command(name = "kahn", version, propagate_version = true)]
 pub(crate) struct Cli {
-    /// Flags that every command takes.
+    /// Flags of every command.
     #[command(flatten)]
     pub globals: Globals,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What can be asked for.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a DAG file on this machine, with no other service
+    /// Run a DAG file on this host, without any other service
     Run(commands::run::RunArgs),
     /// Serve as the coordinator of a cluster
     Coordinator(commands::coordinator::CoordinatorArgs),
@@ -28,45 +28,45 @@ pub(crate) enum Command {
     Worker(commands::worker::WorkerArgs),
     /// Submit a DAG file to the coordinator
     Submit(commands::submit::SubmitArgs),
-    /// List runs, the youngest first
+    /// List runs, newest first
     List(commands::list::ListArgs),
-    /// Show a run, and its tasks
+    /// Show a run and its tasks
     Get(commands::get::GetArgs),
     /// Follow a run until it ends
     Watch(commands::watch::WatchArgs),
-    /// Show what a task printed
+    /// Show the output of tasks
     Logs(commands::logs::LogsArgs),
-    /// Show what happened in a run
+    /// Show the events of a run
     Events(commands::events::EventsArgs),
-    /// Call a run off
+    /// Cancel a run
     Cancel(commands::control::CancelArgs),
-    /// Start nothing new in a run
+    /// Pause a run: start no more tasks
     Pause(commands::control::RunArg),
-    /// Go on with a paused run
+    /// Resume a paused run
     Resume(commands::control::RunArg),
-    /// Run tasks of a finished run again
+    /// Retry tasks of a finished run
     Retry(commands::control::RetryArgs),
-    /// Say why a task is where it is, and what would let it go on
+    /// Explain the state of a task and what it is waiting for
     Explain(commands::explain::ExplainArgs),
-    /// List workers, or keep work from them
+    /// List, cordon or drain workers
     Workers(commands::workers::WorkersArgs),
     /// Check a DAG file
     Validate(commands::validate::ValidateArgs),
-    /// Show phases, critical path, bounds and the expected course of a DAG
+    /// Show the phases, critical path, bounds and expected schedule of a DAG
     Plan(commands::plan::PlanArgs),
     /// Draw a DAG
     Graph(commands::graph::GraphArgs),
     /// Print the JSON Schema of the DAG file
     Schema,
-    /// Simulate a DAG on a cluster that need not exist
+    /// Simulate a DAG on a hypothetical cluster
     Simulate(commands::simulate::SimulateArgs),
-    /// Make a DAG file of a file of another format
+    /// Convert a file of another format to a DAG file
     Import(commands::import::ImportArgs),
-    /// Measure how fast this machine runs DAGs
+    /// Measure how fast this host runs DAGs
     Bench(commands::bench::BenchArgs),
-    /// Print a script that completes commands in a shell
+    /// Print a shell completion script
     Completions(commands::completions::CompletionsArgs),
-    /// Check the setup on this machine
+    /// Check the setup on this host
     Doctor,
     /// Show the configuration
     Config(commands::config::ConfigArgs),

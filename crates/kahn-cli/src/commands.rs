@@ -1,4 +1,4 @@
-//! One file for each command, and the table of them.
+//! The commands, one file each, and their dispatch.
 
 pub(crate) mod run;
 
@@ -31,7 +31,8 @@ use crate::args::Command;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
-/// Does what was asked. The futures are boxed, since the largest would be the size of all.
+/// Executes a command. The futures are boxed, because the combined future would otherwise be as
+/// large as the largest of them.
 pub(crate) async fn carry_out(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Run(args) => Box::pin(run::run(args, context)).await,

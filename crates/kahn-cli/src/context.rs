@@ -1,5 +1,4 @@
-//! What all commands share: the flags that go before any of them, the environment, and how to reach
-//! a coordinator.
+//! The context of all commands: global flags, environment and access to the coordinator.
 
 use std::path::{Path, PathBuf};
 
@@ -14,35 +13,35 @@ use kahn_runtime::token::{Token, TokenError};
 use crate::exit::Failure;
 use crate::output::{self, Format};
 
-/// Flags that every command takes.
+/// Flags of every command.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Globals {
-    /// How results are printed
+    /// Output format of results
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub output: Format,
-    /// Where the coordinator is [or KAHN_COORDINATOR_URL; default: http://127.0.0.1:7400]
+    /// URL of the coordinator [or KAHN_COORDINATOR_URL; default: http://127.0.0.1:7400]
     #[arg(long, global = true, value_name = "URL")]
     pub coordinator: Option<String>,
-    /// The file with the token to show [or KAHN_TOKEN, KAHN_TOKEN_FILE; default: client.token in
-    /// the data directory]
+    /// File with the token for the coordinator [or KAHN_TOKEN, KAHN_TOKEN_FILE; default:
+    /// client.token in the data directory]
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Where state is kept on this machine [or KAHN_DATA_DIR; default: ~/.local/state/kahn]
+    /// Directory for state on this host [or KAHN_DATA_DIR; default: ~/.local/state/kahn]
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The configuration file [or KAHN_CONFIG; default: kahn.toml if it is there]
+    /// Configuration file [or KAHN_CONFIG; default: kahn.toml if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
-/// What all commands share.
+/// The global flags and the environment of the process.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     globals: Globals,
     environment: Environment,
 }
 
-/// Where a token is that somebody gave.
+/// The source of an explicitly given token.
 #[derive(Clone, Debug)]
 pub(crate) enum TokenSource {
     /// The value of the variable `KAHN_TOKEN`.
@@ -52,7 +51,7 @@ pub(crate) enum TokenSource {
 }
 
 impl TokenSource {
-    /// Reads it.
+    /// Reads the token.
     pub(crate) fn read(&self) -> Result<Token, TokenError> {
         match self {
             Self::Variable(secret) => Token::from_secret(secret, "KAHN_TOKEN"),
@@ -65,7 +64,7 @@ const SECTIONS: [&str; 3] = ["coordinator", "worker", "telemetry"];
 const DEFAULT_URL: &str = "http://127.0.0.1:7400";
 
 impl Context {
-    /// The flags given, and the environment of this process.
+    /// Creates a context from the global flags and the environment of this process.
     pub(crate) fn from_process(globals: Globals) -> Self {
         Self { globals, environment: Environment::from_process() }
     }
@@ -75,27 +74,27 @@ impl Context {
         Self { globals, environment }
     }
 
-    /// Whether results are objects.
+    /// Returns whether results are printed as JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.globals.output == Format::Json
     }
 
-    /// A variable of the environment; an empty one counts as unset.
+    /// Returns the value of an environment variable; an empty one counts as unset.
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name)
     }
 
-    /// Where the coordinator is.
+    /// Returns the URL of the coordinator.
     pub(crate) fn url(&self) -> &str {
         self.given_url().unwrap_or(DEFAULT_URL)
     }
 
-    /// Where the coordinator is, when somebody said so.
+    /// Returns the URL of the coordinator if given explicitly.
     pub(crate) fn given_url(&self) -> Option<&str> {
         self.globals.coordinator.as_deref().or(self.environment.get("KAHN_COORDINATOR_URL"))
     }
 
-    /// Where state is kept on this machine.
+    /// Returns the data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         if let Some(dir) = self.given_data_dir() {
             return dir;
@@ -107,13 +106,13 @@ impl Context {
         Path::new(home).join(".local/state/kahn")
     }
 
-    /// Where state is kept, when somebody said so.
+    /// Returns the data directory if given explicitly.
     pub(crate) fn given_data_dir(&self) -> Option<PathBuf> {
         let from_environment = || self.environment.get("KAHN_DATA_DIR").map(PathBuf::from);
         self.globals.data_dir.clone().or_else(from_environment)
     }
 
-    /// The layers of the configuration, without flags of a command.
+    /// Returns the configuration layers without the flags of a command.
     pub(crate) fn sources(&self) -> Sources {
         let sources = Sources::new(&SECTIONS, self.environment.clone());
         match self.globals.config.as_deref().or(self.variable("KAHN_CONFIG").map(Path::new)) {
@@ -122,8 +121,7 @@ impl Context {
         }
     }
 
-    /// The file that the token is read from when it is not given otherwise, and whether somebody
-    /// named it.
+    /// Returns the token file to use without `KAHN_TOKEN`, and whether it was given explicitly.
     pub(crate) fn token_file(&self) -> (PathBuf, bool) {
         let from_environment = || self.variable("KAHN_TOKEN_FILE").map(PathBuf::from);
         match self.globals.token_file.clone().or_else(from_environment) {
@@ -132,12 +130,12 @@ impl Context {
         }
     }
 
-    /// Whether `--token-file` was given.
+    /// Returns whether `--token-file` was given.
     pub(crate) fn has_token_flag(&self) -> bool {
         self.globals.token_file.is_some()
     }
 
-    /// The token to show, when somebody gave one.
+    /// Returns the source of the token if given explicitly.
     pub(crate) fn token_source(&self) -> Option<TokenSource> {
         if self.globals.token_file.is_none()
             && let Some(text) = self.variable("KAHN_TOKEN")
@@ -148,7 +146,7 @@ impl Context {
         is_given.then_some(TokenSource::File(path))
     }
 
-    /// The token to show, if there is one.
+    /// Reads the token for the coordinator, if there is one.
     fn token(&self) -> Result<Option<Token>, Failure> {
         let usual = || {
             let (path, _) = self.token_file();
@@ -158,7 +156,8 @@ impl Context {
         Ok(source.map(|source| source.read()).transpose()?)
     }
 
-    /// Starts logging to stderr, at `usual` unless KAHN_LOG or the configuration says otherwise.
+    /// Starts logging to stderr, at level `usual` unless KAHN_LOG or the configuration sets
+    /// another.
     pub(crate) fn telemetry(&self, usual: &str) -> Result<Telemetry, Failure> {
         let settings: TelemetrySettings = config::load("telemetry", &self.sources())?;
         let is_set = settings.log != TelemetrySettings::default().log;
@@ -167,20 +166,20 @@ impl Context {
             .map_err(|error| Failure::bad_input(error.to_string()))
     }
 
-    /// Ends logging; what cannot be sent is lost.
+    /// Stops logging. Telemetry that cannot be sent is dropped.
     pub(crate) async fn flush(&self, telemetry: Telemetry) {
         if let Err(error) = telemetry.shutdown().await {
             output::note(&error.to_string());
         }
     }
 
-    /// From now on SIGTERM and SIGINT are requests to end.
+    /// Installs handlers that turn SIGTERM and SIGINT into shutdown requests.
     pub(crate) fn shutdown(&self) -> Result<Shutdown, Failure> {
         Shutdown::on_signals()
             .map_err(|error| Failure::refused(format!("cannot listen for signals: {error}")))
     }
 
-    /// A client of the coordinator, connected.
+    /// Connects to the coordinator.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
         let token = self.token()?;
         Ok(Client::connect(self.url(), token.as_ref().map(Token::expose)).await?)

@@ -1,4 +1,4 @@
-//! Reading and checking a DAG file before anything else is done with it.
+//! Reads and checks DAG files.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -17,12 +17,12 @@ use crate::render::diagnostics;
 pub(crate) struct DagFileArgs {
     /// The DAG file, YAML or JSON; `-` reads stdin
     pub file: PathBuf,
-    /// The value of a parameter, as often as needed
+    /// Value of a parameter; can be repeated
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = pair)]
     pub params: Vec<(String, String)>,
 }
 
-/// Reads `name=value`.
+/// Parses `name=value`.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -30,20 +30,20 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A DAG file that was read and is all right.
+/// A valid DAG file.
 #[derive(Debug)]
 pub(crate) struct DagFile {
-    /// What it is called in messages.
+    /// Its name in messages.
     pub name: String,
-    /// Its bytes.
+    /// Its contents.
     pub source: Vec<u8>,
-    /// What it says.
+    /// The compiled DAG.
     pub compiled: Compiled,
-    /// The parameters that were given.
+    /// The given parameters.
     pub params: BTreeMap<String, String>,
 }
 
-/// Reads a whole file, or stdin for `-`.
+/// Reads a file, or stdin for `-`.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error| Failure::bad_input(format!("cannot read {}: {error}", path.display()));
     if path == Path::new("-") {
@@ -55,7 +55,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 impl DagFile {
-    /// Checks a file that was read already.
+    /// Checks contents that were already read.
     pub(crate) fn new(
         name: String,
         source: Vec<u8>,
@@ -69,7 +69,7 @@ impl DagFile {
 }
 
 impl DagFileArgs {
-    /// Reads the file and checks it; says what is suspicious on stderr.
+    /// Reads and checks the file. Prints warnings on stderr.
     pub(crate) fn load(&self, context: &Context) -> Result<DagFile, Failure> {
         let source = read(&self.file)?;
         let name = match self.file.as_os_str().to_string_lossy() {

@@ -1,4 +1,4 @@
-//! How a command ends: the exit codes, and what is said when it does not do what was asked.
+//! Exit codes and error messages of commands.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -10,24 +10,24 @@ use serde_json::json;
 
 use crate::render::{diagnostics, text};
 
-/// How a command ended; the numbers are stable.
+/// The exit code of a command; the numbers are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// As asked.
+    /// Success.
     Success = 0,
     /// The run failed.
     RunFailed = 1,
-    /// Bad input or usage.
+    /// Invalid input or usage.
     BadInput = 2,
-    /// Cannot reach or refused.
+    /// Something is unreachable, or the request was refused.
     Refused = 3,
     /// Cancelled.
     Cancelled = 4,
 }
 
 impl Exit {
-    /// What stands for a run in this state.
+    /// Returns the code for a run in this state.
     pub(crate) fn of_run(state: RunState) -> Self {
         match state {
             RunState::Failed => Self::RunFailed,
@@ -53,36 +53,36 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do what was asked.
+/// The reason that a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Said in words, with advice where there is any.
+    /// A message, optionally with advice.
     Said {
-        /// The code to end with.
+        /// The exit code.
         exit: Exit,
-        /// A lower-case fragment that names the thing.
+        /// The message, a lower-case fragment.
         message: String,
-        /// What would help.
+        /// How to solve the problem.
         advice: Option<String>,
     },
-    /// A DAG file is wrong.
+    /// A DAG file is invalid.
     DagFile(Box<Diagnostics>),
-    /// Nobody reads the output any more, which is no fault.
+    /// The reader of the output has closed it, which is not an error.
     OutputClosed,
 }
 
 impl Failure {
-    /// The input or the usage is wrong.
+    /// Creates a failure for invalid input or usage.
     pub(crate) fn bad_input(message: impl Into<String>) -> Self {
         Self::Said { exit: Exit::BadInput, message: message.into(), advice: None }
     }
 
-    /// Something is out of reach or does not allow it.
+    /// Creates a failure for something unreachable or a refused request.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::Said { exit: Exit::Refused, message: message.into(), advice: None }
     }
 
-    /// The same with advice.
+    /// Adds advice.
     pub(crate) fn advise(self, text: impl Into<String>) -> Self {
         match self {
             Self::Said { exit, message, advice: None } => {
@@ -92,7 +92,7 @@ impl Failure {
         }
     }
 
-    /// Says it on stderr, and gives the code to end with.
+    /// Prints the failure on stderr and returns the exit code.
     pub(crate) fn report(&self, is_json: bool) -> Exit {
         let (exit, text) = match self {
             Self::OutputClosed => return Exit::Success,
@@ -103,7 +103,7 @@ impl Failure {
             }
             Self::Said { exit, message, advice } => (*exit, said(message, advice.as_deref())),
         };
-        // Where stderr is closed too, the code has to do.
+        // If stderr is closed, the exit code is the only report.
         drop(anstream::stderr().lock().write_all(text.as_bytes()));
         exit
     }
@@ -119,7 +119,7 @@ fn said(message: &str, advice: Option<&str>) -> String {
 }
 
 impl From<io::Error> for Failure {
-    /// For errors of stdout only; others are given words where they happen.
+    /// Only for errors of stdout; other errors are converted with a message where they occur.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,

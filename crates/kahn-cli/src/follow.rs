@@ -1,4 +1,4 @@
-//! Following a run to its end: progress while it goes on, a summary when it has ended.
+//! Follows a run to its end: shows its progress and then a summary.
 
 mod screen;
 
@@ -16,39 +16,39 @@ use crate::render::event::EventJson;
 use crate::render::summary::{Collector, Summary};
 use screen::Screen;
 
-/// Larger DAGs are followed by their counts alone: nobody reads a line for each of so many tasks.
+/// Larger DAGs are followed by their counts alone: a line per task would be unreadable.
 const EVENTS_FOLLOWED_MAX: usize = 10_000;
 const REDRAW_EVERY: Duration = Duration::from_millis(120);
-/// Tasks may be ready for this long without anybody being told what they wait for.
+/// How long tasks may be ready before it is shown what they wait for.
 const WAITS_UNTOLD: Duration = Duration::from_secs(1);
-/// Time between two questions what tasks wait for.
+/// Time between two requests for what tasks wait for.
 const ASK_EVERY: Duration = Duration::from_secs(2);
-/// Failed tasks whose output is looked at.
+/// Maximum failed tasks whose output is shown.
 const TAILS_MAX: usize = 5;
 const TAIL_BYTES: u64 = 4096;
 const TAIL_LINES: usize = 10;
 const TASKS_PER_PAGE: u32 = 5000;
 
-/// A run to be followed.
+/// A run to follow.
 #[derive(Debug)]
 pub(crate) struct Follow<'a> {
-    /// Who is asked.
+    /// The client of the coordinator.
     pub client: &'a Client,
     /// The run.
     pub run: RunId,
-    /// Its DAG, where it is known.
+    /// Its DAG, if known.
     pub dag: Option<&'a Dag>,
-    /// Whether results are objects.
+    /// Whether results are printed as JSON.
     pub is_json: bool,
-    /// Whether each event is printed as an object on stdout.
+    /// Whether each event is printed as a JSON object on stdout.
     pub prints_events: bool,
-    /// The first request to end calls the run off, the second gives up waiting. Without it, a
-    /// signal ends the process and the run goes on.
+    /// The first shutdown request cancels the run, the second stops waiting. If `None`, a signal
+    /// ends the process and the run continues.
     pub shutdown: Option<&'a Shutdown>,
 }
 
 impl Follow<'_> {
-    /// Waits until the run has ended; `None` when it was told to stop waiting.
+    /// Waits until the run has ended. Returns `None` if requested to stop waiting.
     pub(crate) async fn to_end(&self) -> Result<Option<Run>, Failure> {
         let clock = Clock::start();
         let now = || Timestamp(clock.unix_micros());
@@ -67,7 +67,7 @@ impl Follow<'_> {
         loop {
             let next = watch.next();
             tokio::pin!(next);
-            // One future, however often the screen is drawn: its waits must not begin anew.
+            // A redraw must not restart the timers in this future.
             let update = loop {
                 tokio::select! {
                     update = &mut next => break update,
@@ -77,7 +77,7 @@ impl Follow<'_> {
                     }
                     found = answer(&mut asked) => {
                         asked = None;
-                        // Without an answer it is asked again.
+                        // On an error, the request is repeated later.
                         if let Ok(run) = found {
                             screen.on_waiting(run.waiting);
                         }
@@ -87,8 +87,9 @@ impl Follow<'_> {
                             return Ok(None);
                         }
                         is_called_off = true;
-                        screen.say("cancelling; once more to stop at once");
-                        // The watch tells how it went on; a run that has ended just now is fine.
+                        screen.say("cancelling; interrupt again to stop immediately");
+                        // The outcome is seen through the watch. The run may have ended in the
+                        // meantime.
                         drop(self.client.cancel(self.run, "interrupted").await);
                     }
                 }
@@ -122,7 +123,7 @@ impl Follow<'_> {
         Ok(())
     }
 
-    /// Everything that is to be said about a run that has ended.
+    /// Returns the summary of an ended run.
     pub(crate) async fn summarise(&self, run: Run) -> Result<Summary, Failure> {
         let mut collector = Collector::new(self.dag);
         let mut page: Option<String> = None;
@@ -145,7 +146,7 @@ impl Follow<'_> {
         Ok(summary)
     }
 
-    /// What all attached workers have together.
+    /// Returns the total capacity of all attached workers.
     async fn capacity(&self) -> Result<Resources, Failure> {
         let mut sum = Resources::none();
         for worker in self.client.list_workers().await? {
@@ -158,7 +159,7 @@ impl Follow<'_> {
         Ok(sum)
     }
 
-    /// The last lines that a task printed; none where they cannot be had.
+    /// Returns the last output lines of a task, or none if they are unavailable.
     async fn log_tail(&self, task: &str) -> Vec<String> {
         let query = LogQuery { tail_bytes: Some(TAIL_BYTES), ..LogQuery::new(self.run, task) };
         let mut logs = self.client.logs(query);
@@ -172,7 +173,7 @@ impl Follow<'_> {
     }
 }
 
-/// Waits for the answer to a question, if one was asked.
+/// Waits for the response to a request. Never completes without a request.
 async fn answer<F: Future + Unpin>(asked: &mut Option<F>) -> F::Output {
     match asked {
         Some(asked) => asked.await,
@@ -180,7 +181,7 @@ async fn answer<F: Future + Unpin>(asked: &mut Option<F>) -> F::Output {
     }
 }
 
-/// Waits for the first request to end, or for the second when there was one.
+/// Waits for the first shutdown request, or for the second if `is_second`.
 async fn stop_requested(shutdown: Option<&Shutdown>, is_second: bool) {
     match shutdown {
         Some(shutdown) if is_second => shutdown.immediate_requested().await,
@@ -189,7 +190,7 @@ async fn stop_requested(shutdown: Option<&Shutdown>, is_second: bool) {
     }
 }
 
-/// The last lines of an output, without the rest of a line that was cut.
+/// Returns the last lines of an output. If it is cut, the partial first line is omitted.
 fn last_lines(bytes: &[u8], is_cut: bool) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let skip = usize::from(is_cut && text.contains('\n'));

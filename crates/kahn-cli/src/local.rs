@@ -1,5 +1,5 @@
-//! Runs of `kahn run`: each has a directory of its own, with the store, the output of its tasks and
-//! a record of what it is. So several can go on at one time, and one that was killed is found again.
+//! Runs of `kahn run`. Each has its own directory with the store, the output of its tasks and a
+//! record. Several runs can therefore be active at a time, and a killed one can be resumed.
 
 mod cluster;
 mod reader;
@@ -21,31 +21,31 @@ pub(crate) use cluster::{Cluster, Durability, StoreKind, WorkerSettings};
 pub(crate) use reader::Reader;
 pub(crate) use shortage::shortages;
 
-/// Ended runs that are kept; the oldest go first.
+/// Maximum ended runs that are kept; the oldest are removed first.
 const KEPT_MAX: usize = 100;
 const RECORD: &str = "run.json";
 const LOCK: &str = "lock";
 const DOCUMENT: &str = "dag";
 
-/// What a run is, beside its store.
+/// The description of a run, next to its store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// The idempotency key of its submission; the name of the directory too.
+    /// The idempotency key of its submission, and the name of the directory.
     pub key: String,
-    /// Its id, once it is submitted.
+    /// Its ID, once submitted.
     pub run: Option<String>,
-    /// The DAG file, as it was named.
+    /// The path of the DAG file, as given.
     pub file: PathBuf,
     /// The name of the DAG.
     pub dag: String,
-    /// The parameters that were given.
+    /// The given parameters.
     pub params: BTreeMap<String, String>,
-    /// How it ended, if it has.
+    /// Its final state, if it has ended.
     pub state: Option<String>,
 }
 
 impl Record {
-    /// Its id, once it is submitted.
+    /// Returns its ID, once submitted.
     pub(crate) fn run_id(&self) -> Option<RunId> {
         self.run.as_deref()?.parse().ok()
     }
@@ -56,23 +56,23 @@ impl Record {
     }
 }
 
-/// The directory of a run, held by this process alone.
+/// The directory of a run, locked by this process.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
-    /// What the run is.
+    /// The description of the run.
     pub record: Record,
-    /// Let go when it is closed.
+    /// Released when the file is closed.
     _lock: File,
 }
 
-/// Where the directories of all runs are.
+/// Returns the parent of the directories of all runs.
 pub(crate) fn root(data_dir: &Path) -> PathBuf {
     data_dir.join("run")
 }
 
 impl RunDir {
-    /// Makes the directory of a new run of `file`.
+    /// Creates the directory of a new run of `file`.
     pub(crate) fn create(root: &Path, path: &Path, file: &DagFile) -> Result<Self, Failure> {
         let dag = file.compiled.dag.name().as_str();
         let dir = Self::create_empty(root, path, dag, file.params.clone())?;
@@ -98,7 +98,7 @@ impl RunDir {
         Ok(dir)
     }
 
-    /// Takes over the directory of a run that nobody else holds.
+    /// Opens the directory of a run that no other process has locked.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let lock = lock(path)?;
         let record = read(path).ok_or_else(|| {
@@ -107,19 +107,19 @@ impl RunDir {
         Ok(Self { path: path.to_owned(), record, _lock: lock })
     }
 
-    /// The DAG file as it was when the run began.
+    /// Reads the DAG file as it was when the run started.
     pub(crate) fn file(&self) -> Result<DagFile, Failure> {
         let document = self.path.join(DOCUMENT);
         let source = fs::read(&document).map_err(failed(&document))?;
         DagFile::new(self.record.file.display().to_string(), source, self.record.params.clone())
     }
 
-    /// Where it is.
+    /// Returns the path of the directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes the record, whole or not at all.
+    /// Writes the record atomically.
     pub(crate) fn save(&self) -> Result<(), Failure> {
         let (draft, path) = (self.path.join("run.json.new"), self.path.join(RECORD));
         let text = serde_json::to_vec(&self.record).map_err(io::Error::from);
@@ -128,9 +128,9 @@ impl RunDir {
             .map_err(failed(&path))
     }
 
-    /// Removes it with all that is in it.
+    /// Removes the directory with its contents.
     pub(crate) fn remove(self) {
-        // What cannot be removed now goes with a later run.
+        // On failure, a later run tries again.
         drop(fs::remove_dir_all(&self.path));
     }
 }
@@ -146,9 +146,9 @@ fn lock(dir: &Path) -> Result<File, Failure> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Failure::refused(
-            "the run is going on in another `kahn run`, which alone can read its state",
+            "the run is active in another `kahn run`, and only that process can read its state",
         )
-        .advise("wait until it has ended; use a coordinator to watch runs from outside")),
+        .advise("wait for it to end, or use a coordinator to watch runs from other processes")),
         Err(TryLockError::Error(error)) => Err(failed(&path)(error)),
     }
 }
@@ -157,20 +157,20 @@ fn read(path: &Path) -> Option<Record> {
     serde_json::from_slice(&fs::read(path.join(RECORD)).ok()?).ok()
 }
 
-/// All runs, the youngest first.
+/// Returns all runs, newest first.
 pub(crate) fn all(root: &Path) -> Vec<(PathBuf, Record)> {
     let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    // Keys begin with the time.
+    // Keys start with the time.
     paths.sort_unstable_by(|a, b| b.cmp(a));
     paths.into_iter().filter_map(|path| read(&path).map(|record| (path, record))).collect()
 }
 
-/// The directory and the id of the run that is meant; `None` when it is none of these.
+/// Returns the directory and the ID of a run, or `None` if there is no such run.
 ///
 /// # Errors
 ///
-/// [`Failure`] names the runs when several ids begin like the one that was given.
+/// Returns a [`Failure`] if the given prefix matches several IDs.
 pub(crate) fn find(root: &Path, run: RunRef) -> Result<Option<(PathBuf, RunId)>, Failure> {
     let is_meant = |id: RunId| match run {
         RunRef::Id(wanted) => id == wanted,
@@ -183,14 +183,14 @@ pub(crate) fn find(root: &Path, run: RunRef) -> Result<Option<(PathBuf, RunId)>,
     });
     let first = found.next();
     if let (RunRef::Prefix(prefix), Some((_, id)), Some((_, other))) = (run, &first, found.next()) {
-        let message = format!("several ids of runs begin with {prefix}, such as {id} and {other}");
+        let message = format!("several run IDs start with {prefix}, such as {id} and {other}");
         return Err(Failure::bad_input(message).advise("give more characters"));
     }
     Ok(first)
 }
 
-/// The directory of the youngest run that has not ended and that nobody holds; of `file`, when one
-/// is named.
+/// Opens the newest run that has not ended and that no other process has locked. With `file`, only
+/// runs of that file are considered.
 pub(crate) fn unfinished(root: &Path, file: Option<&Path>) -> Option<RunDir> {
     let file = file.map(|file| fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()));
     all(root)
@@ -200,7 +200,7 @@ pub(crate) fn unfinished(root: &Path, file: Option<&Path>) -> Option<RunDir> {
         .find_map(|(path, _)| RunDir::open(&path).ok())
 }
 
-/// Removes the oldest of many ended runs.
+/// Removes the oldest ended runs beyond the maximum.
 pub(crate) fn prune(root: &Path) {
     let ended = all(root).into_iter().filter(|(_, record)| record.has_ended());
     for (path, _) in ended.skip(KEPT_MAX) {
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(found(root.path(), prefix("abcd1")).map(|(_, id)| id), Some(id));
         assert_eq!(found(root.path(), prefix("abcd3")), None);
         let ambiguous = find(root.path(), prefix("abcd")).unwrap_err();
-        assert!(format!("{ambiguous:?}").contains("several ids of runs begin with abcd"));
+        assert!(format!("{ambiguous:?}").contains("several run IDs start with abcd"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The `kahn` command: one binary to run DAGs on this machine, to serve as coordinator or worker,
-//! and to speak to a coordinator.
+//! The `kahn` command: runs DAGs locally, serves as coordinator or worker, and acts as a client of
+//! a coordinator.
 
 mod args;
 mod commands;
@@ -24,7 +24,7 @@ use crate::exit::{Exit, Failure};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What still runs when a command has ended is given this long.
+/// How long remaining background tasks may run after a command has ended.
 const LINGER: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failure = Failure::refused(format!("no threads from the system: {error}"));
+            let failure = Failure::refused(format!("cannot create threads: {error}"));
             return failure.report(context.is_json()).into();
         }
     };

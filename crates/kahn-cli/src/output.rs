@@ -1,4 +1,4 @@
-//! What goes to stdout and stderr. Nothing else writes there, but for the progress of runs.
+//! Writes to stdout and stderr. Only the progress of runs is written elsewhere.
 
 use std::io::{self, Write};
 
@@ -7,24 +7,24 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
-/// How results are printed.
+/// The output format of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
-    /// For programs: one object, or one object per line.
+    /// JSON: one object, or one object per line.
     Json,
 }
 
-/// Prints text; it ends with a line feed already or has none.
+/// Prints text without adding a line feed.
 pub(crate) fn text(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
 }
 
-/// Prints bytes as they are, to a pipe or a file.
+/// Prints raw bytes to a pipe or a file.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
@@ -38,7 +38,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     bytes(&line)
 }
 
-/// Prints many objects, one on each line, with one write.
+/// Prints objects, one per line, with a single write.
 pub(crate) fn json_lines<T: Serialize>(values: impl Iterator<Item = T>) -> Result<(), Failure> {
     let mut lines = Vec::new();
     for value in values {
@@ -48,12 +48,12 @@ pub(crate) fn json_lines<T: Serialize>(values: impl Iterator<Item = T>) -> Resul
     bytes(&lines)
 }
 
-/// Says something beside the results, on stderr. That nobody reads it is no fault.
+/// Prints a note on stderr. Write errors are ignored.
 pub(crate) fn note(text: &str) {
     drop(writeln!(anstream::stderr().lock(), "{text}"));
 }
 
-/// Whether stdout is a terminal, where escapes would be obeyed.
+/// Returns whether stdout is a terminal, which interprets escape sequences.
 pub(crate) fn is_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stdout())
 }

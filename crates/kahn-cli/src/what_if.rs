@@ -1,4 +1,4 @@
-//! A cluster that need not exist, and how a DAG would go on it; the simulator answers.
+//! Simulates a DAG on a hypothetical cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,58 +10,58 @@ use kahn_sim::{Simulation, WhatIf, WorkerShape};
 
 use crate::exit::Failure;
 
-/// The cluster to imagine.
+/// The hypothetical cluster.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClusterArgs {
-    /// How many workers, all alike
+    /// Number of identical workers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub workers: u32,
-    /// Processors of each worker [default: those of this machine]
+    /// CPUs of each worker [default: those of this host]
     #[arg(long, value_name = "C")]
     pub cpu: Option<String>,
-    /// All that each worker has, such as cpu=2,memory=4Gi; what is not named is never short
-    /// [default: cpu and memory of this machine]
+    /// Capacity of each worker, such as cpu=2,memory=4Gi; resources not listed are unlimited
+    /// [default: CPU and memory of this host]
     #[arg(long, value_name = "AMOUNTS", conflicts_with = "cpu")]
     pub capacity: Option<String>,
-    /// Which of several workers with room gets a task
+    /// Which of several workers with free resources gets a task
     #[arg(long, value_enum, default_value_t)]
     pub policy: Policy,
 }
 
-/// Which of several workers with room gets a task.
+/// Which of several workers with free resources gets a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Policy {
-    /// The emptiest
+    /// The least loaded
     #[default]
     Spread,
-    /// The fullest that still has room
+    /// The most loaded
     Pack,
 }
 
-/// The cluster to imagine, ready for use.
+/// The hypothetical cluster, parsed.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
-    /// How many workers.
+    /// The number of workers.
     pub workers: u32,
-    /// What each was said to have.
+    /// The given capacity of each worker.
     pub named: Resources,
-    /// What each has: as named, and plenty of all else.
+    /// The given capacity, with enough of all other resources.
     pub capacity: Resources,
-    /// Which of them gets a task.
+    /// The placement policy.
     pub policy: Policy,
 }
 
-/// The expected course of a run, with the question that it answers.
+/// The expected schedule of a run, with the input of the simulation.
 #[derive(Clone, Debug)]
 pub(crate) struct Course {
-    /// What was asked.
+    /// The input of the simulation.
     pub question: WhatIf,
-    /// What came of it.
+    /// The result of the simulation.
     pub answer: Simulation,
 }
 
 impl ClusterArgs {
-    /// The cluster, for this DAG.
+    /// Parses the arguments into a cluster for this DAG.
     pub(crate) fn cluster(&self, dag: &Dag) -> Result<Cluster, Failure> {
         let config = kahn_worker::Config {
             capacity: self.capacity.clone(),
@@ -74,7 +74,7 @@ impl ClusterArgs {
             (None, None) => config.resources().map_err(|error| refuse(error.to_string()))?,
         };
         if named.get(&Resource::Cpu) == 0 {
-            return Err(refuse("a worker needs some cpu".to_owned()).advise("give --cpu 2"));
+            return Err(refuse("a worker needs cpu".to_owned()).advise("pass --cpu 2"));
         }
         let capacity = with_plenty(dag, &named);
         Ok(Cluster { workers: self.workers, named, capacity, policy: self.policy })
@@ -86,7 +86,7 @@ fn parse(text: &str) -> Result<Resources, Failure> {
         .map_err(|error: kahn_model::InvalidResources| Failure::bad_input(error.to_string()))
 }
 
-/// Of whatever was not named, as much as all tasks together ask for.
+/// Adds as much of each resource not listed as all tasks together request.
 fn with_plenty(dag: &Dag, named: &Resources) -> Resources {
     let mut sum = Resources::none();
     for task in dag.tasks() {
@@ -102,7 +102,7 @@ fn with_plenty(dag: &Dag, named: &Resources) -> Resources {
 }
 
 impl Cluster {
-    /// What all workers together were said to have.
+    /// Returns the total given capacity of all workers.
     pub(crate) fn whole(&self) -> Resources {
         let mut whole = Resources::none();
         for (resource, amount) in self.named.iter() {
@@ -112,8 +112,8 @@ impl Cluster {
     }
 }
 
-/// How long each task is expected to take: no time at all for what does nothing, and for those of
-/// unknown length the mean of the others, as the coordinator takes them.
+/// Returns the expected run time of each task: zero for a task that does nothing, and the mean of
+/// the others for an unknown one, as in the coordinator.
 pub(crate) fn expected(dag: &Dag) -> Vec<Duration> {
     let known: Vec<Duration> = dag.tasks().filter_map(|task| dag.estimate(task)).collect();
     let total: Duration = known.iter().sum();
@@ -128,12 +128,12 @@ pub(crate) fn expected(dag: &Dag) -> Vec<Duration> {
     dag.tasks().map(length).collect()
 }
 
-/// How a run of `dag` would go on `cluster` if each task took as long as expected and succeeded.
+/// Simulates a run of `dag` on `cluster` in which each task takes as long as expected and succeeds.
 pub(crate) fn simulate(dag: &Dag, cluster: &Cluster) -> Result<Course, Failure> {
     let labels = labels(dag);
     if let Some((task, why)) = infeasible(dag, cluster, &labels) {
         let message = format!("task `{}` {why}", dag.task_name(task));
-        return Err(Failure::bad_input(message).advise("imagine larger workers with --capacity"));
+        return Err(Failure::bad_input(message).advise("simulate larger workers with --capacity"));
     }
     let n_workers = usize::try_from(cluster.workers).unwrap_or(usize::MAX);
     let mut workers = WorkerShape::alike(n_workers, &cluster.capacity);
@@ -148,7 +148,7 @@ pub(crate) fn simulate(dag: &Dag, cluster: &Cluster) -> Result<Course, Failure> 
     Ok(Course { question, answer })
 }
 
-/// Labels by which a worker satisfies what tasks ask for, as far as that goes.
+/// Returns worker labels that satisfy the selectors of the tasks, as far as possible.
 fn labels(dag: &Dag) -> Labels {
     let mut labels = Labels::new();
     for rule in dag.profiles().iter().flat_map(|profile| &profile.selector.required) {
@@ -162,18 +162,18 @@ fn labels(dag: &Dag) -> Labels {
     labels
 }
 
-/// The first task that no imagined worker can take, and why.
+/// Returns the first task that no worker of the cluster can run, and the reason.
 fn infeasible(dag: &Dag, cluster: &Cluster, labels: &Labels) -> Option<(TaskIx, String)> {
     dag.tasks().find_map(|task| {
         let profile = dag.profile(task);
         if let Some((resource, _, _)) = profile.resources.shortage(&cluster.capacity) {
             let (wanted, found) = (profile.resources.rounded(), cluster.named.rounded());
-            let why = format!("asks for {wanted}, and a worker has {found}: too little {resource}");
+            let why = format!("requests {wanted}, but a worker has {found}: too little {resource}");
             return Some((task, why));
         }
         let rules = &profile.selector.required;
         let broken = rules.iter().find(|rule| !rule.matches(labels))?;
-        Some((task, format!("asks for a worker where {broken}, unlike other tasks")))
+        Some((task, format!("requires a worker where {broken}, unlike other tasks")))
     })
 }
 
@@ -198,7 +198,7 @@ pub(crate) mod tests {
         builder.build().unwrap()
     }
 
-    /// So many workers with so much each.
+    /// Creates a cluster of identical workers.
     pub(crate) fn cluster(workers: u32, capacity: &str) -> Cluster {
         let named: Resources = capacity.parse().unwrap();
         let capacity = with_plenty(&fork(), &named);
@@ -221,6 +221,6 @@ pub(crate) mod tests {
         let Err(Failure::Said { message, .. }) = simulate(&fork(), &cluster(3, "cpu=0.5")) else {
             panic!("it fits")
         };
-        assert_eq!(message, "task `a` asks for cpu=1, and a worker has cpu=0.5: too little cpu");
+        assert_eq!(message, "task `a` requests cpu=1, but a worker has cpu=0.5: too little cpu");
     }
 }

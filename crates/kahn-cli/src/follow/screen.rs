@@ -1,4 +1,4 @@
-//! Where progress goes: lines that change on a terminal, lines that stay in a pipe, or nowhere.
+//! Shows progress: as updated lines on a terminal, as appended lines in a pipe, or not at all.
 
 use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::output;
 use crate::render::progress::{self, RUNNING_SHOWN_MAX, Tracker, WAITING_SHOWN_MAX};
 use crate::render::throttle::Throttle;
 
-/// A header of two lines, what is waited for, the running tasks, and a count of the others.
+/// A header of two lines, the wait reasons, the running tasks, and a count of the others.
 const LINES_MAX: usize = 3 + WAITING_SHOWN_MAX + RUNNING_SHOWN_MAX;
 
-/// Time between two lines that tell the counts.
+/// Time between two lines with counts.
 const COUNTS_EVERY: Duration = Duration::from_secs(2);
 
 /// Shows the progress of one run on stderr.
@@ -33,7 +33,7 @@ enum Kind {
         lines: Vec<ProgressBar>,
     },
     Pipe(Throttle),
-    /// For a run too large for a line for each task.
+    /// For a run too large for a line per task.
     CountsInPipe {
         said_at: Timestamp,
     },
@@ -41,8 +41,8 @@ enum Kind {
 }
 
 impl Screen {
-    /// A terminal gets lines that change, a pipe lines that stay, and a program that reads objects
-    /// nothing.
+    /// Creates a screen: updated lines for a terminal, appended lines for a pipe, and nothing for
+    /// JSON output.
     pub(super) fn new(is_json: bool, is_by_counts: bool, now: Timestamp) -> Self {
         let kind = match (stderr().is_terminal(), is_json) {
             (false, false) if is_by_counts => Kind::CountsInPipe { said_at: now },
@@ -74,12 +74,12 @@ impl Screen {
         }
     }
 
-    /// Whether it is of use to ask what tasks wait for.
+    /// Returns whether the screen needs to know what tasks wait for.
     pub(super) fn shows_waiting(&self) -> bool {
         !matches!(self.kind, Kind::Silent) && self.tracker.has_ready_tasks()
     }
 
-    /// Takes what the ready tasks of the run wait for.
+    /// Updates what the ready tasks of the run wait for.
     pub(super) fn on_waiting(&mut self, waiting: Vec<Waiting>) {
         let lines = self.tracker.on_waiting(waiting);
         if !matches!(self.kind, Kind::Terminal { .. }) {
@@ -87,17 +87,17 @@ impl Screen {
         }
     }
 
-    /// Says something that stays.
+    /// Prints a permanent line.
     pub(super) fn say(&self, line: &str) {
         match &self.kind {
-            // Where stderr is gone, nobody misses the line.
+            // Errors are ignored: stderr may be closed.
             Kind::Terminal { bars, .. } => drop(bars.println(line)),
             Kind::Pipe(_) | Kind::CountsInPipe { .. } => output::note(line),
             Kind::Silent => {}
         }
     }
 
-    /// Brings what is shown up to date.
+    /// Updates the display.
     pub(super) fn draw(&mut self, now: Timestamp) {
         match &mut self.kind {
             Kind::Terminal { bars, lines } => show(bars, lines, &self.tracker.frame(now)),
@@ -118,7 +118,7 @@ impl Screen {
         }
     }
 
-    /// Takes away what was only for the time of the run.
+    /// Removes the lines that are shown only during the run.
     pub(super) fn finish(mut self, now: Timestamp) {
         match &self.kind {
             Kind::Terminal { bars, .. } => drop(bars.clear()),

@@ -1,5 +1,5 @@
-//! A coordinator, and where tasks are to be run a worker, in this process: the same code as on a
-//! cluster, over memory.
+//! A coordinator in this process, and a worker if tasks are to be run. Uses the same code as a
+//! cluster, with an in-memory transport.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -16,37 +16,37 @@ use kahn_worker::{Offer, PressureSettings, Worker};
 
 use crate::exit::Failure;
 
-/// What the one worker is called.
+/// The name of the worker.
 const WORKER_NAME: &str = "local";
-/// How long the worker is given to say goodbye.
+/// Time for a graceful stop of the worker.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Where the state of a run is kept.
+/// Where the state of a run is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StoreKind {
-    /// In a file; the run can be resumed and looked at later.
+    /// In a file; the run can be resumed and inspected later.
     #[default]
     Embedded,
-    /// In memory; nothing is left when the command ends.
+    /// In memory; the state is lost when the command ends.
     Memory,
 }
 
-/// What an acknowledged change survives.
+/// The kind of crash that an acknowledged change survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Durability {
-    /// The end of the process, however sudden.
+    /// A crash of the process.
     #[default]
     Process,
-    /// The end of the machine, too.
+    /// A crash of the process or of the host.
     Disk,
 }
 
-/// What the worker may use.
+/// The settings of the worker.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSettings {
-    /// The section `[worker]` of the configuration; name and directory are set here.
+    /// The section `[worker]` of the configuration; name and directory are overridden.
     pub config: kahn_worker::Config,
-    /// The environment of this process, of which tasks see what is allowed.
+    /// The environment of this process. Only allowed variables are passed to tasks.
     pub environment: Vec<(OsString, OsString)>,
 }
 
@@ -56,12 +56,12 @@ pub(crate) struct Cluster {
     coordinator: Coordinator,
     connector: LocalConnector,
     worker: Option<Worker>,
-    /// Speaks to it.
+    /// The client of the coordinator.
     pub client: Client,
 }
 
 impl Cluster {
-    /// Starts a coordinator on the state in `dir`, without any worker: to look at what is there.
+    /// Starts a coordinator on the state in `dir`, without a worker. Suffices to inspect runs.
     pub(crate) async fn open(
         dir: &Path,
         store: StoreKind,
@@ -99,8 +99,8 @@ impl Cluster {
         Ok(Self { coordinator, connector, worker: None, client })
     }
 
-    /// Adds the worker, which keeps what it needs in `dir`. It bears any pressure of processors and
-    /// disks: what it did not take, no other would, and nothing is killed for it.
+    /// Adds the worker, with `dir` as its data directory. It ignores CPU and disk pressure: there
+    /// is no other worker to take the tasks, and they are not killed because of it.
     pub(crate) fn add_worker(&mut self, dir: &Path, with: WorkerSettings) -> Result<(), Failure> {
         let config = kahn_worker::Config {
             name: Some(WORKER_NAME.to_owned()),
@@ -121,17 +121,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// What the worker has for tasks, once there is one.
+    /// Returns what the worker offers to tasks, once there is one.
     pub(crate) fn offer(&self) -> Option<&Offer> {
         self.worker.as_ref().map(Worker::offer)
     }
 
-    /// Returns when the coordinator has ended by itself, which it does only when its store fails.
+    /// Waits until the coordinator ends by itself, which only happens if its store fails.
     pub(crate) async fn ended(&mut self) {
         self.coordinator.ended().await;
     }
 
-    /// Ends both in good order. What the worker still holds is given up.
+    /// Stops both gracefully. Attempts that the worker still holds are aborted.
     pub(crate) async fn stop(self) {
         if let Some(worker) = self.worker {
             worker.drain().await;

@@ -1,4 +1,4 @@
-//! Who is asked about a run: a coordinator, or for a run of `kahn run` its own state.
+//! Reads a run: from a coordinator, or from the local state of a run of `kahn run`.
 
 use kahn_client::Client;
 use kahn_model::{RunId, RunRef};
@@ -8,19 +8,19 @@ use super::{Cluster, Durability, RunDir, StoreKind};
 use crate::context::Context;
 use crate::exit::Failure;
 
-/// Somebody who knows a run.
+/// A source of information about a run.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    /// Speaks to it.
+    /// The client to query.
     pub client: Client,
-    /// The id of the run.
+    /// The ID of the run.
     pub run: RunId,
     opened: Option<(Cluster, RunDir)>,
 }
 
 impl Reader {
-    /// Finds who knows `run`. A coordinator that was named is asked in any case. Otherwise the state
-    /// of a run on this machine is opened, without a worker, so that the run does not continue.
+    /// Finds the source for `run`. An explicitly given coordinator is always used. Otherwise the
+    /// state of a local run is opened, without a worker, so that the run does not continue.
     pub(crate) async fn of_run(context: &Context, run: RunRef) -> Result<Self, Failure> {
         let found = match context.given_url() {
             Some(_) => None,
@@ -40,12 +40,12 @@ impl Reader {
         Ok(Self { client: cluster.client.clone(), run: id, opened: Some((cluster, dir)) })
     }
 
-    /// Whether the state was opened without a worker, so that nothing goes on.
+    /// Returns whether local state was opened without a worker, so that the run cannot progress.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.opened.is_some()
     }
 
-    /// Lets go of what was opened.
+    /// Closes the local state, if open.
     pub(crate) async fn close(self) {
         if let Some((cluster, dir)) = self.opened {
             cluster.stop().await;
