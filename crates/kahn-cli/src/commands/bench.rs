@@ -1,5 +1,5 @@
-//! `kahn bench`: how fast this machine runs Kahn, with real processes, and how far that is from
-//! what the machine can do at all.
+//! `kahn bench`: measures how fast this host runs Kahn, with real processes, and compares it with
+//! the limits of the host.
 
 mod echo;
 mod floor;
@@ -24,39 +24,39 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
-/// Measure this machine
+/// Measure this host
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     what: Option<What>,
-    /// What to run
+    /// Workloads to run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Workload::USUAL)]
     workload: Vec<Workload>,
-    /// How many tasks; each workload has a number of its own otherwise
+    /// Number of tasks [default: depends on the workload]
     #[arg(long)]
     tasks: Option<usize>,
-    /// Where the coordinator keeps its state
+    /// Store of the coordinator
     #[arg(long, value_enum, default_value_t = StoreKind::Embedded)]
     store: StoreKind,
-    /// A Redis server to use instead of starting one
+    /// Use this Redis server instead of starting one
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
-    /// How many workers
+    /// Number of workers
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// A worker to start instead of this program's own, with functions of its own
+    /// Program to start as worker, instead of this one, for workloads that need its functions
     #[arg(long, value_name = "FILE")]
     worker_program: Option<PathBuf>,
-    /// How often each workload runs; the median is told
+    /// Number of rounds per workload; the median is reported
     #[arg(long, default_value_t = 3)]
     rounds: usize,
 }
 
 #[derive(Clone, Debug, Subcommand)]
 enum What {
-    /// What the machine can do at all: a stream round trip, an append, process starts
+    /// Measure the limits of the host: a stream round trip, an append, process starts
     Floor,
-    /// The other end of the stream that `floor` measures
+    /// Serve the stream that `floor` measures
     #[command(hide = true)]
     Echo {
         /// The port to serve on
@@ -65,7 +65,7 @@ enum What {
     },
 }
 
-/// Where the coordinator keeps its state.
+/// The store of the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StoreKind {
     /// In memory
@@ -74,9 +74,9 @@ pub(crate) enum StoreKind {
     Embedded,
     /// In a file, with fsync
     EmbeddedDisk,
-    /// In Redis, append-only file written every second
+    /// In Redis, with fsync of the append-only file every second
     Redis,
-    /// In Redis, append-only file written always
+    /// In Redis, with fsync of the append-only file on every write
     RedisAlways,
 }
 
@@ -92,7 +92,7 @@ impl StoreKind {
     }
 }
 
-/// What one workload came to; the names are stable.
+/// The result of one workload; the names are stable.
 #[derive(Clone, Debug, Serialize)]
 struct Measured {
     workload: &'static str,
@@ -103,18 +103,18 @@ struct Measured {
     seconds: f64,
     submit_seconds: f64,
     tasks_per_second: f64,
-    /// From the end of the last dependency to the start of its dependent, both as the coordinator
-    /// learned of them.
+    /// Time from the end of the last dependency to the start of its dependent, both as recorded by
+    /// the coordinator.
     hop_p50_us: Option<f64>,
     hop_p99_us: Option<f64>,
-    /// Ideal time over measured time, where there is an ideal.
+    /// Ideal time divided by measured time, if there is an ideal time.
     efficiency: Option<f64>,
-    /// Growth of the coordinator's resident memory for each task, the first round.
+    /// Growth of the coordinator's resident memory per task, in the first round.
     coordinator_bytes_per_task: Option<f64>,
     processes: Vec<processes::Cost>,
 }
 
-/// Carries the command out.
+/// Executes the command.
 pub(crate) async fn carry_out(args: BenchArgs, context: &Context) -> Result<Exit, Failure> {
     match args.what {
         Some(What::Echo { port }) => echo::serve(port).await,
@@ -132,7 +132,7 @@ pub(crate) async fn carry_out(args: BenchArgs, context: &Context) -> Result<Exit
     }
 }
 
-/// One object for each workload, in either format: this is for comparing.
+/// Prints a JSON object in both formats, because the results are meant to be compared.
 fn show(value: &impl Serialize, context: &Context) -> Result<Exit, Failure> {
     if context.is_json() {
         output::json(value)?;
@@ -143,7 +143,7 @@ fn show(value: &impl Serialize, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// What one round came to.
+/// The result of one round.
 struct Round {
     seconds: f64,
     submit_seconds: f64,
@@ -158,7 +158,7 @@ async fn measure(workload: Workload, args: &BenchArgs) -> Result<Measured, Failu
     let capacity = workload.capacity();
     if workload == Workload::Function && args.worker_program.is_none() {
         let message = "the workload `function` needs a worker that has a function `noop`";
-        return Err(Failure::bad_input(message).advise("name its program with --worker-program"));
+        return Err(Failure::bad_input(message).advise("set its program with --worker-program"));
     }
     let bench = Bench::start(args, capacity).await?;
     let (mut rounds, mut efficiencies) = (Vec::new(), Vec::new());
@@ -217,15 +217,15 @@ async fn round(bench: &Bench, document: &str, tasks: usize) -> Result<Round, Fai
     Ok(Round { seconds, submit_seconds, hops, costs, bytes_grown })
 }
 
-/// A directory for one benchmark, removed at its end.
+/// Creates a directory for one benchmark, which is removed at its end.
 fn scratch() -> Result<PathBuf, Failure> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let dir = std::env::temp_dir().join(format!("kahn-bench-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&dir)
-        .map_err(|error| Failure::refused(format!("cannot make {}: {error}", dir.display())))?;
+        .map_err(|error| Failure::refused(format!("cannot create {}: {error}", dir.display())))?;
     Ok(dir)
 }
 
-/// How long parts of a benchmark may take to come up.
+/// Timeout for starting the parts of a benchmark.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! `kahn completions`: a script that completes commands in a shell.
+//! `kahn completions`: prints a shell completion script.
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;

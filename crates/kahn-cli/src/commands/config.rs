@@ -1,4 +1,4 @@
-//! `kahn config show`: the configuration as it is in force, with secrets masked.
+//! `kahn config show`: prints the effective configuration with secrets masked.
 
 use clap::{Args, Subcommand, ValueEnum};
 use kahn_runtime::config;
@@ -15,14 +15,14 @@ use crate::output;
 /// Arguments of `config`.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
-    /// What to do
+    /// The action
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show the configuration as it is in force
+    /// Show the effective configuration
     Show {
         /// Only this section
         #[arg(value_enum)]
@@ -37,7 +37,7 @@ enum Section {
     Telemetry,
 }
 
-/// What becomes of the sections: text in TOML, or one object.
+/// The sections to print: TOML text, or one JSON object.
 #[derive(Default)]
 struct Shown {
     toml: Vec<String>,
@@ -46,7 +46,7 @@ struct Shown {
 
 impl Shown {
     fn add(&mut self, section: &str, config: &impl Serialize) -> Result<(), Failure> {
-        // What is shown as TOML is masked, so the object is made of that.
+        // The TOML text is masked, so the JSON object is built from it.
         let text = config::show(section, config)?;
         let masked: Value = toml::from_str(&text)
             .map_err(|error| Failure::refused(format!("section `{section}`: {error}")))?;

@@ -1,4 +1,4 @@
-//! `kahn cancel`, `pause`, `resume` and `retry`: steering a run.
+//! `kahn cancel`, `pause`, `resume` and `retry`: control a run.
 
 use clap::Args;
 use kahn_client::{RetryScope, Run};
@@ -10,19 +10,19 @@ use crate::output;
 use crate::render::run::RunJson;
 use crate::render::text;
 
-/// A run and nothing else.
+/// The run to control.
 #[derive(Debug, Args)]
 pub(crate) struct RunArg {
-    /// The run: its id, the first characters of it, or `last`
+    /// Run: its ID, a prefix of it, or `last`
     run: RunRef,
 }
 
 /// Arguments of `cancel`.
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
-    /// The run: its id, the first characters of it, or `last`
+    /// Run: its ID, a prefix of it, or `last`
     run: RunRef,
-    /// Why, for whoever asks later
+    /// Reason, shown with the run
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
 }
@@ -30,12 +30,12 @@ pub(crate) struct CancelArgs {
 /// Arguments of `retry`.
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
-    /// The run: its id, the first characters of it, or `last`
+    /// Run: its ID, a prefix of it, or `last`
     run: RunRef,
-    /// Run this task and everything behind it; as often as needed
+    /// Retry this task and all its dependents; can be repeated
     #[arg(long, value_name = "TASK", conflicts_with = "only")]
     from: Vec<String>,
-    /// Run this task alone; as often as needed
+    /// Retry only this task; can be repeated
     #[arg(long, value_name = "TASK")]
     only: Vec<String>,
 }

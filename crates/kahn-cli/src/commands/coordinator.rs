@@ -13,28 +13,28 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
-/// Arguments of `coordinator`; they go before the configuration.
+/// Arguments of `coordinator`; they override the configuration.
 #[derive(Debug, Default, Args)]
 pub(crate) struct CoordinatorArgs {
-    /// Where gRPC is served [default: 127.0.0.1:7400]
+    /// Address to serve gRPC on [default: 127.0.0.1:7400]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Where health and metrics are served [default: 127.0.0.1:7401]
+    /// Address to serve health and metrics on [default: 127.0.0.1:7401]
     #[arg(long, value_name = "ADDRESS")]
     health_listen: Option<SocketAddr>,
-    /// Where the state of runs is kept: embedded, memory, or redis://… [default: embedded]
+    /// Store for the state of runs: embedded, memory, or redis://… [default: embedded]
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
-    /// What an acknowledged change survives in the embedded store: process or disk
+    /// Crash that acknowledged changes in the embedded store survive: process, or disk for the host
     #[arg(long, value_name = "LEVEL")]
     durability: Option<String>,
-    /// Start on a Redis server whose settings can lose what was acknowledged
+    /// Accept a Redis server whose settings can lose acknowledged changes
     #[arg(long)]
     allow_unsafe_redis: bool,
 }
 
-/// The configuration, with flags over all else. The data directory is that of the user, unless
-/// somebody named another.
+/// Reads the configuration, with flags taking precedence. The data directory defaults to that of
+/// the user.
 pub(crate) fn load(args: &CoordinatorArgs, context: &Context) -> Result<Config, Failure> {
     let mut sources = context.sources();
     if let Some(dir) = context.given_data_dir() {
@@ -97,7 +97,7 @@ pub(crate) async fn run(args: CoordinatorArgs, context: &Context) -> Result<Exit
     }
 }
 
-/// Says where it is, for whoever asked for a free port.
+/// Prints the actual addresses, because the port may have been chosen by the system.
 fn announce(
     context: &Context,
     coordinator: &Coordinator,

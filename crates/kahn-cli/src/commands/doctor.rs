@@ -1,4 +1,4 @@
-//! `kahn doctor`: checks the setup on this machine, and says what would mend it.
+//! `kahn doctor`: checks the setup on this host and advises how to fix problems.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -20,23 +20,23 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::render::text;
 
-/// A clock that is further away from the coordinator's than this makes times hard to read.
+/// A larger difference from the coordinator's clock makes displayed times confusing.
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(5);
-/// 2025-01-01: no clock that is right shows less.
+/// 2025-01-01: a correct clock is never earlier.
 const EARLIEST: Timestamp = Timestamp(1_735_689_600_000_000);
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Status {
     Ok,
-    /// Not used or not there, which may be as it should.
+    /// Not used or missing, which may be intended.
     Skipped,
     Warning,
     Failed,
 }
 
-/// One check; the fields are stable.
+/// A check; the fields are stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Check {
     check: &'static str,
@@ -102,7 +102,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
 
 fn check_config(config: &Config) -> Check {
     match config.settings() {
-        Ok(_) => Check::new("configuration", Status::Ok, "can be used"),
+        Ok(_) => Check::new("configuration", Status::Ok, "valid"),
         Err(error) => Check::new("configuration", Status::Failed, error.to_string()),
     }
 }
@@ -113,7 +113,7 @@ fn check_data_dir(dir: &Path) -> Check {
     let metadata = match std::fs::metadata(dir) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return check(Status::Skipped, format!("{shown} is made when it is needed"));
+            return check(Status::Skipped, format!("{shown} is created when needed"));
         }
         Err(error) => return check(Status::Failed, format!("{shown}: {error}")),
     };
@@ -122,32 +122,31 @@ fn check_data_dir(dir: &Path) -> Check {
     }
     let probe = dir.join(".doctor");
     if let Err(error) = std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)) {
-        return check(Status::Failed, format!("{shown} cannot be written: {error}"))
+        return check(Status::Failed, format!("{shown} is not writable: {error}"))
             .advise("choose another with --data-dir or KAHN_DATA_DIR");
     }
     match metadata.mode() & 0o077 {
-        0 => check(Status::Ok, format!("{shown} can be written")),
-        _ => check(Status::Warning, format!("{shown} is open to others"))
-            .advise(format!("close it with: chmod 700 {shown}")),
+        0 => check(Status::Ok, format!("{shown} is writable")),
+        _ => check(Status::Warning, format!("{shown} is accessible to other users"))
+            .advise(format!("restrict it with: chmod 700 {shown}")),
     }
 }
 
-/// By what a worker on this machine would hold attempts to what they asked for.
+/// Checks how a worker on this host would enforce the limits of attempts.
 fn check_limits(context: &Context) -> Check {
     let config = match worker::load(&WorkerArgs::default(), context) {
         Ok(config) => config,
         Err(Failure::Said { message, .. }) => return Check::new("limits", Status::Failed, message),
-        Err(_) => return Check::new("limits", Status::Failed, "the configuration cannot be read"),
+        Err(_) => return Check::new("limits", Status::Failed, "cannot read the configuration"),
     };
     let limits = config.limits;
     let statement = LimitStatement::foresee(limits);
     match limits.mode {
         LimitMode::Off => Check::new("limits", Status::Warning, statement.to_string())
-            .advise("hold them with worker.limits.mode = \"auto\""),
+            .advise("enforce them with worker.limits.mode = \"auto\""),
         LimitMode::Auto if !statement.is_whole() => {
             Check::new("limits", Status::Warning, statement.to_string()).advise(
-                "let workers have a control group of their own: Delegate=yes with systemd, \
-                 or run them as root",
+                "give workers their own cgroup: set Delegate=yes in systemd, or run them as root",
             )
         }
         LimitMode::Auto | LimitMode::Rlimit => {
@@ -158,7 +157,7 @@ fn check_limits(context: &Context) -> Check {
 
 fn check_token(name: &'static str, file: &Path) -> Check {
     match Token::from_file(file) {
-        Ok(_) => Check::new(name, Status::Ok, format!("{} is closed to others", file.display())),
+        Ok(_) => Check::new(name, Status::Ok, format!("{} is private", file.display())),
         Err(TokenError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             Check::new(name, Status::Skipped, format!("no file {}", file.display()))
         }
@@ -166,8 +165,8 @@ fn check_token(name: &'static str, file: &Path) -> Check {
     }
 }
 
-/// Whether Redis, where it is configured, answers and keeps what it acknowledges. A new cluster is
-/// created as the coordinator would.
+/// Checks whether Redis, if configured, responds and is durable. A new cluster is created, as the
+/// coordinator would.
 async fn check_redis(config: &Config) -> Check {
     let url = config.store.url();
     let check = |status, detail: String| Check::new("redis", status, detail);
@@ -185,7 +184,7 @@ async fn check_redis(config: &Config) -> Check {
     match RedisStore::open(&redis, ClusterMeta { id, partitions }).await {
         Ok(store) => {
             use kahn_store::LogStore as _;
-            check(Status::Ok, format!("{masked} answers, durability {}", store.durability()))
+            check(Status::Ok, format!("{masked} responds, durability {}", store.durability()))
         }
         Err(error) => check(Status::Failed, format!("{masked}: {error}")),
     }
@@ -196,7 +195,7 @@ async fn check_coordinator(context: &Context) -> Vec<Check> {
     let now = Timestamp(clock.unix_micros());
     let mut checks = Vec::new();
     if now < EARLIEST {
-        let detail = format!("this machine believes in {}", text::time(now));
+        let detail = format!("the clock of this host shows {}", text::time(now));
         checks.push(Check::new("clock", Status::Failed, detail).advise("set the clock"));
     }
     let workers = async { Ok::<_, Failure>(context.client().await?.list_workers().await?) };
@@ -213,12 +212,12 @@ async fn check_coordinator(context: &Context) -> Vec<Check> {
     };
     let attached: Vec<_> = workers.iter().filter(|worker| worker.status == "attached").collect();
     let n_attached = u64::try_from(attached.len()).unwrap_or(u64::MAX);
-    let detail = format!("{} answers, {}", context.url(), text::plural(n_attached, "worker"));
+    let detail = format!("{} responds, {}", context.url(), text::plural(n_attached, "worker"));
     checks.push(match n_attached {
         0 => Check::new("coordinator", Status::Warning, detail).advise("start one: kahn worker"),
         _ => Check::new("coordinator", Status::Ok, detail),
     });
-    // An attached worker was heard a moment ago, on the coordinator's clock.
+    // The last heartbeat of an attached worker is recent, by the coordinator's clock.
     if let Some(heard_at) = attached.iter().filter_map(|worker| worker.heard_at).max() {
         checks.push(check_clocks(Timestamp(clock.unix_micros()), heard_at));
     }
@@ -228,11 +227,11 @@ async fn check_coordinator(context: &Context) -> Vec<Check> {
 fn check_clocks(here: Timestamp, there: Timestamp) -> Check {
     let apart = here.since(there).max(there.since(here));
     if apart <= CLOCKS_APART_MAX {
-        return Check::new("clock", Status::Ok, "agrees with the coordinator's");
+        return Check::new("clock", Status::Ok, "in sync with the coordinator's clock");
     }
-    let detail = format!("{} away from the coordinator's", text::span(apart));
+    let detail = format!("differs by {} from the coordinator's clock", text::span(apart));
     Check::new("clock", Status::Warning, detail)
-        .advise("set both by NTP; only the times that are shown depend on it")
+        .advise("use NTP on both; only displayed times are affected")
 }
 
 #[cfg(test)]
@@ -262,8 +261,8 @@ mod tests {
         assert_eq!(ahead.status, Status::Warning);
         assert_eq!(
             ahead.line(),
-            "warning  clock          1m 00s away from the coordinator's\n                        \
-             set both by NTP; only the times that are shown depend on it\n"
+            "warning  clock          differs by 1m 00s from the coordinator's clock\n\
+             \x20                       use NTP on both; only displayed times are affected\n"
         );
     }
 

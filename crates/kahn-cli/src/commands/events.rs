@@ -1,4 +1,4 @@
-//! `kahn events`: what happened in a run up to now, and with `--follow` what happens then.
+//! `kahn events`: prints the events of a run, and with `--follow` also new ones.
 
 use clap::Args;
 use kahn_client::Event;
@@ -13,12 +13,12 @@ use crate::render::event::{self, EventJson};
 /// Arguments of `events`.
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
-    /// The run: its id, the first characters of it, or `last`
+    /// Run: its ID, a prefix of it, or `last`
     run: RunRef,
-    /// Only events with a higher number
+    /// Only events with a higher sequence number
     #[arg(long, value_name = "SEQ", default_value_t = 0)]
     after: u64,
-    /// Go on until the run has ended
+    /// Continue until the run has ended
     #[arg(long, short)]
     follow: bool,
 }

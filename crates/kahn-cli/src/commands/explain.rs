@@ -1,4 +1,4 @@
-//! `kahn explain`: why a task is where it is, and what would let it go on.
+//! `kahn explain`: explains the state of a task and what it is waiting for.
 
 use clap::Args;
 use kahn_model::RunRef;
@@ -12,7 +12,7 @@ use crate::render::run;
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// The run: its id, the first characters of it, or `last`
+    /// Run: its ID, a prefix of it, or `last`
     run: RunRef,
     /// The task
     task: String,

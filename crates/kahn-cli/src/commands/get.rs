@@ -1,4 +1,4 @@
-//! `kahn get`: a run, and its tasks.
+//! `kahn get`: prints a run and its tasks.
 
 use clap::Args;
 use kahn_client::{Client, Task, TaskFilter};
@@ -11,15 +11,15 @@ use crate::output;
 use crate::render::run::{self, RunJson};
 
 const TASKS_PER_PAGE: u32 = 5000;
-/// Failed tasks that are shown without being asked for.
+/// Maximum failed tasks shown without `--tasks`.
 const FAILED_MAX: u32 = 100;
 
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// The run: its id, the first characters of it, or `last`
+    /// Run: its ID, a prefix of it, or `last`
     run: RunRef,
-    /// Show all its tasks, and not only those that failed
+    /// Show all tasks, not only failed ones
     #[arg(long)]
     tasks: bool,
 }
@@ -35,7 +35,7 @@ async fn show(args: &GetArgs, context: &Context, reader: &Reader) -> Result<(), 
     let client = &reader.client;
     let mut found = client.get(reader.run).await?;
     if reader.is_at_rest() {
-        // That there is no worker is not what its tasks wait for.
+        // Without a worker in this process, the reasons for waiting are meaningless.
         found.waiting.clear();
     }
     let n_failed = found.tasks.get(&TaskState::Failed).copied().unwrap_or(0);
@@ -54,13 +54,13 @@ async fn show(args: &GetArgs, context: &Context, reader: &Reader) -> Result<(), 
         text.push_str(&run::tasks(&failed.items));
         let n_more = n_failed.saturating_sub(FAILED_MAX);
         if n_more > 0 {
-            text.push_str(&format!("and {n_more} more that failed; --tasks lists all\n"));
+            text.push_str(&format!("and {n_more} more failed tasks; --tasks lists all\n"));
         }
     }
     output::text(&text)
 }
 
-/// All tasks of a run, in the order of the file.
+/// Returns all tasks of a run, in the order of the file.
 async fn tasks(client: &Client, run: RunId) -> Result<Vec<Task>, Failure> {
     let filter = TaskFilter::default();
     let mut tasks = Vec::new();

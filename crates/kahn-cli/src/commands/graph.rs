@@ -15,19 +15,19 @@ pub(crate) struct GraphArgs {
     /// The file and its parameters.
     #[command(flatten)]
     file: DagFileArgs,
-    /// What to draw it as
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: GraphFormat,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum GraphFormat {
-    /// The language of Graphviz
+    /// Graphviz DOT
     #[default]
     Dot,
-    /// A diagram for Markdown
+    /// A Mermaid diagram, for Markdown
     Mermaid,
-    /// A picture
+    /// An SVG image
     Svg,
 }
 

@@ -1,4 +1,4 @@
-//! `kahn import`: makes a DAG file of a file of another format.
+//! `kahn import`: converts a file of another format to a DAG file.
 
 use std::path::PathBuf;
 
@@ -19,20 +19,20 @@ pub(crate) struct ImportArgs {
     format: ImportFormat,
     /// The file; `-` reads stdin
     file: PathBuf,
-    /// Multiply all run times by this
+    /// Multiply all run times by this factor
     #[arg(long, value_name = "X", default_value_t = 1.0)]
     time_scale: f64,
-    /// Start a `sleep` program for each task instead of waiting inside the worker
+    /// Start a `sleep` process for each task instead of waiting inside the worker
     #[arg(long)]
     processes: bool,
-    /// Write the DAG file here instead of to stdout
+    /// Write the DAG file to this path instead of stdout
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ImportFormat {
-    /// A recorded workflow in WfFormat 1.5
+    /// WfCommons WfFormat 1.5
     Wfcommons,
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &ImportArgs, context: &Context) -> Result<Exit, Failure>
             wfcommons(&source, options).map_err(|error| refuse(error.to_string()))?
         }
     };
-    // A circle would be found only when the file is used.
+    // Detect a cycle now instead of when the file is used.
     let dag = imported.dag().map_err(|error| refuse(error.to_string()))?;
     let Some(out) = &args.out else {
         output::bytes(imported.file().as_bytes())?;

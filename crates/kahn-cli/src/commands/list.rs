@@ -1,4 +1,4 @@
-//! `kahn list`: runs, the youngest first.
+//! `kahn list`: lists runs, newest first.
 
 use clap::Args;
 use kahn_client::{Run, RunFilter};
@@ -22,16 +22,16 @@ pub(crate) struct ListArgs {
     /// Only runs of this namespace
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
-    /// Only runs in this state, or in one of several
+    /// Only runs in this state; can be repeated
     #[arg(long = "state", value_name = "STATE")]
     states: Vec<RunState>,
     /// Only runs of this DAG
     #[arg(long, value_name = "NAME")]
     dag: Option<String>,
-    /// Only runs with this mark, as often as needed
+    /// Only runs with this label; can be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
-    /// At most this many
+    /// Maximum number of runs
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: u32,
 }
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: ListArgs, context: &Context) -> Result<Exit, Failu
     Ok(Exit::Success)
 }
 
-/// Runs of `kahn run`, when there is no coordinator to ask and nobody named one.
+/// Lists the runs of `kahn run` if no coordinator is reachable and none was given explicitly.
 fn list_local(args: &ListArgs, context: &Context, failure: Failure) -> Result<Exit, Failure> {
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let is_wanted = |record: &Record| {
@@ -95,7 +95,7 @@ fn list_local(args: &ListArgs, context: &Context, failure: Failure) -> Result<Ex
         output::json_lines(records.iter().map(line))?;
         return Ok(Exit::Success);
     }
-    output::note("no coordinator; these are the runs of `kahn run` on this machine");
+    output::note("no coordinator; listing the runs of `kahn run` on this host");
     let rows = records.into_iter().map(|record| {
         [
             record.run.unwrap_or_default(),

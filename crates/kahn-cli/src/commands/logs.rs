@@ -1,4 +1,4 @@
-//! `kahn logs`: what tasks printed, whether they run or have ended.
+//! `kahn logs`: prints the output of running and ended tasks.
 
 mod lines;
 mod printer;
@@ -19,32 +19,32 @@ use crate::output;
 use lines::last_lines;
 use printer::{Printer, Style};
 
-/// Tasks that are followed at one time; the others are read when one of these has ended.
+/// Maximum tasks followed at a time; the others are read after one of these has ended.
 const FOLLOWED_MAX: usize = 100;
-/// Pieces of all tasks that may wait to be printed.
+/// Maximum pieces of all tasks buffered for printing.
 const PIECES_MAX: usize = 64;
 const TASKS_PER_PAGE: u32 = 5000;
-/// What is asked for first for each line of a tail, and at least.
+/// Initial request size per line of a tail, and the minimum size.
 const BYTES_PER_LINE: u64 = 128;
 const TAIL_BYTES_MIN: u64 = 8 << 10;
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// The run: its id, the first characters of it, or `last`
+    /// Run: its ID, a prefix of it, or `last`
     run: RunRef,
-    /// The task [default: all tasks, with each line saying whose it is]
+    /// Task [default: all tasks, with each line prefixed by its task]
     task: Option<String>,
-    /// The attempt, from 1 [default: the latest; with --follow, also those that come after it]
+    /// Attempt, starting at 1 [default: the latest; with --follow, also later ones]
     #[arg(long, value_name = "N", requires = "task", value_parser = clap::value_parser!(u32).range(1..))]
     attempt: Option<u32>,
-    /// Go on until the task or the run has ended, however often the coordinator goes away
+    /// Continue until the task or the run has ended, reconnecting as needed
     #[arg(long, short)]
     follow: bool,
-    /// Only so many lines before the end to begin with
+    /// Start with at most this many lines from the end
     #[arg(long, value_name = "LINES", requires = "task")]
     tail: Option<u32>,
-    /// Show control characters instead of passing them on, as is always done on a terminal
+    /// Escape control characters, as is always done on a terminal
     #[arg(long)]
     plain: bool,
 }
@@ -56,7 +56,7 @@ pub(crate) async fn run(args: LogsArgs, context: &Context) -> Result<Exit, Failu
         (false, true) => Style::Plain,
         (false, false) => Style::Raw,
     };
-    // Where there is no worker nothing more can come.
+    // Without a worker, there can be no new output.
     let is_following = args.follow && !reader.is_at_rest();
     let done = match (&args.task, is_following) {
         (Some(task), _) => {
@@ -94,7 +94,7 @@ async fn show_task(
     printer.finish()
 }
 
-/// The last lines of what there is; `None` when there is nothing.
+/// Reads the last `n` lines of the current output, or returns `None` if it is empty.
 async fn read_tail(client: &Client, base: &LogQuery, n: u32) -> Result<Option<LogPiece>, Failure> {
     let mut wanted = (u64::from(n) * BYTES_PER_LINE).max(TAIL_BYTES_MIN);
     let n = usize::try_from(n).unwrap_or(usize::MAX);
@@ -115,7 +115,7 @@ async fn read_tail(client: &Client, base: &LogQuery, n: u32) -> Result<Option<Lo
     }
 }
 
-/// All that the latest attempts of all tasks have printed, task by task.
+/// Prints the output of the latest attempts of all tasks, task by task.
 async fn show_run(run: RunId, style: Style, client: &Client) -> Result<(), Failure> {
     let mut page: Option<String> = None;
     loop {
@@ -136,10 +136,10 @@ async fn show_run(run: RunId, style: Style, client: &Client) -> Result<(), Failu
     }
 }
 
-/// What a task printed, on its way to be shown.
+/// A piece of the output of a task, to be printed.
 type Printed = (String, Result<LogPiece, Error>);
 
-/// All that all tasks print until the run has ended.
+/// Prints the output of all tasks until the run has ended.
 async fn follow_run(run: RunId, style: Style, client: &Client) -> Result<(), Failure> {
     let (tx, mut printed) = mpsc::channel::<Printed>(PIECES_MAX);
     let watching = tokio::spawn(watch_tasks(client.clone(), run, tx));
@@ -154,7 +154,7 @@ async fn follow_run(run: RunId, style: Style, client: &Client) -> Result<(), Fai
     watching.await.map_err(|error| Failure::refused(error.to_string()))?.map_err(Failure::from)
 }
 
-/// Reads each task from its first lease on.
+/// Reads the output of each task from its first lease on.
 async fn watch_tasks(client: Client, run: RunId, tx: mpsc::Sender<Printed>) -> Result<(), Error> {
     let room = Arc::new(Semaphore::new(FOLLOWED_MAX));
     let mut readers = JoinSet::new();
@@ -167,7 +167,7 @@ async fn watch_tasks(client: Client, run: RunId, tx: mpsc::Sender<Printed>) -> R
                 readers.spawn(read_task(client, run, event.task, room, tx));
             }
         }
-        // Those that have ended need no room any more.
+        // Discard finished readers.
         while readers.try_join_next().is_some() {}
     }
     while readers.join_next().await.is_some() {}
@@ -181,7 +181,7 @@ async fn read_task(
     room: Arc<Semaphore>,
     tx: mpsc::Sender<Printed>,
 ) {
-    // It is never closed.
+    // Fails only if the semaphore is closed, which never happens.
     let Ok(_permit) = room.acquire().await else { return };
     let query = LogQuery {
         attempt: Some(1),

@@ -1,4 +1,4 @@
-//! `kahn plan`: phases, critical path, bounds and the expected course of a DAG.
+//! `kahn plan`: prints the phases, critical path, bounds and expected schedule of a DAG.
 
 use clap::Args;
 
@@ -15,7 +15,7 @@ pub(crate) struct PlanArgs {
     /// The file and its parameters.
     #[command(flatten)]
     file: DagFileArgs,
-    /// The cluster to imagine.
+    /// The hypothetical cluster.
     #[command(flatten)]
     cluster: ClusterArgs,
 }

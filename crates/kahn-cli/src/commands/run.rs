@@ -1,4 +1,4 @@
-//! `kahn run`: runs a DAG file on this machine, with no other service.
+//! `kahn run`: runs a DAG file on this host, without any other service.
 
 use std::path::PathBuf;
 
@@ -22,27 +22,27 @@ pub(crate) struct RunArgs {
     /// The DAG file, YAML or JSON; `-` reads stdin
     #[arg(required_unless_present = "resume")]
     file: Option<PathBuf>,
-    /// The value of a parameter, as often as needed
+    /// Value of a parameter; can be repeated
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = pair)]
     params: Vec<(String, String)>,
-    /// Go on with a run that was killed: this one, or the youngest that has not ended
+    /// Resume a killed run: the given one, or the newest that has not ended
     #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["params", "store"])]
     resume: Option<Option<RunRef>>,
-    /// Processors that tasks may use together [default: those of this machine]
+    /// Total CPUs of running tasks [default: those of this host]
     #[arg(long, value_name = "N")]
     cpus: Option<String>,
-    /// What tasks may use together, such as cpu=2,memory=4Gi [default: all of this machine]
+    /// Total resources of running tasks, such as cpu=2,memory=4Gi [default: those of this host]
     #[arg(long, value_name = "AMOUNTS", conflicts_with = "cpus")]
     capacity: Option<String>,
-    /// Where the state of the run is kept
+    /// Store for the state of the run
     #[arg(long, value_enum, default_value_t)]
     store: StoreKind,
-    /// What an acknowledged change survives
+    /// Crash that acknowledged changes survive
     #[arg(long, value_enum, default_value_t)]
     durability: Durability,
 }
 
-/// A run that is about to begin or to go on.
+/// A run to be started or resumed.
 struct Prepared {
     dir: RunDir,
     file: DagFile,
@@ -63,7 +63,7 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<Exit, Failur
         prepared.dir.remove();
     }
     context.flush(telemetry).await;
-    // Told to stop at once: nothing is waited for.
+    // `None` means that an immediate stop was requested.
     Ok(done?.unwrap_or(Exit::Cancelled))
 }
 
@@ -83,7 +83,7 @@ fn prepare(args: &RunArgs, context: &Context) -> Result<Prepared, Failure> {
             None => return Err(Failure::bad_input(format!("no run {run} in {}", root.display()))),
         },
         None => local::unfinished(&root, args.file.as_deref()).ok_or_else(|| {
-            Failure::bad_input(format!("no run to go on with in {}", root.display()))
+            Failure::bad_input(format!("no run to resume in {}", root.display()))
                 .advise("`kahn list` shows all runs; start a new one without --resume")
         })?,
     };
@@ -91,7 +91,7 @@ fn prepare(args: &RunArgs, context: &Context) -> Result<Prepared, Failure> {
     Ok(Prepared { dir, file, is_new: false })
 }
 
-/// Gives how the run ended, or nothing when it was told to stop at once.
+/// Runs until the run has ended. Returns `None` if an immediate stop was requested.
 async fn carry_out(
     args: &RunArgs,
     context: &Context,
@@ -111,7 +111,7 @@ async fn carry_out(
     dir.record.run = Some(run.to_string());
     dir.save()?;
     if !context.is_json() {
-        let word = if *is_new { "run" } else { "going on with run" };
+        let word = if *is_new { "run" } else { "resuming run" };
         output::note(&format!("{word} {run}"));
     }
     let client = cluster.client.clone();
@@ -152,7 +152,7 @@ async fn submit(dir: &RunDir, file: &DagFile, cluster: &Cluster) -> Result<RunId
     Ok(cluster.client.submit(&submission).await?.run)
 }
 
-/// The one run of a directory, also when it was killed before its id was written down.
+/// Returns the run of a directory, even if it was killed before its ID was recorded.
 async fn find_run(dir: &RunDir, cluster: &Cluster) -> Result<RunId, Failure> {
     if let Some(run) = dir.record.run_id() {
         return Ok(run);
@@ -160,7 +160,7 @@ async fn find_run(dir: &RunDir, cluster: &Cluster) -> Result<RunId, Failure> {
     let page = cluster.client.list(&RunFilter::default(), 1, None).await?;
     page.items.first().map(|run| run.id).ok_or_else(|| {
         Failure::bad_input("the run was killed before it was submitted")
-            .advise("start it again without --resume")
+            .advise("start a new run without --resume")
     })
 }
 
@@ -174,6 +174,6 @@ fn worker_settings(args: &RunArgs, context: &Context) -> Result<WorkerSettings, 
 }
 
 fn store_failed(run: RunId) -> Failure {
-    Failure::refused("the state of the run could not be kept; see the log lines above")
-        .advise(format!("when that is mended, go on with `kahn run --resume {run}`"))
+    Failure::refused("the state of the run could not be stored; see the log lines above")
+        .advise(format!("fix the problem, then resume with `kahn run --resume {run}`"))
 }

@@ -1,4 +1,4 @@
-//! `kahn schema`: the JSON Schema of the DAG file, for editors.
+//! `kahn schema`: prints the JSON Schema of the DAG file, for editors.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! `kahn simulate`: a DAG on a cluster that need not exist.
+//! `kahn simulate`: simulates a DAG on a hypothetical cluster.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use crate::render::summary::area;
 use crate::render::{plan, text};
 use crate::what_if::{self, ClusterArgs, Course};
 
-/// Wide enough for names, and narrow enough for a terminal.
+/// Width of the chart in columns, suitable for most terminals.
 const CHART_COLUMNS: usize = 100;
 
 /// Arguments of `simulate`.
@@ -25,19 +25,19 @@ pub(crate) struct SimulateArgs {
     /// The file and its parameters.
     #[command(flatten)]
     file: DagFileArgs,
-    /// The cluster to imagine.
+    /// The hypothetical cluster.
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// Draw which task runs where and when
+    /// Draw a Gantt chart of the tasks
     #[arg(long, value_enum, value_name = "FORMAT")]
     gantt: Option<GanttFormat>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum GanttFormat {
-    /// In characters
+    /// A text chart
     Text,
-    /// As a picture
+    /// An SVG image
     Svg,
 }
 

@@ -1,4 +1,4 @@
-//! `kahn submit`: gives a DAG file to the coordinator.
+//! `kahn submit`: submits a DAG file to the coordinator.
 
 use clap::Args;
 use kahn_client::Submission;
@@ -17,16 +17,16 @@ pub(crate) struct SubmitArgs {
     /// The file and its parameters.
     #[command(flatten)]
     file: DagFileArgs,
-    /// Wait until the run has ended, and end with its code
+    /// Wait until the run has ended, and exit with its code
     #[arg(long)]
     wait: bool,
-    /// Makes a repeated submit find the run of the first one
+    /// Return the existing run if one was submitted with the same key
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Whose run it is
+    /// Namespace of the run
     #[arg(long, value_name = "NAME", default_value = "default")]
     namespace: String,
-    /// A mark to find the run by, as often as needed
+    /// Label of the run, for `kahn list`; can be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
 }
@@ -55,9 +55,9 @@ pub(crate) async fn run(args: SubmitArgs, context: &Context) -> Result<Exit, Fai
         }
     }
     if !context.is_json() {
-        // What the file itself gives cause for was said when it was checked here.
+        // Warnings about the file were already printed when it was checked locally.
         if submitted.is_repeated {
-            output::note("the run was there already, under the same idempotency key");
+            output::note("the run already existed, with the same idempotency key");
         }
         if args.wait {
             output::note(&format!("run {run} of {}", text::safe(&file.name)));

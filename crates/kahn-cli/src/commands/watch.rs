@@ -11,13 +11,13 @@ use crate::output;
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// The run: its id, the first characters of it, or `last`
+    /// Run: its ID, a prefix of it, or `last`
     run: RunRef,
 }
 
 pub(crate) async fn run(args: WatchArgs, context: &Context) -> Result<Exit, Failure> {
     let client = context.client().await?;
-    // An unknown run is refused at once, and not after waiting for it.
+    // Fail immediately on an unknown run instead of waiting for it.
     let run = client.get(args.run).await?.id;
     let follow = Follow {
         client: &client,
@@ -30,7 +30,7 @@ pub(crate) async fn run(args: WatchArgs, context: &Context) -> Result<Exit, Fail
     to_summary(&follow).await
 }
 
-/// Waits until the run has ended and says how.
+/// Waits until the run has ended, prints a summary and returns the exit code.
 pub(crate) async fn to_summary(follow: &Follow<'_>) -> Result<Exit, Failure> {
     let Some(ended) = follow.to_end().await? else { return Ok(Exit::Cancelled) };
     let state = ended.state;

@@ -10,25 +10,25 @@ use crate::dag_file::pair;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
-/// Arguments of `worker`; they go before the configuration.
+/// Arguments of `worker`; they override the configuration.
 #[derive(Debug, Default, Args)]
 pub(crate) struct WorkerArgs {
-    /// What it calls itself, stable over restarts [default: the name of the host]
+    /// Name of the worker, stable across restarts [default: the host name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// What tasks may use together, such as cpu=2,memory=4Gi [default: all of this machine]
+    /// Total resources of running tasks, such as cpu=2,memory=4Gi [default: those of this host]
     #[arg(long, value_name = "AMOUNTS")]
     capacity: Option<String>,
-    /// What it says of itself, for tasks to ask for; as often as needed
+    /// Label that tasks can require; can be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
-    /// Where health and metrics are served [default: 127.0.0.1:7402]
+    /// Address to serve health and metrics on [default: 127.0.0.1:7402]
     #[arg(long, value_name = "ADDRESS")]
     health_listen: Option<std::net::SocketAddr>,
 }
 
-/// The configuration in force, with flags over all else. The data directory is that of the user,
-/// unless somebody named another.
+/// Reads the configuration, with flags taking precedence. The data directory defaults to that of
+/// the user.
 pub(crate) fn load(args: &WorkerArgs, context: &Context) -> Result<Config, Failure> {
     let mut config = load_section(args, context)?;
     if let Some(TokenSource::File(path)) = shared_token(&config, context) {
@@ -37,7 +37,7 @@ pub(crate) fn load(args: &WorkerArgs, context: &Context) -> Result<Config, Failu
     Ok(config)
 }
 
-/// The section `[worker]` with the flags over it, without the token that all commands share.
+/// Reads the section `[worker]` with the flags applied, without the global token settings.
 fn load_section(args: &WorkerArgs, context: &Context) -> Result<Config, Failure> {
     let mut sources = context.sources();
     if let Some(dir) = context.given_data_dir() {
@@ -80,8 +80,8 @@ pub(crate) async fn run(args: WorkerArgs, context: &Context) -> Result<Exit, Fai
     }
 }
 
-/// The token that all commands share, where the worker's own settings name none. They go first,
-/// since what the other commands show is the token of a client.
+/// Returns the global token source, unless the worker's own settings specify a token. These take
+/// precedence, because other commands use the token of a client.
 fn shared_token(config: &Config, context: &Context) -> Option<TokenSource> {
     if has_own_token(config) { None } else { context.token_source() }
 }
@@ -90,7 +90,7 @@ fn has_own_token(config: &Config) -> bool {
     config.token.is_some() || config.token_file.is_some()
 }
 
-/// What it shows the coordinator.
+/// Reads the token for the coordinator.
 fn token(config: &Config, context: &Context) -> Result<Token, Failure> {
     let token = match shared_token(config, context) {
         Some(source) => source.read(),
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::context::Globals;
 
-    /// Where the token of a worker with this environment and this `--token-file` comes from.
+    /// Returns the origin of a worker's token, given its environment and `--token-file`.
     fn origin(environment: &[(&str, &str)], flag: Option<&str>) -> String {
         let globals = Globals { token_file: flag.map(Into::into), ..Globals::default() };
         let pairs = environment.iter().copied().chain([("KAHN_CONFIG", "/dev/null")]);

@@ -1,4 +1,4 @@
-//! `kahn workers`: who is there, and who is to get work.
+//! `kahn workers`: lists workers, and cordons or drains them.
 
 use clap::{Args, Subcommand};
 
@@ -10,7 +10,7 @@ use crate::render::worker;
 /// Arguments of `workers`.
 #[derive(Debug, Args)]
 pub(crate) struct WorkersArgs {
-    /// What to do [default: list]
+    /// The action [default: list]
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -19,11 +19,11 @@ pub(crate) struct WorkersArgs {
 enum Action {
     /// List all workers that the coordinator has seen
     List,
-    /// Give a worker no new leases
+    /// Stop giving new leases to a worker
     Cordon(WorkerName),
-    /// Give a cordoned worker leases again
+    /// Resume giving leases to a cordoned worker
     Uncordon(WorkerName),
-    /// Let a worker finish what it holds, and stop
+    /// Let a worker finish its leases, then exit
     Drain(WorkerName),
 }
 

@@ -1,4 +1,4 @@
-//! The other end of a bare stream: sends back the number of every heartbeat, and nothing else.
+//! The server of a bare stream: echoes the number of every heartbeat and does nothing else.
 
 use std::pin::Pin;
 
@@ -43,7 +43,7 @@ impl Sessions for Echo {
         &self,
         _: Request<Streaming<LogPiece>>,
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
-        Err(Status::unimplemented("an echo takes no output"))
+        Err(Status::unimplemented("the echo server does not accept output"))
     }
 }
 

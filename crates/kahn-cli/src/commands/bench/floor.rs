@@ -1,5 +1,5 @@
-//! What the machine can do at all: a round trip on a bare stream, an append to the bare store, the
-//! rate at which processes start.
+//! Measures the limits of the host: a round trip on a bare stream, an append to the bare store, and
+//! the rate of process starts.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::processes::{Bench, Role, free_port, own_binary, wait_for_port};
 use super::{StoreKind, scratch};
 use crate::exit::Failure;
 
-/// What is measured; the names are stable.
+/// The measurements; the names are stable.
 #[derive(Debug, Serialize)]
 pub(super) struct Floor {
     workload: &'static str,
@@ -33,7 +33,7 @@ pub(super) struct Floor {
     stream_p99_us: f64,
     append_p50_us: f64,
     append_p99_us: f64,
-    /// A round trip and an append.
+    /// The sum of a round trip and an append.
     hop_p50_us: f64,
     hop_p99_us: f64,
     processes_per_second: f64,
@@ -42,10 +42,10 @@ pub(super) struct Floor {
 
 const ROUND_TRIPS: u64 = 3_000;
 const APPENDS: u64 = 2_000;
-/// About what one hop of a chain writes.
+/// Approximate size of the record that one hop of a chain writes.
 const RECORD_BYTES: usize = 160;
 const PROCESSES: usize = 3_000;
-/// As many as the workload `process` has slots.
+/// The number of slots of the workload `process`.
 const PROCESSES_IN_FLIGHT: usize = 16;
 
 pub(super) async fn measure(store: StoreKind, redis_url: Option<&str>) -> Result<Floor, Failure> {
@@ -68,7 +68,7 @@ pub(super) async fn measure(store: StoreKind, redis_url: Option<&str>) -> Result
     })
 }
 
-/// Round trips between two processes, sorted, in microseconds.
+/// Measures round trips between two processes. Returns sorted microseconds.
 async fn round_trips() -> Result<Vec<f64>, Failure> {
     let port = free_port()?;
     let mut command = own_binary()?;
@@ -99,7 +99,7 @@ fn micros(started: Instant) -> f64 {
     started.elapsed().as_secs_f64() * 1e6
 }
 
-/// Appends, one after the other, sorted, in microseconds.
+/// Measures sequential appends. Returns sorted microseconds.
 async fn appends(kind: StoreKind, redis_url: Option<&str>) -> Result<Vec<f64>, Failure> {
     let dir = scratch()?;
     let mut bench = Bench::empty(dir.clone());
@@ -137,8 +137,8 @@ async fn appends(kind: StoreKind, redis_url: Option<&str>) -> Result<Vec<f64>, F
     Ok(times)
 }
 
-/// Processes that start and end in a second, with as many in flight as the benchmark has slots.
-/// Blocks until `processes` of them have.
+/// Returns how many processes start and end per second, with as many in flight as the benchmark has
+/// slots. Blocks until `processes` of them have ended.
 pub(super) fn spawn_rate(processes: usize) -> f64 {
     let left = AtomicUsize::new(processes);
     let started = Instant::now();
@@ -149,7 +149,7 @@ pub(super) fn spawn_rate(processes: usize) -> f64 {
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
                     let mut command = Command::new("/bin/true");
                     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-                    // A machine without it shows an absurd rate, which is answer enough.
+                    // Errors are ignored: without the program, the rate is obviously absurd.
                     drop(command.status());
                 }
             });

@@ -1,4 +1,4 @@
-//! How long it takes from one task to the next.
+//! Measures the time between dependent tasks.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use crate::exit::Failure;
 
-/// Times from the end of the last dependency to the start of the dependent, sorted, in
+/// Times from the end of the last dependency to the start of its dependent, sorted, in
 /// microseconds.
 pub(super) struct Hops(Vec<f64>);
 
 impl Hops {
-    /// Reads them off the events of a run.
+    /// Computes the hops from the events of a run.
     pub(super) async fn read(client: &Client, run: RunId, document: &str) -> Result<Self, Failure> {
         let mut started = BTreeMap::new();
         let mut succeeded = BTreeMap::new();
@@ -39,13 +39,13 @@ impl Hops {
         Ok(Self(hops))
     }
 
-    /// The value below which this share of the hops lies; `None` when there are none.
+    /// Returns the quantile of the hops at `share`, or `None` without hops.
     pub(super) fn quantile(&self, share: f64) -> Option<f64> {
         quantile(&self.0, share)
     }
 }
 
-/// Of sorted values, the one below which this share of them lies.
+/// Returns the quantile of sorted values at `share`.
 pub(super) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     #[expect(

@@ -1,4 +1,4 @@
-//! The processes of a benchmark: Redis, a coordinator, workers; and what each of them costs.
+//! The processes of a benchmark (Redis, coordinator, workers) and their resource usage.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::{BenchArgs, PATIENCE, StoreKind, scratch};
 use crate::exit::Failure;
 
-/// How often to look whether a part has come up.
+/// How often to check whether a process is ready.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
 
-/// What a process is there for.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Role {
@@ -26,7 +26,7 @@ pub(super) enum Role {
     Client,
 }
 
-/// What one process used in one round; the names are stable.
+/// The resource usage of a process in one round; the names are stable.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Cost {
     process: Role,
@@ -34,26 +34,26 @@ pub(super) struct Cost {
     peak_rss_bytes: u64,
 }
 
-/// Everything that runs for a benchmark; ended when dropped.
+/// All processes of a benchmark; killed on drop.
 pub(super) struct Bench {
     dir: PathBuf,
     children: Vec<(Role, Child)>,
     client: Option<Client>,
 }
 
-/// How the processes stood before a round.
+/// The usage of the processes before a round.
 pub(super) struct Before {
     cpu: Vec<f64>,
     pub coordinator_resident: u64,
 }
 
 impl Bench {
-    /// Nothing yet, in this directory.
+    /// Creates a benchmark without processes in a directory.
     pub(super) fn empty(dir: PathBuf) -> Self {
         Self { dir, children: Vec::new(), client: None }
     }
 
-    /// Starts it all, and waits until the workers are attached.
+    /// Starts all processes and waits until the workers are attached.
     pub(super) async fn start(args: &BenchArgs, capacity: &str) -> Result<Self, Failure> {
         let mut bench = Self::empty(scratch()?);
         let url = bench.open_store(args.store, args.redis_url.as_deref()).await?;
@@ -73,7 +73,7 @@ impl Bench {
         self.client.as_ref().expect("invariant: connected when started")
     }
 
-    /// Starts a Redis server if one is needed and none is given; gives the store's URL.
+    /// Starts a Redis server if one is needed and none is given. Returns the URL of the store.
     pub(super) async fn open_store(
         &mut self,
         store: StoreKind,
@@ -137,7 +137,7 @@ impl Bench {
             .env("KAHN_WORKER__COORDINATOR", format!("http://127.0.0.1:{port}"))
             .env("KAHN_WORKER__NAME", format!("worker-{at}"))
             .env("KAHN_WORKER__CAPACITY", capacity)
-            // The point is to keep the machine as busy as it can be.
+            // The benchmark keeps the host as busy as possible on purpose.
             .env("KAHN_WORKER__PRESSURE__MODE", "off")
             .env("KAHN_WORKER__DATA_DIR", &dir)
             .env("KAHN_WORKER__TOKEN_FILE", self.dir.join("coordinator/worker.token"))
@@ -147,7 +147,7 @@ impl Bench {
 
     async fn connect(&self, port: u16) -> Result<Client, Failure> {
         let file = self.dir.join("coordinator/client.token");
-        wait_until("the coordinator does not make its token", || file.exists()).await?;
+        wait_until("the coordinator does not create its token", || file.exists()).await?;
         wait_for_port(port).await?;
         let token = Token::from_file(&file)?;
         Ok(Client::connect(&format!("http://127.0.0.1:{port}"), Some(token.expose())).await?)
@@ -178,10 +178,10 @@ impl Bench {
         self.children.iter().map(|(role, child)| (*role, child.id())).chain(own)
     }
 
-    /// Notes what has been used so far, and lets the peaks of memory start anew.
+    /// Records the usage so far and resets the memory peaks.
     pub(super) fn snapshot(&self) -> Before {
         for (_, pid) in self.all() {
-            // Without the right to do so the peak is that since the start.
+            // Without permission, the peak includes earlier rounds.
             drop(std::fs::write(format!("/proc/{pid}/clear_refs"), "5"));
         }
         Before {
@@ -190,7 +190,7 @@ impl Bench {
         }
     }
 
-    /// What each process used since.
+    /// Returns the usage of each process since the snapshot.
     pub(super) fn cost_since(&self, before: &Before) -> Vec<Cost> {
         self.all()
             .zip(&before.cpu)
@@ -202,7 +202,7 @@ impl Bench {
             .collect()
     }
 
-    /// Resident memory of the first process with this role, in bytes.
+    /// Returns the resident memory of the first process with this role, in bytes.
     pub(super) fn resident(&self, role: Role) -> u64 {
         let found = self.all().find(|(of, _)| *of == role);
         found.map_or(0, |(_, pid)| status_bytes(pid, "VmRSS:"))
@@ -212,7 +212,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         for (_, child) in self.children.iter_mut().rev() {
-            // It may have ended already.
+            // The process may have ended already.
             drop(child.kill());
             drop(child.wait());
         }
@@ -220,7 +220,7 @@ impl Drop for Bench {
     }
 }
 
-/// This very program.
+/// Returns a command that runs this program.
 pub(super) fn own_binary() -> Result<Command, Failure> {
     let path = std::env::current_exe()
         .map_err(|error| Failure::refused(format!("cannot find this program: {error}")))?;
@@ -235,10 +235,10 @@ pub(super) fn free_port() -> Result<u16, Failure> {
 
 fn make_dir(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir)
-        .map_err(|error| Failure::refused(format!("cannot make {}: {error}", dir.display())))
+        .map_err(|error| Failure::refused(format!("cannot create {}: {error}", dir.display())))
 }
 
-/// Waits until a condition holds; otherwise `complaint` says what is wrong.
+/// Waits until a condition holds. On a timeout, fails with `complaint` as message.
 async fn wait_until(complaint: &str, condition: impl Fn() -> bool) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -269,11 +269,11 @@ async fn wait_for_workers(client: &Client, n: usize) -> Result<(), Failure> {
     }
 }
 
-/// Processor time of a process and the children it has reaped.
+/// Returns the CPU time of a process and its reaped children, in seconds.
 fn cpu_seconds(pid: u32) -> f64 {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold anything; the numbers come after it.
+    // The name in parentheses may contain any character; the numbers follow it.
     let numbers = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: f64 =
         numbers.split_whitespace().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum();

@@ -1,4 +1,4 @@
-//! What is run: shapes of DAGs that show one cost each.
+//! The workloads: DAG shapes that each exercise one kind of cost.
 
 use std::fmt::Write as _;
 
@@ -6,33 +6,33 @@ use clap::ValueEnum;
 
 use super::floor::spawn_rate;
 
-/// A shape of DAG.
+/// The shape of a DAG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
-    /// One task, many after it, one after those
+    /// One task, many that depend on it, and one that depends on all of these
     FanOut,
-    /// Each task after the one before
+    /// Each task depends on the previous one
     Chain,
-    /// Layers of 100, each task after three of the layer before
+    /// Layers of 100 tasks, each depending on three of the previous layer
     Layered,
     /// Sleeps of 10 ms on 16 slots
     Sleep,
-    /// `/bin/true`, over and over
+    /// Independent `/bin/true` processes
     Process,
-    /// A function that does nothing, of the worker that `--worker-program` names
+    /// An empty function of the worker given by `--worker-program`
     Function,
-    /// A function of Python that does nothing, in warm interpreters
+    /// An empty Python function, in warm interpreters
     Python,
 }
 
-/// Tasks in one layer.
+/// Number of tasks per layer.
 const LAYER: usize = 100;
-/// What a sleep takes, in seconds, and how many may sleep at once.
+/// Duration of a sleep in seconds, and how many run concurrently.
 const SLEEP_SECONDS: f64 = 0.01;
 const SLEEP_SLOTS: usize = 16;
 
 impl Workload {
-    /// Those that need nothing but this program.
+    /// The workloads that need no other program.
     pub(super) const USUAL: [Self; 6] =
         [Self::FanOut, Self::Chain, Self::Layered, Self::Sleep, Self::Process, Self::Python];
 
@@ -53,12 +53,12 @@ impl Workload {
             Self::FanOut | Self::Layered | Self::Function | Self::Python => 10_000,
             Self::Chain => 1_000,
             Self::Sleep => 2_000,
-            // Enough that to read the file, on one processor, does not count.
+            // Enough to make the time for reading the file, on one CPU, negligible.
             Self::Process => 20_000,
         }
     }
 
-    /// What the workers have together.
+    /// Returns the total capacity of the workers.
     pub(super) fn capacity(self) -> &'static str {
         match self {
             Self::Process | Self::Sleep => "cpu=16,memory=4Gi",
@@ -68,8 +68,8 @@ impl Workload {
         }
     }
 
-    /// The time that nothing could beat, where it is known; what starting processes takes at the
-    /// least has to be measured beside each round, since it changes from one minute to the next.
+    /// Returns the minimum possible time, if known. The minimum time for starting processes must be
+    /// measured with each round instead, because it changes from minute to minute.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub(super) fn ideal_seconds(self, tasks: usize) -> Option<f64> {
         match self {
@@ -79,7 +79,7 @@ impl Workload {
         }
     }
 
-    /// What `task` depends on.
+    /// Returns the dependencies of `task`.
     pub(super) fn needs(self, task: usize, tasks: usize) -> Vec<usize> {
         match self {
             Self::FanOut if task == 0 => Vec::new(),
@@ -101,7 +101,7 @@ impl Workload {
         }
     }
 
-    /// The DAG file, and how many dependencies it has.
+    /// Returns the DAG file and its number of dependencies.
     pub(super) fn document(self, tasks: usize) -> (String, usize) {
         let mut out = format!("{{\"name\":\"bench-{}\",\"tasks\":{{", self.word());
         let mut n_needs = 0;
@@ -121,7 +121,7 @@ impl Workload {
     }
 }
 
-/// Three different tasks of the layer before, spread evenly and always the same.
+/// Returns three distinct tasks of the previous layer, evenly spread and deterministic.
 fn layer_before(task: usize) -> Vec<usize> {
     let Some(layer) = (task / LAYER).checked_sub(1) else { return Vec::new() };
     [7, 13, 31].iter().map(|step| layer * LAYER + (task * 3 + step) % LAYER).collect()

@@ -1,29 +1,29 @@
-//! Output cut into lines, wherever the pieces were cut.
+//! Splits output into lines, independent of piece boundaries.
 
-/// Longer lines come in parts.
+/// Maximum length of a line; longer lines are split.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// A line, or a part of a long one.
+/// A line, or a part of a long line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    /// Where it begins, in bytes from the start of the output.
+    /// Offset in the output, in bytes.
     pub offset: u64,
-    /// Without its line feed.
+    /// The contents without the line feed.
     pub bytes: Vec<u8>,
-    /// Whether it goes on, or its line feed is missing.
+    /// Whether the line continues or has no line feed.
     pub is_partial: bool,
 }
 
-/// Gathers pieces to lines.
+/// Assembles pieces into lines.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lines {
-    /// Where `rest` begins.
+    /// The offset of `rest`.
     offset: u64,
     rest: Vec<u8>,
 }
 
 impl Lines {
-    /// The lines that are complete with this piece.
+    /// Adds a piece and returns the lines that it completes.
     pub(super) fn take(&mut self, offset: u64, piece: &[u8]) -> Vec<Line> {
         if self.rest.is_empty() {
             self.offset = offset;
@@ -48,7 +48,7 @@ impl Lines {
         lines
     }
 
-    /// What is left when nothing follows.
+    /// Returns the remaining partial line at the end of the output.
     pub(super) fn finish(&mut self) -> Option<Line> {
         let bytes = std::mem::take(&mut self.rest);
         let line = Line { offset: self.offset, bytes, is_partial: true };
@@ -56,8 +56,8 @@ impl Lines {
     }
 }
 
-/// The last `n` lines of an output that begins at `offset`, and where they begin; `None` when the
-/// first of them may begin before it.
+/// Returns the last `n` lines of an output that starts at `offset`, with their offset, or `None` if
+/// the first of them may start before `offset`.
 pub(super) fn last_lines(offset: u64, bytes: &[u8], n: usize) -> Option<(u64, &[u8])> {
     let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let ends = body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');

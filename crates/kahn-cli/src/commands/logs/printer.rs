@@ -1,4 +1,4 @@
-//! Output on its way to stdout, and what is to be said about it on stderr.
+//! Prints output to stdout, and notes about it to stderr.
 
 use kahn_client::LogPiece;
 use serde_json::json;
@@ -9,14 +9,14 @@ use crate::output;
 use crate::render::plain::Plain;
 use crate::render::text;
 
-/// How output is printed.
+/// The style in which output is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
-    /// As it is: to a pipe or a file.
+    /// Unchanged, to a pipe or a file.
     Raw,
-    /// Without anything that steers a terminal.
+    /// With terminal control sequences removed or escaped.
     Plain,
-    /// An object for each line.
+    /// A JSON object per line.
     Json,
 }
 
@@ -25,7 +25,7 @@ pub(super) enum Style {
 pub(super) struct Printer {
     task: String,
     style: Style,
-    /// Whether each line says whose it is.
+    /// Whether each line is prefixed by its task.
     is_prefixed: bool,
     attempt: Option<u32>,
     lines: Lines,
@@ -78,7 +78,7 @@ impl Printer {
                 }
                 Style::Plain => {
                     let mut plain = Plain::default();
-                    // With its line feed, before which a carriage return is none of its own.
+                    // Includes the line feed, so that a preceding carriage return is not escaped.
                     let text = plain.take(&line.bytes) + &plain.take(b"\n");
                     out.extend(format!("{} | {text}", text::safe(&self.task)).into_bytes());
                 }
@@ -100,7 +100,7 @@ impl Printer {
         object
     }
 
-    /// Prints what waits for its end, since nothing follows.
+    /// Prints the remaining partial line at the end of the output.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
         let rest: Vec<Line> = self.lines.finish().into_iter().collect();
         self.print_lines(rest)?;
@@ -128,7 +128,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Says something between attempts, beside the output.
+    /// Prints a note on stderr, unless the style is JSON.
     fn note(&self, words: &str) {
         if self.style != Style::Json {
             output::note(&format!("--- {}: {words} ---", text::safe(&self.task)));
