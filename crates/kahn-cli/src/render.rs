@@ -1,4 +1,4 @@
-//! How things look, as text and as JSON. Pure: everything gives text or values, nothing prints.
+//! Renders values as text and as JSON. Performs no I/O: returns text or values.
 
 pub(crate) mod diagnostics;
 pub(crate) mod event;

@@ -1,4 +1,4 @@
-//! The built command, seen from outside.
+//! Tests of the built command as a process.
 
 #[path = "commands/cluster.rs"]
 mod cluster;

@@ -2,7 +2,7 @@
 
 use kahn_spec::Diagnostics;
 
-/// Diagnostics of a DAG file as they go to stderr: text, or an object on each line.
+/// Formats diagnostics of a DAG file for stderr: as text, or as one JSON object per line.
 pub(crate) fn lines(diagnostics: &Diagnostics, is_json: bool) -> String {
     if !is_json {
         return diagnostics.render_coloured();

@@ -8,7 +8,7 @@ use super::json::{cause_code, seconds, word};
 use super::text;
 use super::usage::{self, UsageJson};
 
-/// An event as JSON; the fields are stable, and null where they do not apply.
+/// An event as JSON; the fields are stable, and null if not applicable.
 #[derive(Debug, Serialize)]
 pub(crate) struct EventJson<'a> {
     seq: u64,
@@ -21,16 +21,16 @@ pub(crate) struct EventJson<'a> {
     cause: Option<&'a str>,
     cause_code: Option<i32>,
     message: Option<&'a str>,
-    /// Only where this ends an attempt, as its worker measured it.
+    /// Only for the end of an attempt, as measured by its worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     elapsed_seconds: Option<f64>,
-    /// Only where an attempt has ended of which it is known.
+    /// Only for the end of an attempt with known usage.
     #[serde(flatten)]
     usage: Option<UsageJson>,
 }
 
 impl<'a> EventJson<'a> {
-    /// The event as JSON.
+    /// Converts an event.
     pub(crate) fn of(event: &'a Event) -> Self {
         Self {
             seq: event.seq,
@@ -49,7 +49,7 @@ impl<'a> EventJson<'a> {
     }
 }
 
-/// An event as a line of text, without its line feed.
+/// Formats an event as a line of text, without a line feed.
 pub(crate) fn line(event: &Event) -> String {
     let time = clock::format_micros(event.at.0);
     let mut out = format!("{time}  {:<14}", text::safe(&event.kind).replace('_', " "));
@@ -82,7 +82,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// An event of run 1 at that many microseconds after the start of 2026.
+    /// Creates an event of run 1, `micros` microseconds after the start of 2026.
     pub(crate) fn event(seq: u64, micros: u64, kind: &str, task: &str) -> Event {
         Event {
             seq,

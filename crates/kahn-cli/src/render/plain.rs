@@ -1,38 +1,38 @@
-//! What tasks print, made safe for a terminal: what would steer it is shown instead of obeyed.
+//! Escapes the output of tasks so that it is safe to print on a terminal.
 //!
-//! Letters, line feeds and tabs stay. Colours (well-formed SGR sequences) are left out: they carry
-//! no text, and can hide some. Everything else that is no letter becomes visible, as `\x1b` or
-//! `\u{202e}`: control characters, those that reorder or hide text, and bytes that are not UTF-8.
-//! Sequences and characters may be cut anywhere between two pieces.
+//! Printable characters, line feeds and tabs are kept. Colours (well-formed SGR sequences) are
+//! removed: they carry no text and can hide some. Everything else is escaped, as `\x1b` or
+//! `\u{202e}`: control characters, characters that reorder or hide text, and invalid UTF-8.
+//! Sequences and characters may be split between two pieces.
 
 use std::fmt::Write as _;
 
-/// Longer sequences are no colours.
+/// Maximum length of a colour sequence.
 const SGR_BYTES_MAX: usize = 64;
 
-/// Makes one output safe, piece by piece.
+/// Escapes one output, piece by piece.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plain {
-    /// The beginning of something whose end is still to come.
+    /// An incomplete sequence or character.
     rest: Vec<u8>,
 }
 
-/// What stands at some place of an output.
+/// The token at a position of an output.
 enum Found {
-    /// So many bytes that are shown as they are.
+    /// This many bytes to print unchanged.
     Text(usize),
-    /// So many bytes that are left out.
+    /// This many bytes to remove.
     Colour(usize),
-    /// One character that must not be printed, of so many bytes.
+    /// A character to escape, with its length in bytes.
     Character(char, usize),
-    /// A byte that is part of no character.
+    /// A byte that is not part of a character.
     Byte(u8),
-    /// Something that cannot be told yet.
+    /// An incomplete token; more input is needed.
     Beginning,
 }
 
 impl Plain {
-    /// What is to be printed for the next piece.
+    /// Returns the text to print for the next piece.
     pub(crate) fn take(&mut self, piece: &[u8]) -> String {
         self.rest.extend_from_slice(piece);
         let (text, n_taken) = translate(&self.rest, false);
@@ -40,7 +40,7 @@ impl Plain {
         text
     }
 
-    /// What is to be printed at the end.
+    /// Returns the text to print at the end.
     pub(crate) fn finish(&mut self) -> String {
         let (text, _) = translate(&self.rest, true);
         self.rest.clear();
@@ -90,7 +90,7 @@ fn look(bytes: &[u8], is_end: bool) -> Found {
         [] => Found::Beginning,
         [b'\x1b', ..] => look_at_escape(bytes, is_end),
         [b'\r'] if !is_end => Found::Beginning,
-        // The end of a line as some write it.
+        // A line ending with a carriage return, which is removed.
         [b'\r', b'\n', ..] => Found::Colour(1),
         [byte, ..] if byte.is_ascii() => Found::Character(char::from(*byte), 1),
         _ => look_at_character(bytes, is_end),
@@ -101,7 +101,7 @@ fn is_plain_ascii(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\n' | b'\t')
 }
 
-/// A colour, or an escape that is not.
+/// Returns the colour at the start of `bytes`, or the escape character if it is not a colour.
 fn look_at_escape(bytes: &[u8], is_end: bool) -> Found {
     let escape = Found::Character('\x1b', 1);
     let head = &bytes[..bytes.len().min(SGR_BYTES_MAX)];
@@ -140,7 +140,7 @@ fn look_at_character(bytes: &[u8], is_end: bool) -> Found {
     }
 }
 
-/// Characters that reorder or end what is on a line, or are not seen but by programs.
+/// Returns whether a character reorders text, ends a line or is invisible.
 fn misleads(c: char) -> bool {
     matches!(
         c,

@@ -1,4 +1,4 @@
-//! What can be said of a DAG before it runs: phases, critical path, bounds, expected course.
+//! The plan of a DAG: phases, critical path, bounds and expected schedule.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::table::table;
 use super::text;
 use crate::what_if::{Cluster, Course, expected};
 
-/// Rows and names that text shows of what is long.
+/// Maximum rows and names shown as text.
 const ROWS_SHOWN_MAX: usize = 200;
 const NAMES_SHOWN_MAX: usize = 12;
 
-/// What can be said of a DAG before it runs.
+/// The plan of a DAG.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     dag: &'a Dag,
@@ -28,7 +28,7 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// The plan of a DAG, given its expected course on a cluster.
+    /// Creates the plan of a DAG from its expected schedule on a cluster.
     pub(crate) fn new(dag: &'a Dag, cluster: &'a Cluster, course: &'a Course) -> Self {
         let expected = expected(dag);
         let took = |task: TaskIx| expected[task.index()];
@@ -41,12 +41,12 @@ impl<'a> Plan<'a> {
         Duration::from_micros(self.levels.critical_path_micros())
     }
 
-    /// No schedule on this cluster can be shorter.
+    /// Returns the lower bound on the makespan of any schedule on this cluster.
     fn lower_bound(&self) -> Duration {
         self.path_length().max(self.area)
     }
 
-    /// Tasks whose length nobody told.
+    /// Returns the number of tasks without an estimate.
     fn n_guessed(&self) -> u64 {
         let is_guessed = |task: &TaskIx| {
             self.dag.estimate(*task).is_none() && self.dag.work(*task).action != Action::Noop
@@ -70,7 +70,7 @@ impl<'a> Plan<'a> {
         self.path.iter().map(|task| self.dag.task_name(*task)).collect()
     }
 
-    /// As JSON; the fields are stable.
+    /// Formats the plan as JSON; the fields are stable.
     pub(crate) fn to_json(&self) -> Value {
         let dag = self.dag;
         let mut dependencies = Map::new();
@@ -100,7 +100,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// As text, with its line feeds.
+    /// Formats the plan as text, including line feeds.
     pub(crate) fn to_text(&self) -> String {
         let dag = self.dag;
         let mut out = format!(
@@ -130,7 +130,7 @@ impl<'a> Plan<'a> {
         let n_guessed = self.n_guessed();
         if n_guessed > 0 {
             let tasks = text::plural(n_guessed, "task");
-            let _ = writeln!(out, "  {tasks} without `estimate` taken to last as the others do");
+            let _ = writeln!(out, "  {tasks} without `estimate` assumed to take the mean time");
         }
         out.push('\n');
         out.push_str(&self.course_table());
@@ -161,7 +161,7 @@ fn worker_name(course: &Course, at: usize) -> &str {
     course.question.workers.get(at).map_or("", |worker| &worker.name)
 }
 
-/// Where and when each task is expected to run, as JSON; the fields are stable.
+/// Formats where and when each task is expected to run as JSON; the fields are stable.
 pub(crate) fn placement_json(dag: &Dag, course: &Course) -> Value {
     let placed = course.answer.placements.iter().map(|placed| {
         json!({
@@ -174,7 +174,7 @@ pub(crate) fn placement_json(dag: &Dag, course: &Course) -> Value {
     placed.collect()
 }
 
-/// The first of many names.
+/// Joins the first of many names.
 fn some(names: &[&str], separator: &str) -> String {
     let mut out = names[..names.len().min(NAMES_SHOWN_MAX)].join(separator);
     if names.len() > NAMES_SHOWN_MAX {

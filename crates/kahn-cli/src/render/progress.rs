@@ -1,4 +1,4 @@
-//! The progress of a run: a few lines that change, for a terminal, and lines that stay, for a pipe.
+//! Formats the progress of a run: updated lines for a terminal, appended lines for a pipe.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use kahn_model::{TaskState, Timestamp};
 
 use super::text;
 
-/// Most running tasks that are shown.
+/// Maximum running tasks shown.
 pub(crate) const RUNNING_SHOWN_MAX: usize = 5;
-/// Most reasons for which tasks wait that are shown.
+/// Maximum wait reasons shown.
 pub(crate) const WAITING_SHOWN_MAX: usize = 3;
 const BAR_WIDTH: u64 = 24;
 
-/// What is known of a run while it goes on.
+/// The known state of a run in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Tracker {
     began_at: Timestamp,
     running: BTreeMap<String, Attempt>,
     run: Option<Run>,
-    /// What its ready tasks waited for when that was last asked.
+    /// What its ready tasks waited for at the last request.
     waiting: Vec<Waiting>,
 }
 
@@ -31,12 +31,12 @@ struct Attempt {
 }
 
 impl Tracker {
-    /// Nothing is known yet at `now`.
+    /// Creates a tracker at `now`, without any knowledge of the run.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self { began_at: now, running: BTreeMap::new(), run: None, waiting: Vec::new() }
     }
 
-    /// Takes what happened. Gives when the attempt that it ended had started.
+    /// Handles an event. If it ends an attempt, returns when that attempt started.
     pub(crate) fn on_event(&mut self, event: &Event) -> Option<Timestamp> {
         if event.kind == "task_started" {
             let attempt = Attempt { number: event.attempt, started_at: event.at };
@@ -46,18 +46,18 @@ impl Tracker {
         self.running.remove(&event.task).map(|attempt| attempt.started_at)
     }
 
-    /// Takes how the run stands.
+    /// Updates the state of the run.
     pub(crate) fn on_run(&mut self, run: Run) {
         self.run = Some(run);
     }
 
-    /// Whether tasks of the run are ready and no worker has them yet.
+    /// Returns whether tasks are ready but not leased yet.
     pub(crate) fn has_ready_tasks(&self) -> bool {
         self.run.as_ref().is_some_and(|run| !run.state.is_terminal() && has(run, TaskState::Ready))
     }
 
-    /// Takes what the ready tasks of the run wait for. Gives a line for each reason that is worth
-    /// telling and was not among those of the last time.
+    /// Updates what the ready tasks wait for. Returns a line for each relevant reason that is new
+    /// since the last call.
     pub(crate) fn on_waiting(&mut self, found: Vec<Waiting>) -> Vec<String> {
         let before = std::mem::replace(&mut self.waiting, found);
         let is_new = |waiting: &&Waiting| {
@@ -68,7 +68,8 @@ impl Tracker {
         lines.map(|waiting| text::waiting(waiting) + &remedy(waiting)).collect()
     }
 
-    /// The reasons that do not go by themselves when tasks of this run end.
+    /// Returns the relevant reasons: those that the end of other tasks of this run does not
+    /// resolve.
     fn worth_telling(&self) -> impl Iterator<Item = &Waiting> {
         let holds = |run: &Run| has(run, TaskState::Running) || has(run, TaskState::Leased);
         let is_held_up = !self.run.as_ref().is_some_and(holds);
@@ -82,7 +83,7 @@ impl Tracker {
         self.worth_telling().take(shown).map(|waiting| format!("  {}", text::waiting(waiting)))
     }
 
-    /// The lines of a terminal at `now`.
+    /// Returns the lines for a terminal at `now`.
     pub(crate) fn frame(&self, now: Timestamp) -> Vec<String> {
         let Some(run) = &self.run else { return vec!["waiting for the coordinator".to_owned()] };
         let (ended, all) = (run.n_ended(), run.n_tasks());
@@ -105,7 +106,7 @@ impl Tracker {
         lines
     }
 
-    /// The tasks that have run for longest.
+    /// Returns lines for the tasks that have been running longest.
     fn running_lines(&self, now: Timestamp) -> Vec<String> {
         let mut running: Vec<(&String, &Attempt)> = self.running.iter().collect();
         running.sort_by_key(|(name, attempt)| (attempt.started_at, *name));
@@ -125,8 +126,8 @@ impl Tracker {
         lines
     }
 
-    /// How long it will still take: at least the rest of the critical path, and at least as long
-    /// for each task as it took so far.
+    /// Estimates the remaining time. It is at least the rest of the critical path, and at least
+    /// what the remaining tasks take at the average rate so far.
     fn remaining(&self, run: &Run, now: Timestamp) -> Option<Duration> {
         let (ended, all) = (run.n_ended(), run.n_tasks());
         if ended == 0 || ended >= all || run.state.is_terminal() {
@@ -151,7 +152,7 @@ fn remedy(waiting: &Waiting) -> String {
     }
 }
 
-/// `#####-----`
+/// Draws a bar such as `#####-----`.
 fn bar(part: u64, whole: u64) -> String {
     let full = (part.min(whole) * BAR_WIDTH).checked_div(whole).unwrap_or(BAR_WIDTH);
     let mark = |count: u64, c: &str| c.repeat(usize::try_from(count).unwrap_or(0));
@@ -164,7 +165,7 @@ fn path_percent(run: &Run) -> Option<u64> {
     (whole > 0).then(|| text::percent(micros(run.critical_path_done), whole))
 }
 
-/// The line that a pipe gets for an event, if it gets one, and whether it is urgent.
+/// Returns the line for an event in a pipe, if any, and whether it is urgent.
 pub(crate) fn line(event: &Event, started_at: Option<Timestamp>) -> Option<(String, bool)> {
     let task = text::safe(&event.task);
     let took = started_at.map(|at| format!(" after {}", text::span(event.at.since(at))));
@@ -192,7 +193,7 @@ pub(crate) fn line(event: &Event, started_at: Option<Timestamp>) -> Option<(Stri
     })
 }
 
-/// The line that stands for lines kept back.
+/// Returns the line that replaces suppressed lines.
 pub(crate) fn held_line(n_held: u64, run: Option<&Run>) -> String {
     match run {
         Some(run) => format!("... {n_held} more; {}", counts_line(run)),
@@ -200,7 +201,7 @@ pub(crate) fn held_line(n_held: u64, run: Option<&Run>) -> String {
     }
 }
 
-/// How far a run is, in one line.
+/// Formats the progress of a run in one line.
 pub(crate) fn counts_line(run: &Run) -> String {
     let mut out = format!("{} of {} tasks ended", run.n_ended(), run.n_tasks());
     let failed = run.tasks.get(&TaskState::Failed).copied().unwrap_or(0);
@@ -211,7 +212,7 @@ pub(crate) fn counts_line(run: &Run) -> String {
 }
 
 impl Tracker {
-    /// How the run stands, as far as is known.
+    /// Returns the last known state of the run.
     pub(crate) fn run(&self) -> Option<&Run> {
         self.run.as_ref()
     }
@@ -302,12 +303,12 @@ mod tests {
         let frame = plain(&tracker.frame(Timestamp(START)));
         assert_eq!(frame[2], "  2 tasks wait, load first: all are busy");
         assert_eq!(frame[3], "  task load waits: there is none");
-        // Each reason is told once for as long as it lasts.
+        // Each reason is shown once for as long as it lasts.
         assert!(tracker.on_waiting(vec![busy.clone(), none.clone()]).is_empty());
         assert!(tracker.on_waiting(vec![none.clone()]).is_empty());
         assert_eq!(tracker.on_waiting(vec![busy.clone(), none]).len(), 1);
 
-        // Where tasks of the run are under way, others wait for their turn as a matter of course.
+        // While tasks of the run are running, it is normal that others wait.
         tracker.on_run(ready(1));
         assert!(tracker.on_waiting(vec![busy]).is_empty());
         assert_eq!(tracker.frame(Timestamp(START)).len(), 2);

@@ -17,7 +17,7 @@ fn time(at: Option<Timestamp>) -> Option<String> {
     at.map(|at| clock::format_micros(at.0))
 }
 
-/// Tasks counted by state, by the word for the state.
+/// Returns the task counts with the states as strings.
 pub(crate) fn count_words(tasks: &BTreeMap<TaskState, u32>) -> Map<String, Value> {
     tasks.iter().map(|(state, count)| (state.as_str().to_owned(), (*count).into())).collect()
 }
@@ -37,7 +37,7 @@ pub(crate) struct RunJson<'a> {
     critical_path_seconds: f64,
     critical_path_done_seconds: f64,
     events: u64,
-    /// Only where something is known of it.
+    /// Omitted if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     waiting: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub(crate) struct RunJson<'a> {
 }
 
 impl<'a> RunJson<'a> {
-    /// The run as JSON, with its tasks where they were asked for.
+    /// Converts a run, optionally with its tasks.
     pub(crate) fn of(run: &'a Run, tasks: Option<&'a [Task]>) -> Self {
         Self {
             run: run.id.to_string(),
@@ -120,7 +120,7 @@ impl<'a> TaskJson<'a> {
     }
 }
 
-/// Runs as a table.
+/// Formats runs as a table.
 pub(crate) fn list(runs: &[Run]) -> String {
     let rows = runs.iter().map(|run| {
         let took = run.finished_at.map(|at| text::span(at.since(run.submitted_at)));
@@ -136,7 +136,7 @@ pub(crate) fn list(runs: &[Run]) -> String {
     table(["RUN", "DAG", "STATE", "TASKS", "SUBMITTED", "TOOK"], rows.collect())
 }
 
-/// A run in a few lines.
+/// Formats a run in a few lines.
 pub(crate) fn details(run: &Run) -> String {
     let mut out = format!("run        {}\n", run.id);
     let mut add = |name: &str, value: String| out.push_str(&format!("{name:<10} {value}\n"));
@@ -160,7 +160,7 @@ pub(crate) fn details(run: &Run) -> String {
     out
 }
 
-/// Tasks as a table, with what they used where that is known of any.
+/// Formats tasks as a table, with usage columns if known for any task.
 pub(crate) fn tasks(tasks: &[Task]) -> String {
     let with_usage = tasks.iter().any(|task| task.usage.is_some());
     let rows = tasks.iter().map(|task| {
@@ -186,7 +186,7 @@ pub(crate) fn tasks(tasks: &[Task]) -> String {
     table(head, rows.collect())
 }
 
-/// An explanation as JSON; the fields are stable.
+/// Formats an explanation as JSON; the fields are stable.
 pub(crate) fn explanation_json(run: &str, task: &str, why: &Explanation) -> Value {
     let blockers: Vec<Value> = why
         .blockers
@@ -204,7 +204,7 @@ pub(crate) fn explanation_json(run: &str, task: &str, why: &Explanation) -> Valu
     })
 }
 
-/// An explanation in a few lines.
+/// Formats an explanation in a few lines.
 pub(crate) fn explanation(task: &str, why: &Explanation) -> String {
     let mut out = format!(
         "{} is {}: {}\n",
@@ -236,7 +236,7 @@ pub(crate) mod tests {
 
     const START: u64 = 1_767_225_600_000_000;
 
-    /// A run of three tasks that failed after 2.5 s.
+    /// Creates a run of three tasks that failed after 2.5 s.
     pub(crate) fn run() -> Run {
         Run {
             id: RunId::new(Uuid::from_u128(1)),
@@ -255,7 +255,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A task that started and ended after so many microseconds.
+    /// Creates a task with start and end times in microseconds.
     pub(crate) fn task(name: &str, state: TaskState, started: u64, finished: u64) -> Task {
         Task {
             name: name.into(),

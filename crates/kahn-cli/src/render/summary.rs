@@ -1,5 +1,4 @@
-//! What is said when a run has ended: how long it took, how long it had to take, what was slow and
-//! what failed.
+//! The summary of an ended run: makespan, lower bounds, slowest tasks and failed tasks.
 
 mod bound;
 
@@ -17,36 +16,36 @@ use bound::Observed;
 pub(crate) use bound::area;
 
 const SLOWEST_MAX: usize = 5;
-/// Most failed tasks that are listed.
+/// Maximum failed tasks collected.
 const FAILED_MAX: usize = 1000;
 const FAILED_SHOWN_MAX: usize = 10;
 
-/// A failed task with the last lines that it printed.
+/// A failed task with the last lines of its output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FailedTask {
     /// The task.
     pub task: Task,
-    /// The last lines of its output; empty when they were not asked for.
+    /// The last lines of its output; empty if not requested.
     pub log_tail: Vec<String>,
 }
 
-/// What is said when a run has ended.
+/// The summary of an ended run.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Summary {
     /// The run.
     pub run: Run,
-    /// From the first start to the last end of a task.
+    /// Time from the first start to the last end of a task.
     pub makespan: Duration,
-    /// The longest chain of tasks, as long as they took; needs the DAG.
+    /// Length of the longest chain of tasks, by actual run time; `None` without the DAG.
     pub critical_path: Option<Duration>,
-    /// How long all tasks together would have kept the workers busy; needs the DAG.
+    /// How long all tasks together keep the workers busy; `None` without the DAG.
     pub area: Option<Duration>,
-    /// The tasks that took longest.
+    /// The slowest tasks.
     pub slowest: Vec<(String, Duration)>,
-    /// What the latest attempts of all tasks used together, where it is known of any; the memory
-    /// is that of the largest.
+    /// Total usage of the latest attempts of all tasks, if known for any. Memory is the maximum
+    /// instead of the total.
     pub used: Option<Usage>,
-    /// The tasks that failed, the first ones of many.
+    /// The failed tasks, up to a maximum.
     pub failed: Vec<FailedTask>,
 }
 
@@ -62,7 +61,7 @@ pub(crate) struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    /// With the DAG, the bounds can be told.
+    /// Creates a collector. The bounds are only computed if the DAG is given.
     pub(crate) fn new(dag: Option<&'a Dag>) -> Self {
         Self {
             observed: dag.map(Observed::new),
@@ -74,7 +73,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Takes a task as it ended.
+    /// Adds an ended task.
     pub(crate) fn take(&mut self, task: Task) {
         if let Some(observed) = &mut self.observed {
             observed.take(&task);
@@ -104,7 +103,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// The summary, given what all workers together have.
+    /// Returns the summary, given the total capacity of all workers.
     pub(crate) fn finish(self, run: Run, capacity: &Resources) -> Summary {
         let makespan = match (self.first_start, self.last_end) {
             (Some(start), Some(end)) => end.since(start),
@@ -123,12 +122,12 @@ impl<'a> Collector<'a> {
 }
 
 impl Summary {
-    /// No schedule on these workers could have been shorter.
+    /// Returns the lower bound on the makespan of any schedule on these workers.
     pub(crate) fn lower_bound(&self) -> Option<Duration> {
         Some(self.critical_path?.max(self.area?))
     }
 
-    /// As JSON; the fields are stable.
+    /// Formats the summary as JSON; the fields are stable.
     pub(crate) fn to_json(&self) -> Value {
         let failed: Vec<Value> = self.failed.iter().map(failed_json).collect();
         let slowest: Vec<Value> = self
@@ -152,7 +151,7 @@ impl Summary {
         })
     }
 
-    /// As text, with its line feeds.
+    /// Formats the summary as text, including line feeds.
     pub(crate) fn to_text(&self) -> String {
         let run = &self.run;
         let mut out = format!("run {} {}", run.id, text::run_state(run.state));

@@ -1,9 +1,9 @@
-//! Plain tables: columns apart by two spaces, no lines, as wide as what is in them.
+//! Plain tables: columns separated by two spaces, without borders, as wide as their contents.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
-/// A table under these headings. Cells hold no styles, since their width is counted.
+/// Formats a table. Cells must not contain styles, because their width is measured.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);

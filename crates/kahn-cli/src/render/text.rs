@@ -1,4 +1,4 @@
-//! Words: spans of time, counts, colours, and text from outside made safe to print.
+//! Formats durations, counts and colours, and escapes untrusted text.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use kahn_client::Waiting;
 use kahn_model::{RunState, TaskState, Timestamp};
 use kahn_runtime::clock;
 
-/// Text for one line of a terminal: whatever could steer a terminal, hide what is written or begin
-/// a new line is replaced.
+/// Escapes text for a single line of a terminal: replaces control characters, line breaks, and
+/// characters that hide or reorder text.
 pub(crate) fn safe(text: &str) -> String {
     text.chars().map(|c| if is_plain(c) { c } else { stand_in(c) }).collect()
 }
 
-/// As [`safe`], but lines stay lines.
+/// Like [`safe`], but keeps line feeds and tabs.
 pub(crate) fn safe_lines(text: &str) -> String {
     let keep = |c| c == '\n' || c == '\t' || is_plain(c);
     text.chars().map(|c| if keep(c) { c } else { stand_in(c) }).collect()
@@ -24,7 +24,7 @@ fn is_plain(c: char) -> bool {
     !c.is_control() && !reorders(c)
 }
 
-/// Characters that change the order of what follows them on a screen.
+/// Returns whether a character changes the display order of the following text.
 fn reorders(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -33,7 +33,7 @@ fn stand_in(c: char) -> char {
     if c == '\n' || c == '\t' || c == '\r' { ' ' } else { '?' }
 }
 
-/// A span of time in at most six characters or so: `350ms`, `1.2s`, `2m 03s`, `1h 02m`.
+/// Formats a duration in about six characters: `350ms`, `1.2s`, `2m 03s`, `1h 02m`.
 pub(crate) fn span(span: Duration) -> String {
     let (seconds, millis) = (span.as_secs(), span.subsec_millis());
     match seconds {
@@ -46,7 +46,7 @@ pub(crate) fn span(span: Duration) -> String {
     }
 }
 
-/// An amount of bytes in at most six characters or so: `512`, `1.5Ki`, `64Mi`, `2.2Gi`.
+/// Formats a number of bytes in about six characters: `512`, `1.5Ki`, `64Mi`, `2.2Gi`.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["Ki", "Mi", "Gi", "Ti", "Pi"];
     let mut size = 1u64;
@@ -64,14 +64,14 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A point in time as people read it, to the second, in UTC.
+/// Formats a point in time in UTC, with a resolution of one second.
 pub(crate) fn time(at: Timestamp) -> String {
     let text = clock::format_micros(at.0);
     let seconds = text.get(..19).unwrap_or(&text);
     format!("{}Z", seconds.replace('T', " "))
 }
 
-/// How much of `whole` is `part`, in whole percent; 100 only when that is all of it.
+/// Returns `part` as an integer percentage of `whole`; 100 only if they are equal.
 pub(crate) fn percent(part: u64, whole: u64) -> u64 {
     if whole == 0 {
         return 100;
@@ -80,7 +80,7 @@ pub(crate) fn percent(part: u64, whole: u64) -> u64 {
     u64::try_from(share).unwrap_or(100)
 }
 
-/// `3 succeeded, 1 failed`, in the order in which people want to know.
+/// Formats counts such as `3 succeeded, 1 failed`, ordered by relevance.
 pub(crate) fn counts(tasks: &BTreeMap<TaskState, u32>) -> String {
     const ORDER: [TaskState; 9] = [
         TaskState::Succeeded,
@@ -101,7 +101,7 @@ pub(crate) fn counts(tasks: &BTreeMap<TaskState, u32>) -> String {
     if parts.is_empty() { "no tasks".to_owned() } else { parts.join(", ") }
 }
 
-/// A cause with its number: `exit code 3`, `signal 9`, `run timeout`.
+/// Formats a cause with its number, if any: `exit code 3`, `signal 9`, `run timeout`.
 pub(crate) fn cause(cause: &str, code: i32) -> String {
     let words = safe(cause).replace('_', " ");
     match cause {
@@ -110,8 +110,8 @@ pub(crate) fn cause(cause: &str, code: i32) -> String {
     }
 }
 
-/// A cause and what is to be known beside it, in one line: `exit code 3: no room`. Of a message of
-/// many lines, as a stack trace is, the first one; `explain` shows them all.
+/// Formats a cause and its message in one line: `exit code 3: no room`. Of a multi-line message,
+/// such as a stack trace, only the first line is included; `explain` shows all of it.
 pub(crate) fn why(cause: &str, code: i32, message: &str) -> String {
     let (first, rest) = message.trim_end().split_once('\n').unwrap_or((message.trim_end(), ""));
     let more = if rest.is_empty() { "" } else { " ..." };
@@ -122,12 +122,12 @@ pub(crate) fn why(cause: &str, code: i32, message: &str) -> String {
     }
 }
 
-/// `1 task`, `2 tasks`.
+/// Formats a count with its noun: `1 task`, `2 tasks`.
 pub(crate) fn plural(count: u64, word: &str) -> String {
     if count == 1 { format!("{count} {word}") } else { format!("{count} {word}s") }
 }
 
-/// `2 tasks wait, load first: no worker takes work`
+/// Formats a wait reason: `2 tasks wait, load first: no worker takes work`.
 pub(crate) fn waiting(waiting: &Waiting) -> String {
     let (first, message) = (safe(&waiting.first), safe(&waiting.message));
     match waiting.n_tasks {
@@ -140,22 +140,22 @@ fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Bold text; the stream takes the style away where it is not wanted.
+/// Returns bold text. The output stream removes styles where they are not supported.
 pub(crate) fn bold(text: &str) -> String {
     styled(Style::new().bold(), text)
 }
 
-/// Bold red text.
+/// Returns bold red text.
 pub(crate) fn bold_red(text: &str) -> String {
     styled(AnsiColor::Red.on_default().bold(), text)
 }
 
-/// Faint text.
+/// Returns dimmed text.
 pub(crate) fn dim(text: &str) -> String {
     styled(Style::new().dimmed(), text)
 }
 
-/// The word for a state of a run, in its colour.
+/// Returns the coloured name of a run state.
 pub(crate) fn run_state(state: RunState) -> String {
     let style = match state {
         RunState::Succeeded => AnsiColor::Green.on_default().bold(),
@@ -168,7 +168,7 @@ pub(crate) fn run_state(state: RunState) -> String {
     styled(style, state.as_str())
 }
 
-/// The word for a state of a task, in its colour.
+/// Returns the coloured name of a task state.
 pub(crate) fn task_state(state: TaskState) -> String {
     let style = match state {
         TaskState::Succeeded => AnsiColor::Green.on_default(),
@@ -182,7 +182,8 @@ pub(crate) fn task_state(state: TaskState) -> String {
     styled(style, state.as_str())
 }
 
-/// Labels in one line; one that has no value, such as `function/resize`, is its name alone.
+/// Formats labels in one line. A label without a value, such as `function/resize`, is shown by name
+/// only.
 pub(crate) fn labels(labels: &BTreeMap<String, String>) -> String {
     let label = |(name, value): (&String, &String)| match value.as_str() {
         "" => name.clone(),

@@ -1,14 +1,14 @@
-//! How many progress lines a pipe gets: all when there are few, and a count of the rest.
+//! Limits the progress lines in a pipe: suppresses lines beyond a rate and counts them.
 
 use kahn_model::Timestamp;
 
-/// Lines in each second.
+/// Maximum lines per second.
 const LINES_MAX: u32 = 20;
-/// Lines that are always printed, in a whole run: failures.
+/// Maximum urgent lines (failures) per run that are exempt from the rate.
 const URGENT_MAX: u32 = 200;
 const WINDOW_MICROS: u64 = 1_000_000;
 
-/// Lets some lines through and counts the others.
+/// Limits the rate of lines and counts the suppressed ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Throttle {
     window_began_at: Timestamp,
@@ -18,7 +18,7 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    /// Whether a line may be printed at `now`. An urgent one has its own allowance.
+    /// Returns whether a line may be printed at `now`. Urgent lines have a separate allowance.
     pub(crate) fn admits(&mut self, now: Timestamp, is_urgent: bool) -> bool {
         if is_urgent && self.n_urgent < URGENT_MAX {
             self.n_urgent += 1;
@@ -36,7 +36,7 @@ impl Throttle {
         false
     }
 
-    /// How many lines were kept back, once their second is over; then the count begins again.
+    /// Returns the number of suppressed lines once their second is over, and resets the count.
     pub(crate) fn held(&mut self, now: Timestamp) -> Option<u64> {
         let is_over = now.0.saturating_sub(self.window_began_at.0) >= WINDOW_MICROS;
         (is_over && self.n_held > 0).then(|| std::mem::take(&mut self.n_held))

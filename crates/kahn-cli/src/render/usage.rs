@@ -1,4 +1,4 @@
-//! What an attempt used, as JSON and as text.
+//! Formats the resource usage of an attempt as JSON and as text.
 
 use kahn_client::Usage;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::json::seconds;
 use super::text;
 
-/// The fields for what an attempt used; stable, and null where it is not known.
+/// The usage of an attempt as JSON; the fields are stable, and null if unknown.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct UsageJson {
     cpu_seconds: Option<f64>,
@@ -16,7 +16,7 @@ pub(crate) struct UsageJson {
 }
 
 impl UsageJson {
-    /// What is known.
+    /// Converts the usage, if known.
     pub(crate) fn of(usage: Option<Usage>) -> Self {
         Self {
             cpu_seconds: usage.map(|usage| seconds(usage.cpu)),
@@ -27,18 +27,18 @@ impl UsageJson {
     }
 }
 
-/// The peak of its memory, if that is known.
+/// Returns the memory peak, if known.
 fn peak(usage: &Usage) -> Option<u64> {
     Some(usage.memory_peak).filter(|bytes| *bytes > 0)
 }
 
-/// Processor time, memory, and what was read and written.
+/// Formats CPU time, memory, and bytes read and written as table cells.
 pub(crate) fn cells(usage: &Usage) -> [String; 3] {
     let io = format!("{}/{}", text::bytes(usage.read_bytes), text::bytes(usage.written_bytes));
     [text::span(usage.cpu), peak(usage).map(text::bytes).unwrap_or_default(), io]
 }
 
-/// The same in words: `cpu 1.2s, memory 64Mi, read 0, wrote 3.0Mi`.
+/// Formats the usage as text: `cpu 1.2s, memory 64Mi, read 0, wrote 3.0Mi`.
 pub(crate) fn words(usage: &Usage) -> String {
     let memory = peak(usage).map(|bytes| format!("memory {}, ", text::bytes(bytes)));
     format!(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::table::table;
 use super::text;
 
-/// A worker as JSON; the fields are stable.
+/// Formats a worker as JSON; the fields are stable.
 pub(crate) fn worker_json(worker: &Worker) -> Value {
     let time = |at: kahn_model::Timestamp| clock::format_micros(at.0);
     let percent = |permille: u32| json!(f64::from(permille) / 10.0);
@@ -39,7 +39,7 @@ pub(crate) fn worker_json(worker: &Worker) -> Value {
     })
 }
 
-/// Workers as a table.
+/// Formats workers as a table.
 pub(crate) fn workers(workers: &[Worker]) -> String {
     let rows = workers.iter().map(|worker| {
         let mut status = text::safe(&worker.status);
@@ -62,7 +62,7 @@ pub(crate) fn workers(workers: &[Worker]) -> String {
     table(head, rows.collect())
 }
 
-/// `60% (memory pressure 23% > 10%) since 2026-01-01 00:00:00Z`.
+/// Formats the accepted share: `60% (memory pressure 23% > 10%) since 2026-01-01 00:00:00Z`.
 fn accepts(worker: &Worker) -> String {
     let share = Share::from_permille(worker.accepts_permille).unwrap_or_default();
     let pressure = worker.pressure.as_ref().and_then(known);
@@ -73,14 +73,15 @@ fn accepts(worker: &Worker) -> String {
     out
 }
 
-/// The pressure, if it is of a kind that this program knows.
+/// Converts the pressure, if this version knows its kind.
 fn known(pressure: &Pressure) -> Option<kahn_model::Pressure> {
     let kind = PressureKind::ALL.into_iter().find(|kind| kind.as_str() == pressure.kind)?;
     let (measured, limit) = (pressure.measured_permille, pressure.limit_permille);
     Some(kahn_model::Pressure { kind, measured, limit })
 }
 
-/// `cpu=2 memory=23.5Gi`: sizes as people read them. What cannot be read is shown as it came.
+/// Formats resources with readable sizes: `cpu=2 memory=23.5Gi`. Text that cannot be parsed is
+/// returned escaped.
 fn amounts(written: &str) -> String {
     match written.parse::<Resources>() {
         Ok(resources) => resources.rounded().to_string(),

@@ -1,4 +1,4 @@
-//! A coordinator and a worker as processes, and the commands that speak to them.
+//! Tests of the commands that use a coordinator and a worker, run as processes.
 
 #![expect(clippy::unwrap_used, reason = "a command that cannot be run fails the test")]
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Process, Source, World, example, objects};
 
-/// Both processes; they are ended with the test.
+/// Both processes; killed at the end of the test.
 struct Cluster {
     world: World,
     url: String,

@@ -1,4 +1,4 @@
-//! Commands that read a file and say something about it; no run, no service.
+//! Tests of the commands that only read a file, without a run or a service.
 
 use std::process::Stdio;
 

@@ -1,4 +1,5 @@
-//! `kahn logs` of runs on this machine: on a terminal, in a pipe, as objects, of one task and all.
+//! Tests of `kahn logs` for local runs: on a terminal, in a pipe, as JSON, for one task and for
+//! all.
 
 use std::process::{Command, Stdio};
 
@@ -18,7 +19,7 @@ fn finished_run(world: &World) -> String {
     world.object(&["run", &file])["run"].as_str().expect("a run").to_owned()
 }
 
-/// What a command prints on a terminal.
+/// Returns what a command prints on a terminal.
 fn on_a_terminal(world: &World, command: &str) -> String {
     let whole = format!("{} {command}", env!("CARGO_BIN_EXE_kahn"));
     let done = Command::new("script")
@@ -31,7 +32,7 @@ fn on_a_terminal(world: &World, command: &str) -> String {
         .output()
         .expect("script is there");
     assert!(done.status.success(), "{done:?}");
-    // A terminal puts a carriage return before each line feed.
+    // A terminal inserts a carriage return before each line feed.
     String::from_utf8_lossy(&done.stdout).replace("\r\n", "\n")
 }
 

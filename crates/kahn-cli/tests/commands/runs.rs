@@ -1,4 +1,4 @@
-//! `kahn run`, and looking at its runs afterwards without any service.
+//! Tests of `kahn run`, and of inspecting its runs afterwards without a service.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Process, Source, World, example, objects};
 
-/// Starts a command and waits until it says a line on stderr.
+/// Starts a command and waits until it prints a line on stderr.
 fn start_and_wait_for(world: &World, args: &[&str], line: &str) -> Process {
     let mut command = world.command(args);
     let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));

@@ -1,4 +1,4 @@
-//! Runs the built command in a world of its own: no configuration, no environment, an empty data
+//! Runs the built command in isolation: without configuration or environment, with an empty data
 //! directory.
 
 #![expect(clippy::unwrap_used, reason = "a command that cannot be run fails the test")]
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A directory for one test, and commands in it.
+/// A directory for one test, in which commands are run.
 pub(crate) struct World(tempfile::TempDir);
 
-/// What a command did.
+/// The result of a command.
 pub(crate) struct Done {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -30,7 +30,7 @@ impl World {
         self.0.path()
     }
 
-    /// Writes a file and gives its path.
+    /// Writes a file and returns its path.
     pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -49,19 +49,19 @@ impl World {
         self.command(args).output().unwrap().into()
     }
 
-    /// Runs a command that must succeed.
+    /// Runs a command, which must succeed, and returns its stdout.
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         let done = self.run(args);
         assert_eq!(done.code, 0, "{args:?}: {}{}", done.stdout, done.stderr);
         done.stdout
     }
 
-    /// Runs a command that must succeed and gives its objects.
+    /// Runs a command, which must succeed, and returns its JSON objects.
     pub(crate) fn objects(&self, args: &[&str]) -> Vec<Value> {
         objects(&self.ok(&[args, &["--output", "json"]].concat()))
     }
 
-    /// The one object of a command that must succeed.
+    /// Runs a command, which must succeed, and returns its only JSON object.
     pub(crate) fn object(&self, args: &[&str]) -> Value {
         let mut objects = self.objects(args);
         assert_eq!(objects.len(), 1, "{args:?}");
@@ -69,7 +69,7 @@ impl World {
     }
 }
 
-/// A process that is ended with the test, if not before.
+/// A process that is killed at the end of the test.
 pub(crate) struct Process(Option<Child>);
 
 impl Process {
@@ -81,13 +81,13 @@ impl Process {
         self.0.as_mut().unwrap()
     }
 
-    /// Waits until it prints a line that begins so, and gives that line; what it prints then is
-    /// read and thrown away.
+    /// Waits until the process prints a line with this beginning, and returns the line. Later
+    /// output is read and discarded.
     pub(crate) fn wait_for(&mut self, source: Source, beginning: &str) -> String {
         self.wait_for_line(source, |line| line.starts_with(beginning))
     }
 
-    /// The same for a line that is meant in another way.
+    /// Like [`Process::wait_for`], with a predicate for the line.
     pub(crate) fn wait_for_line(
         &mut self,
         source: Source,
@@ -110,13 +110,13 @@ impl Process {
         }
     }
 
-    /// Sends a signal, by name.
+    /// Sends a signal, given by name.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.0.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Waits until it has ended, and gives its code and what it printed on stdout.
+    /// Waits until the process has ended, and returns its exit code and stdout.
     pub(crate) fn end(mut self) -> (i32, String) {
         let mut child = self.0.take().unwrap();
         let pid = child.id();
@@ -127,7 +127,7 @@ impl Process {
                 pipe.read_to_string(&mut stdout).unwrap();
             }
             let code = child.wait().unwrap().code().unwrap_or(-1);
-            // A test that has given up does not listen.
+            // Fails if the test has timed out.
             drop(tx.send((code, stdout)));
         });
         rx.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| {
@@ -140,14 +140,14 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            // It may have ended already.
+            // The process may have ended already.
             drop(child.kill());
             drop(child.wait());
         }
     }
 }
 
-/// Where a process prints.
+/// The stream to read from.
 pub(crate) enum Source {
     Stdout,
     Stderr,
@@ -164,12 +164,12 @@ impl From<Output> for Done {
     }
 }
 
-/// One object from each line.
+/// Parses a JSON object from each line.
 pub(crate) fn objects(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// One of the files that people are shown.
+/// Returns the path of an example file.
 pub(crate) fn example(name: &str) -> String {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples")).join(name);
     path.display().to_string()

@@ -1,11 +1,11 @@
-//! How short a run could have been: two lower bounds of its makespan.
+//! Two lower bounds on the makespan of a run.
 
 use std::time::Duration;
 
 use kahn_client::Task;
 use kahn_model::{Dag, Resource, Resources, TaskIx, Timestamp};
 
-/// When each task of a DAG started and ended.
+/// The start and end times of the tasks of a DAG.
 #[derive(Debug)]
 pub(super) struct Observed<'a> {
     dag: &'a Dag,
@@ -29,9 +29,9 @@ impl<'a> Observed<'a> {
         self.times[task.index()].map_or(Duration::ZERO, |(start, end)| end.since(start))
     }
 
-    /// The longest chain of tasks that waited for one another. A dependency that a task did not
-    /// wait for to its end (one of several that would do, or one that only had to start) is no part
-    /// of a chain.
+    /// Returns the length of the longest chain of tasks that waited for each other. Dependencies
+    /// whose end a task did not wait for are not part of a chain: for example, if any one of
+    /// several was sufficient, or if a start was sufficient.
     pub(super) fn critical_path(&self) -> Duration {
         let mut ends = vec![Duration::ZERO; self.dag.n_tasks()];
         let mut longest = Duration::ZERO;
@@ -62,8 +62,8 @@ impl<'a> Observed<'a> {
     }
 }
 
-/// How long workers with `capacity` together are busy with all tasks, were they always full: the
-/// largest of that over all resources.
+/// Returns how long workers with the total `capacity` are busy with all tasks at full utilisation:
+/// the maximum over all resources.
 pub(crate) fn area(dag: &Dag, capacity: &Resources, took: impl Fn(TaskIx) -> Duration) -> Duration {
     let busy = |resource: &Resource, whole: u64| {
         let total: u128 = dag
