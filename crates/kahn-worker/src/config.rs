@@ -133,7 +133,7 @@ pub enum InvalidConfig {
         reason: String,
     },
     /// The CPUs or memory of the host could not be determined.
-    #[error("{what} of this machine is not known: {reason}; set worker.{what}")]
+    #[error("cannot determine the {what} of this host: {reason}; set worker.{what}")]
     Machine {
         /// The setting without a value.
         what: &'static str,

@@ -159,7 +159,7 @@ fn a_draining_worker_gives_back_what_it_has_not_started_and_leaves_when_all_is_t
     worker.handle(Timestamp(0), Event::DrainRequested);
     assert_eq!(worker.take_reports(10).len(), 1);
     let commands = finish(&mut worker, 1);
-    assert!(!commands.iter().any(|c| matches!(c, Command::Leave)), "the result is not told yet");
+    assert!(!commands.iter().any(|c| matches!(c, Command::Leave)), "the result is unacknowledged");
     let commands = worker.handle(Timestamp(2), Event::Acknowledged { token: token(1) });
     assert!(commands.iter().any(|c| matches!(c, Command::Leave)));
 }
@@ -246,7 +246,7 @@ fn a_worker_that_runs_nothing_starts_one_attempt_however_small_its_share() {
     assert_eq!(started(&worker.handle(Timestamp(0), Event::Leased(large))), [1]);
     assert!(started(&worker.handle(Timestamp(0), Event::Leased(lease(2)))).is_empty());
     assert!(started(&worker.handle(Timestamp(0), Event::Leased(lease(3)))).is_empty());
-    assert_eq!(started(&finish(&mut worker, 1)), [2], "and then the next one");
+    assert_eq!(started(&finish(&mut worker, 1)), [2], "then the next one starts");
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_share_that_changed_while_cut_off_is_in_the_next_inventory_and_later_ones_ar
     let [Command::SendInventory(inventory)] = commands.as_slice() else { panic!("{commands:?}") };
     assert_eq!(inventory.admission.share.permille(), 500);
     assert_eq!(inventory.admission.age, Duration::from_secs(1));
-    assert!(said(&measured(&mut worker, 500)).is_empty(), "nothing is said before the welcome");
+    assert!(said(&measured(&mut worker, 500)).is_empty(), "nothing is sent before the welcome");
     let welcomed = Event::Welcomed { lease_ttl: Duration::from_secs(15) };
     assert_eq!(said(&worker.handle(Timestamp(7_000_000), welcomed)), [250]);
 }

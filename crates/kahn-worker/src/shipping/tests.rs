@@ -131,6 +131,6 @@ async fn an_end_is_late_only_when_nothing_is_received_for_long() {
             tokio::task::yield_now().await;
         }
     }
-    assert!(!waiting.is_finished(), "it was given up while it went on");
+    assert!(!waiting.is_finished(), "it was given up despite progress");
     assert!(!waiting.await.unwrap());
 }

@@ -251,7 +251,7 @@ async fn wait_until(complaint: &str, condition: impl Fn() -> bool) -> Result<(),
 }
 
 pub(super) async fn wait_for_port(port: u16) -> Result<(), Failure> {
-    let complaint = format!("nothing answers on port {port}");
+    let complaint = format!("nothing listens on port {port}");
     wait_until(&complaint, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await
 }
 
@@ -263,7 +263,7 @@ async fn wait_for_workers(client: &Client, n: usize) -> Result<(), Failure> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Failure::refused("the workers do not attach"));
+            return Err(Failure::refused("the workers did not attach in time"));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -59,7 +59,7 @@ fn a_cgroup_tells_of_itself() {
     write("cpu.pressure", "some total=0\nfull total=990000\n");
     let second = source.measure(Some(1_000_000));
     assert_eq!((second.memory, second.cpu), (Some(250), Some(100_000)));
-    assert_eq!(source.measure(Some(1_000_000)).memory, Some(0), "only what is new counts");
+    assert_eq!(source.measure(Some(1_000_000)).memory, Some(0), "only new stalls count");
     write("memory.max", "max\n");
     let all = machine_available().and_then(|n| u32::try_from(n).ok());
     let now = source.measure(Some(1_000_000)).available_memory;
