@@ -11,6 +11,7 @@ use kahn_runtime::shutdown::Shutdown;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::exit::Failure;
+use crate::logs::{Piece, RunOutput, Style};
 use crate::output;
 use crate::render::event::EventJson;
 use crate::render::summary::{Collector, Summary};
@@ -27,6 +28,8 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 const TAILS_MAX: usize = 5;
 const TAIL_BYTES: u64 = 4096;
 const TAIL_LINES: usize = 10;
+/// How long to wait for the last output after the end of a run.
+const LAST_OUTPUT_WAIT: Duration = Duration::from_secs(10);
 const TASKS_PER_PAGE: u32 = 5000;
 
 /// A run to follow.
@@ -42,6 +45,8 @@ pub(crate) struct Follow<'a> {
     pub is_json: bool,
     /// Whether each event is printed as a JSON object on stdout.
     pub prints_events: bool,
+    /// Whether the output of tasks is printed on stdout as it comes, prefixed by the task.
+    pub prints_output: bool,
     /// The first shutdown request cancels the run, the second stops waiting. If `None`, a signal
     /// ends the process and the run continues.
     pub shutdown: Option<&'a Shutdown>,
@@ -57,6 +62,9 @@ impl Follow<'_> {
             true => self.client.watch_summary(self.run),
             false => self.client.watch(self.run, 0),
         };
+        let mut output = self
+            .prints_output
+            .then(|| RunOutput::follow(self.client, self.run, Style::of(self.is_json, false)));
         let mut is_called_off = false;
         let mut last = None;
         let mut tick = tokio::time::interval(REDRAW_EVERY);
@@ -72,6 +80,7 @@ impl Follow<'_> {
                 tokio::select! {
                     update = &mut next => break update,
                     _ = tick.tick() => screen.draw(now()),
+                    piece = next_piece(&mut output) => print(&mut output, piece, &screen)?,
                     _ = ask.tick(), if asked.is_none() && screen.shows_waiting() => {
                         asked = Some(Box::pin(self.client.get(self.run)));
                     }
@@ -97,6 +106,21 @@ impl Follow<'_> {
             let Some(update) = update? else { break };
             self.take(&update, &mut screen, now())?;
             last = update.run.or(last);
+        }
+        // The last lines may come after the end of the run.
+        let rest = async {
+            while output.is_some() {
+                let piece = next_piece(&mut output).await;
+                print(&mut output, piece, &screen)?;
+            }
+            Ok::<_, Failure>(())
+        };
+        tokio::select! {
+            done = tokio::time::timeout(LAST_OUTPUT_WAIT, rest) => match done {
+                Ok(printed) => printed?,
+                Err(_) => screen.say("the last output of tasks has not arrived; see `kahn logs`"),
+            },
+            () = stop_requested(self.shutdown, is_called_off) => {}
         }
         screen.finish(now());
         match last {
@@ -138,7 +162,9 @@ impl Follow<'_> {
             }
         }
         let mut summary = collector.finish(run, &self.capacity().await?);
-        for failed in summary.failed.iter_mut().take(TAILS_MAX) {
+        // What was printed already is not repeated.
+        let n_tails = if self.prints_output { 0 } else { TAILS_MAX };
+        for failed in summary.failed.iter_mut().take(n_tails) {
             if failed.task.attempt > 0 {
                 failed.log_tail = self.log_tail(&failed.task.name).await;
             }
@@ -170,6 +196,41 @@ impl Follow<'_> {
             bytes.extend(piece.data);
         }
         last_lines(&bytes, is_cut)
+    }
+}
+
+/// Waits for the next piece of output; `None` after the last one. Never completes if no output is
+/// followed.
+async fn next_piece(output: &mut Option<RunOutput>) -> Option<Piece> {
+    match output {
+        Some(output) => output.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Prints a piece of output, or stops following after the last one. A failure to read the output
+/// does not stop following the run.
+fn print(
+    output: &mut Option<RunOutput>,
+    piece: Option<Piece>,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    let Some(open) = output else { return Ok(()) };
+    let is_last = piece.is_none();
+    let printed = screen.suspend(|| match piece {
+        Some(piece) => open.print(piece),
+        None => open.print_rest(),
+    });
+    if is_last || printed.is_err() {
+        *output = None;
+    }
+    match printed {
+        Err(Failure::OutputClosed) => Err(Failure::OutputClosed),
+        Err(_) => {
+            screen.say("the output of tasks cannot be followed; see `kahn logs`");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@ mod dag_file;
 mod exit;
 mod follow;
 mod local;
+mod logs;
 mod output;
 mod render;
 mod what_if;

@@ -16,7 +16,7 @@ use kahn_model::{Namespace, Partition, Resources, RunId, TaskIx, Timestamp, Toke
 pub use gates::Breaker;
 pub use lease::{Lease, LeaseIx};
 pub use run::{Cell, Counts, Run, RunIx};
-pub use worker::{Worker, WorkerIx, WorkerStatus};
+pub use worker::{Shape, Worker, WorkerIx, WorkerStatus};
 
 pub(crate) use classes::{Class, ClassIx, Classes};
 pub(crate) use gates::{Gate, GateKey, Gates};

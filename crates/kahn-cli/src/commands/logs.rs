@@ -1,28 +1,14 @@
 //! `kahn logs`: prints the output of running and ended tasks.
 
-mod lines;
-mod printer;
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use clap::Args;
-use kahn_client::{Client, Error, LogPiece, LogQuery, TaskFilter};
+use kahn_client::{Client, LogPiece, LogQuery, TaskFilter};
 use kahn_model::{RunId, RunRef};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::local::Reader;
-use crate::output;
-use lines::last_lines;
-use printer::{Printer, Style};
+use crate::logs::{Printer, RunOutput, Style, last_lines};
 
-/// Maximum tasks followed at a time; the others are read after one of these has ended.
-const FOLLOWED_MAX: usize = 100;
-/// Maximum pieces of all tasks buffered for printing.
-const PIECES_MAX: usize = 64;
 const TASKS_PER_PAGE: u32 = 5000;
 /// Initial request size per line of a tail, and the minimum size.
 const BYTES_PER_LINE: u64 = 128;
@@ -51,11 +37,7 @@ pub(crate) struct LogsArgs {
 
 pub(crate) async fn run(args: LogsArgs, context: &Context) -> Result<Exit, Failure> {
     let reader = Reader::of_run(context, args.run).await?;
-    let style = match (context.is_json(), args.plain || output::is_terminal()) {
-        (true, _) => Style::Json,
-        (false, true) => Style::Plain,
-        (false, false) => Style::Raw,
-    };
+    let style = Style::of(context.is_json(), args.plain);
     // Without a worker, there can be no new output.
     let is_following = args.follow && !reader.is_at_rest();
     let done = match (&args.task, is_following) {
@@ -136,69 +118,11 @@ async fn show_run(run: RunId, style: Style, client: &Client) -> Result<(), Failu
     }
 }
 
-/// A piece of the output of a task, to be printed.
-type Printed = (String, Result<LogPiece, Error>);
-
 /// Prints the output of all tasks until the run has ended.
 async fn follow_run(run: RunId, style: Style, client: &Client) -> Result<(), Failure> {
-    let (tx, mut printed) = mpsc::channel::<Printed>(PIECES_MAX);
-    let watching = tokio::spawn(watch_tasks(client.clone(), run, tx));
-    let mut printers: BTreeMap<String, Printer> = BTreeMap::new();
-    while let Some((task, piece)) = printed.recv().await {
-        let make = || Printer::new(task.clone(), style, true);
-        printers.entry(task.clone()).or_insert_with(make).take(&piece?)?;
+    let mut output = RunOutput::follow(client, run, style);
+    while let Some(piece) = output.next().await {
+        output.print(piece)?;
     }
-    for mut printer in printers.into_values() {
-        printer.finish()?;
-    }
-    watching.await.map_err(|error| Failure::refused(error.to_string()))?.map_err(Failure::from)
-}
-
-/// Reads the output of each task from its first lease on.
-async fn watch_tasks(client: Client, run: RunId, tx: mpsc::Sender<Printed>) -> Result<(), Error> {
-    let room = Arc::new(Semaphore::new(FOLLOWED_MAX));
-    let mut readers = JoinSet::new();
-    let mut seen = std::collections::BTreeSet::new();
-    let mut watch = client.watch(run, 0);
-    while let Some(update) = watch.next().await? {
-        for event in update.events {
-            if event.kind == "task_leased" && seen.insert(event.task.clone()) {
-                let (client, room, tx) = (client.clone(), Arc::clone(&room), tx.clone());
-                readers.spawn(read_task(client, run, event.task, room, tx));
-            }
-        }
-        // Discard finished readers.
-        while readers.try_join_next().is_some() {}
-    }
-    while readers.join_next().await.is_some() {}
-    Ok(())
-}
-
-async fn read_task(
-    client: Client,
-    run: RunId,
-    task: String,
-    room: Arc<Semaphore>,
-    tx: mpsc::Sender<Printed>,
-) {
-    // Fails only if the semaphore is closed, which never happens.
-    let Ok(_permit) = room.acquire().await else { return };
-    let query = LogQuery {
-        attempt: Some(1),
-        is_following: true,
-        is_through: true,
-        ..LogQuery::new(run, task.clone())
-    };
-    let mut logs = client.logs(query);
-    loop {
-        let printed = match logs.next().await {
-            Ok(Some(piece)) => Ok(piece),
-            Ok(None) => return,
-            Err(error) => Err(error),
-        };
-        let is_over = printed.is_err();
-        if tx.send((task.clone(), printed)).await.is_err() || is_over {
-            return;
-        }
-    }
+    output.finish().await
 }

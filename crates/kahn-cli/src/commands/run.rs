@@ -34,6 +34,9 @@ pub(crate) struct RunArgs {
     /// Total resources of running tasks, such as cpu=2,memory=4Gi [default: those of this host]
     #[arg(long, value_name = "AMOUNTS", conflicts_with = "cpus")]
     capacity: Option<String>,
+    /// Print the output of tasks as it comes, each line prefixed by its task
+    #[arg(long)]
+    logs: bool,
     /// Store for the state of the run
     #[arg(long, value_enum, default_value_t)]
     store: StoreKind,
@@ -121,6 +124,7 @@ async fn carry_out(
         dag: Some(&file.compiled.dag),
         is_json: context.is_json(),
         prints_events: false,
+        prints_output: args.logs,
         shutdown: Some(shutdown),
     };
     let ended = tokio::select! {

@@ -20,6 +20,9 @@ pub(crate) struct SubmitArgs {
     /// Wait until the run has ended, and exit with its code
     #[arg(long)]
     wait: bool,
+    /// With --wait, print the output of tasks as it comes, each line prefixed by its task
+    #[arg(long, requires = "wait")]
+    logs: bool,
     /// Return the existing run if one was submitted with the same key
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -72,6 +75,7 @@ pub(crate) async fn run(args: SubmitArgs, context: &Context) -> Result<Exit, Fai
         dag: Some(&file.compiled.dag),
         is_json: context.is_json(),
         prints_events: false,
+        prints_output: args.logs,
         shutdown: None,
     };
     super::watch::to_summary(&follow).await

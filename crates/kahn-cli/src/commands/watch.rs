@@ -25,6 +25,7 @@ pub(crate) async fn run(args: WatchArgs, context: &Context) -> Result<Exit, Fail
         dag: None,
         is_json: context.is_json(),
         prints_events: context.is_json(),
+        prints_output: false,
         shutdown: None,
     };
     to_summary(&follow).await

@@ -118,6 +118,14 @@ impl Screen {
         }
     }
 
+    /// Runs `write`, which prints on stdout, while nothing is shown.
+    pub(super) fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
+        match &self.kind {
+            Kind::Terminal { bars, .. } => bars.suspend(write),
+            Kind::Pipe(_) | Kind::CountsInPipe { .. } | Kind::Silent => write(),
+        }
+    }
+
     /// Removes the lines that are shown only during the run.
     pub(super) fn finish(mut self, now: Timestamp) {
         match &self.kind {

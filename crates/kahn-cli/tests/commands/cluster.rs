@@ -156,7 +156,7 @@ fn a_refused_worker_names_the_file_of_its_token() {
     command.env("NO_COLOR", "1").stderr(Stdio::piped());
     let mut worker = Process::start(&mut command);
     let warning = worker.wait_for_line(Source::Stderr, |line| line.contains("WARN"));
-    assert!(warning.contains(&format!("refuses this worker's token, which is from file {file}")));
+    assert!(warning.contains(&format!("refuses this worker's token from file {file}")));
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn a_run_ends_with_a_summary_and_can_be_looked_at_later() {
     assert_eq!(numbers, (1..=u64::try_from(events.len()).unwrap()).collect::<Vec<_>>());
     assert_eq!(events.last().unwrap()["type"], "run_succeeded");
     let always = "attempt cause cause_code message run seq task time type worker";
-    let of_an_end = "cpu_seconds memory_peak_bytes read_bytes written_bytes";
+    let of_an_end = "cpu_seconds elapsed_seconds memory_peak_bytes read_bytes written_bytes";
     for event in &events {
         let is_end = event["type"] == "task_succeeded" || event["type"] == "task_retried";
         let expected = always.split(' ').chain(of_an_end.split(' ').filter(|_| is_end));
@@ -62,6 +62,79 @@ fn a_failed_run_ends_with_one_and_the_last_words_of_its_task() {
     assert!(lines.contains(&"started work"), "{}", done.stderr);
     assert!(lines.iter().any(|line| line.starts_with("failed work after")), "{}", done.stderr);
     assert!(!done.stderr.contains('\u{1b}') && !done.stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn the_output_of_tasks_is_printed_as_it_comes_with_the_name_of_each() {
+    let world = World::new();
+    let file = world.file(
+        "two.yaml",
+        "tasks:\n  a: { run: 'echo one; echo two' }\n  \
+         b: { needs: [a], run: 'printf three; exit 1' }\n",
+    );
+    let done = world.run(&["run", &file, "--logs"]);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stdout.starts_with("a | one\na | two\nb | three\n"), "{}", done.stdout);
+    // What was printed is not repeated in the summary.
+    assert!(!done.stdout.contains("    | three"), "{}", done.stdout);
+
+    let done = world.run(&["run", &file, "--logs", "--output", "json"]);
+    let objects = objects(&done.stdout);
+    assert_eq!((&objects[0]["task"], &objects[0]["line"]), (&json!("a"), &json!("one")));
+    assert_eq!(objects.last().unwrap()["state"], "failed");
+}
+
+#[test]
+fn the_output_of_a_running_task_is_printed_before_it_ends() {
+    let world = World::new();
+    let file = world.file("wait.yaml", "tasks:\n  a: { run: 'echo hello; exec sleep 1000' }\n");
+    let mut command = world.command(&["run", &file, "--logs"]);
+    let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    process.wait_for(Source::Stdout, "a | hello");
+    process.signal("INT");
+    assert_eq!(process.end().0, 4);
+}
+
+#[test]
+fn an_attempt_is_never_shown_shorter_than_it_was() {
+    let world = World::new();
+    let file = world.file(
+        "sleeps.yaml",
+        "tasks:\n  s:\n    run: sleep 0.2\n    matrix: { n: [1, 2, 3, 4, 5, 6, 7, 8] }\n    \
+         resources: { cpu: 0.1 }\n",
+    );
+    let run = world.object(&["run", &file])["run"].as_str().unwrap().to_owned();
+    let found = world.object(&["get", &run, "--tasks"]);
+    let tasks = found["task_list"].as_array().unwrap();
+    assert_eq!(tasks.len(), 8);
+    for task in tasks {
+        assert!(task["seconds"].as_f64().unwrap() >= 0.2, "{task}");
+    }
+    let ends = world.objects(&["events", &run]);
+    let ends: Vec<&Value> = ends.iter().filter(|e| e["type"] == "task_succeeded").collect();
+    assert_eq!(ends.len(), 8);
+    for end in ends {
+        assert!(end["elapsed_seconds"].as_f64().unwrap() >= 0.2, "{end}");
+    }
+}
+
+#[test]
+fn the_messages_of_earlier_attempts_are_kept() {
+    let world = World::new();
+    let file = world.file(
+        "flaky.yaml",
+        "tasks:\n  a:\n    exec: [/no/such/program]\n    \
+         retry: { on: [image], max_attempts: 3, backoff: { initial: 1ms } }\n",
+    );
+    let done = world.run(&["run", &file, "--output", "json"]);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    let run = objects(&done.stdout).pop().unwrap()["run"].as_str().unwrap().to_owned();
+    let events = world.objects(&["events", &run]);
+    let retried: Vec<&Value> = events.iter().filter(|e| e["type"] == "task_retried").collect();
+    assert_eq!(retried.len(), 2, "{events:?}");
+    for event in retried {
+        assert!(event["message"].is_string(), "{event}");
+    }
 }
 
 #[test]

@@ -274,6 +274,7 @@ pub(crate) fn snapshot_of(submission: Arc<Submission>) -> Snapshot {
         cells,
         history: vec![record, failed],
         spent: Vec::new(),
+        messages: kahn_core::Messages::default(),
         workers: vec![worker()],
         outputs: BTreeMap::from([(TaskIx(0), Arc::new(outputs()))]),
         failures: BTreeMap::from([(TaskIx(1), failure())]),

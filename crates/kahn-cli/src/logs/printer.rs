@@ -11,7 +11,7 @@ use crate::render::text;
 
 /// The style in which output is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     /// Unchanged, to a pipe or a file.
     Raw,
     /// With terminal control sequences removed or escaped.
@@ -20,9 +20,20 @@ pub(super) enum Style {
     Json,
 }
 
+impl Style {
+    /// Chooses the style for stdout. A terminal never gets control characters of tasks.
+    pub(crate) fn of(is_json: bool, is_plain: bool) -> Self {
+        match (is_json, is_plain || output::is_terminal()) {
+            (true, _) => Self::Json,
+            (false, true) => Self::Plain,
+            (false, false) => Self::Raw,
+        }
+    }
+}
+
 /// Prints the output of one task.
 #[derive(Debug)]
-pub(super) struct Printer {
+pub(crate) struct Printer {
     task: String,
     style: Style,
     /// Whether each line is prefixed by its task.
@@ -33,13 +44,13 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    pub(super) fn new(task: String, style: Style, is_prefixed: bool) -> Self {
+    pub(crate) fn new(task: String, style: Style, is_prefixed: bool) -> Self {
         let (lines, plain) = (Lines::default(), Plain::default());
         Self { task, style, is_prefixed, attempt: None, lines, plain }
     }
 
     /// Prints a piece.
-    pub(super) fn take(&mut self, piece: &LogPiece) -> Result<(), Failure> {
+    pub(crate) fn take(&mut self, piece: &LogPiece) -> Result<(), Failure> {
         if self.attempt.is_some_and(|attempt| attempt != piece.attempt) {
             self.finish()?;
             self.note(&format!("attempt {}", piece.attempt));
@@ -101,7 +112,7 @@ impl Printer {
     }
 
     /// Prints the remaining partial line at the end of the output.
-    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
         let rest: Vec<Line> = self.lines.finish().into_iter().collect();
         self.print_lines(rest)?;
         output::text(&self.plain.finish())

@@ -58,7 +58,7 @@ impl Lines {
 
 /// Returns the last `n` lines of an output that starts at `offset`, with their offset, or `None` if
 /// the first of them may start before `offset`.
-pub(super) fn last_lines(offset: u64, bytes: &[u8], n: usize) -> Option<(u64, &[u8])> {
+pub(crate) fn last_lines(offset: u64, bytes: &[u8], n: usize) -> Option<(u64, &[u8])> {
     let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let ends = body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
     let start = match n.checked_sub(1) {
