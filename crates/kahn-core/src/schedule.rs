@@ -48,6 +48,10 @@ impl Core {
         let mut pass = Pass::default();
         loop {
             self.fill_room(&mut pass);
+            if self.has_void_reservation(&pass) {
+                pass.reservations = Reservations::default();
+                continue;
+            }
             let n_before = pass.n_granted;
             self.fill_ahead(&mut pass);
             // Tasks that were granted ahead have a worker now, so their reservations are no longer
@@ -81,7 +85,7 @@ impl Core {
                     turns.leave_out(class);
                     self.schedule_watch_over(class);
                     if self.next_lane(&mut turns).is_some() {
-                        self.reserve_for(class, pass);
+                        self.reserve_for(class, lane, pass);
                     }
                 }
             }

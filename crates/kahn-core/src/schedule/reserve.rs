@@ -11,22 +11,32 @@ use kahn_model::Resources;
 
 use super::Pass;
 use crate::core::Core;
-use crate::state::{Class, ClassIx, WorkerIx};
+use crate::state::{Class, ClassIx, LaneIx, WorkerIx};
 
 /// Maximum number of workers per shape, emptiest first, considered for a reservation.
 const NEAREST_MAX: usize = 32;
 
-/// Workers reserved for a better class, with the resources it requests.
+/// Workers reserved for tasks that wait for room.
 #[derive(Debug, Default)]
-pub(super) struct Reservations(BTreeMap<WorkerIx, (ClassIx, Arc<Resources>)>);
+pub(super) struct Reservations(BTreeMap<WorkerIx, Reservation>);
+
+#[derive(Debug)]
+struct Reservation {
+    /// The class of the waiting task.
+    class: ClassIx,
+    /// The lane whose head is the waiting task.
+    lane: LaneIx,
+    /// What the task requests.
+    resources: Arc<Resources>,
+}
 
 impl Reservations {
     /// Returns whether a task of `class` may be placed on `worker`, which has this `room`.
     pub(super) fn allow(&self, worker: WorkerIx, class: &Class, room: &Resources) -> bool {
-        let waiting = self.0.get(&worker);
-        waiting.is_none_or(|(_, waiting)| {
+        let reservation = self.0.get(&worker);
+        reservation.is_none_or(|reservation| {
             let mut left = room.clone();
-            left.subtract(waiting);
+            left.subtract(&reservation.resources);
             class.resources.fits(&left)
         })
     }
@@ -42,13 +52,20 @@ impl Reservations {
 
     /// Returns whether the worker is reserved for another class.
     pub(super) fn keep_from(&self, worker: WorkerIx, class: ClassIx) -> bool {
-        self.0.get(&worker).is_some_and(|(waiting, _)| *waiting != class)
+        self.0.get(&worker).is_some_and(|reservation| reservation.class != class)
     }
 }
 
 impl Core {
-    /// Reserves the worker that lacks the least for `class`.
-    pub(super) fn reserve_for(&self, class_ix: ClassIx, pass: &mut Pass) {
+    /// Returns whether a worker is reserved for a task that a gate holds back by now, such as that
+    /// of a run that has reached its `max_parallel` in this pass.
+    pub(super) fn has_void_reservation(&self, pass: &Pass) -> bool {
+        pass.reservations.0.values().any(|reservation| self.gate_of(reservation.lane).is_some())
+    }
+
+    /// Reserves the worker that lacks the least for `class`, whose best task is at the head of
+    /// `lane`.
+    pub(super) fn reserve_for(&self, class_ix: ClassIx, lane: LaneIx, pass: &mut Pass) {
         let class = self.state.classes.get(class_ix);
         let nearest = self
             .state
@@ -61,7 +78,9 @@ impl Core {
             .map(|ix| (lack(&class.resources, &self.state.workers[ix.index()].room()), ix))
             .min();
         if let Some((_, worker)) = nearest {
-            pass.reservations.0.insert(worker, (class_ix, Arc::clone(&class.resources)));
+            let resources = Arc::clone(&class.resources);
+            let reservation = Reservation { class: class_ix, lane, resources };
+            pass.reservations.0.insert(worker, reservation);
         }
     }
 }
@@ -71,4 +90,27 @@ fn lack(want: &Resources, room: &Resources) -> u64 {
     let mut missing = want.clone();
     missing.subtract(room);
     missing.dominant_share(want)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{World, dag};
+
+    #[test]
+    fn no_worker_is_kept_for_a_task_that_a_gate_holds_back() {
+        let mut world = World::new();
+        let first = dag().run_priority(1).task("big").resources("cpu=2");
+        let first = world.submit(&first.build());
+        let second = dag().run_priority(1).max_parallel(1);
+        let second = second.task("waits").resources("cpu=2").task("goes").resources("memory=2Gi");
+        let second = world.submit(&second.build());
+        let third = world.submit(&dag().task("small").resources("cpu=1").build());
+        // All are placed in the pass after this. The worker is reserved for `waits` until `goes`
+        // has closed the gate of its run.
+        world.attach("w1", "cpu=3 memory=4Gi");
+        for (run, task) in [(first, "big"), (second, "goes"), (third, "small")] {
+            assert!(world.held("w1", run, task).is_some(), "{task}");
+        }
+        assert!(world.held("w1", second, "waits").is_none());
+    }
 }
