@@ -1,5 +1,7 @@
 //! Tests of the built command as a process.
 
+#[path = "commands/bench.rs"]
+mod bench;
 #[path = "commands/cluster.rs"]
 mod cluster;
 #[path = "commands/files.rs"]

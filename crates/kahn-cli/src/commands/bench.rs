@@ -3,6 +3,7 @@
 
 mod echo;
 mod floor;
+mod guard;
 mod hops;
 mod processes;
 mod workload;

@@ -73,7 +73,7 @@ async fn round_trips() -> Result<Vec<f64>, Failure> {
     let port = free_port()?;
     let mut command = own_binary()?;
     command.args(["bench", "echo", "--port", &port.to_string()]);
-    let mut bench = Bench::empty(scratch()?);
+    let mut bench = Bench::empty(scratch()?)?;
     bench.spawn(Role::Client, command, "echo.log")?;
     wait_for_port(port).await?;
     let failed = |error: &dyn std::fmt::Display| Failure::refused(format!("echo: {error}"));
@@ -102,7 +102,7 @@ fn micros(started: Instant) -> f64 {
 /// Measures sequential appends. Returns sorted microseconds.
 async fn appends(kind: StoreKind, redis_url: Option<&str>) -> Result<Vec<f64>, Failure> {
     let dir = scratch()?;
-    let mut bench = Bench::empty(dir.clone());
+    let mut bench = Bench::empty(dir.clone())?;
     let url = bench.open_store(kind, redis_url).await?;
     let failed = |error: &dyn std::fmt::Display| Failure::refused(format!("store: {error}"));
     let meta = ClusterMeta { id: ClusterId(1), partitions: 1 };

@@ -1,5 +1,6 @@
 //! The processes of a benchmark (Redis, coordinator, workers) and their resource usage.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use kahn_runtime::token::Token;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::guard::Guard;
 use super::{BenchArgs, PATIENCE, StoreKind, scratch};
 use crate::exit::Failure;
 
@@ -34,9 +36,10 @@ pub(super) struct Cost {
     peak_rss_bytes: u64,
 }
 
-/// All processes of a benchmark; killed on drop.
+/// All processes of a benchmark; killed on drop, and by the guard if this process is killed.
 pub(super) struct Bench {
     dir: PathBuf,
+    guard: Guard,
     children: Vec<(Role, Child)>,
     client: Option<Client>,
 }
@@ -49,13 +52,14 @@ pub(super) struct Before {
 
 impl Bench {
     /// Creates a benchmark without processes in a directory.
-    pub(super) fn empty(dir: PathBuf) -> Self {
-        Self { dir, children: Vec::new(), client: None }
+    pub(super) fn empty(dir: PathBuf) -> Result<Self, Failure> {
+        let guard = Guard::start(&dir)?;
+        Ok(Self { dir, guard, children: Vec::new(), client: None })
     }
 
     /// Starts all processes and waits until the workers are attached.
     pub(super) async fn start(args: &BenchArgs, capacity: &str) -> Result<Self, Failure> {
-        let mut bench = Self::empty(scratch()?);
+        let mut bench = Self::empty(scratch()?)?;
         let url = bench.open_store(args.store, args.redis_url.as_deref()).await?;
         let port = free_port()?;
         bench.start_coordinator(args.store, &url, port)?;
@@ -163,6 +167,13 @@ impl Bench {
         let failed = |error| Failure::refused(format!("cannot start {program}: {error}"));
         let file =
             File::options().create(true).append(true).open(self.dir.join(log)).map_err(failed)?;
+        // The benchmark decides about all settings, whatever the environment says.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
+            if !command.get_envs().any(|(set, _)| set == name) {
+                command.env_remove(name);
+            }
+        }
+        self.guard.watch(&mut command);
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -218,6 +229,10 @@ impl Drop for Bench {
         }
         drop(std::fs::remove_dir_all(&self.dir));
     }
+}
+
+fn is_setting(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"KAHN_")
 }
 
 /// Returns a command that runs this program.
