@@ -209,7 +209,7 @@ mod tests {
         assert!(observe(&mut spans, &world, &mut seen).is_empty());
 
         world.wait(std::time::Duration::from_millis(7));
-        world.finish("w1", first, Err(exit_code(3)));
+        world.finish_after("w1", first, Err(exit_code(3)), std::time::Duration::from_millis(7));
         let ended = observe(&mut spans, &world, &mut seen);
         assert_eq!(ended.len(), 1, "{ended:?}");
         assert_eq!(ended[0].span_id, [0, 0, 0, 0, 0, 0, 0, 1]);

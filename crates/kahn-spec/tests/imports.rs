@@ -88,7 +88,7 @@ fn recorded_workflows_are_imported_and_drawn_like_generated_ones() {
 fn a_generated_document_has_the_shape_of_its_family() {
     // Tasks and dependencies of recordings with as many inputs.
     let shapes = [
-        (Family::Montage, 30, 619, 1485),
+        (Family::Montage, 30, 619, 1641),
         (Family::Epigenomics, 14, 119, 144),
         (Family::Blast, 40, 43, 120),
         (Family::ThousandGenomes, 10, 104, 152),
