@@ -4,6 +4,7 @@
 //! Each check is a module below with a function from sources to problems. The largest files and
 //! functions are only listed for review; size alone is not a problem.
 
+mod borders;
 mod headers;
 mod invariants;
 mod largest;
@@ -12,7 +13,6 @@ mod leftovers;
 mod links;
 mod modules;
 mod purity;
-mod redis_border;
 mod sleeps;
 mod source;
 
@@ -55,7 +55,7 @@ pub(crate) fn run() -> Result<()> {
     let problems: Vec<Problem> = [
         layers::check(&root(), &metadata()?)?,
         purity::check(&tree),
-        redis_border::check(&tree),
+        borders::check(&tree),
         headers::check(&tree),
         leftovers::check(&tree),
         links::check(&root(), &tree),

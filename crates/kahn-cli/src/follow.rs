@@ -2,13 +2,14 @@
 
 mod screen;
 
+use std::pin::Pin;
 use std::time::Duration;
 
-use kahn_client::{Client, LogQuery, Run, TaskFilter, Update};
+use kahn_client::{Client, LogQuery, Run, TaskFilter, Update, Watch};
 use kahn_model::{Dag, Resources, RunId, Timestamp};
 use kahn_runtime::clock::Clock;
 use kahn_runtime::shutdown::Shutdown;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::exit::Failure;
 use crate::logs::{Piece, RunOutput, Style};
@@ -55,78 +56,83 @@ pub(crate) struct Follow<'a> {
 impl Follow<'_> {
     /// Waits until the run has ended. Returns `None` if requested to stop waiting.
     pub(crate) async fn to_end(&self) -> Result<Option<Run>, Failure> {
-        let clock = Clock::start();
-        let now = || Timestamp(clock.unix_micros());
-        let mut screen = Screen::new(self.is_json, self.is_by_counts(), now());
+        let mut meanwhile = Meanwhile::new(self);
         let mut watch = match self.is_by_counts() {
             true => self.client.watch_summary(self.run),
             false => self.client.watch(self.run, 0),
         };
-        let mut output = self
-            .prints_output
-            .then(|| RunOutput::follow(self.client, self.run, Style::of(self.is_json, false)));
-        let mut is_called_off = false;
         let mut last = None;
-        let mut tick = tokio::time::interval(REDRAW_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut ask = tokio::time::interval_at(Instant::now() + WAITS_UNTOLD, ASK_EVERY);
-        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut asked = None;
         loop {
-            let next = watch.next();
-            tokio::pin!(next);
-            // A redraw must not restart the timers in this future.
-            let update = loop {
-                tokio::select! {
-                    update = &mut next => break update,
-                    _ = tick.tick() => screen.draw(now()),
-                    piece = next_piece(&mut output) => print(&mut output, piece, &screen)?,
-                    _ = ask.tick(), if asked.is_none() && screen.shows_waiting() => {
-                        asked = Some(Box::pin(self.client.get(self.run)));
-                    }
-                    found = answer(&mut asked) => {
-                        asked = None;
-                        // On an error, the request is repeated later.
-                        if let Ok(run) = found {
-                            screen.on_waiting(run.waiting);
-                        }
-                    }
-                    () = stop_requested(self.shutdown, is_called_off) => {
-                        if is_called_off {
-                            return Ok(None);
-                        }
-                        is_called_off = true;
-                        screen.say("cancelling; interrupt again to stop immediately");
-                        // The outcome is seen through the watch. The run may have ended in the
-                        // meantime.
-                        drop(self.client.cancel(self.run, "interrupted").await);
-                    }
-                }
+            let update = match self.next(&mut watch, &mut meanwhile).await? {
+                Next::Update(update) => update,
+                Next::Ended => break,
+                Next::Stopped => return Ok(None),
             };
-            let Some(update) = update? else { break };
-            self.take(&update, &mut screen, now())?;
+            self.take(&update, &mut meanwhile)?;
             last = update.run.or(last);
         }
-        // The last lines may come after the end of the run.
-        let rest = async {
-            while output.is_some() {
-                let piece = next_piece(&mut output).await;
-                print(&mut output, piece, &screen)?;
-            }
-            Ok::<_, Failure>(())
-        };
-        tokio::select! {
-            done = tokio::time::timeout(LAST_OUTPUT_WAIT, rest) => match done {
-                Ok(printed) => printed?,
-                Err(_) => screen.say("the last output of tasks has not arrived; see `kahn logs`"),
-            },
-            () = stop_requested(self.shutdown, is_called_off) => {}
-        }
-        screen.finish(now());
+        self.print_last_output(&mut meanwhile).await?;
+        let now = meanwhile.now();
+        meanwhile.screen.finish(now);
         match last {
             Some(run) => Ok(Some(run)),
             None => Ok(Some(self.client.get(self.run).await?)),
         }
+    }
+
+    /// Waits for the next update, and does all else that is due until then.
+    async fn next(&self, watch: &mut Watch, meanwhile: &mut Meanwhile) -> Result<Next, Failure> {
+        // A redraw must not restart the timers in this future.
+        let next = watch.next();
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                update = &mut next => return Ok(update?.map_or(Next::Ended, Next::Update)),
+                _ = meanwhile.tick.tick() => meanwhile.draw(),
+                piece = next_piece(&mut meanwhile.output) => meanwhile.print(piece)?,
+                _ = meanwhile.ask.tick(), if meanwhile.may_ask() => {
+                    let (client, run) = (self.client.clone(), self.run);
+                    meanwhile.asked = Some(Box::pin(async move { client.get(run).await }));
+                }
+                found = answer(&mut meanwhile.asked) => {
+                    meanwhile.asked = None;
+                    // On an error, the request is repeated later.
+                    if let Ok(run) = found {
+                        meanwhile.screen.on_waiting(run.waiting);
+                    }
+                }
+                () = stop_requested(self.shutdown, meanwhile.is_cancelled) => {
+                    if meanwhile.is_cancelled {
+                        return Ok(Next::Stopped);
+                    }
+                    meanwhile.is_cancelled = true;
+                    meanwhile.screen.say("cancelling; interrupt again to stop immediately");
+                    // The outcome is seen through the watch. The run may have ended in the
+                    // meantime.
+                    drop(self.client.cancel(self.run, "interrupted").await);
+                }
+            }
+        }
+    }
+
+    /// Prints what tasks have printed last, which may come after the end of the run.
+    async fn print_last_output(&self, meanwhile: &mut Meanwhile) -> Result<(), Failure> {
+        let is_cancelled = meanwhile.is_cancelled;
+        let rest = async {
+            while meanwhile.output.is_some() {
+                let piece = next_piece(&mut meanwhile.output).await;
+                meanwhile.print(piece)?;
+            }
+            Ok(())
+        };
+        let done = tokio::select! {
+            done = tokio::time::timeout(LAST_OUTPUT_WAIT, rest) => done.ok(),
+            () = stop_requested(self.shutdown, is_cancelled) => None,
+        };
+        done.unwrap_or_else(|| {
+            meanwhile.screen.say("the last output of tasks is missing; see `kahn logs`");
+            Ok(())
+        })
     }
 
     fn is_by_counts(&self) -> bool {
@@ -134,15 +140,16 @@ impl Follow<'_> {
         is_large && !self.prints_events
     }
 
-    fn take(&self, update: &Update, screen: &mut Screen, now: Timestamp) -> Result<(), Failure> {
+    fn take(&self, update: &Update, meanwhile: &mut Meanwhile) -> Result<(), Failure> {
         if self.prints_events {
             output::json_lines(update.events.iter().map(EventJson::of))?;
         }
+        let now = meanwhile.now();
         if let Some(run) = &update.run {
-            screen.on_run(run.clone());
+            meanwhile.screen.on_run(run.clone());
         }
         for event in &update.events {
-            screen.on_event(event, now);
+            meanwhile.screen.on_event(event, now);
         }
         Ok(())
     }
@@ -199,38 +206,97 @@ impl Follow<'_> {
     }
 }
 
+/// The result of waiting for an update.
+enum Next {
+    Update(Update),
+    /// The run has ended.
+    Ended,
+    /// The user does not want to wait any longer.
+    Stopped,
+}
+
+/// What goes on between two updates.
+struct Meanwhile {
+    clock: Clock,
+    screen: Screen,
+    /// The output of tasks, while it is followed.
+    output: Option<RunOutput>,
+    tick: Interval,
+    /// When to request what tasks wait for.
+    ask: Interval,
+    /// The request for what tasks wait for, while there is one.
+    asked: Option<Asked>,
+    /// Whether the user has cancelled the run.
+    is_cancelled: bool,
+}
+
+type Asked = Pin<Box<dyn Future<Output = Result<Run, kahn_client::Error>> + Send>>;
+
+impl Meanwhile {
+    fn new(follow: &Follow<'_>) -> Self {
+        let clock = Clock::start();
+        let now = Timestamp(clock.unix_micros());
+        let screen = Screen::new(follow.is_json, follow.is_by_counts(), now);
+        let style = Style::of(follow.is_json, false);
+        let output = || RunOutput::follow(follow.client, follow.run, style);
+        let mut tick = tokio::time::interval(REDRAW_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut ask = tokio::time::interval_at(Instant::now() + WAITS_UNTOLD, ASK_EVERY);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            clock,
+            screen,
+            output: follow.prints_output.then(output),
+            tick,
+            ask,
+            asked: None,
+            is_cancelled: false,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.unix_micros())
+    }
+
+    fn draw(&mut self) {
+        let now = self.now();
+        self.screen.draw(now);
+    }
+
+    /// Returns whether to request what tasks wait for.
+    fn may_ask(&self) -> bool {
+        self.asked.is_none() && self.screen.shows_waiting()
+    }
+
+    /// Prints a piece of output, or stops following it after the last one. A failure to read the
+    /// output does not stop following the run.
+    fn print(&mut self, piece: Option<Piece>) -> Result<(), Failure> {
+        let Some(output) = &mut self.output else { return Ok(()) };
+        let is_last = piece.is_none();
+        let printed = self.screen.suspend(|| match piece {
+            Some(piece) => output.print(piece),
+            None => output.print_rest(),
+        });
+        if is_last || printed.is_err() {
+            self.output = None;
+        }
+        match printed {
+            Err(Failure::OutputClosed) => Err(Failure::OutputClosed),
+            Err(_) => {
+                self.screen.say("the output of tasks cannot be followed; see `kahn logs`");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
 /// Waits for the next piece of output; `None` after the last one. Never completes if no output is
 /// followed.
 async fn next_piece(output: &mut Option<RunOutput>) -> Option<Piece> {
     match output {
         Some(output) => output.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Prints a piece of output, or stops following after the last one. A failure to read the output
-/// does not stop following the run.
-fn print(
-    output: &mut Option<RunOutput>,
-    piece: Option<Piece>,
-    screen: &Screen,
-) -> Result<(), Failure> {
-    let Some(open) = output else { return Ok(()) };
-    let is_last = piece.is_none();
-    let printed = screen.suspend(|| match piece {
-        Some(piece) => open.print(piece),
-        None => open.print_rest(),
-    });
-    if is_last || printed.is_err() {
-        *output = None;
-    }
-    match printed {
-        Err(Failure::OutputClosed) => Err(Failure::OutputClosed),
-        Err(_) => {
-            screen.say("the output of tasks cannot be followed; see `kahn logs`");
-            Ok(())
-        }
-        Ok(()) => Ok(()),
     }
 }
 
