@@ -137,6 +137,37 @@ fn a_drained_worker_finishes_what_it_holds_and_leaves_by_itself() -> anyhow::Res
     Ok(())
 }
 
+fn cordoned(cluster: &Cluster) -> anyhow::Result<BTreeSet<String>> {
+    let shown = cluster.kahn(&["workers", "--output", "json"])?.ok()?.json_lines()?;
+    let cordoned = shown.iter().filter(|worker| worker["is_cordoned"] == true);
+    Ok(cordoned.filter_map(|worker| worker["worker"].as_str().map(str::to_owned)).collect())
+}
+
+#[test]
+fn a_cordon_outlives_the_coordinator_and_the_worker() -> anyhow::Result<()> {
+    for store in [Store::Embedded, Store::RedisEverysec] {
+        let mut cluster = Cluster::start(&three_workers(store))?;
+        cluster.kahn(&["workers", "cordon", "w1"])?.ok()?;
+        cluster.kahn(&["workers", "cordon", "w2"])?.ok()?;
+        cluster.kahn(&["workers", "uncordon", "w2"])?.ok()?;
+        cluster.kill_worker("w1")?;
+        cluster.kill_coordinator()?;
+        cluster.restart_worker("w1")?;
+        wait_until("w1 to attach", Duration::from_secs(60), || {
+            cordoned(&cluster).is_ok_and(|names| names.contains("w1"))
+        })?;
+        assert_eq!(cordoned(&cluster)?, BTreeSet::from(["w1".to_owned()]));
+        let file = cluster
+            .write("one.yaml", "tasks:\n  s:\n    matrix: { i: [1, 2, 3] }\n    run: 'true'\n")?;
+        let file = file.display().to_string();
+        let summary =
+            cluster.kahn(&["submit", &file, "--wait", "--output", "json"])?.ok()?.json()?;
+        let history = cluster.history(summary["run"].as_str().unwrap_or_default())?;
+        assert!(history.of("task_leased").all(|event| event.worker != "w1"));
+    }
+    Ok(())
+}
+
 #[test]
 fn nothing_but_health_answers_without_a_token() -> anyhow::Result<()> {
     let cluster = Cluster::start(&three_workers(Store::Embedded))?;
