@@ -3,6 +3,7 @@
 //! Requests that confirm the death of a container are repeated until the engine answers, because an
 //! attempt is reported only after its end is confirmed.
 
+use kahn_executor::failure::{cannot_start, worker_fault};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use bollard::query_parameters::{
 use kahn_model::Failure;
 use tokio_stream::StreamExt as _;
 
-use super::{NoEngine, cannot_start, gave_up};
+use super::NoEngine;
 
 /// The default sockets of engines.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
@@ -275,8 +276,8 @@ pub(super) fn explain(what: &str, error: &Error) -> Failure {
             cannot_start(&format!("engine cannot {what}: {message}"))
         }
         Error::DockerResponseServerError { message, .. } => {
-            gave_up(&format!("engine cannot {what}: {message}"))
+            worker_fault(&format!("engine cannot {what}: {message}"))
         }
-        error => gave_up(&format!("engine did not {what}: {error}")),
+        error => worker_fault(&format!("engine did not {what}: {error}")),
     }
 }

@@ -1,5 +1,6 @@
 //! Checks for images and pulls them.
 
+use kahn_executor::failure::{cannot_start, forbidden, worker_fault};
 use std::pin::pin;
 
 use bollard::errors::Error;
@@ -9,7 +10,6 @@ use tokio_stream::StreamExt as _;
 
 use super::engine::{Engine, status};
 use super::settings::ContainerSettings;
-use super::{cannot_start, gave_up, refused};
 
 /// Ensures that the image is present, according to the policies of the task and the operator.
 /// Dropping the returned future ends the pull.
@@ -22,7 +22,7 @@ pub(super) async fn ensure(
     if policy == PullPolicy::Always {
         if !settings.pull {
             let message = "image may not be fetched: worker.container.pull is not set";
-            return Err(refused(message));
+            return Err(forbidden(message));
         }
         return pull(engine, image, settings).await;
     }
@@ -75,7 +75,7 @@ fn explain(image: &str, error: &Error) -> Failure {
         | Error::DockerStreamError { error: message } => {
             cannot_start(&format!("image `{image}`: {message}"))
         }
-        error => gave_up(&format!("engine did not check image `{image}`: {error}")),
+        error => worker_fault(&format!("engine did not check image `{image}`: {error}")),
     }
 }
 

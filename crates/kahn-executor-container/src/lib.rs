@@ -21,12 +21,13 @@ mod settings;
 mod stats;
 mod supervise;
 
+use kahn_executor::failure::worker_fault;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kahn_model::{ActionKind, Cause, CauseKind, Failure, Usage, WorkerId};
+use kahn_model::{ActionKind, WorkerId};
 use tokio_util::sync::CancellationToken;
 
 use directory::Directories;
@@ -149,29 +150,9 @@ impl Executor for ContainerExecutor {
         let logs = Arc::clone(&assignment.logs);
         let carried_out = tokio::spawn(host.carry_out(assignment, control, abandoned));
         let report = carried_out.await.unwrap_or_else(|error| {
-            not_run(gave_up(&format!("worker could not finish the attempt: {error}")))
+            Report::not_run(worker_fault(&format!("worker could not finish the attempt: {error}")))
         });
         logs.seal();
         report
     }
-}
-
-fn not_run(failure: Failure) -> Report {
-    Report { outcome: Err(failure), usage: Usage::default() }
-}
-
-/// Returns a failure that is the worker's or its engine's fault, not the task's. Another worker may
-/// succeed.
-fn gave_up(message: &str) -> Failure {
-    Failure::new(Cause::of(CauseKind::Preempted), message)
-}
-
-/// Returns a failure for a task that cannot be started on any worker.
-fn cannot_start(message: &str) -> Failure {
-    Failure::new(Cause::of(CauseKind::Image), message)
-}
-
-/// Returns a failure for a task that is not allowed on this worker.
-fn refused(message: &str) -> Failure {
-    Failure::new(Cause::of(CauseKind::Policy), message)
 }

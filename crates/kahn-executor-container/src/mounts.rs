@@ -1,11 +1,11 @@
 //! Mounts of host directories into containers.
 
+use kahn_executor::failure::{cannot_start, forbidden};
 use std::path::{Component, Path, PathBuf};
 
 use bollard::models::{Mount as EngineMount, MountBindOptions, MountType};
 use kahn_model::{Failure, Mount};
 
-use super::{cannot_start, refused};
 use kahn_executor::secrets::CONTAINER_DIR;
 
 /// The directory for outputs in a container.
@@ -61,7 +61,7 @@ pub(super) fn secrets(dir: &Path) -> Result<EngineMount, Failure> {
 fn resolve(source: &Path, allowed: &[PathBuf]) -> Result<PathBuf, Failure> {
     let refuse = || {
         let source = source.display();
-        refused(&format!("{source} may not be mounted: worker.container.mounts does not hold it"))
+        forbidden(&format!("{source} may not be mounted: worker.container.mounts does not hold it"))
     };
     if !source.is_absolute() {
         let source = source.display();

@@ -1,5 +1,6 @@
 //! Converts a task into a request to the engine, within the operator's policy.
 
+use kahn_executor::failure::{cannot_start, forbidden};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -12,7 +13,6 @@ use kahn_model::{Container, Failure, Resource, Resources, Text};
 use super::directory::OUTPUT_FILE;
 use super::mounts::{self, KAHN_DIR};
 use super::settings::ContainerSettings;
-use super::{cannot_start, refused};
 use kahn_executor::Assignment;
 
 /// The variable that names the outputs file of a task.
@@ -126,7 +126,7 @@ fn check_user(text: &str, allow_root: bool) -> Result<String, Failure> {
     };
     if uid == 0 && !allow_root {
         let message = "root may not run containers: worker.container.allow_root is not set";
-        return Err(refused(message));
+        return Err(forbidden(message));
     }
     Ok(format!("{uid}:{gid}"))
 }
@@ -166,7 +166,7 @@ fn ports(
     let network = &settings.network;
     if !container.ports.is_empty() && matches!(&**network, "none" | "host") {
         let message = format!("no port can be reached: worker.container.network is `{network}`");
-        return Err(refused(&message));
+        return Err(forbidden(&message));
     }
     let mut bindings = Bindings::new();
     let mut exposed = Vec::new();

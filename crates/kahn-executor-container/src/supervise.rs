@@ -1,5 +1,6 @@
 //! Runs one attempt, from its start to its report.
 
+use kahn_executor::failure::{self, cannot_start, worker_fault};
 use std::collections::HashMap;
 use std::path::Path;
 use std::pin::pin;
@@ -14,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::directory::{self, Directories, OUTPUT_FILE};
 use super::engine::{End, Engine, Id, explain, status};
+use super::image;
 use super::orphans::{self, Owner};
 use super::plan::{self, Surroundings};
 use super::settings::ContainerSettings;
 use super::stats::Sampler;
-use super::{cannot_start, gave_up, image, not_run};
 use kahn_executor::logs::LogWriter;
 use kahn_executor::output_file;
 use kahn_executor::{Assignment, Control, Report};
@@ -62,11 +63,13 @@ impl Host {
         abandoned: CancellationToken,
     ) -> Report {
         let Action::Container(container) = assignment.work.action.clone() else {
-            return not_run(cannot_start("this executor carries out `container` only"));
+            return Report::not_run(cannot_start("this executor carries out `container` only"));
         };
         let dir = match self.directories.make() {
             Ok(dir) => dir,
-            Err(error) => return not_run(gave_up(&format!("worker has no directory: {error}"))),
+            Err(error) => {
+                return Report::not_run(worker_fault(&format!("worker has no directory: {error}")));
+            }
         };
         let prepared = self.prepare(&container, &assignment, &dir, &mut control, &abandoned).await;
         let report = match prepared {
@@ -74,7 +77,7 @@ impl Host {
                 control.started();
                 self.finish(started, &container, assignment, control, abandoned, &dir).await
             }
-            Err(failure) => not_run(failure),
+            Err(failure) => Report::not_run(failure),
         };
         let removing = tokio::task::spawn_blocking(move || directory::remove(&dir));
         if let Err(error) = removing.await {
@@ -181,7 +184,7 @@ impl Host {
             }
             Ending::ByItself(end) => outcome(&end, dir).await,
             Ending::Stopped { reason, was_killed } => {
-                Err(stopped_failure(reason, was_killed, timeouts.run))
+                Err(failure::stopped(reason, was_killed, timeouts.run))
             }
         };
         Report { outcome, usage }
@@ -259,16 +262,6 @@ async fn outcome(end: &End, dir: &Path) -> Result<Outputs, Failure> {
     let path = dir.join(OUTPUT_FILE);
     match tokio::task::spawn_blocking(move || output_file::read(&path)).await {
         Ok(read) => read.map_err(|error| Failure::new(Cause::exit_code(0), &error.to_string())),
-        Err(error) => Err(gave_up(&error.to_string())),
+        Err(error) => Err(worker_fault(&error.to_string())),
     }
-}
-
-fn stopped_failure(reason: CauseKind, was_killed: bool, run_timeout: Option<Duration>) -> Failure {
-    let why = match (reason, run_timeout) {
-        (CauseKind::RunTimeout, Some(limit)) => format!("ran for longer than {limit:?}"),
-        _ => String::new(),
-    };
-    let how = if was_killed { "had to be killed" } else { "" };
-    let separator = if why.is_empty() || how.is_empty() { "" } else { ", " };
-    Failure::new(Cause::of(reason), &format!("{why}{separator}{how}"))
 }

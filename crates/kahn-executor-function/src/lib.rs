@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use kahn_executor::failure;
 use kahn_executor::outputs_of_result;
-use kahn_executor::stopped;
 use kahn_executor::{Assignment, Control, Executor, Report};
 
 pub use context::FunctionContext;
@@ -105,7 +105,7 @@ impl FunctionExecutor {
                 } else {
                     drop(tokio::time::timeout(grace, running).await);
                 }
-                return Err(stopped(reason, assignment.timeouts.run));
+                return Err(failure::stopped(reason, false, assignment.timeouts.run));
             }
         };
         drop(slot);

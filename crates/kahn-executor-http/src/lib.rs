@@ -33,8 +33,8 @@ use tokio::time::Instant;
 use exchange::{Detail, Wire};
 use guard::Guard;
 pub use guard::{Allowed, NotAllowed};
+use kahn_executor::failure;
 use kahn_executor::secrets::GivenSecrets;
-use kahn_executor::stopped;
 use kahn_executor::{Assignment, Control, Executor, Report};
 use poll::Poll;
 use prepare::Prepared;
@@ -154,7 +154,7 @@ impl Executor for HttpExecutor {
                 tokio::select! {
                     biased;
                     reason = control.stop_or_timeout(timeouts.run) => {
-                        Err(stopped(reason, timeouts.run))
+                        Err(failure::stopped(reason, false, timeouts.run))
                     }
                     outcome = Box::pin(self.carry_out(asked, &request, &mut transcript)) => outcome,
                 }

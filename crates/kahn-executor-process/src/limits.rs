@@ -6,6 +6,7 @@
 mod guard;
 mod statement;
 
+use kahn_executor::failure::worker_fault;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -165,9 +166,8 @@ impl Limits {
         is_changeable: bool,
     ) -> Result<LimitGuard, Failure> {
         let group = self.cgroups.as_ref().map(|cgroups| self.group(cgroups, wanted)).transpose();
-        let group = group.map_err(|error| {
-            crate::process::gave_up(&format!("worker has no control group: {error}"))
-        })?;
+        let group = group
+            .map_err(|error| worker_fault(&format!("worker has no control group: {error}")))?;
         Ok(LimitGuard::new(Arc::clone(self), group, wanted, is_changeable))
     }
 

@@ -15,13 +15,14 @@ mod starters;
 mod supervise;
 mod usage;
 
+use kahn_executor::failure::worker_fault;
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
 use async_trait::async_trait;
-use kahn_model::{ActionKind, Cause, CauseKind, Failure, Usage};
+use kahn_model::{ActionKind, Usage};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -102,7 +103,7 @@ impl Executor for ProcessExecutor {
             Err(_) => Err("its thread ended early".to_owned()),
         };
         report.unwrap_or_else(|error| Report {
-            outcome: Err(gave_up(&format!("worker could not finish the attempt: {error}"))),
+            outcome: Err(worker_fault(&format!("worker could not finish the attempt: {error}"))),
             usage: Usage::default(),
         })
     }
@@ -129,10 +130,4 @@ impl RunsOn {
             Self::Runtime => tokio::task::spawn_blocking(work).await.map_err(io::Error::other),
         }
     }
-}
-
-/// Returns a failure that is the worker's fault, not the task's, such as a lack of descriptors,
-/// memory or disk space. Another worker may succeed.
-pub(super) fn gave_up(message: &str) -> Failure {
-    Failure::new(Cause::of(CauseKind::Preempted), message)
 }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kahn_model::{Action, ActionKind, Cause, CauseKind, Failure, Usage};
+use kahn_model::{Action, ActionKind, Cause, CauseKind, Failure};
 use kahn_runtime::human_duration;
 use serde::{Deserialize, Serialize};
 
@@ -118,18 +118,27 @@ impl Executor for PythonExecutor {
 
     /// See the trait. Dropping the returned future kills the interpreter without grace in the
     /// background.
-    async fn run(&self, assignment: Assignment, mut control: Control) -> Report {
+    async fn run(&self, assignment: Assignment, control: Control) -> Report {
         self.pool.look_after();
+        let logs = Arc::clone(&assignment.logs);
+        let report = self.carry_out(assignment, control).await;
+        logs.seal();
+        report
+    }
+}
+
+impl PythonExecutor {
+    async fn carry_out(&self, assignment: Assignment, mut control: Control) -> Report {
         let Action::Python(call) = &assignment.work.action else {
             let failure = Failure::new(
                 Cause::of(CauseKind::Infeasible),
                 "this executor carries out `python` only",
             );
-            return not_run(&assignment, failure);
+            return Report::not_run(failure);
         };
         let request = match Request::new(call, &assignment) {
             Ok(request) => request,
-            Err(failure) => return not_run(&assignment, failure),
+            Err(failure) => return Report::not_run(failure),
         };
         let ready = tokio::select! {
             biased;
@@ -138,22 +147,7 @@ impl Executor for PythonExecutor {
         };
         match ready {
             Ok(checked_out) => call::carry_out(checked_out, request, assignment, control).await,
-            Err(failure) => not_run(&assignment, failure),
+            Err(failure) => Report::not_run(failure),
         }
     }
-}
-
-fn not_run(assignment: &Assignment, failure: Failure) -> Report {
-    assignment.logs.seal();
-    Report { outcome: Err(failure), usage: Usage::default() }
-}
-
-/// Returns a failure that is the worker's fault, not the task's. Another worker may succeed.
-fn gave_up(message: &str) -> Failure {
-    Failure::new(Cause::of(CauseKind::Preempted), message)
-}
-
-/// Returns a failure for a task that cannot be started on this worker.
-fn cannot_start(message: &str) -> Failure {
-    Failure::new(Cause::of(CauseKind::Image), message)
 }

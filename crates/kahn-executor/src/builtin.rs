@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use kahn_model::{Action, ActionKind, Cause, CauseKind, Failure, Outputs, Usage};
 use tokio::time::Instant;
 
-use super::control::stopped;
+use super::failure;
 use super::{Assignment, Control, Executor, Report};
 
 /// Executes `noop` and `sleep`.
@@ -25,7 +25,7 @@ impl Executor for BuiltinExecutor {
             Action::Sleep { duration } => tokio::select! {
                 biased;
                 reason = control.stop_or_timeout(assignment.timeouts.run) => {
-                    Err(stopped(reason, assignment.timeouts.run))
+                    Err(failure::stopped(reason, false, assignment.timeouts.run))
                 }
                 () = tokio::time::sleep(duration) => Ok(Outputs::default()),
             },

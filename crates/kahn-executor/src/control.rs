@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use kahn_model::{Cause, CauseKind, Failure};
+use kahn_model::CauseKind;
 use tokio::sync::watch;
 
 /// The worker's end, which requests that the attempt stop.
@@ -78,16 +78,6 @@ impl Control {
             reason = self.stop_requested() => reason,
             () = tokio::time::sleep(run_timeout) => CauseKind::RunTimeout,
         }
-    }
-}
-
-/// Returns the failure of a stopped attempt.
-pub fn stopped(reason: CauseKind, run_timeout: Option<Duration>) -> Failure {
-    match (reason, run_timeout) {
-        (CauseKind::RunTimeout, Some(limit)) => {
-            Failure::new(Cause::of(reason), &format!("ran for longer than {limit:?}"))
-        }
-        _ => Failure::of(reason),
     }
 }
 

@@ -5,6 +5,7 @@
 //! coordinator. To add a kind, implement [`Executor`] in a separate crate; [`BuiltinExecutor`] is
 //! the shortest example.
 
+pub mod failure;
 pub mod logs;
 pub mod output_file;
 pub mod secrets;
@@ -25,7 +26,7 @@ use crate::logs::LogWriter;
 use crate::secrets::GivenSecrets;
 
 pub use builtin::BuiltinExecutor;
-pub use control::{Control, Stopper, control, stopped};
+pub use control::{Control, Stopper, control};
 pub use environment::{ALLOWED, allowed_environment, attempt_environment, traceparent};
 pub use outputs::{ResultError, outputs_of_result};
 
@@ -87,4 +88,12 @@ pub struct Report {
     pub outcome: Result<Outputs, Failure>,
     /// The resources that it used.
     pub usage: Usage,
+}
+
+impl Report {
+    /// Returns the report of an attempt of which nothing was run.
+    #[must_use]
+    pub fn not_run(failure: Failure) -> Self {
+        Self { outcome: Err(failure), usage: Usage::default() }
+    }
 }

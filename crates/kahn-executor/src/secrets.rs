@@ -15,12 +15,13 @@ mod given;
 mod mask;
 mod source;
 
+use crate::failure::cannot_start;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use kahn_model::{Cause, CauseKind, Failure, Name, SecretUse, Usage};
+use kahn_model::{Cause, CauseKind, Failure, Name, SecretUse};
 
 use crate::{Assignment, Control, Executor, Report};
 use directory::Directory;
@@ -92,7 +93,7 @@ impl Secrets {
             Ok(given) => given,
             Err(failure) => {
                 assignment.logs.seal();
-                return Report { outcome: Err(failure), usage: Usage::default() };
+                return Report::not_run(failure);
             }
         };
         assignment.logs.mask(given.mask());
@@ -147,11 +148,6 @@ impl Secrets {
 fn unreadable(name: &Name, reason: &str) -> Failure {
     tracing::warn!(secret = %name, reason, "a task cannot be given its secret");
     cannot_start(&format!("secret `{name}` of this worker cannot be used: {reason}"))
-}
-
-/// Returns an `image` failure for a missing secret, like for a missing program.
-fn cannot_start(message: &str) -> Failure {
-    Failure::new(Cause::of(CauseKind::Image), message)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The program is looked up here and not by the system, so that a "not found" error names what was
 //! searched.
 
+use kahn_executor::failure::{cannot_start, worker_fault};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,14 +11,13 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use kahn_model::{Action, Cause, CauseKind, Failure, Shell, Text};
+use kahn_model::{Action, Failure, Shell, Text};
 use kahn_spawn::Program;
 use rustix::fs::Access;
 use rustix::io::Errno;
 
 use kahn_executor::Assignment;
 
-use super::gave_up;
 use crate::scratch::SCRATCH_VARIABLE;
 
 /// The number of bytes that the kernel reads to find a script's interpreter.
@@ -133,7 +133,7 @@ impl<'a> Plan<'a> {
             Some(Errno::NOEXEC) => format!("program `{program}` has an unknown format"),
             Some(Errno::TOOBIG) => format!("arguments and environment of `{program}` are too long"),
             Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => {
-                return gave_up(&format!("worker cannot start `{program}`: {error}"));
+                return worker_fault(&format!("worker cannot start `{program}`: {error}"));
             }
             _ => format!("cannot start `{program}`: {error}"),
         };
@@ -185,8 +185,4 @@ fn is_executable(path: &Path) -> bool {
 
 fn has_nul(text: &OsStr) -> bool {
     text.as_encoded_bytes().contains(&0)
-}
-
-fn cannot_start(message: &str) -> Failure {
-    Failure::new(Cause::of(CauseKind::Image), message)
 }

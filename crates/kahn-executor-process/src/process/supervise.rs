@@ -1,5 +1,6 @@
 //! Runs one attempt, from its start to its report.
 
+use kahn_executor::failure::{self, worker_fault};
 use std::io::{self, PipeReader};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::Plan;
 use super::starters::Starter;
 use super::usage::Sampler;
-use super::{RunsOn, capture, gave_up};
+use super::{RunsOn, capture};
 use crate::ProcessSettings;
 use crate::limits::LimitGuard;
 use crate::scratch::{Scratch, Slot};
@@ -86,21 +87,21 @@ impl Host {
     ) -> Progress {
         let nobody_waits = abandoned.is_cancelled().then_some(CauseKind::Cancelled);
         if let Some(reason) = control.stop_reason().or(nobody_waits) {
-            return Progress::Finished(not_run(Failure::of(reason)));
+            return Progress::Finished(Report::not_run(Failure::of(reason)));
         }
         let started_at = Instant::now();
         let slot = match self.scratch.take() {
             Ok(slot) => slot,
             Err(error) => {
-                let failure = gave_up(&format!("worker has no scratch directory: {error}"));
-                return Progress::Finished(not_run(failure));
+                let failure = worker_fault(&format!("worker has no scratch directory: {error}"));
+                return Progress::Finished(Report::not_run(failure));
             }
         };
         let (mut started, membership) = match self.start(starter, slot, &assignment) {
             Ok(started) => started,
             Err(failure) => {
                 runtime.block_on(self.release(slot, RunsOn::Starter));
-                return Progress::Finished(not_run(failure));
+                return Progress::Finished(Report::not_run(failure));
             }
         };
         control.started();
@@ -136,7 +137,7 @@ impl Host {
     ) -> Result<(Started, Option<Membership>), Failure> {
         let (dir, output_file) = (self.scratch.dir(slot), self.scratch.output_file(slot));
         let plan = Plan::new(assignment, &self.settings.env, &dir, &output_file)?;
-        let no_pipe = |error| gave_up(&format!("worker cannot make a pipe: {error}"));
+        let no_pipe = |error| worker_fault(&format!("worker cannot make a pipe: {error}"));
         let (pipe, output) = capture::pipe().map_err(no_pipe)?;
         let (mut guard, membership) =
             self.settings.limits.take(&assignment.resources, starter.reusable_group.take())?;
@@ -182,7 +183,7 @@ fn start_with_retries(
 }
 
 fn cannot_be_held(error: io::Error) -> Failure {
-    gave_up(&format!("worker cannot apply the attempt's limits: {error}"))
+    worker_fault(&format!("worker cannot apply the attempt's limits: {error}"))
 }
 
 /// A running attempt.
@@ -209,7 +210,7 @@ impl Run {
         let ended = tokio::select! {
             biased;
             ended = self.finish(started, control, log) => ended,
-            () = self.host.is_closed.cancelled() => (not_run(gave_up("worker has closed")), None),
+            () = self.host.is_closed.cancelled() => (Report::not_run(worker_fault("worker has closed")), None),
         };
         self.host.release(self.slot, self.runs_on).await;
         ended
@@ -233,13 +234,18 @@ impl Run {
         let (status, stopped, mut usage) = match result {
             Ok(result) => result,
             Err(error) => {
-                return (not_run(gave_up(&format!("worker lost the process: {error}"))), None);
+                return (
+                    Report::not_run(worker_fault(&format!("worker lost the process: {error}"))),
+                    None,
+                );
             }
         };
         guard.update_kill_count();
         usage.memory_peak = usage.memory_peak.max(guard.memory_reached());
         let outcome = match stopped {
-            Some(stopped) => Err(stopped_failure(&stopped, self.timeouts.run)),
+            Some(stopped) => {
+                Err(failure::stopped(stopped.reason, stopped.was_killed, self.timeouts.run))
+            }
             None => {
                 let outcome = self.outcome(status).await;
                 // An OOM kill of any process explains the failure, whatever the other processes
@@ -351,23 +357,9 @@ impl Run {
         }
         match self.runs_on.block(move || output_file::read(&path)).await {
             Ok(read) => read.map_err(|error| Failure::new(Cause::exit_code(0), &error.to_string())),
-            Err(error) => Err(gave_up(&error.to_string())),
+            Err(error) => Err(worker_fault(&error.to_string())),
         }
     }
-}
-
-fn not_run(failure: Failure) -> Report {
-    Report { outcome: Err(failure), usage: Usage::default() }
-}
-
-fn stopped_failure(stopped: &Stopped, run_timeout: Option<Duration>) -> Failure {
-    let why = match (stopped.reason, run_timeout) {
-        (CauseKind::RunTimeout, Some(limit)) => format!("ran for longer than {limit:?}"),
-        _ => String::new(),
-    };
-    let how = if stopped.was_killed { "had to be killed" } else { "" };
-    let separator = if why.is_empty() || how.is_empty() { "" } else { ", " };
-    Failure::new(Cause::of(stopped.reason), &format!("{why}{separator}{how}"))
 }
 
 /// Returns the name of a signal, such as `SIGSEGV`, or its number if it has no name.

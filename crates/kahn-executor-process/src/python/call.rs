@@ -1,5 +1,6 @@
 //! Executes one call, from its request frame to its report.
 
+use kahn_executor::failure::{self, cannot_start, worker_fault};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::interpreter::{Death, Interpreter, Life};
 use super::output::Copier;
 use super::pool::CheckedOut;
 use super::request::Request;
-use super::{cannot_start, gave_up, not_run, vitals};
+use super::vitals;
 use crate::process::signal_name;
 use kahn_executor::outputs_of_result;
 use kahn_executor::{Assignment, Control, Report};
@@ -58,7 +59,7 @@ pub(super) async fn carry_out(
         Ok(frame) => frame,
         Err(failure) => {
             checked_out.give_back().await;
-            return not_run(&assignment, failure);
+            return Report::not_run(failure);
         }
     };
     let limits = Limits {
@@ -108,10 +109,12 @@ pub(super) async fn carry_out(
                 (End::Died | End::Broken(_), Ok(_)) if out_of_memory.is_some() => {
                     out_of_memory.unwrap_or_else(|| Failure::of(CauseKind::OutOfMemory))
                 }
-                (End::Stopped { reason, was_killed }, _) => stopped(reason, was_killed, limits.run),
+                (End::Stopped { reason, was_killed }, _) => {
+                    failure::stopped(reason, was_killed, limits.run)
+                }
                 (End::Broken(why), _) => Failure::new(Cause::of(CauseKind::Exception), &why),
                 (_, Ok(death)) => died(&death, was_memory_short),
-                (_, Err(error)) => gave_up(&format!("worker lost the interpreter: {error}")),
+                (_, Err(error)) => worker_fault(&format!("worker lost the interpreter: {error}")),
             })
         }
     };
@@ -181,7 +184,7 @@ async fn after_reply(
         tracing::debug!("a call left processes behind; its interpreter is ended");
         let (death, _permit) = checked_out.kill().await;
         copier.finish().await;
-        death.map_err(|error| gave_up(&format!("worker lost the interpreter: {error}")))?;
+        death.map_err(|error| worker_fault(&format!("worker lost the interpreter: {error}")))?;
     } else {
         copier.finish().await;
         checked_out.give_back().await;
@@ -217,14 +220,4 @@ fn died(death: &Death, was_memory_short: bool) -> Failure {
     }
     let name = signal_name(signal);
     Failure::new(Cause::signal(signal), &format!("{name} ended the interpreter"))
-}
-
-fn stopped(reason: CauseKind, was_killed: bool, run_timeout: Option<Duration>) -> Failure {
-    let why = match (reason, run_timeout) {
-        (CauseKind::RunTimeout, Some(limit)) => Some(format!("ran for longer than {limit:?}")),
-        _ => None,
-    };
-    let how = was_killed.then(|| "had to be killed".to_owned());
-    let message: Vec<String> = why.into_iter().chain(how).collect();
-    Failure::new(Cause::of(reason), &message.join(", "))
 }

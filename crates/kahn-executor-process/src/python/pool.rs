@@ -1,5 +1,6 @@
 //! The pool of idle interpreters, and the limit on their number.
 
+use kahn_executor::failure::worker_fault;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,7 +10,6 @@ use kahn_model::{Cause, CauseKind, Failure, Resource, Resources};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::gave_up;
 use super::interpreter::{Death, Interpreter};
 use super::request::Key;
 use super::start::Host;
@@ -59,7 +59,7 @@ impl Pool {
         resources: &Resources,
     ) -> Result<CheckedOut, Failure> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.map_err(|_| gave_up("the worker no longer runs Python"))?;
+        let permit = permit.map_err(|_| worker_fault("the worker no longer runs Python"))?;
         let interpreter = loop {
             match self.take_warm(key) {
                 None => {

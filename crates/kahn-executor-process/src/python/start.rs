@@ -1,5 +1,6 @@
 //! Starts interpreters.
 
+use kahn_executor::failure::{cannot_start, worker_fault};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,11 +16,11 @@ use rustix::fs::Access;
 use rustix::process::{Pid, Signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::PythonSettings;
 use super::connection::{Connection, Kind, RESULT_BYTES_MAX};
 use super::interpreter::{Interpreter, Life, Place};
 use super::output::Output;
 use super::request::Key;
-use super::{PythonSettings, cannot_start, gave_up};
 use crate::limits::{LimitGuard, Limits};
 use crate::process::command::check_program;
 use crate::scratch::{SCRATCH_VARIABLE, Scratch};
@@ -175,7 +176,7 @@ impl Host {
         name: &str,
     ) -> Result<(Child, LimitGuard), Failure> {
         let (sender, spawned) = oneshot::channel();
-        let gone = |_| gave_up("the worker no longer starts interpreters");
+        let gone = |_| worker_fault("the worker no longer starts interpreters");
         self.starts.send((command, guard, sender)).await.map_err(|_| gone(()))?;
         spawned.await.map_err(|_| gone(()))?.map_err(|error| not_started(name, &error))
     }
@@ -220,12 +221,12 @@ fn not_started(name: &str, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::NotFound => cannot_start(&format!("interpreter `{name}` not found")),
         io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock => {
-            gave_up(&format!("worker cannot start `{name}`: {error}"))
+            worker_fault(&format!("worker cannot start `{name}`: {error}"))
         }
         _ => cannot_start(&format!("cannot start interpreter `{name}`: {error}")),
     }
 }
 
 fn no(what: &str, error: &io::Error) -> Failure {
-    gave_up(&format!("worker has no {what} for an interpreter: {error}"))
+    worker_fault(&format!("worker has no {what} for an interpreter: {error}"))
 }
