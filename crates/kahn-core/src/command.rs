@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kahn_model::{AttemptId, Dag, Resources, RunId, TaskIx, Token, Work};
+use kahn_model::{AttemptId, Dag, Namespace, Resources, RunId, TaskIx, Token, Work};
 
 use crate::event::SessionId;
 
@@ -24,6 +24,8 @@ pub struct Grant {
     pub attempt: AttemptId,
     /// The token of the lease.
     pub token: Token,
+    /// The namespace of the run.
+    pub namespace: Namespace,
     /// The DAG, for the name and the profile of the task.
     pub dag: Arc<Dag>,
     /// The rendered work of the task.

@@ -131,6 +131,7 @@ impl Core {
         Grant {
             attempt: lease.attempt(),
             token: lease.token,
+            namespace: run.submission.namespace.clone(),
             dag: std::sync::Arc::clone(&run.dag),
             work: std::sync::Arc::clone(run.work(task)),
             resources: std::sync::Arc::clone(&lease.resources),

@@ -18,7 +18,7 @@ pub use lease::{Lease, LeaseIx};
 pub use run::{Cell, Counts, Run, RunIx};
 pub use worker::{Shape, Worker, WorkerIx, WorkerStatus};
 
-pub(crate) use classes::{Class, ClassIx, Classes};
+pub(crate) use classes::{Class, ClassIx, Classes, secret_of};
 pub(crate) use gates::{Gate, GateKey, Gates};
 pub(crate) use lease::LeasePhase;
 pub(crate) use ready::{LaneIx, Rank, Ready};

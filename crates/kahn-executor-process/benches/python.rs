@@ -140,6 +140,7 @@ fn assignment(number: u32, work: &Work, logs: &LogDir) -> Assignment {
     let attempt = AttemptId { run, task: TaskIx(number), number: 1 };
     Assignment {
         attempt,
+        namespace: None,
         task_name: "task".to_owned(),
         work: work.clone().into(),
         env: attempt_environment(attempt, "task", None),

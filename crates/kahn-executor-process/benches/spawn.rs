@@ -169,6 +169,7 @@ fn assignment(number: u32, resources: &Arc<Resources>, logs: &LogDir) -> Assignm
     let attempt = AttemptId { run, task: TaskIx(number), number: 1 };
     Assignment {
         attempt,
+        namespace: None,
         task_name: "true".to_owned(),
         work: Work::new(Action::Exec { argv: vec![Text::new("/bin/true")] }).into(),
         env: attempt_environment(attempt, "true", None),

@@ -59,6 +59,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Assignment {
             attempt,
+            namespace: None,
             task_name: "task".to_owned(),
             work: Work::new(action).into(),
             env: Vec::new(),

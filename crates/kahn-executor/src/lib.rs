@@ -20,7 +20,9 @@ mod outputs;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kahn_model::{ActionKind, AttemptId, Failure, Outputs, Resources, Timeouts, Usage, Work};
+use kahn_model::{
+    ActionKind, AttemptId, Failure, Namespace, Outputs, Resources, Timeouts, Usage, Work,
+};
 
 use crate::logs::LogWriter;
 use crate::secrets::GivenSecrets;
@@ -54,6 +56,8 @@ pub trait Executor: Send + Sync {
 pub struct Assignment {
     /// The id of the attempt.
     pub attempt: AttemptId,
+    /// The namespace of the run, if the coordinator sends it.
+    pub namespace: Option<Namespace>,
     /// The name of the task, for messages.
     pub task_name: String,
     /// The action and its environment.

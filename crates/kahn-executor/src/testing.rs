@@ -52,6 +52,7 @@ impl Assignments {
         };
         Assignment {
             attempt,
+            namespace: None,
             task_name: "task".to_owned(),
             work: work.into(),
             env: attempt_environment(attempt, "task", None),

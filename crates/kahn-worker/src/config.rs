@@ -10,7 +10,7 @@ use kahn_runtime::human_duration;
 use kahn_runtime::secret::Secret;
 use serde::{Deserialize, Serialize};
 
-use kahn_executor::secrets::{InvalidSecret, SecretSource};
+use kahn_executor::secrets::{InvalidSecret, SecretSettings};
 use kahn_executor_function::FunctionSettings;
 use kahn_executor_process::{LimitSettings, PythonSettings};
 
@@ -49,8 +49,9 @@ pub struct Config {
     pub log_rate: u64,
     /// Names of the worker's environment variables that are passed to tasks.
     pub environment: Vec<String>,
-    /// The secrets that tasks can request by name, with their sources. Default: none.
-    pub secrets: BTreeMap<String, SecretSource>,
+    /// The secrets that tasks can request by name, with their sources and the namespaces that may
+    /// use them. Default: none.
+    pub secrets: BTreeMap<String, SecretSettings>,
     /// The directory for secret files while their attempt runs, inaccessible to other users.
     /// Existing contents are removed. Default: in memory (`/dev/shm`) if available, otherwise in
     /// the data directory.

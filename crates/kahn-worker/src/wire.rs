@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use kahn_model::{
-    ActionKind, AttemptId, BootId, Resources, RunId, TaskIx, Timeouts, Token, Work, WorkerId,
+    ActionKind, AttemptId, BootId, Namespace, Resources, RunId, TaskIx, Timeouts, Token, Work,
+    WorkerId,
 };
 use kahn_proto::convert::{self, ConvertError};
 use kahn_proto::worker;
@@ -13,6 +14,8 @@ use prost::Message as _;
 /// The part of a lease that the executor needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
+    /// `None` if the coordinator is too old to send it.
+    pub namespace: Option<Namespace>,
     pub name: Arc<str>,
     pub work: Arc<Work>,
     pub timeouts: Timeouts,
@@ -37,6 +40,7 @@ pub(crate) struct Assignments {
 
 #[derive(Clone, Debug)]
 struct Decoded {
+    namespace: Option<Namespace>,
     work: Arc<Work>,
     resources: Arc<Resources>,
     timeouts: Timeouts,
@@ -53,7 +57,11 @@ impl Assignments {
         let assignment = worker::Assignment::decode(bytes.clone())?;
         let work = assignment.work.ok_or(Unreadable::Part("assignment.work"))?;
         let resources = assignment.resources.unwrap_or_default();
+        let namespace = assignment.namespace.map(|name| name.parse());
         let decoded = Decoded {
+            namespace: namespace
+                .transpose()
+                .map_err(|_| Unreadable::Part("assignment.namespace"))?,
             work: Arc::new(convert::work::from_wire(work)?),
             resources: Arc::new(convert::resources::from_wire(resources)?),
             timeouts: assignment
@@ -77,6 +85,7 @@ impl Assignments {
             resources: decoded.resources,
             on_disconnect: decoded.on_disconnect,
             payload: Task {
+                namespace: decoded.namespace,
                 name: lease.task_name.into(),
                 work: decoded.work,
                 timeouts: decoded.timeouts,

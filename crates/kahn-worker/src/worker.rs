@@ -224,7 +224,7 @@ impl Worker {
         let (dir, data_dir) = (config.secrets_dir.as_deref(), &config.data_dir);
         let secrets = Secrets::open(&config.secrets, &environment, dir, data_dir)
             .map_err(InvalidConfig::from)?;
-        labels.extend(secrets.labels().map(|label| (label, String::new())));
+        labels.extend(secrets.labels());
         let identity = Identity {
             worker,
             boot: boot()?,

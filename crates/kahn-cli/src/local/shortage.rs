@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kahn_core::Shape;
+use kahn_model::Namespace;
 use kahn_spec::{Diagnostics, Shortage, diagnose_shortages};
 use kahn_worker::Offer;
 
@@ -14,9 +15,11 @@ const TOLD_MAX: usize = 20;
 const HELP: &str = "ask for less, or submit it to a cluster that has such a worker; \
                     `--capacity` says what tasks may use here";
 
-/// Tasks of the file that a worker with this offer can never run; `None` when it can run all.
+/// Tasks of the file that a worker with this offer can never run in the default namespace; `None`
+/// when it can run all.
 pub(crate) fn shortages(file: &DagFile, offer: &Offer) -> Option<Diagnostics> {
     let dag = &file.compiled.dag;
+    let namespace = Namespace::default();
     let shape = Shape {
         capacity: offer.capacity.clone(),
         labels: offer.labels.clone(),
@@ -27,7 +30,7 @@ pub(crate) fn shortages(file: &DagFile, offer: &Offer) -> Option<Diagnostics> {
     for task in dag.tasks() {
         let same = (dag.profile_index(task), dag.work(task).action.kind());
         let shortage = found.entry(same).or_insert_with(|| {
-            kahn_core::shortage(dag, task, &shape).map(|lack| Shortage {
+            kahn_core::shortage(dag, &namespace, task, &shape).map(|lack| Shortage {
                 task: dag.task_name(task).to_owned(),
                 n_tasks: 0,
                 message: format!("this machine {lack}"),

@@ -18,6 +18,11 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with these environment variables of the worker.
+    fn start_with(environment: &[(&str, &str)]) -> Self {
         let world = World::new();
         let any = "127.0.0.1:0";
         let args = ["coordinator", "--listen", any, "--health-listen", any, "--store", "memory"];
@@ -27,7 +32,9 @@ impl Cluster {
         let said: Value = serde_json::from_str(&said).unwrap();
         let url = said["url"].as_str().unwrap().to_owned();
         let args = ["worker", "--health-listen", any, "--name", "w1", "--coordinator", &url];
-        let worker = Process::start(world.command(&args).stderr(Stdio::null()));
+        let mut command = world.command(&args);
+        command.envs(environment.iter().copied());
+        let worker = Process::start(command.stderr(Stdio::null()));
         Self { world, url, _worker: worker, coordinator }
     }
 
@@ -135,6 +142,32 @@ fn a_run_that_waits_for_placement_says_so() {
     let waiting = &cluster.object(&["get", &run])["waiting"];
     assert_eq!(waiting.as_array().unwrap().len(), 1, "{waiting}");
     assert_eq!((&waiting[0]["tasks"], &waiting[0]["code"]), (&json!(1), &json!("infeasible")));
+}
+
+#[test]
+fn a_restricted_secret_is_used_by_its_namespaces_alone() {
+    let cluster = Cluster::start_with(&[
+        ("TOKEN", "a-long-secret"),
+        ("KAHN_WORKER__SECRETS__TOKEN__ENV", "TOKEN"),
+        ("KAHN_WORKER__SECRETS__TOKEN__NAMESPACES", "prod,etl"),
+    ]);
+    let text = "tasks:\n  use: { run: 'test $TOKEN = a-long-secret', \
+                env: { TOKEN: { secret: token } } }\n";
+    let file = cluster.world.file("use.yaml", text);
+    for namespace in ["prod", "etl"] {
+        let args = ["submit", &file, "--wait", "--namespace", namespace];
+        cluster.world.ok(&cluster.args(&args));
+    }
+    let labels = &cluster.object(&["workers"])["labels"];
+    assert_eq!(labels["secret/token"], "etl,prod", "{labels}");
+    for namespace in ["dev", "default"] {
+        cluster.object(&["submit", &file, "--namespace", namespace]);
+        let why = cluster.object(&["explain", "last", "use"]);
+        let message = format!(
+            "no worker can run it: w1 does not give secret `token` to namespace `{namespace}`"
+        );
+        assert_eq!((&why["code"], &why["message"]), (&json!("infeasible"), &json!(message)));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kahn_core::Grant;
-use kahn_model::{Profile, Resources, Work};
+use kahn_model::{Namespace, Profile, Resources, Work};
 use kahn_proto::{convert, worker};
 use prost::Message as _;
 
@@ -21,8 +21,9 @@ struct Entry {
     bytes: Bytes,
 }
 
-/// Addresses of work, profile and resources, and how often the timeout was extended.
-type Key = (usize, usize, usize, u32);
+/// Addresses of work, profile and resources, how often the timeout was extended, and the namespace,
+/// since runs of several namespaces may share one DAG.
+type Key = (usize, usize, usize, u32, Namespace);
 
 /// A cache of encoded assignments.
 #[derive(Default)]
@@ -39,6 +40,7 @@ impl Assignments {
             Arc::as_ptr(profile).addr(),
             Arc::as_ptr(&grant.resources).addr(),
             grant.timed_out,
+            grant.namespace.clone(),
         );
         if let Some(entry) = self.entries.get(&key) {
             return entry.bytes.clone();
@@ -69,5 +71,6 @@ fn describe(grant: &Grant, profile: &Profile) -> worker::Assignment {
         resources: Some(convert::resources::to_wire(&grant.resources)),
         timeouts: Some(convert::profile::timeouts_to_wire(&timeouts)),
         on_disconnect: convert::profile::on_disconnect_to_wire(profile.on_disconnect).into(),
+        namespace: Some(grant.namespace.to_string()),
     }
 }

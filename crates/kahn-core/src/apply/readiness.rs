@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use kahn_model::{Dag, Resource, Resources, TaskIx, TaskState};
+use kahn_model::{Dag, Namespace, Resource, Resources, TaskIx, TaskState};
 
 use crate::history::RecordKind;
-use crate::state::{Class, ClassIx, Gate, LaneIx, Rank, Run, RunIx, State, Timer};
+use crate::state::{Class, ClassIx, Gate, LaneIx, Rank, Run, RunIx, State, Timer, secret_of};
 
 impl State {
     pub(super) fn make_ready(&mut self, ix: RunIx, task: TaskIx) {
@@ -66,36 +66,38 @@ impl State {
         let position = u32::try_from(run.dag.profile_index(task)).expect("invariant: few profiles");
         let grown = run.overruns.get(&task).map_or(0, |overruns| overruns.memory);
         if grown > 0 {
-            let class = describe_class(&run.dag, task, grown);
+            let class = describe_class(&run.dag, &run.submission.namespace, task, grown);
             return self.classes.intern(class);
         }
         if let Some(class) = run.classes.get(&(position, kind)) {
             return *class;
         }
-        let class = describe_class(&run.dag, task, 0);
+        let class = describe_class(&run.dag, &run.submission.namespace, task, 0);
         let class = self.classes.intern(class);
         self.runs[ix.0].classes.insert((position, kind), class);
         class
     }
 }
 
-/// What the first attempt of a task asks for.
-pub(crate) fn class_of_first_attempt(dag: &Dag, task: TaskIx) -> Class {
-    describe_class(dag, task, 0)
+/// What the first attempt of a task asks for in a run of `namespace`.
+pub(crate) fn class_of_first_attempt(dag: &Dag, namespace: &Namespace, task: TaskIx) -> Class {
+    describe_class(dag, namespace, task, 0)
 }
 
 /// What a task asks for whose attempts ran out of memory `grown` times.
-fn describe_class(dag: &Dag, task: TaskIx, grown: u32) -> Class {
+fn describe_class(dag: &Dag, namespace: &Namespace, task: TaskIx, grown: u32) -> Class {
     let profile = dag.profile(task);
     let mut resources: Resources = profile.resources.clone();
     let memory = resources.get(&Resource::Memory);
     resources.set(&Resource::Memory, profile.retry.memory_after(memory, grown));
+    let uses_secrets = profile.selector.required.iter().any(|rule| secret_of(rule).is_some());
     Class {
         resources: Arc::new(resources),
         selector: profile.selector.clone(),
         kind: dag.work(task).action.kind(),
         concurrency: profile.concurrency.clone(),
         circuit: profile.circuit.clone(),
+        secrets_of: uses_secrets.then(|| namespace.clone()),
     }
 }
 

@@ -2,17 +2,17 @@
 
 use std::fmt::Write as _;
 
-use kahn_model::{Dag, LabelRule, Resources, TaskIx};
+use kahn_model::{Dag, LabelRule, Namespace, Resources, TaskIx};
 
 use crate::apply::class_of_first_attempt;
 use crate::core::Core;
 use crate::state::{Class, ClassIx, Shape, Timer};
 
-/// What a worker of this shape lacks to ever run `task`: a fragment that goes on from the name of
-/// the worker, such as `has no executor for container`. `None` when it can run it.
+/// What a worker of this shape lacks to ever run `task` in `namespace`: a fragment that goes on from
+/// the name of the worker, such as `has no executor for container`. `None` when it can run it.
 #[must_use]
-pub fn shortage(dag: &Dag, task: TaskIx, shape: &Shape) -> Option<String> {
-    let class = class_of_first_attempt(dag, task);
+pub fn shortage(dag: &Dag, namespace: &Namespace, task: TaskIx, shape: &Shape) -> Option<String> {
+    let class = class_of_first_attempt(dag, namespace, task);
     (!class.suits(shape)).then(|| reason(&class, shape))
 }
 
@@ -80,6 +80,11 @@ fn reason(class: &Class, shape: &Shape) -> String {
             _ => format!("does not have the label {key}"),
         },
         Some(rule) => format!("does not have the label {rule}"),
-        None => "does not suit".to_owned(),
+        None => withheld(class, shape).unwrap_or_else(|| "does not suit".to_owned()),
     }
+}
+
+fn withheld(class: &Class, shape: &Shape) -> Option<String> {
+    let (secret, namespace) = (class.withheld_secret(&shape.labels)?, class.secrets_of.as_ref()?);
+    Some(format!("does not give secret `{secret}` to namespace `{namespace}`"))
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kahn_model::{ActionKind, Circuit, ConcurrencyKey, Labels, Resources, Selector};
+use kahn_model::{
+    ActionKind, Circuit, ConcurrencyKey, LabelRule, Labels, Namespace, Resources, SecretUse,
+    Selector,
+};
 
 use super::worker::Shape;
 
@@ -25,6 +28,8 @@ pub(crate) struct Class {
     pub kind: ActionKind,
     pub concurrency: Vec<ConcurrencyKey>,
     pub circuit: Option<Circuit>,
+    /// The namespace of a task that uses secrets, since workers may restrict these to namespaces.
+    pub secrets_of: Option<Namespace>,
 }
 
 impl Class {
@@ -33,11 +38,29 @@ impl Class {
         shape.executors.contains(&self.kind)
             && self.resources.fits(&shape.capacity)
             && self.selector.allows(&shape.labels)
+            && self.withheld_secret(&shape.labels).is_none()
+    }
+
+    /// Returns a required secret that a worker with these labels has, but not for the namespace of
+    /// the task.
+    pub(crate) fn withheld_secret(&self, labels: &Labels) -> Option<&str> {
+        let namespace = self.secrets_of.as_ref()?;
+        self.selector.required.iter().find_map(|rule| {
+            let (label, secret) = secret_of(rule)?;
+            let value = labels.get(label)?;
+            (!SecretUse::is_for(value, namespace)).then_some(secret)
+        })
     }
 
     pub(crate) fn preference(&self, labels: &Labels) -> usize {
         self.selector.preference(labels)
     }
+}
+
+/// Returns the label and the name of the secret that a rule requires, if it requires one.
+pub(crate) fn secret_of(rule: &LabelRule) -> Option<(&str, &str)> {
+    let LabelRule::Exists { key } = rule else { return None };
+    SecretUse::of_label(key).map(|secret| (key.as_str(), secret))
 }
 
 /// All known classes.

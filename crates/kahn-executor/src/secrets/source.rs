@@ -1,5 +1,7 @@
-//! Sources of secrets: variables and files of the worker.
+//! The configuration of secrets: their sources, which are variables and files of the worker, and the
+//! namespaces that may use them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Read as _;
@@ -7,19 +9,53 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use kahn_model::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+use kahn_model::{InvalidName, Namespace};
 use kahn_runtime::secret::Secret;
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-/// The source of a secret: one entry of the section `[worker.secrets]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretSource {
+/// A secret in the configuration: one entry of the section `[worker.secrets]`. Either `env` or
+/// `file` is its source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+// A key that is misspelt must not leave a secret without its restriction.
+#[serde(default, deny_unknown_fields)]
+pub struct SecretSettings {
     /// A variable in the worker's environment.
-    Env(String),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
     /// A file, which is read for each attempt. A line break at its end is ignored.
-    File(PathBuf),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// The only namespaces whose tasks may use it. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "list")]
+    pub namespaces: Option<Vec<String>>,
+}
+
+/// Reads a list, or a text that separates its items with commas, as in environment variables.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(Some(match Given::deserialize(deserializer)? {
+        Given::List(items) => items,
+        Given::Text(text) => text.split(',').map(|item| item.trim().to_owned()).collect(),
+    }))
+}
+
+impl SecretSettings {
+    /// Returns the parsed namespaces, or `None` if there is no restriction.
+    pub(super) fn allowed(&self) -> Result<Option<BTreeSet<Namespace>>, String> {
+        let Some(names) = &self.namespaces else { return Ok(None) };
+        if names.is_empty() {
+            return Err("`namespaces` is empty: name some, or omit it to allow all".to_owned());
+        }
+        let parsed = names.iter().map(|name| name.parse()).collect::<Result<_, InvalidName>>();
+        parsed.map(Some).map_err(|error| format!("namespaces: {error}"))
+    }
 }
 
 /// The value of a secret.
@@ -37,11 +73,11 @@ impl Source {
     /// Validates a source.
     pub(super) fn open(
         name: &str,
-        source: &SecretSource,
+        settings: &SecretSettings,
         environment: &[(OsString, OsString)],
     ) -> Result<Self, String> {
-        match source {
-            SecretSource::Env(variable) => {
+        match (&settings.env, &settings.file) {
+            (Some(variable), None) => {
                 let found = environment.iter().find(|(name, _)| name == variable.as_str());
                 let Some((_, value)) = found else {
                     return Err(format!("the environment has no variable `{variable}`"));
@@ -50,10 +86,11 @@ impl Source {
                 check(text)?;
                 Ok(Self::Value(Secret::new(text)))
             }
-            SecretSource::File(path) => {
+            (None, Some(path)) => {
                 look(name, path);
                 Ok(Self::File(path.clone()))
             }
+            (None, None) | (Some(_), Some(_)) => Err("set either `env` or `file`".to_owned()),
         }
     }
 
@@ -123,7 +160,8 @@ mod tests {
     fn a_file_is_read_anew_each_time_without_its_last_line_break() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
-        let source = Source::open("s", &SecretSource::File(path.clone()), &[]).unwrap();
+        let settings = SecretSettings { file: Some(path.clone()), ..SecretSettings::default() };
+        let source = Source::open("s", &settings, &[]).unwrap();
         assert!(source.read().unwrap_err().contains("No such file"));
         for (content, expected) in [
             ("first one\n", "first one"),
@@ -157,9 +195,39 @@ mod tests {
     #[test]
     fn a_variable_that_is_not_there_is_an_error_at_the_start() {
         let environment = [("A".into(), "value of a".into()), ("B".into(), "short".into())];
-        let open = |name: &str| Source::open("s", &SecretSource::Env(name.into()), &environment);
+        let open = |name: &str| {
+            let settings = SecretSettings { env: Some(name.into()), ..SecretSettings::default() };
+            Source::open("s", &settings, &environment)
+        };
         assert_eq!(open("A").unwrap().read().unwrap().expose(), "value of a");
         assert!(open("B").unwrap_err().contains("8 bytes"));
         assert!(open("C").unwrap_err().contains("`C`"));
+    }
+
+    #[test]
+    fn a_secret_has_one_source_and_no_unknown_key() {
+        let both = SecretSettings {
+            env: Some("A".into()),
+            file: Some("/a".into()),
+            ..SecretSettings::default()
+        };
+        for settings in [both, SecretSettings::default()] {
+            let refused = Source::open("s", &settings, &[]).unwrap_err();
+            assert!(refused.contains("either `env` or `file`"), "{refused}");
+        }
+        let misspelt = r#"{"env": "A", "namespace": ["a"]}"#;
+        assert!(serde_json::from_str::<SecretSettings>(misspelt).is_err());
+    }
+
+    #[test]
+    fn namespaces_are_a_list_or_a_text_with_commas_and_never_none_at_all() {
+        let allowed = |json: &str| serde_json::from_str::<SecretSettings>(json).unwrap().allowed();
+        let both = ["a", "b"].map(|name| name.parse().unwrap());
+        for json in [r#"{"namespaces": ["b", "a"]}"#, r#"{"namespaces": "a, b"}"#] {
+            assert_eq!(allowed(json), Ok(Some(both.clone().into())));
+        }
+        assert_eq!(allowed("{}"), Ok(None));
+        assert!(allowed(r#"{"namespaces": []}"#).unwrap_err().contains("empty"));
+        assert!(allowed(r#"{"namespaces": ["a b"]}"#).unwrap_err().contains("`a b`"));
     }
 }

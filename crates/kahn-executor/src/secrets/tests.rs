@@ -39,17 +39,37 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let in_variable =
+            |name: &str| SecretSettings { env: Some(name.to_owned()), ..SecretSettings::default() };
+        let in_file =
+            SecretSettings { file: Some(dir.path().join("secret")), ..SecretSettings::default() };
+        let restricted = SecretSettings {
+            namespaces: Some(vec!["prod".to_owned(), "etl".to_owned()]),
+            ..in_variable("RESTRICTED")
+        };
         let config = BTreeMap::from([
-            ("fixed".to_owned(), SecretSource::Env("FIXED".to_owned())),
-            ("file".to_owned(), SecretSource::File(dir.path().join("secret"))),
+            ("fixed".to_owned(), in_variable("FIXED")),
+            ("file".to_owned(), in_file),
+            ("restricted".to_owned(), restricted),
         ]);
-        let environment = [("FIXED".into(), "fixed-value".into())];
+        let environment = [
+            ("FIXED".into(), "fixed-value".into()),
+            ("RESTRICTED".into(), "restricted-value".into()),
+        ];
         let secrets = Secrets::open(&config, &environment, None, dir.path()).unwrap();
         Self { secrets: Arc::new(secrets), dir }
     }
 
     /// Returns what the task received, what was reported, and its log.
     async fn run(&self, uses: &[(SecretTarget, &str)]) -> (Vec<(String, String)>, Failure, String) {
+        self.run_in(Some("default"), uses).await
+    }
+
+    async fn run_in(
+        &self,
+        namespace: Option<&str>,
+        uses: &[(SecretTarget, &str)],
+    ) -> (Vec<(String, String)>, Failure, String) {
         let mut work = Work::new(Action::Noop);
         work.secrets = uses
             .iter()
@@ -64,6 +84,7 @@ impl Rig {
         let logs = LogDir::open(&self.dir.path().join("logs"), LOG_BYTES_MAX).unwrap();
         let assignment = Assignment {
             attempt,
+            namespace: namespace.map(|name| name.parse().unwrap()),
             task_name: "task".to_owned(),
             work: work.into(),
             env: Vec::new(),
@@ -128,6 +149,31 @@ async fn what_cannot_be_given_is_named_and_nothing_is_run() {
     assert!(!failure.message.contains(rig.dir.path().to_str().unwrap()), "{failure}");
 }
 
+#[tokio::test]
+async fn a_restricted_secret_is_given_to_its_namespaces_alone() {
+    let rig = Rig::new();
+    for namespace in ["prod", "etl"] {
+        let (seen, ..) = rig.run_in(Some(namespace), &[(variable("A"), "restricted")]).await;
+        assert_eq!(seen, [("A".to_owned(), "p:restricted-value".to_owned())]);
+    }
+    // Not even together with a secret that it may use.
+    let both = [(variable("A"), "fixed"), (variable("B"), "restricted")];
+    for namespace in [Some("dev"), Some("pro"), None] {
+        let (seen, failure, log) = rig.run_in(namespace, &both).await;
+        assert_eq!((seen.len(), failure.cause.kind), (0, CauseKind::Policy), "{failure}");
+        assert!(failure.message.contains("secret `restricted`"), "{failure}");
+        assert!(failure.message.contains(namespace.unwrap_or("too old")), "{failure}");
+        assert!(!failure.message.contains("prod") && log.is_empty(), "{failure}");
+    }
+}
+
+#[test]
+fn a_label_says_which_namespaces_may_use_a_secret() {
+    let labels = [("fixed", ""), ("file", ""), ("restricted", "etl,prod")];
+    let expected = labels.map(|(name, value)| (format!("secret/{name}"), value.to_owned()));
+    assert_eq!(Rig::new().secrets.labels().collect::<BTreeMap<_, _>>(), expected.into());
+}
+
 #[test]
 fn outputs_that_hold_no_secret_stay_as_they_are() {
     let outputs = Outputs([("a".into(), kahn_model::Value::from_json("[1]"))].into());
@@ -137,8 +183,9 @@ fn outputs_that_hold_no_secret_stay_as_they_are() {
 #[test]
 fn a_name_that_is_none_and_a_missing_variable_stop_the_start() {
     for (name, expected) in [("../x", "worker.secrets.../x"), ("x", "no variable `NOT_THERE`")] {
-        let source = SecretSource::Env("NOT_THERE".to_owned());
-        let config = BTreeMap::from([(name.to_owned(), source)]);
+        let settings =
+            SecretSettings { env: Some("NOT_THERE".to_owned()), ..SecretSettings::default() };
+        let config = BTreeMap::from([(name.to_owned(), settings)]);
         let refused = Secrets::open(&config, &[], None, "/nowhere".as_ref()).unwrap_err();
         assert!(refused.to_string().contains(expected), "{refused}");
     }

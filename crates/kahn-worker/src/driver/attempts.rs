@@ -71,6 +71,7 @@ impl Attempts {
         let name = &lease.payload.name;
         Assignment {
             attempt: lease.attempt,
+            namespace: lease.payload.namespace.clone(),
             task_name: name.to_string(),
             work: Arc::clone(&lease.payload.work),
             env: environment(lease),

@@ -52,6 +52,7 @@ fn launched(
     let (_stopper, control) = kahn_executor::control(move || begun.begin());
     let assignment = Assignment {
         attempt,
+        namespace: None,
         task_name: "task".to_owned(),
         work: Work::new(Action::Noop).into(),
         env: Vec::new(),
