@@ -284,4 +284,19 @@ impl Child {
             ended => Ok(ended? > 0),
         }
     }
+
+    /// Waits until it has ended or `pipe` is readable, for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the kernel is out of memory.
+    pub fn wait_for_end_or_input(&self, pipe: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+        let mut watched =
+            [PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&pipe, PollFlags::IN)];
+        let limit = Timespec::try_from(timeout).ok();
+        match rustix::event::poll(&mut watched, limit.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::gate::{Gate, NotStarted, limit};
@@ -114,5 +115,23 @@ impl Child {
             thread::sleep(left.min(LOOK_PERIOD));
             left = left.saturating_sub(LOOK_PERIOD);
         }
+    }
+
+    /// Waits until it has ended or `pipe` is readable, for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such child.
+    pub fn wait_for_end_or_input(&self, pipe: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+        let mut left = timeout;
+        while !self.has_ended_within(Duration::ZERO)? && !left.is_zero() {
+            let mut watched = [PollFd::new(&pipe, PollFlags::IN)];
+            let limit = Timespec::try_from(left.min(LOOK_PERIOD)).ok();
+            if rustix::event::poll(&mut watched, limit.as_ref()).is_ok_and(|n| n > 0) {
+                break;
+            }
+            left = left.saturating_sub(LOOK_PERIOD);
+        }
+        Ok(())
     }
 }

@@ -94,6 +94,20 @@ fn processor_time_and_memory_are_told() {
 }
 
 #[test]
+fn what_a_child_prints_ends_the_wait_for_it() {
+    let program = program(&["/bin/sh", "-c", "echo; exec sleep 5"], &[], "/".as_ref());
+    let (reader, writer) = io::pipe().unwrap();
+    let child = Launcher::new().unwrap().start(&program, writer.as_fd(), &Gate::default()).unwrap();
+    child.wait_for_end_or_input(reader.as_fd(), LONG).unwrap();
+    assert!(!child.has_ended_within(Duration::ZERO).unwrap());
+    rustix::process::kill_process(child.pid(), rustix::process::Signal::KILL).unwrap();
+    let (silent, _open) = io::pipe().unwrap();
+    child.wait_for_end_or_input(silent.as_fd(), LONG).unwrap();
+    assert!(child.has_ended_within(Duration::ZERO).unwrap());
+    assert!(reap(child.pid()).is_ok());
+}
+
+#[test]
 fn a_child_is_waited_for_no_longer_than_asked() {
     let program = program(&["/bin/sleep", "60"], &[], "/".as_ref());
     let (_reader, writer) = io::pipe().unwrap();

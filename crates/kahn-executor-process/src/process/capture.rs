@@ -28,9 +28,12 @@ use kahn_executor::logs::LogWriter;
 /// capacity.
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
-/// The delay before the next read after one that did not fill its buffer. It batches the output of
-/// a task that prints many lines into a few hundred writes a second.
-const GATHER: Duration = Duration::from_millis(5);
+/// Half the usual capacity of a pipe. A full pipe holds more, however its writers filled its pages.
+const FILLING_BYTES: usize = 32 << 10;
+/// The delays before the next read after one, two and more reads in a row that found little. They
+/// batch the output of a task that prints many lines into a few hundred writes a second, and do not
+/// hold up one that prints much at once.
+const GATHER: [Duration; 3] = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(5)];
 /// The maximum number of reads after the end of the attempt, enough for the largest unprivileged
 /// pipe (1 MiB).
 const N_FINAL_READS_MAX: usize = 17;
@@ -40,6 +43,12 @@ pub(super) fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     Ok((reader, writer))
+}
+
+/// Returns whether so much waits in a pipe that its writers may soon have to wait for a reader.
+pub(super) fn is_filling(pipe: &PipeReader) -> bool {
+    let n_bytes = rustix::io::ioctl_fionread(pipe).unwrap_or(0);
+    usize::try_from(n_bytes).is_ok_and(|n_bytes| FILLING_BYTES <= n_bytes)
 }
 
 /// The result of a read.
@@ -81,6 +90,7 @@ pub(super) async fn pump(
 async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken) -> io::Result<()> {
     let pipe = Receiver::from_owned_fd(pipe.into())?;
     let mut read_bytes = READ_BYTES_MIN;
+    let mut n_small = 0;
     loop {
         tokio::select! {
             biased;
@@ -100,11 +110,24 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
                 }
                 if is_filled {
                     read_bytes = (read_bytes * 4).min(READ_BYTES_MAX);
+                }
+                if is_filled || FILLING_BYTES <= n_bytes {
+                    n_small = 0;
                 } else {
-                    let _ = tokio::time::timeout(GATHER, ended.cancelled()).await;
+                    gather(n_small, ended).await;
+                    n_small += 1;
                 }
             }
         }
+    }
+}
+
+/// Waits for more output after a read that found little, as did `n_small` before it.
+async fn gather(n_small: usize, ended: &CancellationToken) {
+    let delay = GATHER[n_small.min(GATHER.len() - 1)];
+    if !delay.is_zero() {
+        // Whether the attempt has ended is seen by the caller.
+        let _ = tokio::time::timeout(delay, ended.cancelled()).await;
     }
 }
 

@@ -3,7 +3,8 @@
 //! Starting a program blocks its thread until the program is loaded, so it must not happen on the
 //! threads that send heartbeats. Most tasks end shortly after their start, so a starter thread
 //! first waits for that end itself, with a system call that takes a single wake-up. A task that
-//! runs for longer moves to the runtime, and the thread starts the next one.
+//! runs for longer, or prints so much that its pipe fills up, moves to the runtime, and the thread
+//! starts the next one.
 
 use std::collections::VecDeque;
 use std::io;

@@ -33,6 +33,8 @@ use kahn_platform::{ExitWatch, Membership};
 /// Retries for a program whose file is still open for writing, in a fork of another thread.
 const N_BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// How often a starter thread looks into the pipe of a process that has printed something.
+const LOOK_PERIOD: Duration = Duration::from_millis(1);
 
 /// State shared by all attempts of a worker.
 #[derive(Debug)]
@@ -60,6 +62,26 @@ struct Started {
     guard: LimitGuard,
     /// Set when the first process has been reaped.
     dead: Option<Dead>,
+}
+
+impl Started {
+    /// Waits for the end of the first process, for at most `timeout` and not while its pipe fills
+    /// up, because nobody reads the pipe meanwhile. Returns whether the process has ended.
+    fn ends_within(&self, timeout: Duration) -> io::Result<bool> {
+        let due = Instant::now() + timeout;
+        let left = || due.saturating_duration_since(Instant::now());
+        loop {
+            // The system cannot wait for a pipe to fill up, and most tasks that print anything
+            // print little. So the pipe is looked into at intervals, and only if it holds anything.
+            if self.child.has_ended_within(left().min(LOOK_PERIOD))? {
+                return Ok(true);
+            }
+            if left().is_zero() || capture::is_filling(&self.pipe) {
+                return Ok(false);
+            }
+            self.child.wait_for_end_or_input(self.pipe.as_fd(), left())?;
+        }
+    }
 }
 
 /// The first process after its end.
@@ -108,7 +130,7 @@ impl Host {
         let Assignment { timeouts, logs, .. } = assignment;
         let exit_timeout = timeouts.run.unwrap_or(Duration::MAX).min(starter.exit_timeout());
         // If waiting fails, the attempt moves to the runtime and is watched there.
-        if started.child.has_ended_within(exit_timeout).unwrap_or(false) {
+        if started.ends_within(exit_timeout).unwrap_or(false) {
             let elapsed = started_at.elapsed();
             let reaped = started.tree.reap_leader(started.child.pid()).ok();
             started.dead = reaped.map(|reaped| Dead { elapsed, reaped });
