@@ -11,7 +11,7 @@ use crate::event::SessionId;
 pub enum StopReason {
     /// The run or the task was cancelled.
     Cancelled,
-    /// The attempt exceeded its start timeout or its run timeout.
+    /// The attempt exceeded its queue, start or run timeout.
     TimedOut,
     /// The lease is no longer in force: another attempt replaced it, or the task has ended.
     Superseded,

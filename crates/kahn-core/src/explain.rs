@@ -185,6 +185,10 @@ impl Core {
             (false, false) => "queued_on_worker",
         };
         let holds = format!("worker {} ({}) holds it", worker.id, worker.status.as_str());
+        if code == "stopping" {
+            let message = format!("{holds}, and has not confirmed yet that it is stopped");
+            return plain(code, &message, "wait");
+        }
         if code == "queued_on_worker" && !worker.admission.share.is_all() {
             let message = format!("{holds} and {}", pressed(worker));
             return plain(code, &message, "wait until the pressure falls, or add workers");

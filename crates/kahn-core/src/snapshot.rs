@@ -235,6 +235,7 @@ impl State {
             phase: LeasePhase::Ahead,
             due: None,
             is_stopping: false,
+            exceeded: None,
             is_recalled: false,
             age: 0,
             resources: Arc::clone(&self.classes.get(class).resources),

@@ -13,15 +13,19 @@ pub enum Mutation {
     NoFreshLease,
     /// The coordinator accepts any report on a task as one for the current lease.
     NoTokenCheck,
+    /// The coordinator counts an attempt that exceeded a timeout as ended as soon as it asks the
+    /// worker to stop it.
+    NoConfirmation,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NoFenceCheck,
         Self::NoSequenceCheck,
         Self::ActBeforeCommit,
         Self::NoFreshLease,
         Self::NoTokenCheck,
+        Self::NoConfirmation,
     ];
 }

@@ -18,7 +18,7 @@
 //! | I11 token uniqueness | `ledger` |
 //! | I12 stale never wins | `ledger`: a recorded outcome is the one from the executor of the same lease |
 //! | I13 resources | `journal`: executions on a worker fit its capacity; the world: the core's own audit |
-//! | I14 no early loss | `ledger`: silence before a loss; `journal`: no second execution beside a live one |
+//! | I14 no early loss | `ledger`: silence before a loss, and no timeout recorded of a live execution; `journal`: no second execution beside a live one |
 //! | I15 containment | `ledger`: losses of a task stay within its crash limit |
 //! | I16 bounded | the world: the length of the outbox |
 //! | I17 durable before told | `exits`: grants, acknowledgements and answers are in the ledger |
@@ -46,8 +46,10 @@ enum Ending {
     Reported(Outcome),
     /// It was returned.
     Returned,
-    /// Its worker was declared lost, or it did not start in time.
+    /// Its worker was declared lost.
     GivenUp,
+    /// It exceeded its queue or start timeout, and its worker confirmed that it was over.
+    TimedOut,
 }
 
 #[derive(Debug)]

@@ -48,3 +48,8 @@ fn a_takeover_that_does_not_renew_leases_is_found() {
 fn a_coordinator_that_does_not_check_tokens_is_found() {
     check(Mutation::NoTokenCheck);
 }
+
+#[test]
+fn a_coordinator_that_does_not_wait_for_the_end_of_an_attempt_is_found() {
+    check(Mutation::NoConfirmation);
+}

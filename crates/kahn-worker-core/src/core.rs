@@ -341,12 +341,13 @@ impl<P: Clone> WorkerCore<P> {
             }
             return;
         }
-        // Preempted attempts are tried again: here the worker is the reason, not the caller.
         let cause = match reason {
+            // The coordinator knows which timeout it exceeded. A new coordinator does not, and must
+            // not take it for cancelled.
+            StopReason::TimedOut => return self.on_recall_requested(token),
+            // Preempted attempts are tried again: here the worker is the reason, not the caller.
             StopReason::CutOff | StopReason::Leaving => CauseKind::Preempted,
-            StopReason::Cancelled | StopReason::TimedOut | StopReason::Superseded => {
-                CauseKind::Cancelled
-            }
+            StopReason::Cancelled | StopReason::Superseded => CauseKind::Cancelled,
         };
         let outcome = Err(Failure::of(cause));
         let (usage, is_output_late) = (Usage::default(), false);

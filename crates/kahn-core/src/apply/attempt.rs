@@ -169,6 +169,7 @@ fn did_run(lease: &Lease, outcome: &Result<Outputs, Failure>) -> bool {
             kind,
             CauseKind::WorkerLost
                 | CauseKind::Preempted
+                | CauseKind::QueueTimeout
                 | CauseKind::StartTimeout
                 | CauseKind::Image
                 | CauseKind::Cancelled

@@ -57,6 +57,7 @@ impl State {
             phase: LeasePhase::Ahead,
             due: None,
             is_stopping: false,
+            exceeded: None,
             is_recalled: false,
             age,
             resources: Arc::clone(&self.classes.get(class).resources),

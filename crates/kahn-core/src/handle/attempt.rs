@@ -63,9 +63,36 @@ impl Core {
                 let failure = Failure::new(Cause::of(CauseKind::Preempted), message);
                 self.finish(lease_ix, Err(failure), Usage::default());
             }
-            ReportKind::Returned => self.emit(Change::LeaseReturned { run, task }),
+            ReportKind::Returned => self.take_back(lease_ix),
             ReportKind::Finished { outcome, usage } => self.finish(lease_ix, outcome, usage),
         }
+    }
+
+    /// Ends a lease whose attempt never started.
+    pub(crate) fn take_back(&mut self, lease_ix: LeaseIx) {
+        match self.exceeded_timeout(lease_ix) {
+            Some(failure) => self.finish(lease_ix, Err(failure), Usage::default()),
+            None => {
+                let lease = &self.state.leases[lease_ix.0];
+                self.emit(Change::LeaseReturned { run: lease.run_id, task: lease.task });
+            }
+        }
+    }
+
+    /// Returns the failure for the timeout because of which the attempt was stopped, if it was one
+    /// that the worker does not know.
+    fn exceeded_timeout(&self, lease_ix: LeaseIx) -> Option<Failure> {
+        let lease = &self.state.leases[lease_ix.0];
+        let timeout = lease.exceeded?;
+        let worker = &self.state.holder_of(lease).id;
+        let message = if timeout == CauseKind::QueueTimeout {
+            format!("there was no room on {worker}, where it was to run next")
+        } else {
+            let profile = self.state.runs[lease.run.0].dag.profile(lease.task);
+            let limit = profile.timeouts.start.unwrap_or_default();
+            format!("did not start on {worker} within {limit:?}")
+        };
+        Some(Failure::new(Cause::of(timeout), &message))
     }
 
     /// Ends the attempt of a lease and decides what happens next.
@@ -75,11 +102,22 @@ impl Core {
         outcome: Result<Outputs, Failure>,
         usage: Usage,
     ) {
+        let outcome = outcome.map_err(|failure| {
+            let timeout = self.exceeded_timeout(lease_ix).filter(|_| follows_stop(&failure));
+            timeout.unwrap_or(failure)
+        });
         let lease = &self.state.leases[lease_ix.0];
         let (run, task) = (lease.run_id, lease.task);
         let then = follow_up(&self.state.runs[lease.run.0], lease, &outcome);
         self.emit(Change::AttemptFinished { run, task, outcome, usage, then });
     }
+}
+
+/// Returns whether an attempt that was asked to stop can have failed because of that, or without the
+/// task's doing. Otherwise it had already ended by itself.
+fn follows_stop(failure: &Failure) -> bool {
+    let kind = failure.cause.kind;
+    matches!(kind, CauseKind::Cancelled | CauseKind::RunTimeout) || kind.is_infrastructure()
 }
 
 /// Decides what happens after an attempt ended with `outcome`.

@@ -1,7 +1,7 @@
 //! Handles timers that are due.
 
 use kahn_model::{
-    Cause, CauseKind, DependencyKind, Failure, RunId, TaskIx, TaskState, Token, Trigger, Usage,
+    Cause, CauseKind, DependencyKind, Failure, RunId, TaskIx, TaskState, Token, Trigger,
 };
 
 use crate::change::Change;
@@ -50,11 +50,7 @@ impl Core {
     fn on_queue_timeout(&mut self, run: RunId, task: TaskIx, age: u32) {
         if let Some(lease_ix) = self.lease_ahead_of(run, task, age) {
             // The task waits on a worker behind attempts that take longer than expected.
-            let worker = &self.state.holder_of(&self.state.leases[lease_ix.0]).id;
-            let message = format!("there was no room on {worker}, where it was to run next");
-            let failure = Failure::new(Cause::of(CauseKind::QueueTimeout), &message);
-            self.stop(lease_ix, StopReason::TimedOut);
-            self.finish(lease_ix, Err(failure), Usage::default());
+            self.give_up(lease_ix, CauseKind::QueueTimeout);
             return;
         }
         let is_same_wait = self.state.run(run).is_some_and(|known| {
@@ -85,16 +81,19 @@ impl Core {
     fn on_start_timeout(&mut self, run: RunId, task: TaskIx, token: Token) {
         let Some(lease_ix) = self.state.find_lease(run, task, token) else { return };
         let lease = &self.state.leases[lease_ix.0];
-        if lease.phase == LeasePhase::Started {
-            return;
+        if lease.phase != LeasePhase::Started && lease.exceeded.is_none() {
+            self.give_up(lease_ix, CauseKind::StartTimeout);
         }
-        let worker = &self.state.holder_of(lease).id;
-        let profile = self.state.runs[lease.run.0].dag.profile(task);
-        let limit = profile.timeouts.start.unwrap_or_default();
-        let message = format!("did not start on {worker} within {limit:?}");
-        let failure = Failure::new(Cause::of(CauseKind::StartTimeout), &message);
+    }
+
+    /// Stops an attempt that exceeded its queue or start timeout. It may be about to start, so it
+    /// fails only once its worker confirms the end; otherwise two attempts could run at a time.
+    ///
+    /// The request is not durable. After a takeover, an attempt that never started is returned, and
+    /// one that did ends as its worker reports it.
+    fn give_up(&mut self, lease_ix: LeaseIx, timeout: CauseKind) {
+        self.state.leases[lease_ix.0].exceeded = Some(timeout);
         self.stop(lease_ix, StopReason::TimedOut);
-        self.finish(lease_ix, Err(failure), Usage::default());
     }
 
     /// The worker should have ended the attempt by itself. It is asked to stop it, and is not

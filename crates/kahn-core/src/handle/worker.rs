@@ -126,9 +126,8 @@ impl Core {
     /// lease never arrived, since workers keep reports until they are acknowledged.
     fn miss(&mut self, lease_ix: LeaseIx, boot: kahn_model::BootId) {
         let lease = &self.state.leases[lease_ix.0];
-        let (run, task) = (lease.run_id, lease.task);
         if lease.boot == boot && lease.phase != LeasePhase::Started {
-            self.emit(Change::LeaseReturned { run, task });
+            self.take_back(lease_ix);
         } else {
             let worker = &self.state.workers[lease.worker.index()].id;
             let message = format!("{worker} came back without it");

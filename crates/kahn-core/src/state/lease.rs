@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kahn_model::{AttemptId, BootId, Resources, RunId, TaskIx, Timestamp, Token};
+use kahn_model::{AttemptId, BootId, CauseKind, Resources, RunId, TaskIx, Timestamp, Token};
 
 use super::classes::ClassIx;
 use super::run::RunIx;
@@ -52,6 +52,9 @@ pub struct Lease {
     pub(crate) due: Option<Timestamp>,
     /// Whether the worker was asked to stop the attempt.
     pub(crate) is_stopping: bool,
+    /// The queue or start timeout that it exceeded. Its attempt fails with this cause once the
+    /// worker confirms its end, or is lost.
+    pub(crate) exceeded: Option<CauseKind>,
     /// Whether the worker was asked to return the attempt.
     pub(crate) is_recalled: bool,
     /// The age that its task had in the ready set; zero if unknown.

@@ -62,11 +62,11 @@ impl Oracle {
         let is_theirs = granted.attempt == start.attempt
             && granted.worker == *start.worker
             && granted.boot == start.boot;
-        let is_returned = granted.ending == Some(Ending::Returned);
+        let is_over = matches!(granted.ending, Some(Ending::Returned | Ending::TimedOut));
         if !is_theirs {
             self.object("I17", format!("{} runs on {}", start.token, start.worker));
         }
-        if is_returned {
+        if is_over {
             self.object("I14", format!("{} runs after it was given back", start.token));
         }
     }
@@ -143,12 +143,7 @@ impl Oracle {
                 "{:?} starts on {} as {} while {other} runs on {}",
                 start.attempt, start.worker, start.token, execution.worker
             );
-            let has_start_timeout = self
-                .shadow
-                .state()
-                .run(task.0)
-                .is_some_and(|run| run.dag.profile(task.1).timeouts.start.is_some());
-            if !was_given_up || (is_fenced && !stood_still && !has_start_timeout) {
+            if !was_given_up || (is_fenced && !stood_still) {
                 self.object("I14", message);
             }
         }

@@ -128,15 +128,19 @@ impl Oracle {
             }
             Some(CauseKind::StartTimeout) => {
                 self.check_start_timeout(at, nonce, token);
-                self.note_ending(token, Ending::GivenUp);
+                self.check_confirmation(at, nonce, token);
             }
             Some(CauseKind::QueueTimeout) => {
                 self.check_queue_timeout(token);
-                self.note_ending(token, Ending::GivenUp);
+                self.check_confirmation(at, nonce, token);
             }
             _ => {
+                // After a takeover, the coordinator knows nothing of a start timeout.
                 let was_never_started = really.is_none()
-                    && matches!(cause, Some(CauseKind::Cancelled | CauseKind::Preempted));
+                    && matches!(
+                        cause,
+                        Some(CauseKind::Cancelled | CauseKind::Preempted | CauseKind::RunTimeout)
+                    );
                 if really != Some(&Some(outcome.clone())) && !was_never_started {
                     let message = format!("{token}: recorded {outcome:?}, it gave {really:?}");
                     self.object("I12", message);
@@ -148,23 +152,45 @@ impl Oracle {
 
     /// Checks that a lost worker is dead, or was silent for a whole lease in this term.
     fn check_loss(&mut self, at: Timestamp, nonce: u64, token: Token) {
-        let Some(granted) = self.granted.get(&token) else { return };
-        if self.dead.contains(&(granted.worker.clone(), granted.boot)) {
-            return;
+        if let Some(message) = self.early_loss(at, nonce, token) {
+            self.object("I14", message);
         }
-        let Some(reign) = self.reigns.get(&nonce) else { return };
+    }
+
+    /// Checks that a lease that exceeded a timeout ended only when its execution was over, or when
+    /// its worker was lost.
+    fn check_confirmation(&mut self, at: Timestamp, nonce: u64, token: Token) {
+        let is_running = self.executions.get(&token).is_some_and(|execution| !execution.is_over);
+        let ending = match self.early_loss(at, nonce, token) {
+            None => Ending::GivenUp,
+            Some(_) => Ending::TimedOut,
+        };
+        if is_running && ending == Ending::TimedOut {
+            let message = format!("{token} runs, and counts as ended by its timeout");
+            self.object("I14", message);
+        }
+        self.note_ending(token, ending);
+    }
+
+    /// Returns what is wrong unless the worker of a lease is dead, or was silent for a whole lease
+    /// in this term.
+    fn early_loss(&self, at: Timestamp, nonce: u64, token: Token) -> Option<String> {
+        let granted = self.granted.get(&token)?;
+        if self.dead.contains(&(granted.worker.clone(), granted.boot)) {
+            return None;
+        }
+        let reign = self.reigns.get(&nonce)?;
         let heard = reign.heard.get(&granted.worker);
         let last = heard.and_then(|times| times.iter().rev().find(|heard| **heard <= at));
         let since = last.copied().unwrap_or(reign.began_at).max(reign.began_at);
-        if at.since(since) < self.lease_ttl {
-            let message = format!(
+        (at.since(since) < self.lease_ttl).then(|| {
+            format!(
                 "{token}: worker {} given up after {:?} of silence, in term {}",
                 granted.worker,
                 at.since(since),
                 reign.term,
-            );
-            self.object("I14", message);
-        }
+            )
+        })
     }
 
     /// Checks that the whole start timeout has passed in this term: an earlier report of the start
@@ -184,16 +210,14 @@ impl Oracle {
         }
     }
 
-    /// Checks that a lease ended by the queue timeout had one, and was not known to run.
+    /// Checks that a lease ended by the queue timeout had one.
     fn check_queue_timeout(&mut self, token: Token) {
         let Some(granted) = self.granted.get(&token) else { return };
         let attempt = granted.attempt;
         let Some(run) = self.shadow.state().run(attempt.run) else { return };
         let has_limit = run.dag.profile(attempt.task).timeouts.queue.is_some();
-        let cell = run.cell(attempt.task).state;
-        if !has_limit || cell != TaskState::Leased {
-            let message = format!("{token}: waited too long for room, and the task is {cell:?}");
-            self.object("I12", message);
+        if !has_limit {
+            self.object("I12", format!("{token}: waited too long for room, without a limit"));
         }
     }
 

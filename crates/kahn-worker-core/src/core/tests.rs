@@ -308,3 +308,21 @@ fn what_somebody_waits_for_is_reported_at_once() {
     }
     assert_eq!(worker.reports_due(), Some(Timestamp(2000)));
 }
+
+#[test]
+fn a_lease_that_waits_for_room_is_returned_when_it_has_waited_too_long() {
+    let mut worker = worker(1);
+    for serial in 1..=3 {
+        worker.handle(Timestamp(0), Event::Leased(lease(serial)));
+    }
+    worker.take_reports(10);
+    for (serial, reason) in [(2, StopReason::TimedOut), (3, StopReason::Cancelled)] {
+        worker.handle(Timestamp(1), Event::StopRequested { token: token(serial), reason });
+    }
+    let reports = worker.take_reports(10);
+    assert_eq!(reports[0].kind, ReportKind::Returned);
+    let ReportKind::Finished { outcome, .. } = &reports[1].kind else { panic!("{reports:?}") };
+    assert_eq!(outcome.as_ref().unwrap_err().cause.kind, CauseKind::Cancelled);
+    // It never starts.
+    assert!(started(&finish(&mut worker, 1)).is_empty());
+}
