@@ -1,9 +1,9 @@
 //! Secrets, which tasks refer to by name and which only the worker knows.
 //!
 //! The operator defines the available secrets and their sources in `[worker.secrets]`. A task names
-//! those that it uses and has access to no others. A worker advertises a label for each secret, which
-//! names the namespaces that may use it if not all may. Placement follows these labels, but only the
-//! check of the worker, at the start of each attempt, enforces the restriction.
+//! those that it uses and has access to no others. A worker advertises a label for each secret,
+//! which names the namespaces that may use it if not all may. Placement follows these labels, but
+//! only the check of the worker, at the start of each attempt, enforces the restriction.
 //! Secrets are read anew for each attempt, so that a changed value takes effect with the next one.
 //! The values given to an attempt are masked in its log and in its failure message. Outputs that
 //! contain a secret are refused instead, since a mask would be mistaken for data.

@@ -113,8 +113,8 @@ impl Core {
     }
 }
 
-/// Returns whether an attempt that was asked to stop can have failed because of that, or without the
-/// task's doing. Otherwise it had already ended by itself.
+/// Returns whether an attempt that was asked to stop can have failed because of that, or without
+/// the task's doing. Otherwise it had already ended by itself.
 fn follows_stop(failure: &Failure) -> bool {
     let kind = failure.cause.kind;
     matches!(kind, CauseKind::Cancelled | CauseKind::RunTimeout) || kind.is_infrastructure()

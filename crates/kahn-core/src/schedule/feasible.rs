@@ -8,8 +8,8 @@ use crate::apply::class_of_first_attempt;
 use crate::core::Core;
 use crate::state::{Class, ClassIx, Shape, Timer};
 
-/// What a worker of this shape lacks to ever run `task` in `namespace`: a fragment that goes on from
-/// the name of the worker, such as `has no executor for container`. `None` when it can run it.
+/// What a worker of this shape lacks to ever run `task` in `namespace`: a fragment that goes on
+/// from the name of the worker, such as `has no executor for container`. `None` when it can run it.
 #[must_use]
 pub fn shortage(dag: &Dag, namespace: &Namespace, task: TaskIx, shape: &Shape) -> Option<String> {
     let class = class_of_first_attempt(dag, namespace, task);

@@ -1,5 +1,5 @@
-//! The configuration of secrets: their sources, which are variables and files of the worker, and the
-//! namespaces that may use them.
+//! The configuration of secrets: their sources, which are variables and files of the worker, and
+//! the namespaces that may use them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
