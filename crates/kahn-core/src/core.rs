@@ -10,6 +10,7 @@ use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::state::State;
+use crate::timing::Timing;
 
 /// The result of one event: the changes that it made and the commands to carry out.
 #[derive(Debug, Default)]
@@ -54,6 +55,7 @@ impl Core {
     /// Replays a durable change that was decided at `at`. Must be called before [`Core::begin`].
     pub fn replay(&mut self, at: Timestamp, change: &Change) {
         self.state.apply(at, change);
+        self.state.timings.clear();
     }
 
     /// Begins a term at `now`. All leases are renewed for their full duration, and unanswered
@@ -61,7 +63,7 @@ impl Core {
     pub fn begin(&mut self, now: Timestamp, term: Term) -> Step {
         self.term = term;
         self.next_serial = 0;
-        self.state.now = self.state.now.max(now);
+        self.start_step(now);
         self.resume_after_takeover();
         std::mem::take(&mut self.step)
     }
@@ -72,7 +74,7 @@ impl Core {
     ///
     /// Returns a [`Refusal`] if the request is not possible. The state is then unchanged.
     pub fn handle(&mut self, now: Timestamp, event: Event) -> Result<Step, Refusal> {
-        self.state.now = self.state.now.max(now);
+        self.start_step(now);
         match event {
             Event::Submitted(submission) => self.on_submitted(submission)?,
             Event::CancelRequested { run, reason } => self.on_cancel_requested(run, &reason)?,
@@ -103,7 +105,7 @@ impl Core {
     /// Grants at most [`Settings::grants_per_pass`] leases; [`Core::has_more_to_place`] then
     /// returns true.
     pub fn place(&mut self, now: Timestamp) -> Step {
-        self.state.now = self.state.now.max(now);
+        self.start_step(now);
         self.schedule();
         self.take_step()
     }
@@ -112,6 +114,12 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.state.timers.next()
+    }
+
+    /// Returns the spans of time that ended with the latest step.
+    #[must_use]
+    pub fn timings(&self) -> &[Timing] {
+        &self.state.timings
     }
 
     /// Returns the state.
@@ -142,6 +150,11 @@ impl Core {
 
     pub(crate) fn run_or_refuse(&self, id: RunId) -> Result<&crate::state::Run, Refusal> {
         self.state.run(id).ok_or(Refusal::UnknownRun(id))
+    }
+
+    fn start_step(&mut self, now: Timestamp) {
+        self.state.now = self.state.now.max(now);
+        self.state.timings.clear();
     }
 
     /// Converts the pending effects into commands and returns the step.

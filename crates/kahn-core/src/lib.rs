@@ -21,6 +21,7 @@ mod schedule;
 mod state;
 
 mod audit;
+mod demand;
 mod explain;
 pub mod log;
 mod outbox;
@@ -28,10 +29,12 @@ mod settings;
 mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod timing;
 
 pub use change::{Change, Submission, Then, Verdict};
 pub use command::{Command, Grant, StopReason};
 pub use core::{Core, Step};
+pub use demand::Demand;
 pub use event::{Attachment, Event, Held, ReportKind, RetryScope, SessionId, WorkerReport};
 pub use explain::{Blocker, Explanation, Waiting};
 pub use history::{Messages, Record, RecordKind, Spent, attempt_interval};
@@ -41,5 +44,7 @@ pub use schedule::shortage;
 pub use settings::{Settings, Spreading};
 pub use snapshot::{CellSnapshot, LeaseSnapshot, RunSnapshot, Snapshot};
 pub use state::{
-    Breaker, Cell, Counts, Lease, LeaseIx, Run, RunIx, Shape, State, Worker, WorkerIx, WorkerStatus,
+    Breaker, Cell, Counts, Lease, LeaseIx, NamespaceIx, Run, RunIx, Shape, State, Worker, WorkerIx,
+    WorkerStatus,
 };
+pub use timing::Timing;

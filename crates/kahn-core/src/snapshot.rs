@@ -9,7 +9,7 @@ use kahn_model::{
 };
 
 use crate::change::Submission;
-use crate::history::{Messages, Record, Spent};
+use crate::history::{Messages, Record, RecordKind, Spent};
 use crate::state::{Breaker, Cell, Flags, Lease, LeaseIx, LeasePhase, Overruns, Run, RunIx, State};
 
 /// The state of one task.
@@ -203,6 +203,7 @@ impl State {
 
     fn restore_run(&mut self, snapshot: RunSnapshot) {
         let ready = ready_tasks(&snapshot.cells);
+        let ready_at = ready_times(&snapshot);
         let leases = snapshot.leases.clone();
         let id = snapshot.submission.run;
         let namespace = self.namespaces.intern(&snapshot.submission.namespace);
@@ -210,14 +211,16 @@ impl State {
         self.run_ix.insert(id, ix);
         for (age, task) in ready {
             self.ready.has_aged(age);
-            self.enter_ready(ix, task, age);
+            let since = ready_at.get(&task).copied().unwrap_or(self.now);
+            self.enter_ready(ix, task, age, since);
         }
         for lease in leases {
-            self.restore_lease(ix, &lease);
+            let since = ready_at.get(&lease.task).copied().unwrap_or(lease.granted_at);
+            self.restore_lease(ix, &lease, since);
         }
     }
 
-    fn restore_lease(&mut self, ix: RunIx, snapshot: &LeaseSnapshot) {
+    fn restore_lease(&mut self, ix: RunIx, snapshot: &LeaseSnapshot, ready_at: Timestamp) {
         let worker = self.worker_or_unknown(&snapshot.worker, snapshot.boot);
         let class = self.class_of(ix, snapshot.task);
         let run = &self.runs[ix.0];
@@ -227,6 +230,7 @@ impl State {
             task: snapshot.task,
             run_id: run.id(),
             boot: snapshot.boot,
+            ready_at,
             granted_at: snapshot.granted_at,
             started_at: None,
             run: ix,
@@ -273,7 +277,25 @@ fn ready_tasks(cells: &[CellSnapshot]) -> Vec<(u32, TaskIx)> {
         .collect()
 }
 
+/// Returns since when the ready and the held tasks of a run were ready, according to its history.
+fn ready_times(snapshot: &RunSnapshot) -> BTreeMap<TaskIx, Timestamp> {
+    let is_wanted = |task: TaskIx| {
+        let state = snapshot.cells[task.index()].state;
+        state == TaskState::Ready || state.is_held()
+    };
+    let readied = snapshot.history.iter().filter(|record| record.kind == RecordKind::TaskReady);
+    let times = readied.filter_map(|record| Some((record.task()?, record.at)));
+    times.filter(|(task, _)| is_wanted(*task)).collect()
+}
+
+/// Returns when a run was submitted or last retried.
+fn begun_at(snapshot: &RunSnapshot) -> Timestamp {
+    let retried = snapshot.history.iter().rfind(|record| record.kind == RecordKind::RunRetried);
+    retried.map_or(snapshot.submitted_at, |record| record.at)
+}
+
 fn rebuild(snapshot: RunSnapshot, namespace: crate::state::NamespaceIx) -> Run {
+    let begun_at = begun_at(&snapshot);
     let dag = Arc::clone(&snapshot.submission.dag);
     let mut counts = [0; TaskState::ALL.len()];
     let cells = snapshot
@@ -291,6 +313,7 @@ fn rebuild(snapshot: RunSnapshot, namespace: crate::state::NamespaceIx) -> Run {
         .collect();
     let worker_positions = (1..).zip(&snapshot.workers).map(|(at, id)| (id.clone(), at)).collect();
     Run {
+        begun_at,
         state: snapshot.state,
         submitted_at: snapshot.submitted_at,
         finished_at: snapshot.finished_at,

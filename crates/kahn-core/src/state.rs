@@ -21,7 +21,7 @@ pub use worker::{Shape, Worker, WorkerIx, WorkerStatus};
 pub(crate) use classes::{Class, ClassIx, Classes, secret_of};
 pub(crate) use gates::{Gate, GateKey, Gates};
 pub(crate) use lease::LeasePhase;
-pub(crate) use ready::{LaneIx, Rank, Ready};
+pub(crate) use ready::{Lane, LaneIx, Rank, Ready};
 pub(crate) use run::{Flags, Overruns};
 pub(crate) use slab::Slab;
 pub(crate) use timers::{Timer, Timers};
@@ -29,6 +29,7 @@ pub(crate) use timers::{Timer, Timers};
 use crate::event::SessionId;
 use crate::schedule::Pool;
 use crate::settings::Settings;
+use crate::timing::Timing;
 
 /// Requests of applied changes to the live core. Recovery ignores them and inspects the complete
 /// state instead.
@@ -70,6 +71,8 @@ pub struct State {
     pub(crate) gates: Gates,
     pub(crate) timers: Timers,
     pub(crate) effects: Effects,
+    /// The timings of the current step.
+    pub(crate) timings: Vec<Timing>,
     pub(crate) pool: Pool,
     /// The latest time of any event or change.
     pub(crate) now: Timestamp,
@@ -91,6 +94,7 @@ impl State {
             gates: Gates::default(),
             timers: Timers::default(),
             effects: Effects::default(),
+            timings: Vec::new(),
             pool: Pool::default(),
             now: Timestamp::ZERO,
         }
@@ -182,6 +186,12 @@ impl State {
         self.ready.len()
     }
 
+    /// Returns the name of a namespace.
+    #[must_use]
+    pub fn namespace(&self, ix: NamespaceIx) -> &Namespace {
+        self.namespaces.get(ix)
+    }
+
     /// Returns all breakers that are not closed or have recorded failures, with namespace and key.
     pub fn breakers(&self) -> impl Iterator<Item = (&Namespace, &str, &Breaker)> {
         self.gates
@@ -209,12 +219,14 @@ impl State {
     }
 }
 
-/// Index of a namespace in [`Namespaces`].
+/// Index of a namespace in the state. A namespace keeps it for as long as the core exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct NamespaceIx(pub u32);
+pub struct NamespaceIx(pub(crate) u32);
 
 impl NamespaceIx {
-    pub(crate) fn index(self) -> usize {
+    /// Returns the index as a number from 0, in the order in which namespaces became known.
+    #[must_use]
+    pub fn index(self) -> usize {
         usize::try_from(self.0).expect("invariant: usize holds u32")
     }
 }

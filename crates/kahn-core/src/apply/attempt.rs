@@ -1,24 +1,29 @@
 //! Applies the start and the end of attempts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kahn_model::{CauseKind, Failure, FailurePolicy, Outputs, TaskIx, TaskState, Timestamp, Usage};
 
 use crate::change::Then;
 use crate::history::{RecordKind, Spent};
 use crate::state::{Flags, Gate, Lease, LeasePhase, RunIx, State, Timer};
+use crate::timing::Timing;
 
 impl State {
     pub(super) fn apply_started(&mut self, ix: RunIx, task: TaskIx) {
         let lease_ix = self.runs[ix.0].cell(task).lease().expect("invariant: the task is held");
         self.note_started(lease_ix, self.now);
         self.watch_over(lease_ix);
-        let worker = self.position_of(ix, &self.leases[lease_ix.0].clone());
+        let lease = self.leases[lease_ix.0].clone();
+        let worker = self.position_of(ix, &lease);
         self.runs[ix.0].set_state(task, TaskState::Running);
-        self.record_started(ix, task, self.now, worker);
+        self.record_started(ix, &lease, self.now, worker);
     }
 
-    fn record_started(&mut self, ix: RunIx, task: TaskIx, at: Timestamp, worker: u16) {
+    fn record_started(&mut self, ix: RunIx, lease: &Lease, at: Timestamp, worker: u16) {
+        let task = lease.task;
+        self.timings.push(Timing::Started { wait: at.since(lease.ready_at) });
         self.record_at(ix, at, RecordKind::TaskStarted, Some(task), worker, None);
         let run = &mut self.runs[ix.0];
         if !run.cell(task).flags.has(Flags::STARTED) {
@@ -49,9 +54,10 @@ impl State {
             // time.
             let back = self.now.0.saturating_sub(micros(usage.elapsed));
             let at = Timestamp(back.max(lease.granted_at.0));
-            self.record_started(ix, task, at, worker);
+            self.record_started(ix, &lease, at, worker);
         }
         if has_run {
+            self.time_attempt(&lease, usage.elapsed);
             self.workers[lease.worker.index()].learn_pace(usage.elapsed);
         }
         self.note_breaker(ix, &lease, outcome);
@@ -81,6 +87,13 @@ impl State {
             (Then::Retry { after }, outcome) => self.back_off(ix, task, outcome, after, worker),
         }
         self.finish_if_done(ix);
+    }
+
+    fn time_attempt(&mut self, lease: &Lease, measured: Duration) {
+        let observed = || lease.started_at.map(|at| self.now.since(at)).unwrap_or_default();
+        let elapsed = if measured.is_zero() { observed() } else { measured };
+        let kind = self.classes.get(lease.class).kind;
+        self.timings.push(Timing::Ran { kind, elapsed });
     }
 
     fn count_attempt(&mut self, ix: RunIx, task: TaskIx, outcome: &Result<Outputs, Failure>) {
@@ -122,7 +135,7 @@ impl State {
         ix: RunIx,
         task: TaskIx,
         outcome: &Result<Outputs, Failure>,
-        after: std::time::Duration,
+        after: Duration,
         worker: u16,
     ) {
         let cause = outcome.as_ref().err().map(|failure| failure.cause);
@@ -179,6 +192,6 @@ fn did_run(lease: &Lease, outcome: &Result<Outputs, Failure>) -> bool {
         || !outcome.as_ref().is_err_and(|failure| never_started(failure.cause.kind))
 }
 
-pub(super) fn micros(span: std::time::Duration) -> u64 {
+pub(super) fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

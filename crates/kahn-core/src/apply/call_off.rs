@@ -16,7 +16,9 @@ impl State {
         for task in dag.tasks().filter(|task| !keep(*task)) {
             let cell = *self.runs[ix.0].cell(task);
             match cell.state {
-                TaskState::Ready => self.leave_ready(ix, task),
+                TaskState::Ready => {
+                    self.leave_ready(ix, task);
+                }
                 TaskState::BackingOff => {
                     self.runs[ix.0].backoffs.remove(&task);
                 }

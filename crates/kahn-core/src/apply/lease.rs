@@ -10,6 +10,7 @@ use crate::history::RecordKind;
 use crate::state::{
     Breaker, Flags, Gate, Lease, LeaseIx, LeasePhase, RunIx, State, Timer, Worker, WorkerIx,
 };
+use crate::timing::Timing;
 
 impl State {
     pub(crate) fn worker_or_unknown(&mut self, id: &WorkerId, boot: BootId) -> WorkerIx {
@@ -40,7 +41,9 @@ impl State {
         boot: BootId,
     ) {
         let age = self.runs[ix.0].cell(task).age();
-        self.leave_ready(ix, task);
+        let ready_at = self.leave_ready(ix, task);
+        let namespace = self.runs[ix.0].namespace;
+        self.timings.push(Timing::Leased { namespace, wait: self.now.since(ready_at) });
         let class = self.class_of(ix, task);
         let run_id = self.runs[ix.0].id();
         let lease = Lease {
@@ -49,6 +52,7 @@ impl State {
             task,
             run_id,
             boot,
+            ready_at,
             granted_at: self.now,
             started_at: None,
             run: ix,

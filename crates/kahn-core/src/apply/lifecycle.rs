@@ -10,6 +10,7 @@ use super::resolve::{Decision, EdgeResult};
 use crate::change::{Submission, Verdict};
 use crate::history::{Messages, RecordKind};
 use crate::state::{Cell, Flags, Gate, Run, RunIx, State, Timer};
+use crate::timing::Timing;
 
 impl State {
     pub(super) fn apply_submitted(&mut self, submission: &Arc<Submission>) {
@@ -22,6 +23,7 @@ impl State {
             submission: Arc::clone(submission),
             state: RunState::Active,
             submitted_at: self.now,
+            begun_at: self.now,
             finished_at: None,
             cancelled: None,
             is_halted: false,
@@ -104,6 +106,7 @@ impl State {
     pub(super) fn apply_retried(&mut self, ix: RunIx, tasks: &[TaskIx]) {
         let run = &mut self.runs[ix.0];
         run.state = RunState::Active;
+        run.begun_at = self.now;
         run.finished_at = None;
         run.cancelled = None;
         run.is_halted = false;
@@ -174,6 +177,8 @@ impl State {
             None => RunState::Succeeded,
         };
         run.finished_at = Some(self.now);
+        let elapsed = self.now.since(run.begun_at);
+        self.timings.push(Timing::Ended { state: run.state, elapsed });
         let kind = match run.state {
             RunState::Succeeded => RecordKind::RunSucceeded,
             RunState::Cancelled => RecordKind::RunCancelled,

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use kahn_model::{Dag, Namespace, Resource, Resources, TaskIx, TaskState};
+use kahn_model::{Dag, Namespace, Resource, Resources, TaskIx, TaskState, Timestamp};
 
 use crate::history::RecordKind;
 use crate::state::{Class, ClassIx, Gate, LaneIx, Rank, Run, RunIx, State, Timer, secret_of};
@@ -12,17 +12,17 @@ impl State {
     pub(super) fn make_ready(&mut self, ix: RunIx, task: TaskIx) {
         self.runs[ix.0].set_state(task, TaskState::Ready);
         let age = self.ready.next_age();
-        self.enter_ready(ix, task, age);
+        self.enter_ready(ix, task, age, self.now);
         self.watch_queue(ix, task);
         self.record(ix, RecordKind::TaskReady, Some(task), None);
     }
 
-    /// Adds a task in state [`TaskState::Ready`] to the ready set.
-    pub(crate) fn enter_ready(&mut self, ix: RunIx, task: TaskIx, age: u32) {
+    /// Adds a task that is in state [`TaskState::Ready`] since `since` to the ready set.
+    pub(crate) fn enter_ready(&mut self, ix: RunIx, task: TaskIx, age: u32, since: Timestamp) {
         let lane = self.lane_of(ix, task);
         self.runs[ix.0].cell_mut(task).set_age(age);
         let rank = rank(&self.runs[ix.0], task);
-        self.ready.insert(lane, rank, task);
+        self.ready.insert(lane, rank, task, since);
     }
 
     /// Starts the queue timeout of a ready task.
@@ -34,11 +34,12 @@ impl State {
         }
     }
 
-    /// Removes a task from the ready set; the caller sets its next state.
-    pub(super) fn leave_ready(&mut self, ix: RunIx, task: TaskIx) {
+    /// Removes a task from the ready set, and returns since when it was ready. The caller sets its
+    /// next state.
+    pub(super) fn leave_ready(&mut self, ix: RunIx, task: TaskIx) -> Timestamp {
         let lane = self.lane_of(ix, task);
         let rank = rank(&self.runs[ix.0], task);
-        self.ready.remove(lane, rank, task);
+        self.ready.remove(lane, rank, task)
     }
 
     pub(super) fn open_gate(&mut self, gate: &Gate) {

@@ -110,7 +110,7 @@ impl Core {
             return;
         }
         let Some(timeout) = known.dag.policy().timeout else { return };
-        if known.begun_at() + timeout > self.state.now {
+        if known.begun_at + timeout > self.state.now {
             return;
         }
         let message = format!("the run did not end within {timeout:?}");

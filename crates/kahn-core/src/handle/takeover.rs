@@ -79,7 +79,7 @@ impl State {
         let run = &self.runs[ix.0];
         let (id, dag) = (run.id(), Arc::clone(&run.dag));
         if let Some(timeout) = dag.policy().timeout {
-            self.timers.set(run.begun_at() + timeout, Timer::Deadline(id));
+            self.timers.set(run.begun_at + timeout, Timer::Deadline(id));
         }
         for (task, until) in &run.backoffs {
             self.timers.set(*until, Timer::Backoff(id, *task));

@@ -40,6 +40,8 @@ pub struct Lease {
     pub run_id: RunId,
     /// The boot id of the worker that received it.
     pub boot: BootId,
+    /// Since when its task was ready.
+    pub ready_at: Timestamp,
     /// When it was granted.
     pub granted_at: Timestamp,
     /// When its attempt started.

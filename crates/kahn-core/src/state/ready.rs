@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use kahn_model::TaskIx;
+use kahn_model::{TaskIx, Timestamp};
 
 use super::NamespaceIx;
 use super::classes::ClassIx;
@@ -34,13 +34,14 @@ pub(crate) struct Lane {
     pub run: RunIx,
     pub namespace: NamespaceIx,
     pub class: ClassIx,
-    tasks: BTreeSet<(Rank, TaskIx)>,
+    /// Its tasks, and since when each of them is ready.
+    tasks: BTreeMap<(Rank, TaskIx), Timestamp>,
     parked_at: Option<Gate>,
 }
 
 impl Lane {
     pub(crate) fn head(&self) -> Option<(Rank, TaskIx)> {
-        self.tasks.first().copied()
+        self.tasks.first_key_value().map(|(head, _)| *head)
     }
 
     /// Returns the number of tasks in the lane.
@@ -50,7 +51,7 @@ impl Lane {
 
     /// Returns whether the lane contains the task with this rank.
     pub(crate) fn has(&self, rank: Rank, task: TaskIx) -> bool {
-        self.tasks.contains(&(rank, task))
+        self.tasks.contains_key(&(rank, task))
     }
 
     /// Returns the gate at which the lane is parked, if any.
@@ -59,7 +60,7 @@ impl Lane {
     }
 
     pub(crate) fn tasks(&self) -> impl Iterator<Item = TaskIx> + '_ {
-        self.tasks.iter().map(|(_, task)| *task)
+        self.tasks.keys().map(|(_, task)| *task)
     }
 }
 
@@ -94,7 +95,7 @@ impl Ready {
         namespace: NamespaceIx,
         class: ClassIx,
     ) -> LaneIx {
-        let lane = Lane { run, namespace, class, tasks: BTreeSet::new(), parked_at: None };
+        let lane = Lane { run, namespace, class, tasks: BTreeMap::new(), parked_at: None };
         LaneIx(self.lanes.insert(lane))
     }
 
@@ -114,24 +115,26 @@ impl Ready {
         self.lanes.iter().map(|(at, lane)| (LaneIx(at), lane))
     }
 
-    pub(crate) fn insert(&mut self, lane: LaneIx, rank: Rank, task: TaskIx) {
+    pub(crate) fn insert(&mut self, lane: LaneIx, rank: Rank, task: TaskIx, since: Timestamp) {
         let head = self.lanes[lane.0].head();
         self.n_tasks += 1;
         if head.is_some_and(|(first, _)| first < rank) {
-            self.lanes[lane.0].tasks.insert((rank, task));
+            self.lanes[lane.0].tasks.insert((rank, task), since);
             return;
         }
         self.close_head(lane);
-        self.lanes[lane.0].tasks.insert((rank, task));
+        self.lanes[lane.0].tasks.insert((rank, task), since);
         self.open_head(lane);
     }
 
-    pub(crate) fn remove(&mut self, lane: LaneIx, rank: Rank, task: TaskIx) {
+    /// Removes a task, and returns since when it was ready.
+    pub(crate) fn remove(&mut self, lane: LaneIx, rank: Rank, task: TaskIx) -> Timestamp {
         self.close_head(lane);
-        let was_there = self.lanes[lane.0].tasks.remove(&(rank, task));
-        assert!(was_there, "{task:?} was in the ready set under this rank");
+        let since = self.lanes[lane.0].tasks.remove(&(rank, task));
+        let since = since.expect("invariant: a ready task is in its lane under its rank");
         self.n_tasks -= 1;
         self.open_head(lane);
+        since
     }
 
     pub(crate) fn park(&mut self, lane: LaneIx, gate: Gate) {
@@ -198,9 +201,9 @@ mod tests {
     fn the_longest_path_goes_first_and_then_the_oldest() {
         let mut ready = Ready::default();
         let lane = ready.add_lane(RunIx(0), NamespaceIx(0), ClassIx(0));
-        ready.insert(lane, rank(5, 2), TaskIx(2));
-        ready.insert(lane, rank(9, 3), TaskIx(3));
-        ready.insert(lane, rank(5, 1), TaskIx(1));
+        ready.insert(lane, rank(5, 2), TaskIx(2), Timestamp::ZERO);
+        ready.insert(lane, rank(9, 3), TaskIx(3), Timestamp::ZERO);
+        ready.insert(lane, rank(5, 1), TaskIx(1), Timestamp::ZERO);
         let mut order = Vec::new();
         while let Some((rank, task)) = ready.lane(lane).head() {
             assert_eq!(ready.heads(NamespaceIx(0)).next(), Some((rank, ClassIx(0), lane)));
@@ -215,9 +218,9 @@ mod tests {
     fn a_parked_lane_is_not_looked_at_until_it_is_open_again() {
         let mut ready = Ready::default();
         let lane = ready.add_lane(RunIx(0), NamespaceIx(0), ClassIx(0));
-        ready.insert(lane, rank(1, 1), TaskIx(1));
+        ready.insert(lane, rank(1, 1), TaskIx(1), Timestamp::ZERO);
         ready.park(lane, Gate::Run(RunIx(0)));
-        ready.insert(lane, rank(2, 2), TaskIx(2));
+        ready.insert(lane, rank(2, 2), TaskIx(2), Timestamp::ZERO);
         assert_eq!(ready.namespaces().count(), 0);
         ready.unpark(lane);
         assert_eq!(ready.heads(NamespaceIx(0)).next(), Some((rank(2, 2), ClassIx(0), lane)));

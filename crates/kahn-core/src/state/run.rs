@@ -12,7 +12,7 @@ use super::classes::ClassIx;
 use super::lease::LeaseIx;
 use super::ready::LaneIx;
 use crate::change::Submission;
-use crate::history::{Messages, Record, RecordKind, Spent};
+use crate::history::{Messages, Record, Spent};
 
 /// Index of a run in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,6 +135,8 @@ pub struct Run {
     pub messages: Messages,
     /// The workers that appear in the history.
     pub workers: Vec<WorkerId>,
+    /// When it was submitted or last retried.
+    pub(crate) begun_at: Timestamp,
     pub(crate) namespace: NamespaceIx,
     pub(crate) cells: Vec<Cell>,
     pub(crate) b_levels: Vec<u64>,
@@ -177,14 +179,6 @@ impl Run {
     #[must_use]
     pub fn cell(&self, task: TaskIx) -> &Cell {
         &self.cells[task.index()]
-    }
-
-    /// Returns when it was submitted or last retried.
-    pub(crate) fn begun_at(&self) -> Timestamp {
-        let begins = |record: &&Record| {
-            matches!(record.kind, RecordKind::RunRetried | RecordKind::RunSubmitted)
-        };
-        self.history.iter().rev().find(begins).map_or(self.submitted_at, |record| record.at)
     }
 
     /// Returns the values of the parameters.

@@ -20,6 +20,7 @@ use crate::log::Term;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::state::Run;
+use crate::timing::Timing;
 
 /// More deadlines than any test needs; exceeding it means that the core never becomes idle.
 const DEADLINES_MAX: usize = 100_000;
@@ -77,6 +78,8 @@ pub struct World {
     pub now: Timestamp,
     /// All changes that became durable.
     pub log: Vec<(Timestamp, Change)>,
+    /// All timings.
+    pub timings: Vec<Timing>,
     /// The workers, by name.
     pub workers: BTreeMap<String, FakeWorker>,
     /// Evaluations that were requested but not answered.
@@ -110,6 +113,7 @@ impl World {
             core: Core::new(settings.clone()),
             now: Timestamp(1_000_000_000),
             log: Vec::new(),
+            timings: Vec::new(),
             workers: BTreeMap::new(),
             evaluations: Vec::new(),
             commands: Vec::new(),
@@ -170,6 +174,7 @@ impl World {
 
     fn absorb(&mut self, step: Step) {
         let at = self.core.state().now();
+        self.timings.extend_from_slice(self.core.timings());
         self.log.extend(step.changes.into_iter().map(|change| (at, change)));
         for command in step.commands {
             self.deliver(&command);
