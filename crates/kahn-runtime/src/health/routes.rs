@@ -6,14 +6,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::Readiness;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{Format, Metrics};
 use crate::token::Token;
 
 /// Maximum request body; valid requests have none.
@@ -77,7 +77,9 @@ async fn metrics_text(State(answers): State<Arc<Answers>>, headers: HeaderMap) -
     if !answers.may_see_data(&headers) {
         return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")]).into_response();
     }
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], answers.metrics.to_text()).into_response()
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let format = Format::accepted(accept);
+    ([(CONTENT_TYPE, format.content_type())], answers.metrics.to_text(format)).into_response()
 }
 
 /// Bodies are never read; one that is large or of unknown size is refused.

@@ -79,6 +79,10 @@ async fn metrics_are_open_on_loopback() {
     let (status, body) = case.get("/metrics", "").await;
     assert_eq!(status, 200);
     assert!(body.contains("kahn_leases_total 1"), "{body}");
+    assert!(!body.contains("# EOF"), "{body}");
+    let accept = "accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
+    let (_, body) = case.get("/metrics", accept).await;
+    assert!(body.ends_with("# EOF\n"), "{body}");
 }
 
 #[tokio::test]
