@@ -32,6 +32,8 @@ pub struct Config {
     pub worker_token_file: Option<PathBuf>,
     /// The server for health and metrics.
     pub health: HealthSettings,
+    /// What the labels of metrics may name.
+    pub metrics: MetricsConfig,
     /// A worker that is silent for this long gets no new leases.
     #[serde(with = "human_duration")]
     pub suspect_after: Duration,
@@ -108,6 +110,23 @@ impl Default for StoreConfig {
     }
 }
 
+/// What the labels of metrics may name, for coordinators whose metrics are read by people who may
+/// not know the names.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Whether the wait in the queue is shown for each namespace.
+    pub namespaces: bool,
+    /// Whether the demand for workers is shown by the labels that tasks require.
+    pub labels: bool,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { namespaces: true, labels: true }
+    }
+}
+
 /// Limits on sizes and numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -155,6 +174,7 @@ impl Default for Config {
             worker_token: None,
             worker_token_file: None,
             health: HealthSettings::on_loopback(7401),
+            metrics: MetricsConfig::default(),
             suspect_after: core.suspect_after,
             lease_ttl: core.lease_ttl,
             infeasible_grace: core.infeasible_grace,

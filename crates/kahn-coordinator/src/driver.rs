@@ -126,7 +126,8 @@ impl Driver {
         if self.core.has_more_to_place() {
             return Some(self.inbox.try_recv().unwrap_or(Input::Nothing));
         }
-        let due = self.core.next_deadline().map_or(self.audit_due, |at| at.min(self.audit_due));
+        let due = [self.core.next_deadline(), self.stats.due()].into_iter().flatten().min();
+        let due = due.map_or(self.audit_due, |at| at.min(self.audit_due));
         let wait = due.since(self.now());
         tokio::select! {
             biased;
@@ -136,6 +137,7 @@ impl Driver {
     }
 
     fn round(&mut self, first: Input) -> Option<Ended> {
+        let began_at = self.now();
         let mut next = Some(first);
         for _ in 0..INPUTS_PER_ROUND {
             let Some(input) = next else { break };
@@ -157,13 +159,15 @@ impl Driver {
         self.take(step);
         self.audit_if_due(now);
         self.finish_round();
+        self.stats.round(self.now().since(began_at));
         None
     }
 
     /// Sends collected changes to the log, and releases effects whose changes are durable.
     fn finish_round(&mut self) {
+        let now = self.now();
         for batch in self.outbox.take_batches() {
-            self.durable.append(batch, &self.core, &mut self.stats);
+            self.durable.append(batch, now, &self.core, &self.stats);
         }
         self.release();
         self.stats.observe(&self.core, self.outbox.n_waiting());
@@ -223,7 +227,7 @@ impl Driver {
             Input::Draining { session } => {
                 self.handle_from(now, session, Event::DrainStarted { session });
             }
-            Input::Log(event) => return self.on_log(event),
+            Input::Log(event) => return self.on_log(now, event),
             Input::Checkpointed { partition, seq, written } => {
                 self.durable.checkpointed(partition, seq, written);
             }
@@ -233,8 +237,8 @@ impl Driver {
         None
     }
 
-    fn on_log(&mut self, event: kahn_store::AppendEvent) -> Option<Ended> {
-        match self.durable.on_event(event, &mut self.stats) {
+    fn on_log(&mut self, now: Timestamp, event: kahn_store::AppendEvent) -> Option<Ended> {
+        match self.durable.on_event(now, event, &mut self.stats) {
             durable::Progress::Committed { partition, number } => {
                 self.outbox.committed(partition, number);
                 None
@@ -267,7 +271,7 @@ impl Driver {
     }
 
     fn take(&mut self, step: Step) {
-        self.stats.count(&step.changes);
+        self.stats.count(&step.changes, &self.core);
         let ended = self.spans.observe(&step.changes, self.core.state());
         // The core's time, which equals the clock's unless a later time was recovered.
         self.outbox.accept(self.core.state().now(), step.changes);

@@ -23,7 +23,9 @@ mod watchers;
 #[doc(hidden)]
 pub mod fuzz;
 
-pub use config::{Config, EmbeddedDurability, InvalidConfig, Limits, Placement, StoreConfig};
+pub use config::{
+    Config, EmbeddedDurability, InvalidConfig, Limits, MetricsConfig, Placement, StoreConfig,
+};
 pub use inbox::{Handle, RequestError};
 pub use recovery::RecoveryError;
 pub use server::{Coordinator, Listener, LocalConnector, Services, StartError};

@@ -143,7 +143,7 @@ impl Coordinator {
             sessions: Sessions::default(),
             watchers: watchers.clone(),
             evaluators,
-            stats: Stats::new(&services.metrics, services.readiness.clone()),
+            stats: Stats::new(&services.metrics, services.readiness.clone(), &config.metrics),
             spans,
         };
         let driver = tokio::spawn(Driver::new(parts, first).run());

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use kahn_core::Core;
 use kahn_core::log::Term;
-use kahn_model::Partition;
+use kahn_model::{Partition, Timestamp};
 use kahn_store::{AppendEvent, Appender, LogStore, codec};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -33,14 +33,14 @@ pub(super) enum Progress {
 struct OnePartition {
     term: Term,
     appender: Appender,
-    /// Sequence numbers and batch numbers in flight.
-    in_flight: VecDeque<(u64, u64)>,
+    /// The batches in flight.
+    in_flight: VecDeque<InFlight>,
     /// Blobs referenced by batches since the last checkpoint was taken.
     named: BTreeSet<String>,
     /// Blobs that are being removed.
     sweeping: BTreeSet<String>,
-    /// Batches that wait for the removal of blobs, with their numbers.
-    held: VecDeque<(u64, kahn_store::Batch)>,
+    /// Batches that wait for the removal of blobs, with their numbers and times.
+    held: VecDeque<(u64, Timestamp, kahn_store::Batch)>,
     /// Log bytes since the last checkpoint.
     grown: u64,
     /// Size of the last checkpoint.
@@ -49,6 +49,14 @@ struct OnePartition {
     is_checkpointing: bool,
     /// A checkpoint at this sequence number, to be written once that is durable.
     pending: Option<(u64, codec::Encoded)>,
+}
+
+/// A batch that is not durable yet.
+#[derive(Clone, Copy)]
+struct InFlight {
+    seq: u64,
+    number: u64,
+    handed_over_at: Timestamp,
 }
 
 /// The logs of all partitions.
@@ -81,7 +89,13 @@ impl Durable {
         });
     }
 
-    pub(super) fn append(&mut self, batch: kahn_core::Batch, core: &Core, stats: &mut Stats) {
+    pub(super) fn append(
+        &mut self,
+        batch: kahn_core::Batch,
+        now: Timestamp,
+        core: &Core,
+        stats: &Stats,
+    ) {
         let entry = &mut self.partitions[usize::from(batch.partition.0)];
         let encoded = codec::encode_batch(&batch.changes);
         let size = u64::try_from(encoded.payload.len()).unwrap_or(u64::MAX);
@@ -91,9 +105,9 @@ impl Durable {
         entry.named.extend(encoded.blobs.iter().map(|(name, _)| name.clone()));
         let is_swept = encoded.blobs.iter().any(|(name, _)| entry.sweeping.contains(name));
         if is_swept || !entry.held.is_empty() {
-            entry.held.push_back((batch.number, encoded));
+            entry.held.push_back((batch.number, now, encoded));
         } else {
-            entry.push(batch.partition, batch.number, encoded);
+            entry.push(batch.partition, batch.number, now, encoded);
         }
         let is_due = entry.grown > self.checkpoint_after.max(entry.checkpoint_bytes);
         if is_due && !entry.is_checkpointing {
@@ -105,7 +119,7 @@ impl Durable {
     /// written once the batch is durable.
     fn take_checkpoint(&mut self, partition: Partition, core: &Core) {
         let entry = &mut self.partitions[usize::from(partition.0)];
-        let Some((seq, _)) = entry.in_flight.back().copied() else { return };
+        let Some(InFlight { seq, .. }) = entry.in_flight.back().copied() else { return };
         entry.is_checkpointing = true;
         entry.grown = 0;
         entry.named.clear();
@@ -113,10 +127,15 @@ impl Durable {
         entry.pending = Some((seq, encoded));
     }
 
-    pub(super) fn on_event(&mut self, event: AppendEvent, stats: &mut Stats) -> Progress {
+    pub(super) fn on_event(
+        &mut self,
+        now: Timestamp,
+        event: AppendEvent,
+        stats: &mut Stats,
+    ) -> Progress {
         match event {
             AppendEvent::Committed { partition, through_seq } => {
-                self.committed(partition, through_seq)
+                self.committed(now, partition, through_seq, stats)
             }
             AppendEvent::Troubled { partition, cause } => {
                 warn!(%partition, cause, "the store accepts no batches; they are kept in memory");
@@ -140,14 +159,21 @@ impl Durable {
         }
     }
 
-    fn committed(&mut self, partition: Partition, through_seq: u64) -> Progress {
+    fn committed(
+        &mut self,
+        now: Timestamp,
+        partition: Partition,
+        through_seq: u64,
+        stats: &Stats,
+    ) -> Progress {
         let entry = &mut self.partitions[usize::from(partition.0)];
         let mut number = None;
-        while let Some((seq, batch)) = entry.in_flight.front().copied()
-            && seq <= through_seq
+        while let Some(batch) = entry.in_flight.front().copied()
+            && batch.seq <= through_seq
         {
             entry.in_flight.pop_front();
-            number = Some(batch);
+            stats.committed(now.since(batch.handed_over_at));
+            number = Some(batch.number);
         }
         if entry.pending.as_ref().is_some_and(|(seq, _)| *seq <= through_seq)
             && let Some((seq, encoded)) = entry.pending.take()
@@ -193,8 +219,8 @@ impl Durable {
         let entry = &mut self.partitions[usize::from(partition.0)];
         entry.is_checkpointing = false;
         entry.sweeping.clear();
-        for (number, batch) in std::mem::take(&mut entry.held) {
-            entry.push(partition, number, batch);
+        for (number, handed_over_at, batch) in std::mem::take(&mut entry.held) {
+            entry.push(partition, number, handed_over_at, batch);
         }
     }
 
@@ -206,9 +232,15 @@ impl Durable {
 }
 
 impl OnePartition {
-    fn push(&mut self, partition: Partition, number: u64, batch: kahn_store::Batch) {
+    fn push(
+        &mut self,
+        partition: Partition,
+        number: u64,
+        handed_over_at: Timestamp,
+        batch: kahn_store::Batch,
+    ) {
         match self.appender.push(batch) {
-            Ok(seq) => self.in_flight.push_back((seq, number)),
+            Ok(seq) => self.in_flight.push_back(InFlight { seq, number, handed_over_at }),
             // The end itself is reported by an event.
             Err(error) => error!(%partition, %error, "batch not accepted"),
         }

@@ -10,6 +10,7 @@ use kahn_runtime::metrics::Metrics;
 use kahn_store::{ClusterId, ClusterMeta, MemoryStore};
 
 use super::*;
+use crate::config::MetricsConfig;
 
 const PARTITION: Partition = Partition(0);
 
@@ -35,7 +36,7 @@ impl Rig {
         let events = move |event| tx.try_send(Input::Log(event)).unwrap();
         let (term, head) = (acquired.term, acquired.head);
         durable.add(term, Appender::spawn(Arc::clone(&store), PARTITION, term, head, events), 0);
-        let stats = Stats::new(&Metrics::new(), Readiness::new());
+        let stats = Stats::new(&Metrics::new(), Readiness::new(), &MetricsConfig::default());
         let world = World::new();
         Self { world, store, durable, inbox, stats, n_batches: 0, n_appended: 0 }
     }
@@ -52,7 +53,7 @@ impl Rig {
         // Makes a checkpoint due regardless of the size of the last one.
         self.entry().checkpoint_bytes = 0;
         let batch = kahn_core::Batch { partition: PARTITION, number: self.n_batches, changes };
-        self.durable.append(batch, &self.world.core, &mut self.stats);
+        self.durable.append(batch, Timestamp::ZERO, &self.world.core, &self.stats);
     }
 
     /// Handles inputs until everything is durable and no checkpoint is in progress.
@@ -60,7 +61,9 @@ impl Rig {
         while self.entry().is_checkpointing || !self.entry().in_flight.is_empty() {
             let input = tokio::time::timeout(Duration::from_secs(10), self.inbox.recv());
             match input.await.unwrap().unwrap() {
-                Input::Log(event) => drop(self.durable.on_event(event, &mut self.stats)),
+                Input::Log(event) => {
+                    drop(self.durable.on_event(Timestamp::ZERO, event, &mut self.stats));
+                }
                 Input::Checkpointed { partition, seq, written } => {
                     self.durable.checkpointed(partition, seq, written);
                 }
