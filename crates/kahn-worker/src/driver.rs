@@ -4,7 +4,6 @@ mod attempts;
 mod keeping;
 mod launch;
 
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use kahn_model::{Timestamp, Token};
@@ -14,11 +13,11 @@ use kahn_proto::worker::{
 };
 use kahn_runtime::clock::Clock;
 use kahn_worker_core::{Command, Event, Sample, WorkerCore};
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::session::Outbound;
+use crate::stats::Stats;
 use crate::wire::{self, Assignments, Identity, Task, Unreadable};
 use attempts::Attempts;
 use keeping::Keeping;
@@ -53,9 +52,6 @@ pub(crate) enum Input {
     Drain,
 }
 
-/// The share of its capacity that the worker accepts, from 0 to 1.
-pub(crate) type ShareGauge = Gauge<f64, AtomicU64>;
-
 pub(crate) struct Driver {
     core: WorkerCore<Task>,
     clock: Clock,
@@ -65,7 +61,8 @@ pub(crate) struct Driver {
     assignments: Assignments,
     attempts: Attempts,
     keeping: Keeping,
-    accepts: ShareGauge,
+    stats: Stats,
+    has_connected: bool,
     is_leaving: bool,
 }
 
@@ -76,7 +73,7 @@ impl Driver {
         inbox: mpsc::Receiver<Input>,
         attempts: AttemptParts,
         spool: crate::spool::Spool,
-        accepts: ShareGauge,
+        stats: Stats,
     ) -> Self {
         Self {
             core,
@@ -87,7 +84,8 @@ impl Driver {
             assignments: Assignments::default(),
             attempts: Attempts::new(attempts),
             keeping: Keeping::new(spool),
-            accepts,
+            stats,
+            has_connected: false,
             is_leaving: false,
         }
     }
@@ -114,6 +112,8 @@ impl Driver {
                 self.send_reports();
             }
             self.keeping.write_if_due(now);
+            self.stats.running.set(self.attempts.n_running());
+            self.stats.connected.set(self.outbound.is_some().into());
         }
         self.keeping.write_now();
         info!("drained; exiting");
@@ -157,6 +157,9 @@ impl Driver {
         match input {
             Input::Connected(outbound) => {
                 self.outbound = Some(outbound);
+                if std::mem::replace(&mut self.has_connected, true) {
+                    self.stats.reconnects.inc();
+                }
                 self.handle(Event::Connected);
             }
             Input::Disconnected => {
@@ -173,14 +176,16 @@ impl Driver {
             Input::Ended(ended) => ended.into_iter().for_each(|ended| self.end(ended)),
             Input::Measured(sample) => {
                 self.handle(Event::Measured(sample));
-                self.accepts.set(f64::from(self.core.share().permille()) / 1000.0);
+                self.stats.accepts.set(f64::from(self.core.share().permille()) / 1000.0);
             }
             Input::Drain => self.handle(Event::DrainRequested),
         }
     }
 
     fn end(&mut self, Ended { token, report, is_output_late }: Ended) {
-        self.attempts.forget(token);
+        if let Some(kind) = self.attempts.forget(token) {
+            self.stats.ended(kind, &report);
+        }
         let (outcome, usage) = (report.outcome, report.usage);
         self.handle(Event::AttemptFinished { token, outcome, usage, is_output_late });
     }
@@ -248,6 +253,7 @@ impl Driver {
             Command::Start(lease) => {
                 let token = lease.token;
                 if let Some(report) = self.attempts.start(&lease) {
+                    self.stats.ended(lease.payload.work.action.kind(), &report);
                     let mut more = self.core.handle(now, Event::AttemptStarted { token });
                     let (outcome, usage) = (report.outcome, report.usage);
                     let is_output_late = false;

@@ -11,6 +11,7 @@ mod pressure;
 mod session;
 mod shipping;
 mod standalone;
+mod stats;
 mod wire;
 mod worker;
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use kahn_model::{AttemptId, Token};
 use kahn_proto::worker::{LogPiece, LogReceipt};
 use kahn_runtime::backoff::Backoff;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,6 +52,8 @@ pub(crate) struct Shipping {
     n_open: watch::Sender<usize>,
     waiting: Waiting,
     dir: LogDir,
+    /// The number of bytes sent.
+    n_sent: Counter,
 }
 
 /// A log that is being shipped.
@@ -80,12 +83,12 @@ impl Shipment {
 
 impl Shipping {
     /// Spawns the task that keeps a stream open while there are logs to ship.
-    pub(crate) fn start(link: Link, dir: LogDir) -> (Self, JoinHandle<()>) {
+    pub(crate) fn start(link: Link, dir: LogDir, n_sent: Counter) -> (Self, JoinHandle<()>) {
         let (streams, stream) = watch::channel(None);
         let (n_open, demand) = watch::channel(0);
         let waiting = Waiting::default();
         let keeping = keep_open(link, streams, demand, Arc::clone(&waiting));
-        (Self { stream, n_open, waiting, dir }, tokio::spawn(keeping))
+        (Self { stream, n_open, waiting, dir, n_sent }, tokio::spawn(keeping))
     }
 
     /// Ships a log to its end and removes it when it was completely received.
@@ -128,8 +131,16 @@ impl Shipping {
     ) {
         let receipts = self.register(token);
         let stream = self.stream.clone();
-        let mut way =
-            OnTheWay { attempt, token, reader, stream, receipts, received: 0, is_end_sent: false };
+        let mut way = OnTheWay {
+            attempt,
+            token,
+            reader,
+            stream,
+            receipts,
+            n_sent: self.n_sent.clone(),
+            received: 0,
+            is_end_sent: false,
+        };
         let done = way.send_all(progress).await;
         self.lock_waiting().remove(&token);
         self.n_open.send_modify(|n| *n -= 1);
@@ -176,6 +187,7 @@ struct OnTheWay {
     reader: LogReader,
     stream: watch::Receiver<Stream>,
     receipts: watch::Receiver<Received>,
+    n_sent: Counter,
     /// The offset up to which it was received.
     received: u64,
     is_end_sent: bool,
@@ -226,7 +238,9 @@ impl OnTheWay {
                 next = self.reader.next(), if may_send => {
                     let piece = self.piece(next);
                     self.is_end_sent |= piece.is_sealed;
+                    let n_bytes = u64::try_from(piece.data.len()).unwrap_or(u64::MAX);
                     stream.send(piece).await.ok()?;
+                    self.n_sent.inc_by(n_bytes);
                 }
             }
         }

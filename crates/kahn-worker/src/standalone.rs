@@ -112,7 +112,7 @@ impl WorkerBuilder {
     ///
     /// Returns a [`RunError`] if the worker cannot start.
     pub async fn serve(self, token: Token, shutdown: &Shutdown) -> Result<(), RunError> {
-        let (metrics, readiness) = (Metrics::new(), Readiness::new());
+        let (metrics, readiness) = (Metrics::of_process(), Readiness::new());
         readiness.set("worker", Err("starting".to_owned()));
         let config = self.config();
         let health =

@@ -24,11 +24,12 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::config::{Config, InvalidConfig};
-use crate::driver::{AttemptParts, Driver, Input, ShareGauge, left_behind};
+use crate::driver::{AttemptParts, Driver, Input, left_behind};
 use crate::pressure::watch;
 use crate::session::{Link, keep_open};
 use crate::shipping::Shipping;
 use crate::spool::{Durability, Spool};
+use crate::stats::Stats;
 use crate::wire::Identity;
 use kahn_executor::logs::LogDir;
 use kahn_executor::secrets::Secrets;
@@ -247,7 +248,9 @@ impl Worker {
         let core = WorkerCore::new(settings, left_behind(&spool));
         let (inbox, inputs) = mpsc::channel(INBOX_MAX);
         let link = Link { channel, token };
-        let (shipping, streaming) = Shipping::start(link.clone(), logs.clone());
+        let stats = Stats::new(&services.metrics);
+        let sent = stats.output.clone();
+        let (shipping, streaming) = Shipping::start(link.clone(), logs.clone(), sent);
         shipping.ship_left_behind(left_in_logs);
         let parts = AttemptParts {
             executors,
@@ -256,10 +259,7 @@ impl Worker {
             shipping: shipping.clone(),
             inbox: inbox.clone(),
         };
-        let help = "The share of its capacity that the worker accepts, from 0 to 1";
-        let accepts = services.metrics.register("worker_accepts", help, ShareGauge::default());
-        accepts.set(1.0);
-        let driver = Driver::new(core, identity, inputs, parts, spool, accepts);
+        let driver = Driver::new(core, identity, inputs, parts, spool, stats);
         let driver = tokio::spawn(driver.run());
         let pressure = watch(&config.pressure, inbox.clone());
         let session = tokio::spawn(keep_open(link, inbox.clone()));

@@ -24,15 +24,21 @@ pub(crate) struct Parts {
     pub inbox: mpsc::Sender<Input>,
 }
 
+/// A running attempt.
+struct Running {
+    kind: ActionKind,
+    stopper: Stopper,
+}
+
 pub(super) struct Attempts {
     parts: Parts,
-    stoppers: BTreeMap<Token, Stopper>,
+    running: BTreeMap<Token, Running>,
     launches: Vec<Launch>,
 }
 
 impl Attempts {
     pub(super) fn new(parts: Parts) -> Self {
-        Self { parts, stoppers: BTreeMap::new(), launches: Vec::new() }
+        Self { parts, running: BTreeMap::new(), launches: Vec::new() }
     }
 
     /// Queues an attempt for the next [`Attempts::launch`]. Returns a report if the attempt ended
@@ -51,7 +57,7 @@ impl Attempts {
         let start = Arc::new(Start::new(token, self.parts.inbox.clone()));
         let begun = Arc::clone(&start);
         let (stopper, control) = kahn_executor::control(move || begun.begin());
-        self.stoppers.insert(token, stopper);
+        self.running.insert(token, Running { kind, stopper });
         let assignment = self.describe(lease);
         let secrets = Arc::clone(&self.parts.secrets);
         let shipping = (kind != ActionKind::Builtin).then(|| self.parts.shipping.clone());
@@ -83,8 +89,8 @@ impl Attempts {
     }
 
     pub(super) fn stop(&mut self, token: Token, reason: StopReason) {
-        if let Some(stopper) = self.stoppers.get(&token) {
-            stopper.stop(match reason {
+        if let Some(running) = self.running.get(&token) {
+            running.stopper.stop(match reason {
                 StopReason::TimedOut => CauseKind::RunTimeout,
                 StopReason::Leaving => CauseKind::Preempted,
                 StopReason::CutOff => CauseKind::WorkerLost,
@@ -93,8 +99,14 @@ impl Attempts {
         }
     }
 
-    pub(super) fn forget(&mut self, token: Token) {
-        self.stoppers.remove(&token);
+    /// Forgets an attempt that has ended, and returns the kind of its action.
+    pub(super) fn forget(&mut self, token: Token) -> Option<ActionKind> {
+        self.running.remove(&token).map(|running| running.kind)
+    }
+
+    /// Returns the number of running attempts.
+    pub(super) fn n_running(&self) -> i64 {
+        i64::try_from(self.running.len()).unwrap_or(i64::MAX)
     }
 }
 

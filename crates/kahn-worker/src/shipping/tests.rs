@@ -30,7 +30,8 @@ impl Bench {
         log.seal();
         let (streams, stream) = watch::channel(None);
         let (n_open, _) = watch::channel(0);
-        let shipping = Shipping { stream, n_open, waiting: Waiting::default(), dir: logs };
+        let (waiting, n_sent) = (Waiting::default(), Counter::default());
+        let shipping = Shipping { stream, n_open, waiting, dir: logs, n_sent };
         Self { dir, log, shipping, streams }
     }
 
