@@ -8,6 +8,8 @@ mod cluster;
 mod files;
 #[path = "commands/logs.rs"]
 mod logs;
+#[path = "commands/metrics.rs"]
+mod metrics;
 #[path = "commands/runs.rs"]
 mod runs;
 #[path = "commands/support.rs"]

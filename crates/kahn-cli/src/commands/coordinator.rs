@@ -66,7 +66,7 @@ pub(crate) async fn run(args: CoordinatorArgs, context: &Context) -> Result<Exit
     let config = load(&args, context)?;
     let telemetry = context.telemetry("info")?;
     let shutdown = context.shutdown()?;
-    let (metrics, readiness) = (Metrics::new(), Readiness::new());
+    let (metrics, readiness) = (Metrics::of_process(), Readiness::new());
     for check in ["store", "coordinator"] {
         readiness.set(check, Err("starting".to_owned()));
     }
