@@ -67,17 +67,15 @@ impl Stats {
 
     /// Records the end of an attempt.
     pub(crate) fn ended(&self, kind: ActionKind, report: &Report) {
-        let of_kind = self.kinds.get(&kind);
+        let Some(of_kind) = self.kinds.get(&kind) else { return };
+        of_kind.durations.observe(report.usage.elapsed.as_secs_f64());
         match &report.outcome {
-            Ok(_) => drop(of_kind.map(|of_kind| of_kind.succeeded.inc())),
+            Ok(_) => of_kind.succeeded.inc(),
             Err(failure) => {
                 let labels = labels(kind, failure.cause.kind.as_str());
-                self.attempts.get_or_create(&labels).inc();
+                self.attempts.get_or_create(&labels).inc()
             }
-        }
-        if let Some(of_kind) = of_kind {
-            of_kind.durations.observe(report.usage.elapsed.as_secs_f64());
-        }
+        };
     }
 }
 

@@ -72,7 +72,7 @@ fn names_are_left_out_if_the_operator_says_so() {
     let text = case.text();
     assert!(!text.contains("team") && !text.contains("moon"), "{text}");
     assert_has(&text, "kahn_queue_wait_seconds_count{namespace=\"other\"} 1");
-    assert_has(&text, "kahn_demand_tasks{executor=\"process\",labels=\"\"} 1");
+    assert_has(&text, "kahn_demand_tasks{executor=\"builtin\",labels=\"\"} 1");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn the_demand_of_a_shape_is_shown_until_it_ends() {
     let tasks = tasks.having("disk").task("b").on("zone", "eu").having("disk").resources("cpu=1");
     case.world.submit(&tasks.build());
     let text = case.text();
-    let shape = "{executor=\"process\",labels=\"disk,zone=eu\"}";
+    let shape = "{executor=\"builtin\",labels=\"disk,zone=eu\"}";
     assert_has(&text, &format!("kahn_demand_tasks{shape} 2"));
     assert_has(&text, &format!("kahn_demand_cpu_cores{shape} 2.5"));
     assert_has(&text, &format!("kahn_demand_memory_bytes{shape} 1073741824"));
@@ -114,7 +114,7 @@ fn so_many_shapes_are_told_apart_and_idle_ones_make_room() {
     assert_eq!(shapes.count(), demand::SHAPES_MAX + 1);
     assert!(!text.contains("first"), "{text}");
     assert_has(&text, "kahn_demand_tasks{executor=\"other\",labels=\"other\"} 3");
-    assert_has(&text, "kahn_demand_tasks{executor=\"process\",labels=\"zone=zone-00\"} 1");
+    assert_has(&text, "kahn_demand_tasks{executor=\"builtin\",labels=\"zone=zone-00\"} 1");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn attempts_retries_and_failed_tasks_are_counted_by_cause() {
     assert_has(&text, "kahn_tasks_failed_total{cause=\"exit_code\"} 1");
     assert_has(&text, "kahn_tasks_failed_total{cause=\"worker_lost\"} 0");
     assert_has(&text, "kahn_run_duration_seconds_count{state=\"failed\"} 1");
-    assert_has(&text, "kahn_attempt_duration_seconds_count{action=\"process\"} 3");
+    assert_has(&text, "kahn_attempt_duration_seconds_count{action=\"builtin\"} 3");
 }
 
 #[test]

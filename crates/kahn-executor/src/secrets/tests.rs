@@ -27,7 +27,7 @@ impl Executor for Talkative {
         assignment.logs.seal();
         let failure = Failure::new(Cause::exit_code(1), &format!("{given:?} {assignment:?}"));
         self.0.lock().unwrap().extend(given);
-        Report { outcome: Err(failure), usage: Usage::default() }
+        Report::not_run(failure)
     }
 }
 
