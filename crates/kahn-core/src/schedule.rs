@@ -54,12 +54,14 @@ impl Core {
             }
             let n_before = pass.n_granted;
             self.fill_ahead(&mut pass);
-            // Tasks that were granted ahead have a worker now, so their reservations are no longer
-            // needed.
             if pass.n_granted == n_before || pass.reservations.is_empty() {
                 break;
             }
-            pass.reservations = Reservations::default();
+            // Tasks that were granted ahead have a worker now, so their reservations are no longer
+            // needed. Those of waiting tasks are: without them, a lease that was granted ahead
+            // because of one would be recalled for the reserved worker at once, and so on forever.
+            let ready = &self.state.ready;
+            pass.reservations.retain(|class| ready.waits(class));
         }
         if pass.n_granted >= self.state.settings.grants_per_pass {
             self.state.pool.has_more = true;

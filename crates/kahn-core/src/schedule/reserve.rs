@@ -45,6 +45,11 @@ impl Reservations {
         self.0.is_empty()
     }
 
+    /// Keeps the reservations for the classes for which `is_kept` is true.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(ClassIx) -> bool) {
+        self.0.retain(|_, (class, _)| is_kept(*class));
+    }
+
     /// Returns whether the worker is reserved.
     pub(super) fn has(&self, worker: WorkerIx) -> bool {
         self.0.contains_key(&worker)

@@ -165,6 +165,11 @@ impl Ready {
             .filter_map(|(class, heads)| heads.first().map(|(rank, lane)| (*rank, *class, *lane)))
     }
 
+    /// Returns whether a task of `class` is in an open lane.
+    pub(crate) fn waits(&self, class: ClassIx) -> bool {
+        self.open.values().any(|classes| classes.contains_key(&class))
+    }
+
     fn close_head(&mut self, lane: LaneIx) {
         let entry = &self.lanes[lane.0];
         let (Some((rank, _)), None) = (entry.head(), &entry.parked_at) else { return };
