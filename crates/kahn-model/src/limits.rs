@@ -12,6 +12,8 @@ pub const DEPENDENCIES_MAX: usize = 5_000_000;
 pub const DEPENDENCIES_PER_TASK_MAX: usize = 1_000_000;
 /// Maximum size of a DAG file, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 512 << 20;
+/// Maximum number of keys and values in a YAML file, with those that aliases stand for.
+pub const VALUES_MAX: usize = 32 * TASKS_MAX;
 /// Maximum size of an action, in bytes: the script, or all arguments together.
 pub const ACTION_BYTES_MAX: usize = 128 << 10;
 /// Maximum number of environment variables of a task.

@@ -65,7 +65,7 @@ fn compile_here(
         return Err(Diagnostics::new(origin, "", sink));
     };
     let mut placeless = None;
-    if let Some(file) = document::fast::<RawFile>(source) {
+    if let Some(file) = document::fast(source) {
         let mut found = Sink::default();
         let dag = assemble(&file, origin, source, params, &mut found);
         if found.is_empty()
@@ -75,7 +75,7 @@ fn compile_here(
         }
         placeless = Some((found, dag));
     }
-    let file = document::spanned::<RawFile>(source, &mut sink);
+    let file = document::spanned(source, &mut sink);
     let (sink, dag) = match (file, placeless) {
         (Some(file), _) if !sink.has_errors() => {
             let dag = assemble(&file, origin, source, params, &mut sink);
@@ -120,7 +120,7 @@ pub fn diagnose_shortages(
         // Nothing new is found in a file that was compiled, unless it is too large for places.
         let mut found = Sink::default();
         let source = document::text(bytes, &mut found).unwrap_or("");
-        let file = document::spanned::<RawFile>(source, &mut found);
+        let file = document::spanned(source, &mut found);
         let groups = file.as_ref().and_then(|file| Groups::build(file, &mut found));
         let mut sink = Sink::default();
         for shortage in shortages {

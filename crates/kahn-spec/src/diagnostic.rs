@@ -22,7 +22,7 @@ const HELP_BYTES_MAX: usize = 2000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
-    /// Not UTF-8, not YAML or JSON, or too deeply nested or too repetitive.
+    /// Not UTF-8, or not YAML or JSON.
     Syntax,
     /// A field that does not exist.
     UnknownField,
@@ -225,6 +225,12 @@ impl Sink {
         } else {
             self.omitted += 1;
         }
+    }
+
+    /// Adds all diagnostics of `other`.
+    pub(crate) fn append(&mut self, other: Self) {
+        other.items.into_iter().for_each(|diagnostic| self.push(diagnostic));
+        self.omitted += other.omitted;
     }
 
     pub(crate) fn has_errors(&self) -> bool {

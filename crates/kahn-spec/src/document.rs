@@ -5,11 +5,12 @@
 //! shown in the source.
 
 mod decode;
+mod limit;
+mod parse;
 mod tree;
 
-use serde::de::DeserializeOwned;
-
 use crate::diagnostic::{Code, Diagnostic, Sink};
+use crate::raw::RawFile;
 use crate::span::Span;
 use crate::suggest;
 use kahn_model::limits;
@@ -22,8 +23,9 @@ fn looks_like_json(source: &str) -> bool {
 /// Checks the size and the encoding of the file and returns its text.
 pub(crate) fn text<'a>(bytes: &'a [u8], sink: &mut Sink) -> Option<&'a str> {
     if bytes.len() > limits::DOCUMENT_BYTES_MAX {
-        let message = format!("the file has {} bytes", bytes.len());
-        let help = format!("at most {} bytes are read", limits::DOCUMENT_BYTES_MAX);
+        let max = limits::DOCUMENT_BYTES_MAX;
+        let message = format!("the file has {} bytes; at most {max} are read", bytes.len());
+        let help = "describe similar tasks by one task with a `matrix`, or split the DAG";
         sink.push(Diagnostic::error(Code::Limit, message).help(help));
         return None;
     }
@@ -43,48 +45,29 @@ pub(crate) fn text<'a>(bytes: &'a [u8], sink: &mut Sink) -> Option<&'a str> {
 }
 
 /// Parses the file without locations, if it is valid JSON.
-pub(crate) fn fast<T: DeserializeOwned>(source: &str) -> Option<T> {
+pub(crate) fn fast(source: &str) -> Option<RawFile> {
     if looks_like_json(source) { serde_json::from_str(source).ok() } else { None }
 }
 
 /// Parses the file with locations and reports all structural errors.
-pub(crate) fn spanned<T: DeserializeOwned>(source: &str, sink: &mut Sink) -> Option<T> {
-    if let Some(diagnostic) = json_error::<T>(source) {
-        sink.push(diagnostic);
-        return None;
-    }
-    let root = match tree::parse(source) {
-        Ok(root) => root,
-        Err(error) if error.code == Code::DuplicateKey => {
-            sink.push(error);
-            return None;
-        }
+pub(crate) fn spanned(source: &str, sink: &mut Sink) -> Option<RawFile> {
+    match parse::parse(source, sink) {
+        Ok(file) => file,
         Err(error) => {
-            let fallback = too_large_json::<T>(source);
-            sink.push(fallback.unwrap_or(error));
-            return None;
+            sink.push(json_error(source, &error).unwrap_or(error));
+            None
         }
-    };
-    decode::decode(&root, source, sink)
+    }
 }
 
-/// Returns a JSON syntax error, which the JSON parser explains better than the YAML parser. Returns
-/// `None` for YAML in flow style, which is not JSON but starts with a brace.
-fn json_error<T: DeserializeOwned>(source: &str) -> Option<Diagnostic> {
-    if !looks_like_json(source) {
+/// Returns the error of a JSON file. The JSON parser explains it better than the YAML parser, whose
+/// error is `error`, except for keys that occur twice, which are valid JSON, and for limits.
+fn json_error(source: &str, error: &Diagnostic) -> Option<Diagnostic> {
+    if !looks_like_json(source) || error.code == Code::DuplicateKey {
         return None;
     }
-    let error = serde_json::from_str::<T>(source).err()?;
-    let is_broken = error.is_syntax() || error.is_eof();
-    (is_broken && tree::parse(source).is_err()).then(|| json_diagnostic(source, &error))
-}
-
-/// Returns the error of a JSON file that is too large to be read with locations.
-fn too_large_json<T: DeserializeOwned>(source: &str) -> Option<Diagnostic> {
-    if !looks_like_json(source) {
-        return None;
-    }
-    serde_json::from_str::<T>(source).err().map(|error| json_diagnostic(source, &error))
+    let found = serde_json::from_str::<RawFile>(source).err()?;
+    (error.code != Code::Limit || found.is_data()).then(|| json_diagnostic(source, &found))
 }
 
 fn json_diagnostic(source: &str, error: &serde_json::Error) -> Diagnostic {

@@ -55,6 +55,43 @@ fn tasks_and_dependencies_are_counted_before_they_are_made() {
     check(&edges, Code::Limit, "too many dependencies: 6250000; at most 5000000");
 }
 
+/// Checks that a file is refused with a message that names the limit, and a way out.
+#[track_caller]
+fn check_limit(source: impl AsRef<[u8]>, text: &str) {
+    let found = compile(source, "dag.yaml", &BTreeMap::new()).map(|_| ()).unwrap_err();
+    let first = &found.items[0];
+    assert_eq!((found.items.len(), first.code), (1, Code::Limit), "{}", found.render());
+    assert!(first.message.contains(text), "{}", found.render());
+    assert!(first.help.is_some(), "{}", found.render());
+    assert!(!found.render().contains("budget"), "{}", found.render());
+}
+
+#[test]
+fn a_file_that_is_too_large_says_how_large_it_may_be() {
+    let n_bytes = limits::DOCUMENT_BYTES_MAX + 1;
+    check_limit(vec![0; n_bytes], "the file has 536870913 bytes; at most 536870912 are read");
+}
+
+#[test]
+fn the_limits_of_the_yaml_parser_are_told_in_words_of_the_file() {
+    let nested = format!("tasks: {{a: {}", "[".repeat(100));
+    check_limit(&nested, "nested more than 64 levels deep");
+    let blocks: String = (0..100).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
+    check_limit(&blocks, "nested more than 64 levels deep");
+    let anchors: String = (0..10_001).map(|n| format!(" k{n}: &a{n} x\n")).collect();
+    check_limit(format!("env:\n{anchors}"), "more than 10000 anchors");
+    let wide = entries(100, |_| "x".into());
+    let aliases = entries(400, |_| "*a".into());
+    let expanded = format!("params: {{a: &a [{wide}], b: [{aliases}]}}\n");
+    check_limit(&expanded, "stand for more than 20");
+    let long = "x".repeat(1 << 20);
+    let aliases = entries(100, |_| "*a".into());
+    let texts = format!("params: {{a: &a {long}, b: [{aliases}]}}\n");
+    check_limit(&texts, "stand for more than 67108864 bytes of text");
+    let merges = entries(4_000, |_| "{<<: *a}".into());
+    check_limit(format!("params: {{a: &a {{}}, b: [{merges}]}}"), "merge keys");
+}
+
 #[test]
 fn a_task_that_needs_itself_is_named() {
     check("tasks: {a: {noop: true, needs: [a]}}", Code::Cycle, "task `a` needs itself");

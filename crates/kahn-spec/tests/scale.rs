@@ -27,6 +27,18 @@ fn chain(n: usize, is_closed: bool) -> String {
     out
 }
 
+/// Returns the same chain as YAML.
+fn yaml_chain(n: usize) -> String {
+    let mut out = "tasks:\n".to_owned();
+    for task in 0..n {
+        let _ = write!(out, "  t{task}:\n    exec: [/bin/true]\n");
+        if task > 0 {
+            let _ = writeln!(out, "    needs: [t{}]", task - 1);
+        }
+    }
+    out
+}
+
 /// One million in release builds; debug builds are too slow.
 const N: usize = if cfg!(debug_assertions) { 30_000 } else { 1_000_000 };
 
@@ -36,6 +48,39 @@ fn a_long_chain_compiles() {
     let compiled = compile(&source, "chain.json", &BTreeMap::new()).unwrap();
     assert_eq!(compiled.dag.n_tasks(), N);
     assert_eq!(compiled.dag.n_dependencies(), N - 1);
+}
+
+#[test]
+fn yaml_and_json_take_the_same_sizes() {
+    // More values than any file of a person has.
+    let n = N.max(60_000);
+    let compiled = compile(yaml_chain(n), "chain.yaml", &BTreeMap::new()).unwrap();
+    let same = compile(chain(n, false), "chain.json", &BTreeMap::new()).unwrap();
+    assert!(compiled.dag == same.dag, "the formats differ");
+}
+
+#[test]
+fn a_mistake_in_a_large_yaml_file_is_shown_in_its_place() {
+    let source = yaml_chain(60_000).replace("  t59000:\n    exec", "  t59000:\n    exce");
+    let found = compile(source, "chain.yaml", &BTreeMap::new()).unwrap_err();
+    assert_eq!(found.items[0].message, "unknown field `exce`");
+    assert_eq!((found.items[0].labels[0].line, found.items[0].labels[0].column), (177_002, 5));
+}
+
+#[test]
+fn many_tasks_can_use_the_same_anchor() {
+    let mut source = "defaults: {resources: &big {cpu: 2, memory: 1Gi}}\ntasks:\n".to_owned();
+    for task in 0..20_000 {
+        let _ = writeln!(source, "  t{task}: {{run: echo $KAHN_TASK, resources: *big}}");
+    }
+    for task in 20_000..25_000 {
+        let _ = writeln!(
+            source,
+            "  t{task}: {{run: echo $KAHN_TASK, resources: {{<<: *big, cpu: 1}}}}"
+        );
+    }
+    let dag = compile(source, "dag.yaml", &BTreeMap::new()).unwrap().dag;
+    assert_eq!((dag.n_tasks(), dag.profiles().len()), (25_000, 2));
 }
 
 #[test]
