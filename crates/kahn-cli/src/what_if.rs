@@ -1,11 +1,11 @@
 //! Simulates a DAG on a hypothetical cluster.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use kahn_core::Spreading;
-use kahn_model::{Action, Dag, LabelRule, Labels, Resource, Resources, TaskIx};
+use kahn_model::duration::{self, LowerBound};
+use kahn_model::{Dag, LabelRule, Labels, Resource, Resources, TaskIx};
 use kahn_sim::{Simulation, WhatIf, WorkerShape};
 
 use crate::exit::Failure;
@@ -102,30 +102,19 @@ fn with_plenty(dag: &Dag, named: &Resources) -> Resources {
 }
 
 impl Cluster {
+    /// Returns the lower bounds on the makespan of any schedule on this cluster.
+    pub(crate) fn lower_bound(&self, dag: &Dag) -> LowerBound {
+        LowerBound::of(dag, &self.whole())
+    }
+
     /// Returns the total given capacity of all workers.
-    pub(crate) fn whole(&self) -> Resources {
+    fn whole(&self) -> Resources {
         let mut whole = Resources::none();
         for (resource, amount) in self.named.iter() {
             whole.set(&resource, amount.saturating_mul(u64::from(self.workers)));
         }
         whole
     }
-}
-
-/// Returns the expected run time of each task: zero for a task that does nothing, and the mean of
-/// the others for an unknown one, as in the coordinator.
-pub(crate) fn expected(dag: &Dag) -> Vec<Duration> {
-    let known: Vec<Duration> = dag.tasks().filter_map(|task| dag.estimate(task)).collect();
-    let total: Duration = known.iter().sum();
-    let usual = match u32::try_from(known.len()) {
-        Ok(n) if n > 0 => total / n,
-        _ => Duration::from_secs(1),
-    };
-    let length = |task| match dag.work(task).action {
-        Action::Noop => dag.estimate(task).unwrap_or_default(),
-        _ => dag.estimate(task).unwrap_or(usual),
-    };
-    dag.tasks().map(length).collect()
 }
 
 /// Simulates a run of `dag` on `cluster` in which each task takes as long as expected and succeeds.
@@ -142,7 +131,7 @@ pub(crate) fn simulate(dag: &Dag, cluster: &Cluster) -> Result<Course, Failure> 
         Policy::Spread => Spreading::Spread,
         Policy::Pack => Spreading::Pack,
     };
-    let durations = Some(expected(dag));
+    let durations = Some(duration::expected(dag));
     let question = WhatIf { policy, durations, ..WhatIf::on(workers) };
     let answer = kahn_sim::simulate(&Arc::new(dag.clone()), &question);
     Ok(Course { question, answer })
@@ -179,7 +168,9 @@ fn infeasible(dag: &Dag, cluster: &Cluster, labels: &Labels) -> Option<(TaskIx, 
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use kahn_model::{DagBuilder, Name, NewTask, RunPolicy, Work};
+    use std::time::Duration;
+
+    use kahn_model::{Action, DagBuilder, Name, NewTask, RunPolicy, Work};
 
     use super::*;
 

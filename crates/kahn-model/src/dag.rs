@@ -129,6 +129,9 @@ impl Adjacency {
     }
 }
 
+/// The estimate of a task without an estimate.
+const UNKNOWN_MICROS: u64 = u64::MAX;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Row {
     estimate_micros: u64,
@@ -253,11 +256,11 @@ impl Dag {
         self.conditions.get(&task)
     }
 
-    /// Returns the expected run time of `task`, if known.
+    /// Returns the expected run time of `task`, if known. Zero is known, too.
     #[must_use]
     pub fn estimate(&self, task: TaskIx) -> Option<Duration> {
         let micros = self.rows[task.index()].estimate_micros;
-        (micros > 0).then(|| Duration::from_micros(micros))
+        (micros != UNKNOWN_MICROS).then(|| Duration::from_micros(micros))
     }
 
     /// Iterates over the dependencies of `task`.

@@ -20,7 +20,8 @@ pub struct Levels {
 }
 
 impl Levels {
-    /// Returns the length of the critical path in microseconds, a lower bound of the makespan.
+    /// Returns the length of the critical path in microseconds. This is no lower bound of the
+    /// makespan: see [`crate::duration::LowerBound`].
     #[must_use]
     pub fn critical_path_micros(&self) -> u64 {
         self.b_level.iter().copied().max().unwrap_or(0)

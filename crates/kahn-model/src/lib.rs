@@ -21,6 +21,7 @@ mod report;
 mod state;
 
 mod dag;
+pub mod duration;
 mod levels;
 
 pub mod limits;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_core::Spreading;
-use kahn_model::{Dag, Labels, Resource, Resources, TaskIx, critical_path, levels};
+use kahn_model::{Dag, Labels, Resource, Resources, TaskIx, critical_path, duration, levels};
 
 /// A worker in the simulation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,9 +119,10 @@ pub struct Simulation {
     pub unplaced: Vec<TaskIx>,
     /// The heaviest chain of tasks.
     pub critical_path: Vec<TaskIx>,
-    /// A lower bound on any schedule: the duration of the heaviest chain.
+    /// A lower bound on any schedule: the duration of the longest chain of the tasks that ran, in
+    /// which each waited for the end of the one before.
     pub critical_path_bound: Duration,
-    /// A lower bound on any schedule: all work divided by all capacity.
+    /// A lower bound on any schedule: all work of the tasks that ran, divided by all capacity.
     pub area_bound: Duration,
     /// Waiting times of ready tasks.
     pub waits: Waits,
@@ -144,6 +145,7 @@ pub fn simulate(dag: &Arc<Dag>, question: &WhatIf) -> Simulation {
     let makespan = placements.iter().map(|one| one.end).max().unwrap_or_default();
     let mut has_run = vec![false; dag.n_tasks()];
     placements.iter().for_each(|one| has_run[one.task.index()] = true);
+    let took = |task: TaskIx| has_run[task.index()].then(|| question.duration(dag, task));
     let (area_bound, utilisation) = area(dag, question, &placements, makespan);
     Simulation {
         makespan,
@@ -151,7 +153,7 @@ pub fn simulate(dag: &Arc<Dag>, question: &WhatIf) -> Simulation {
         worker_utilisation: per_worker(dag, question, &placements, makespan),
         unplaced: dag.tasks().filter(|task| !has_run[task.index()]).collect(),
         critical_path: critical_path(dag, &levels),
-        critical_path_bound: Duration::from_micros(levels.critical_path_micros()),
+        critical_path_bound: duration::longest_chain(dag, took),
         area_bound,
         waits: waits(&placements),
         placements,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
-use kahn_model::{Dag, TaskIx, levels};
+use kahn_model::Dag;
 use kahn_sim::gantt;
 use serde_json::json;
 
@@ -12,7 +12,6 @@ use crate::dag_file::DagFileArgs;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::render::json::seconds;
-use crate::render::summary::area;
 use crate::render::{plan, text};
 use crate::what_if::{self, ClusterArgs, Course};
 
@@ -46,10 +45,7 @@ pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<Exit, Failur
     let dag = &file.compiled.dag;
     let cluster = args.cluster.cluster(dag)?;
     let course = what_if::simulate(dag, &cluster)?;
-    let expected = what_if::expected(dag);
-    let took = |task: TaskIx| expected[task.index()];
-    let path = std::time::Duration::from_micros(levels(dag, took).critical_path_micros());
-    let area = area(dag, &cluster.whole(), took);
+    let bound = cluster.lower_bound(dag);
     if context.is_json() {
         let chart = args.gantt.map(|format| draw(format, dag, &course));
         output::json(&json!({
@@ -58,9 +54,9 @@ pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<Exit, Failur
             "workers": cluster.workers,
             "capacity": cluster.named.to_string(),
             "makespan_seconds": seconds(course.answer.makespan),
-            "lower_bound_seconds": seconds(path.max(area)),
-            "critical_path_seconds": seconds(path),
-            "area_seconds": seconds(area),
+            "lower_bound_seconds": seconds(bound.larger()),
+            "critical_path_seconds": seconds(bound.chain),
+            "area_seconds": seconds(bound.area),
             "utilisation": course.answer.utilisation,
             "waited_seconds": seconds(course.answer.waits.total),
             "placement": plan::placement_json(dag, &course),
@@ -78,9 +74,9 @@ pub(crate) fn run(args: &SimulateArgs, context: &Context) -> Result<Exit, Failur
     let _ = writeln!(
         out,
         "  lower bound {} (critical path {}, area {})",
-        text::span(path.max(area)),
-        text::span(path),
-        text::span(area)
+        text::span(bound.larger()),
+        text::span(bound.chain),
+        text::span(bound.area)
     );
     let _ = writeln!(out, "  utilisation {:.0}%", course.answer.utilisation * 100.0);
     if args.gantt == Some(GanttFormat::Text) {

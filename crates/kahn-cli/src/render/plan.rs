@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use kahn_model::duration::{self, LowerBound};
 use kahn_model::{Action, Dag, Levels, TaskIx, critical_path, levels};
 use serde_json::{Map, Value, json};
 
 use super::json::seconds;
-use super::summary::area;
 use super::table::table;
 use super::text;
-use crate::what_if::{Cluster, Course, expected};
+use crate::what_if::{Cluster, Course};
 
 /// Maximum rows and names shown as text.
 const ROWS_SHOWN_MAX: usize = 200;
@@ -24,26 +24,21 @@ pub(crate) struct Plan<'a> {
     course: &'a Course,
     levels: Levels,
     path: Vec<TaskIx>,
-    area: Duration,
+    bound: LowerBound,
 }
 
 impl<'a> Plan<'a> {
     /// Creates the plan of a DAG from its expected schedule on a cluster.
     pub(crate) fn new(dag: &'a Dag, cluster: &'a Cluster, course: &'a Course) -> Self {
-        let expected = expected(dag);
-        let took = |task: TaskIx| expected[task.index()];
-        let levels = levels(dag, took);
+        let expected = duration::expected(dag);
+        let levels = levels(dag, |task| expected[task.index()]);
         let path = critical_path(dag, &levels);
-        Self { dag, cluster, course, path, area: area(dag, &cluster.whole(), took), levels }
+        Self { dag, cluster, course, path, bound: cluster.lower_bound(dag), levels }
     }
 
+    /// Returns the expected length of the critical path.
     fn path_length(&self) -> Duration {
         Duration::from_micros(self.levels.critical_path_micros())
-    }
-
-    /// Returns the lower bound on the makespan of any schedule on this cluster.
-    fn lower_bound(&self) -> Duration {
-        self.path_length().max(self.area)
     }
 
     /// Returns the number of tasks without an estimate.
@@ -89,9 +84,10 @@ impl<'a> Plan<'a> {
             "dependencies": dependencies,
             "phases": self.phases(),
             "critical_path": self.path_names(),
-            "critical_path_seconds": seconds(self.path_length()),
-            "area_seconds": seconds(self.area),
-            "lower_bound_seconds": seconds(self.lower_bound()),
+            "critical_path_expected_seconds": seconds(self.path_length()),
+            "critical_path_seconds": seconds(self.bound.chain),
+            "area_seconds": seconds(self.bound.area),
+            "lower_bound_seconds": seconds(self.bound.larger()),
             "estimated_seconds": seconds(self.course.answer.makespan),
             "b_levels": b_levels,
             "workers": self.cluster.workers,
@@ -122,15 +118,20 @@ impl<'a> Plan<'a> {
         let _ = writeln!(out, "\n{}", text::bold(&heading));
         let _ = writeln!(
             out,
-            "  expected    {}\n  lower bound {} (critical path {length}, area {})",
+            "  expected    {}\n  lower bound {} (critical path {}, area {})",
             text::span(self.course.answer.makespan),
-            text::span(self.lower_bound()),
-            text::span(self.area)
+            text::span(self.bound.larger()),
+            text::span(self.bound.chain),
+            text::span(self.bound.area)
         );
         let n_guessed = self.n_guessed();
         if n_guessed > 0 {
             let tasks = text::plural(n_guessed, "task");
-            let _ = writeln!(out, "  {tasks} without `estimate` assumed to take the mean time");
+            let _ = writeln!(
+                out,
+                "  {tasks} without `estimate`: the mean of the others is expected, and the lower \
+                 bound counts no time"
+            );
         }
         out.push('\n');
         out.push_str(&self.course_table());
@@ -215,6 +216,7 @@ mod tests {
                 "dependencies": { "a": [], "b": ["a"], "c": ["a"] },
                 "phases": [["a"], ["b", "c"]],
                 "critical_path": ["a", "c"],
+                "critical_path_expected_seconds": 4.0,
                 "critical_path_seconds": 4.0,
                 "area_seconds": 3.0,
                 "lower_bound_seconds": 4.0,

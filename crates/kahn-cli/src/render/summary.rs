@@ -13,7 +13,6 @@ use super::run::count_words;
 use super::text;
 use super::usage::{self, UsageJson};
 use bound::Observed;
-pub(crate) use bound::area;
 
 const SLOWEST_MAX: usize = 5;
 /// Maximum failed tasks collected.

@@ -48,6 +48,27 @@ fn a_run_ends_with_a_summary_and_can_be_looked_at_later() {
 }
 
 #[test]
+fn lower_bounds_are_below_the_makespan_of_a_real_run() {
+    let world = World::new();
+    let file = world.file(
+        "short.yaml",
+        "tasks:\n  start: {sleep: 0s}\n  work: {run: sleep 0.05, needs: [start]}\n  \
+         pause: {sleep: 1s, needs: [start]}\n  gate: {noop: true, needs: [work]}\n  \
+         last: {sleep: 0.2s, needs: [gate]}\n  long: {run: sleep 0.1, needs: [last]}\n",
+    );
+    let number = |object: &Value, field: &str| object[field].as_f64().unwrap();
+    let plan = world.object(&["plan", &file]);
+    let course = world.object(&["simulate", &file]);
+    let summary = world.object(&["run", &file]);
+    let makespan = number(&summary, "makespan_seconds");
+    for bounded in [&plan, &course, &summary] {
+        assert!(number(bounded, "lower_bound_seconds") <= makespan, "{bounded} {summary}");
+    }
+    assert_eq!(plan["tasks_without_estimate"], 2);
+    assert!(number(&plan, "lower_bound_seconds") > 0.99, "{plan}");
+}
+
+#[test]
 fn a_failed_run_ends_with_one_and_the_last_words_of_its_task() {
     let world = World::new();
     let done = world.run(&["run", &example("failure.yaml")]);

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use kahn_model::{CauseKind, Dag, Failure, RunId, RunState, TaskIx, TaskState, When, levels};
+use kahn_model::{
+    CauseKind, Dag, Failure, RunId, RunState, TaskIx, TaskState, When, duration, levels,
+};
 
 use super::resolve::{Decision, EdgeResult};
 use crate::change::{Submission, Verdict};
@@ -204,13 +205,9 @@ fn fresh_cell(dag: &Dag, task: TaskIx, attempt: u16) -> Cell {
     Cell::pending(u32::try_from(n).expect("invariant: limits::TASKS_MAX"), attempt)
 }
 
-/// Computes the b-levels. Tasks of unknown duration count with the average of the known durations.
+/// Computes the b-levels. They are estimates: tasks of unknown duration count with the mean of the
+/// known durations.
 pub(crate) fn b_levels(dag: &Dag) -> Vec<u64> {
-    let known: Vec<Duration> = dag.tasks().filter_map(|task| dag.estimate(task)).collect();
-    let total: Duration = known.iter().sum();
-    let usual = match u32::try_from(known.len()) {
-        Ok(n) if n > 0 => total / n,
-        _ => Duration::from_secs(1),
-    };
+    let usual = duration::usual(dag);
     levels(dag, |task| dag.estimate(task).unwrap_or(usual)).b_level
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Adjacency, Condition, Dag, DependencyKind, Edge, Row, Trigger, When, order};
+use super::{
+    Adjacency, Condition, Dag, DependencyKind, Edge, Row, Trigger, UNKNOWN_MICROS, When, order,
+};
 use crate::action::{Action, Work};
 use crate::ids::TaskIx;
 use crate::limits;
@@ -211,10 +213,12 @@ impl DagBuilder {
 fn estimate_micros(given: Option<Duration>, action: &Action) -> u64 {
     let known = match action {
         Action::Sleep { duration } => Some(*duration),
-        _ => None,
+        Action::Noop => given,
+        // Nothing else takes no time at all. The stored form of a DAG has zero for unknown.
+        _ => given.map(|given| given.max(Duration::from_micros(1))),
     };
-    let micros = known.or(given).map_or(0, |span| span.as_micros());
-    u64::try_from(micros).unwrap_or(u64::MAX)
+    let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    known.map_or(UNKNOWN_MICROS, |span| micros(span).min(UNKNOWN_MICROS - 1))
 }
 
 /// Sorts the edges by the task at one end (counting sort). The sort is stable.

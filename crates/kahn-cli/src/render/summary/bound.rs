@@ -1,9 +1,9 @@
-//! Two lower bounds on the makespan of a run.
+//! Two lower bounds on the makespan of a run, from the measured times of its tasks.
 
 use std::time::Duration;
 
 use kahn_client::Task;
-use kahn_model::{Dag, Resource, Resources, TaskIx, Timestamp};
+use kahn_model::{Dag, Resources, TaskIx, Timestamp, duration};
 
 /// The start and end times of the tasks of a DAG.
 #[derive(Debug)]
@@ -33,53 +33,73 @@ impl<'a> Observed<'a> {
     /// whose end a task did not wait for are not part of a chain: for example, if any one of
     /// several was sufficient, or if a start was sufficient.
     pub(super) fn critical_path(&self) -> Duration {
-        let mut ends = vec![Duration::ZERO; self.dag.n_tasks()];
-        let mut longest = Duration::ZERO;
+        let mut chains: Vec<Option<Chain>> = vec![None; self.dag.n_tasks()];
         for task in self.dag.topological_order() {
+            let times = self.times[task.index()];
             let before = self
                 .dag
                 .dependencies(task)
-                .filter(|dependency| self.waited(task, dependency.task))
-                .map(|dependency| ends[dependency.task.index()])
-                .max()
-                .unwrap_or(Duration::ZERO);
-            let end = before + self.took(task);
-            ends[task.index()] = end;
-            longest = longest.max(end);
+                .filter_map(|dependency| chains[dependency.task.index()])
+                .filter(|chain| times.is_none_or(|(start, _)| chain.end <= start))
+                .max_by_key(|chain| chain.length);
+            // A task that did not run passes on the chain before it.
+            chains[task.index()] = match times {
+                Some((_, end)) => {
+                    let length = before.map_or(Duration::ZERO, |chain| chain.length);
+                    Some(Chain { length: length + self.took(task), end })
+                }
+                None => before,
+            };
         }
-        longest
-    }
-
-    fn waited(&self, task: TaskIx, dependency: TaskIx) -> bool {
-        match (self.times[task.index()], self.times[dependency.index()]) {
-            (Some((start, _)), Some((_, end))) => end <= start,
-            _ => true,
-        }
+        chains.into_iter().flatten().map(|chain| chain.length).max().unwrap_or_default()
     }
 
     pub(super) fn area(&self, capacity: &Resources) -> Duration {
-        area(self.dag, capacity, |task| self.took(task))
+        duration::area(self.dag, capacity, |task| self.took(task))
     }
 }
 
-/// Returns how long workers with the total `capacity` are busy with all tasks at full utilisation:
-/// the maximum over all resources.
-pub(crate) fn area(dag: &Dag, capacity: &Resources, took: impl Fn(TaskIx) -> Duration) -> Duration {
-    let busy = |resource: &Resource, whole: u64| {
-        let total: u128 = dag
-            .tasks()
-            .map(|task| {
-                let held = dag.profile(task).resources.get(resource);
-                u128::from(held) * took(task).as_micros()
-            })
-            .fold(0, u128::saturating_add);
-        total / u128::from(whole)
-    };
-    let by_resource = capacity.iter().map(|(resource, whole)| busy(&resource, whole));
-    let by_limit = dag.policy().max_parallel.map(|limit| {
-        let total: u128 = dag.tasks().map(|task| took(task).as_micros()).sum();
-        total / u128::from(limit.max(1))
-    });
-    let micros = by_resource.chain(by_limit).max().unwrap_or(0);
-    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+/// A chain of tasks, each of which started after the end of the one before.
+#[derive(Clone, Copy, Debug)]
+struct Chain {
+    length: Duration,
+    /// When its last task ended.
+    end: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use kahn_model::{Action, DagBuilder, Name, NewTask, RunPolicy, TaskState, Work};
+
+    use super::super::super::run::tests::task;
+    use super::*;
+
+    /// `a`, then `b`, then `c`.
+    fn chain() -> Dag {
+        let mut builder = DagBuilder::new(Name::new("chain").unwrap(), RunPolicy::default());
+        let mut add = |name: &str| {
+            let new = NewTask::new(Name::new(name).unwrap(), Work::new(Action::Noop));
+            builder.task(new).unwrap()
+        };
+        let (a, b, c) = (add("a"), add("b"), add("c"));
+        builder.after(b, a);
+        builder.after(c, b);
+        builder.build().unwrap()
+    }
+
+    fn path(times: &[(&str, u64, u64)]) -> Duration {
+        let dag = chain();
+        let mut observed = Observed::new(&dag);
+        for (name, start, end) in times {
+            observed.take(&task(name, TaskState::Succeeded, *start, *end));
+        }
+        observed.critical_path()
+    }
+
+    #[test]
+    fn tasks_that_overlapped_are_not_one_chain_even_across_a_skipped_task() {
+        assert_eq!(path(&[("a", 0, 5), ("b", 5, 7), ("c", 7, 10)]), Duration::from_micros(10));
+        assert_eq!(path(&[("a", 0, 5), ("c", 5, 8)]), Duration::from_micros(8));
+        assert_eq!(path(&[("a", 0, 5), ("c", 3, 6)]), Duration::from_micros(5));
+    }
 }
