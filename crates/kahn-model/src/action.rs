@@ -163,6 +163,15 @@ impl Work {
         secrets.into_iter().map(rule).collect()
     }
 
+    /// Returns the size of everything but the values of the environment, in bytes.
+    pub(crate) fn n_bytes_without_values(&self) -> usize {
+        let variables = self.env.iter().map(|(name, _)| size_of::<(Box<str>, Text)>() + name.len());
+        let secrets = self.secrets.iter().map(|one| size_of::<SecretUse>() + one.prefix.len());
+        let dir = self.working_dir.as_ref().map_or(0, |dir| dir.as_str().len());
+        let parts = variables.sum::<usize>() + secrets.sum::<usize>() + dir;
+        size_of::<Self>() + self.action.n_bytes() + parts
+    }
+
     /// Returns whether any part contains an expression and must be rendered before execution.
     #[must_use]
     pub fn is_dynamic(&self) -> bool {

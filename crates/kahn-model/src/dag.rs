@@ -1,8 +1,8 @@
 //! The immutable graph of tasks and dependencies.
 //!
 //! A DAG is built once and then only read. It is stored in flat arrays, so that a million tasks
-//! need little memory and traversal follows no pointers. Equal names, profiles and works are stored
-//! only once.
+//! need little memory and traversal follows no pointers. Equal profiles, works and long values of
+//! environment variables are stored only once.
 
 mod builder;
 mod order;

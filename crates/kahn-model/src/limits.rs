@@ -14,6 +14,10 @@ pub const DEPENDENCIES_PER_TASK_MAX: usize = 1_000_000;
 pub const DOCUMENT_BYTES_MAX: usize = 512 << 20;
 /// Maximum number of keys and values in a YAML file, with those that aliases stand for.
 pub const VALUES_MAX: usize = 32 * TASKS_MAX;
+/// Maximum size of all distinct works of a DAG together, in bytes. A long value that several
+/// environments contain counts once. Larger than a file, so that only texts that are repeated for
+/// many tasks exceed it.
+pub const WORKS_BYTES_MAX: usize = 2 * DOCUMENT_BYTES_MAX;
 /// Maximum size of an action, in bytes: the script, or all arguments together.
 pub const ACTION_BYTES_MAX: usize = 128 << 10;
 /// Maximum number of environment variables of a task.

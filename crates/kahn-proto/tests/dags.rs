@@ -4,7 +4,7 @@
 #[path = "dags/support.rs"]
 mod support;
 
-use kahn_model::{Action, DagBuilder, DagError, Name, NewTask, RunPolicy, Work, limits};
+use kahn_model::{Action, DagBuilder, DagError, Name, NewTask, RunPolicy, Text, Work, limits};
 use kahn_proto::convert::{ConvertError, dag, limits as wire_limits};
 use kahn_proto::storage as wire;
 use proptest::prelude::*;
@@ -40,6 +40,33 @@ fn a_plain_task_costs_at_most_40_bytes() {
     let n = 100_000;
     let bytes = dag::to_wire(&support::layered(n, 3)).encoded_len();
     assert!(bytes <= 40 * n, "{bytes} bytes for {n} tasks");
+}
+
+/// A matrix of `n` tasks, all with the same long value.
+fn with_a_long_value(n: usize) -> kahn_model::Dag {
+    let mut builder = DagBuilder::new(Name::new("d").unwrap(), RunPolicy::default());
+    for at in 0..n {
+        let mut work = Work::new(Action::Noop);
+        let texts = [("PARAM_p", "x".repeat(100_000)), ("MATRIX_v", at.to_string())];
+        work.env = texts.map(|(name, value)| (name.into(), Text::new(value))).into();
+        builder.task(NewTask::new(Name::new(&format!("t{at}")).unwrap(), work)).unwrap();
+    }
+    builder.build().unwrap()
+}
+
+#[test]
+fn a_value_that_many_works_contain_is_stored_once() {
+    let before = with_a_long_value(100);
+    let message = dag::to_wire(&before);
+    assert!(message.encoded_len() < 110_000, "{} bytes", message.encoded_len());
+    let after = dag::from_wire(message.clone()).unwrap();
+    assert_eq!(after, before);
+    assert!(after.works()[7].env[0].1.is_same(&after.works()[0].env[0].1));
+
+    let mut wrong = message;
+    wrong.works[3].env[0].shared_value = 2;
+    let error = dag::from_wire(wrong).unwrap_err();
+    assert!(matches!(error, ConvertError::OutOfRange { field: "env.shared_value", .. }), "{error}");
 }
 
 fn refused(change: impl Fn(&mut wire::Dag)) -> ConvertError {

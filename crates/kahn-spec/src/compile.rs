@@ -244,12 +244,20 @@ fn dag_name(file: &RawFile, origin: &str, sink: &mut Sink) -> Option<Name> {
 fn refuse(error: &DagError, sink: &mut Sink) {
     let code = match error {
         DagError::Empty => Code::MissingField,
-        DagError::TooManyTasks | DagError::TooManyDependencies => Code::Limit,
+        DagError::TooManyTasks | DagError::TooManyDependencies | DagError::TooMuchWork(_) => {
+            Code::Limit
+        }
         DagError::DuplicateName(_) | DagError::DuplicateDependency { .. } => Code::InvalidName,
         DagError::UnknownTask(_) => Code::UnknownTask,
         DagError::Cycle(_) => Code::Cycle,
     };
-    sink.push(Diagnostic::error(code, error.to_string()));
+    let help = matches!(error, DagError::TooMuchWork(_)).then(|| {
+        "each instance of a matrix has its own action and environment: use `$PARAM_name` and \
+         `$MATRIX_name` in a script instead of expressions with long values, or put long values \
+         into files"
+            .to_owned()
+    });
+    sink.push(Diagnostic::error(code, error.to_string()).maybe_help(help));
 }
 
 /// Reports an error if `n` exceeds `max`. Returns whether it did.

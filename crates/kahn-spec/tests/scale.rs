@@ -115,3 +115,47 @@ fn a_large_matrix_shares_what_it_can() {
     assert_eq!(dag.n_dependencies(), 10_000);
     assert_eq!(dag.profiles().len(), 2);
 }
+
+/// Returns a file with a megabyte of parameters and a matrix of `n` instances.
+fn heavy_matrix(n: usize) -> String {
+    let long = "x".repeat(32_000);
+    let params: String = (0..32).map(|at| format!("  p{at}: {long}\n")).collect();
+    let values: Vec<String> = (0..n).map(|value| value.to_string()).collect();
+    format!(
+        "params:\n{params}tasks:\n  m:\n    matrix: {{v: [{}]}}\n    run: echo $MATRIX_v\n    \
+         env: {{OTHER: '${{{{ params.p0 }}}}'}}\n",
+        values.join(", ")
+    )
+}
+
+#[test]
+fn instances_share_the_text_of_parameters() {
+    let n = 10_000;
+    let dag = compile(heavy_matrix(n), "m.yaml", &BTreeMap::new()).unwrap().dag;
+    assert_eq!((dag.n_tasks(), dag.works().len()), (n, n));
+    let first = &dag.works()[0].env;
+    for work in dag.works() {
+        for ((name, value), (_, known)) in work.env.iter().zip(first) {
+            let is_own = &**name == "MATRIX_v";
+            assert!(is_own || value.is_same(known), "{name}");
+        }
+    }
+}
+
+/// Release builds only: the limit is reached after a gigabyte.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes a gigabyte and many seconds")]
+fn texts_that_differ_between_instances_have_a_limit_for_the_whole_dag() {
+    let param = "${{params.p}}".repeat(4);
+    let values: Vec<String> = (0..10_000).map(|value| value.to_string()).collect();
+    let source = format!(
+        "params: {{p: {}}}\ntasks:\n  m:\n    matrix: {{v: [{}]}}\n    \
+         exec: [a, '${{{{matrix.v}}}}{param}']\n",
+        "x".repeat(32_000),
+        values.join(", ")
+    );
+    let found = compile(source, "m.yaml", &BTreeMap::new()).unwrap_err();
+    assert_eq!(found.items[0].code, Code::Limit);
+    assert!(found.items[0].message.contains("more than 1073741824 bytes"), "{}", found.render());
+    assert!(found.items[0].help.is_some());
+}

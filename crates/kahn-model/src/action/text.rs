@@ -1,17 +1,20 @@
 //! Strings with expressions.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 /// A string that may contain expressions as `${{ … }}`.
 ///
-/// This type only detects expressions; it does not parse or evaluate them.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Text(Box<str>);
+/// This type only detects expressions; it does not parse or evaluate them. A clone shares the
+/// string, so that a parameter that all instances of a matrix export is in memory once.
+#[derive(Clone, Default, Eq, Hash)]
+pub struct Text(Arc<str>);
 
 impl Text {
     /// Creates a text.
     #[must_use]
-    pub fn new(text: impl Into<Box<str>>) -> Self {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
@@ -25,6 +28,33 @@ impl Text {
     #[must_use]
     pub fn is_dynamic(&self) -> bool {
         self.0.contains("${{")
+    }
+
+    /// Returns whether both are the same string in memory.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+// A string in memory is equal to itself: it is not read to find that out. When the works of a
+// matrix are compared, most of their long texts are the same.
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same(other) || self.0 == other.0
+    }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self.is_same(other) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -1,13 +1,13 @@
 //! Builds and validates a [`Dag`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
     Adjacency, Condition, Dag, DependencyKind, Edge, Row, Trigger, UNKNOWN_MICROS, When, order,
 };
-use crate::action::{Action, Work};
+use crate::action::{Action, Text, Work};
 use crate::ids::TaskIx;
 use crate::limits;
 use crate::name::Name;
@@ -58,6 +58,12 @@ pub enum DagError {
     /// More dependencies than [`limits::DEPENDENCIES_MAX`].
     #[error("at most {max} dependencies are allowed", max = limits::DEPENDENCIES_MAX)]
     TooManyDependencies,
+    /// The distinct works have more bytes than [`limits::WORKS_BYTES_MAX`].
+    #[error(
+        "the actions and environments of all tasks have more than {max} bytes, the limit, at task \
+         `{0}`", max = limits::WORKS_BYTES_MAX
+    )]
+    TooMuchWork(Name),
     /// Two tasks have the same name.
     #[error("two tasks are called `{0}`")]
     DuplicateName(Name),
@@ -92,6 +98,9 @@ pub struct DagBuilder {
     rows: Vec<Row>,
     profiles: Interner<Profile>,
     works: Interner<Work>,
+    values: Values,
+    n_bytes: usize,
+    n_bytes_max: usize,
     conditions: BTreeMap<TaskIx, Condition>,
     timeouts: BTreeMap<(TaskIx, TaskIx), Duration>,
     links: Vec<Link>,
@@ -108,6 +117,9 @@ impl DagBuilder {
             rows: Vec::new(),
             profiles: Interner::default(),
             works: Interner::default(),
+            values: Values::default(),
+            n_bytes: 0,
+            n_bytes_max: limits::WORKS_BYTES_MAX,
             conditions: BTreeMap::new(),
             timeouts: BTreeMap::new(),
             links: Vec::new(),
@@ -120,24 +132,43 @@ impl DagBuilder {
     ///
     /// # Errors
     ///
-    /// Returns [`DagError::TooManyTasks`] if there are too many tasks.
+    /// Returns [`DagError::TooManyTasks`] or [`DagError::TooMuchWork`] if the tasks exceed a limit.
     pub fn task(&mut self, task: NewTask) -> Result<TaskIx, DagError> {
         let ix = TaskIx::from_index(self.rows.len());
         if self.rows.len() >= limits::TASKS_MAX {
             return Err(DagError::TooManyTasks);
+        }
+        let estimate_micros = estimate_micros(task.estimate, &task.work.action);
+        let work = self.work(task.work);
+        if self.n_bytes > self.n_bytes_max {
+            return Err(DagError::TooMuchWork(task.name));
         }
         self.names.push_str(task.name.as_str());
         if let Some(condition) = task.condition {
             self.conditions.insert(ix, condition);
         }
         self.rows.push(Row {
-            estimate_micros: estimate_micros(task.estimate, &task.work.action),
+            estimate_micros,
             profile: self.profiles.intern(task.profile),
-            work: self.works.intern(task.work),
+            work,
             name_end: u32::try_from(self.names.len()).expect("invariant: 10^6 names of 128 bytes"),
             trigger: task.trigger,
         });
         Ok(ix)
+    }
+
+    /// Stores the work and its values, and returns its position.
+    fn work(&mut self, mut work: Work) -> u32 {
+        let n_known = self.works.values.len();
+        let mut n_bytes = work.n_bytes_without_values();
+        for (_, value) in &mut work.env {
+            n_bytes += self.values.share(value);
+        }
+        let position = self.works.intern(work);
+        if self.works.values.len() > n_known {
+            self.n_bytes = self.n_bytes.saturating_add(n_bytes);
+        }
+        position
     }
 
     /// Makes `dependent` depend on `dependency`. Both may be added later.
@@ -284,6 +315,30 @@ fn name_of(dag: &Dag, task: TaskIx) -> Name {
     Name::new(dag.task_name(task)).expect("invariant: it was a name when it was added")
 }
 
+/// The long values of environment variables, each stored once. The works of a matrix differ by its
+/// variables, so that each is stored, but most of their values are the same.
+#[derive(Debug, Default)]
+struct Values(BTreeSet<Text>);
+
+impl Values {
+    /// Shorter values are not worth a search.
+    const BYTES_MIN: usize = 256;
+
+    /// Replaces the value by an equal one that is stored already. Returns how many bytes it adds.
+    fn share(&mut self, value: &mut Text) -> usize {
+        let n_bytes = value.as_str().len();
+        if n_bytes < Self::BYTES_MIN {
+            return n_bytes;
+        }
+        if let Some(known) = self.0.get(value) {
+            *value = known.clone();
+            return 0;
+        }
+        self.0.insert(value.clone());
+        n_bytes
+    }
+}
+
 /// Stores equal values only once.
 #[derive(Debug)]
 struct Interner<T> {
@@ -340,6 +395,39 @@ mod tests {
         assert_eq!(dag.topological_order(), [top, left, right, end]);
         assert_eq!((dag.works().len(), dag.profiles().len()), (1, 1));
         assert_eq!(dag.work(end).action.kind(), ActionKind::Builtin);
+    }
+
+    /// Work that differs from that of other instances, with a value that does not.
+    fn instance(at: usize, value: &str) -> NewTask {
+        let mut task = noop(&format!("t{at}"));
+        let variable = |name: &str, value: &str| (name.into(), Text::new(value));
+        task.work.env = vec![variable("PARAM_p", value), variable("MATRIX_v", &at.to_string())];
+        task
+    }
+
+    #[test]
+    fn works_that_differ_share_their_long_values() {
+        let mut b = builder();
+        let value = "x".repeat(1 << 20);
+        for at in 0..1_000 {
+            b.task(instance(at, &value)).unwrap();
+        }
+        assert!(b.n_bytes < 2 << 20, "{} bytes", b.n_bytes);
+        let dag = b.build().unwrap();
+        let values: Vec<&Text> = dag.works().iter().map(|work| &work.env[0].1).collect();
+        assert_eq!(values.len(), 1_000);
+        assert!(values.iter().all(|value| value.is_same(values[0])));
+    }
+
+    #[test]
+    fn works_that_are_too_large_together_are_refused_with_the_limit() {
+        let mut b = builder();
+        b.n_bytes_max = 1 << 20;
+        let add = |at: usize| b.task(instance(at, &at.to_string().repeat(100_000)));
+        let error = (10..100).map(add).find_map(Result::err).unwrap();
+        assert_eq!(error, DagError::TooMuchWork(Name::new("t15").unwrap()));
+        let limit = limits::WORKS_BYTES_MAX.to_string();
+        assert!(error.to_string().contains(&limit), "{error}");
     }
 
     #[test]

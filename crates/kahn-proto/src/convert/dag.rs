@@ -4,11 +4,12 @@
 mod columns;
 mod declared;
 mod edges;
+mod values;
 
 use kahn_model::{Condition, Dag, DagBuilder, DagError, NewTask, TaskIx, Trigger, limits};
 use prost::bytes::Bytes;
 
-use super::{ConvertError, ids, policy, profile, state, work};
+use super::{ConvertError, ids, policy, profile, state};
 use crate::storage as wire;
 
 /// Encodes a DAG.
@@ -21,6 +22,7 @@ pub fn to_wire(dag: &Dag) -> wire::Dag {
     };
     let triggers = dag.tasks().map(|task| state::trigger_number(dag.trigger(task)));
     let edges = edges::to_wire(dag);
+    let (works, shared_values) = values::to_wire(dag.works());
     wire::Dag {
         name: dag.name().as_str().to_owned(),
         policy: Some(policy::to_wire(dag.policy())),
@@ -28,7 +30,7 @@ pub fn to_wire(dag: &Dag) -> wire::Dag {
         name_lengths: dag.tasks().map(name_length).collect(),
         profiles: dag.profiles().iter().map(|p| profile::to_wire(p)).collect(),
         task_profiles: columns::sparse(dag.tasks().map(|t| position(dag.profile_index(t))), 0),
-        works: dag.works().iter().map(|w| work::to_wire(w)).collect(),
+        works,
         task_works: columns::sparse(dag.tasks().map(|t| position(dag.work_index(t))), 0),
         triggers: columns::sparse(triggers, state::trigger_number(Trigger::default())).into(),
         estimates_micros: columns::sparse(dag.tasks().map(|t| estimate_micros(dag, t)), 0),
@@ -39,6 +41,7 @@ pub fn to_wire(dag: &Dag) -> wire::Dag {
         timed_dependencies: edges.timed,
         dependency_timeouts_nanos: edges.timeouts_nanos,
         declared_dependents: edges.declared,
+        shared_values,
     }
 }
 
@@ -80,7 +83,7 @@ pub fn from_wire(dag: wire::Dag) -> Result<Dag, ConvertError> {
         name_lengths: &dag.name_lengths,
         profiles: convert_all(dag.profiles, profile::from_wire)?,
         task_profiles: &dag.task_profiles,
-        works: convert_all(dag.works, work::from_wire)?,
+        works: values::from_wire(dag.works, dag.shared_values)?,
         task_works: &dag.task_works,
         triggers: &dag.triggers,
         estimates_micros: &dag.estimates_micros,

@@ -18,6 +18,7 @@ pub fn to_wire(work: &Work) -> wire::Work {
     let env = |(name, value): &(Box<str>, Text)| wire::EnvVar {
         name: name.to_string(),
         value: value.as_str().to_owned(),
+        shared_value: 0,
     };
     wire::Work {
         action: Some(action_to_wire(&work.action)),
