@@ -47,7 +47,7 @@ impl Reservations {
 
     /// Keeps the reservations for the classes for which `is_kept` is true.
     pub(super) fn retain(&mut self, is_kept: impl Fn(ClassIx) -> bool) {
-        self.0.retain(|_, (class, _)| is_kept(*class));
+        self.0.retain(|_, reservation| is_kept(reservation.class));
     }
 
     /// Returns whether the worker is reserved.
@@ -69,8 +69,11 @@ impl Core {
     }
 
     /// Reserves the worker that lacks the least for `class`, whose best task is at the head of
-    /// `lane`.
+    /// `lane`, unless one is reserved for the class already.
     pub(super) fn reserve_for(&self, class_ix: ClassIx, lane: LaneIx, pass: &mut Pass) {
+        if pass.reservations.0.values().any(|reservation| reservation.class == class_ix) {
+            return;
+        }
         let class = self.state.classes.get(class_ix);
         let nearest = self
             .state

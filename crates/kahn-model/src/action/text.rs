@@ -2,13 +2,14 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// A string that may contain expressions as `${{ … }}`.
 ///
 /// This type only detects expressions; it does not parse or evaluate them. A clone shares the
 /// string, so that a parameter that all instances of a matrix export is in memory once.
-#[derive(Clone, Default, Eq, Hash)]
+#[derive(Clone, Default, Eq)]
 pub struct Text(Arc<str>);
 
 impl Text {
@@ -43,6 +44,12 @@ impl Text {
 impl PartialEq for Text {
     fn eq(&self, other: &Self) -> bool {
         self.is_same(other) || self.0 == other.0
+    }
+}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
     }
 }
 
