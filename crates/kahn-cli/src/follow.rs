@@ -87,7 +87,10 @@ impl Follow<'_> {
         tokio::pin!(next);
         loop {
             tokio::select! {
-                update = &mut next => return Ok(update?.map_or(Next::Ended, Next::Update)),
+                update = &mut next => {
+                    let next = update?.map(Box::new).map_or(Next::Ended, Next::Update);
+                    return Ok(next);
+                }
                 _ = meanwhile.tick.tick() => meanwhile.draw(),
                 piece = next_piece(&mut meanwhile.output) => meanwhile.print(piece)?,
                 _ = meanwhile.ask.tick(), if meanwhile.may_ask() => {
@@ -208,7 +211,7 @@ impl Follow<'_> {
 
 /// The result of waiting for an update.
 enum Next {
-    Update(Update),
+    Update(Box<Update>),
     /// The run has ended.
     Ended,
     /// The user does not want to wait any longer.

@@ -109,7 +109,7 @@ fn mistakes_with_secrets_are_explained() {
         ("run: a, env: { A: { secret: s, prefix: \"${{ 1 }}\" } }", "only plain text"),
         ("run: a, env: { A: [x] }", "a text, a number, a boolean, or `{ secret: name }`"),
         ("run: a, env: { KAHN_X: { secret: s } }", "set by Kahn itself"),
-        (&http("{ secret: s, as: file }"), "`as` means nothing"),
+        (&http("{ secret: s, as: file }"), "`as` has no meaning"),
         ("http: { url: \"https://h/\" }, env: { A: { secret: s } }", "give it to a header"),
         (&long, "too many bytes in the `prefix`"),
         (&many, "too many secrets of task `t`: 33"),

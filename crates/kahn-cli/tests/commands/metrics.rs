@@ -203,7 +203,7 @@ fn wait_until(is_so: impl Fn() -> bool) {
         if is_so() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100)); // poll
     }
     panic!("it does not become so");
 }
