@@ -44,14 +44,16 @@ fn a_plain_task_costs_at_most_40_bytes() {
 
 /// A matrix of `n` tasks, all with the same long value.
 fn with_a_long_value(n: usize) -> kahn_model::Dag {
-    let mut builder = DagBuilder::new(Name::new("d").unwrap(), RunPolicy::default());
+    let mut builder = DagBuilder::new(Name::new("d").expect("a valid DAG"), RunPolicy::default());
     for at in 0..n {
         let mut work = Work::new(Action::Noop);
         let texts = [("PARAM_p", "x".repeat(100_000)), ("MATRIX_v", at.to_string())];
         work.env = texts.map(|(name, value)| (name.into(), Text::new(value))).into();
-        builder.task(NewTask::new(Name::new(&format!("t{at}")).unwrap(), work)).unwrap();
+        builder
+            .task(NewTask::new(Name::new(&format!("t{at}")).expect("a valid DAG"), work))
+            .expect("a valid DAG");
     }
-    builder.build().unwrap()
+    builder.build().expect("a valid DAG")
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn check_both_ways((name, source): &Named) {
     for starts_processes in [false, true] {
         let options = ImportOptions { time_scale: 0.01, starts_processes };
         let imported = wfcommons(source, options).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let direct = imported.dag().unwrap();
+        let direct = imported.dag().unwrap_or_else(|e| panic!("{name}: {e}"));
         let file = imported.file();
         let compiled = compile(&file, name, &BTreeMap::new())
             .unwrap_or_else(|found| panic!("{}", found.render()));
@@ -59,7 +59,9 @@ fn check_both_ways((name, source): &Named) {
 }
 
 fn check_drawings((name, source): &Named) {
-    let dag = wfcommons(source, ImportOptions::default()).unwrap().dag().unwrap();
+    let imported = wfcommons(source, ImportOptions::default());
+    let imported = imported.unwrap_or_else(|e| panic!("{name}: {e}"));
+    let dag = imported.dag().unwrap_or_else(|e| panic!("{name}: {e}"));
     assert_eq!(graph::svg(&dag).matches("<rect").count(), dag.n_tasks(), "{name}");
     assert_eq!(graph::dot(&dag).matches(" -> ").count(), dag.n_dependencies(), "{name}");
     let mermaid = graph::mermaid(&dag);

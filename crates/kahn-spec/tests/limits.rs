@@ -58,7 +58,8 @@ fn tasks_and_dependencies_are_counted_before_they_are_made() {
 /// Checks that a file is refused with a message that names the limit, and a way out.
 #[track_caller]
 fn check_limit(source: impl AsRef<[u8]>, text: &str) {
-    let found = compile(source, "dag.yaml", &BTreeMap::new()).map(|_| ()).unwrap_err();
+    let found =
+        compile(source, "dag.yaml", &BTreeMap::new()).map(|_| ()).expect_err("it is refused");
     let first = &found.items[0];
     assert_eq!((found.items.len(), first.code), (1, Code::Limit), "{}", found.render());
     assert!(first.message.contains(text), "{}", found.render());

@@ -1,9 +1,8 @@
 //! `kahn bench` cleans up after itself.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
-use crate::support::{Process, World};
+use crate::support::{Process, World, wait_until};
 
 /// The variable that all processes of the test inherit.
 const MARK: &str = "TEST_MARK";
@@ -24,14 +23,6 @@ fn n_living(mark: &str, word: &str) -> usize {
             has_mark(&read("environ")) && command.contains(word)
         })
         .count()
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20)); // poll
-    }
 }
 
 #[test]

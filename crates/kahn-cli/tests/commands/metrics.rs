@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Process, Source, World};
+use crate::support::{Process, Source, World, wait_until};
 
 const DOCUMENT: &str = include_str!("../../../../docs/operations.md");
 const ANY: &str = "127.0.0.1:0";
@@ -43,7 +43,7 @@ impl Cluster {
         let (_, address) = line.trim_end().split_once("address=").unwrap();
         let worker_metrics = address.split(' ').next().unwrap().to_owned();
         // Health is served first, and metrics are added while the process starts.
-        wait_until(|| get(&worker_metrics, "/ready").is_some());
+        wait_until("a ready process", || get(&worker_metrics, "/ready").is_some());
         let _processes = [coordinator, worker];
         Self { world, url, coordinator_metrics, worker_metrics, _processes }
     }
@@ -120,6 +120,7 @@ fn assert_documented(text: &str, heading: &str) {
 }
 
 /// Checks names, units and help against the conventions of Prometheus.
+#[expect(clippy::print_stdout, reason = "a check that was not run must be reported")]
 fn assert_conventional(text: &str) {
     let command = Command::new("promtool")
         .args(["check", "metrics"])
@@ -162,11 +163,11 @@ fn a_run_leaves_its_marks_in_the_metrics_of_both_processes() {
         let args = ["get", run, "--tasks", "--coordinator", &cluster.url];
         cluster.world.ok(&args).contains("exit code 3")
     };
-    wait_until(has_failed);
+    wait_until("the end of the run", has_failed);
 
     let demand = "kahn_demand_tasks{executor=\"process\",labels=\"zone=moon\"} 1";
     let coordinator = || metrics(&cluster.coordinator_metrics);
-    wait_until(|| coordinator().lines().any(|line| line == demand));
+    wait_until("the demand", || coordinator().lines().any(|line| line == demand));
     let (coordinator, worker) = (coordinator(), metrics(&cluster.worker_metrics));
     for line in [
         "kahn_queue_wait_seconds_count{namespace=\"team\"} 2",
@@ -194,16 +195,4 @@ fn a_run_leaves_its_marks_in_the_metrics_of_both_processes() {
     }
     assert_conventional(&coordinator);
     assert_conventional(&worker);
-}
-
-/// Asks until the answer is yes.
-#[track_caller]
-fn wait_until(is_so: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(100)); // poll
-    }
-    panic!("it does not become so");
 }

@@ -174,3 +174,15 @@ pub(crate) fn example(name: &str) -> String {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples")).join(name);
     path.display().to_string()
 }
+
+/// Waits up to a minute for a condition.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20)); // poll
+    }
+    panic!("waited in vain for {what}");
+}

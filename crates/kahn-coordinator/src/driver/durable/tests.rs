@@ -62,7 +62,7 @@ impl Rig {
             let input = tokio::time::timeout(Duration::from_secs(10), self.inbox.recv());
             match input.await.unwrap().unwrap() {
                 Input::Log(event) => {
-                    drop(self.durable.on_event(Timestamp::ZERO, event, &mut self.stats));
+                    let _ = self.durable.on_event(Timestamp::ZERO, event, &mut self.stats);
                 }
                 Input::Checkpointed { partition, seq, written } => {
                     self.durable.checkpointed(partition, seq, written);
