@@ -168,8 +168,9 @@ fn path_percent(run: &Run) -> Option<u64> {
 /// Returns the line for an event in a pipe, if any, and whether it is urgent.
 pub(crate) fn line(event: &Event, started_at: Option<Timestamp>) -> Option<(String, bool)> {
     let task = text::safe(&event.task);
-    let took = started_at.map(|at| format!(" after {}", text::span(event.at.since(at))));
-    let took = took.unwrap_or_default();
+    // The worker's own measure is exact; the events come with delays of their own.
+    let took = event.elapsed.or_else(|| started_at.map(|at| event.at.since(at)));
+    let took = took.map(|took| format!(" after {}", text::span(took))).unwrap_or_default();
     let cause = match event.cause.as_str() {
         "" => String::new(),
         cause => format!(": {}", text::why(cause, event.cause_code, &event.message)),
@@ -339,6 +340,9 @@ mod tests {
         let at = tracker.on_event(&failed);
         let text = "failed load after 1.2s: exit code 3: no room".to_owned();
         assert_eq!(line(&failed, at), Some((text, true)));
+        let measured = Event { elapsed: Some(Duration::from_millis(1500)), ..failed };
+        let text = "failed load after 1.5s: exit code 3: no room".to_owned();
+        assert_eq!(line(&measured, at), Some((text, true)));
         assert_eq!(line(&event(3, 0, "task_ready", "load"), None), None);
         assert_eq!(held_line(7, Some(&run())), "... 7 more; 3 of 3 tasks ended, 1 failed");
     }
