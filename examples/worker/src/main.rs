@@ -91,7 +91,7 @@ async fn trickle(_context: FunctionContext, given: Lines) -> std::io::Result<u64
     Ok(given.lines)
 }
 
-/// Waits, and gives up when the attempt is called off.
+/// Waits, and stops early when the attempt is cancelled.
 async fn countdown(context: FunctionContext, from: u64) -> Result<(), String> {
     for left in (1..=from).rev() {
         context.progress(from - left, from);
