@@ -8,6 +8,7 @@ mod needs;
 mod params;
 mod policy;
 mod profile;
+mod shortage;
 mod work;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use groups::Groups;
 
 pub(crate) use groups::sanitised;
 pub use params::ParamValue;
+pub use shortage::{Shortage, diagnose_shortages};
 
 /// A valid DAG file.
 #[derive(Clone, Debug)]
@@ -93,55 +95,6 @@ fn compile_here(
         }
         _ => Err(Diagnostics::new(origin, source, sink)),
     }
-}
-
-/// A task that cannot be run where it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shortage {
-    /// The task; for many that ask for the same, the first.
-    pub task: String,
-    /// How many tasks ask for the same.
-    pub n_tasks: usize,
-    /// What is missing: a fragment such as `this machine has no executor for container`.
-    pub message: String,
-}
-
-/// Warnings about tasks that cannot be run, each at its place in the file. `source` was compiled
-/// without errors.
-#[must_use]
-pub fn diagnose_shortages(
-    source: impl AsRef<[u8]>,
-    origin: &str,
-    shortages: &[Shortage],
-    help: &str,
-) -> Diagnostics {
-    let bytes = source.as_ref();
-    let diagnose = || {
-        // Nothing new is found in a file that was compiled, unless it is too large for places.
-        let mut found = Sink::default();
-        let source = document::text(bytes, &mut found).unwrap_or("");
-        let file = document::spanned(source, &mut found);
-        let groups = file.as_ref().and_then(|file| Groups::build(file, &mut found));
-        let mut sink = Sink::default();
-        for shortage in shortages {
-            let place = groups.as_ref().and_then(|groups| {
-                groups.find(&shortage.task).map(|target| groups.get(target.group()).span)
-            });
-            let more = match shortage.n_tasks {
-                0 | 1 => String::new(),
-                n => format!(" and {} more", n - 1),
-            };
-            let message =
-                format!("task `{}`{more} cannot run: {}", shortage.task, shortage.message);
-            let warning = Diagnostic::warning(Code::Infeasible, message).help(help);
-            sink.push(match place {
-                Some(span) => warning.at(span),
-                None => warning,
-            });
-        }
-        Diagnostics::new(origin, source, sink)
-    };
-    on_large_stack(diagnose).unwrap_or_else(|_| Diagnostics::new(origin, "", Sink::default()))
 }
 
 type Assembled = (Dag, BTreeMap<String, Value>);
