@@ -206,7 +206,8 @@ fn fresh_cell(dag: &Dag, task: TaskIx, attempt: u16) -> Cell {
 }
 
 /// Computes the b-levels. They are estimates: tasks of unknown duration count with the mean of the
-/// known durations.
+/// known durations. So does a task that does nothing, because otherwise a long chain of such tasks
+/// would not come before a short one.
 pub(crate) fn b_levels(dag: &Dag) -> Vec<u64> {
     let usual = duration::usual(dag);
     levels(dag, |task| dag.estimate(task).unwrap_or(usual)).b_level
