@@ -3,7 +3,6 @@
 //! Requests that confirm the death of a container are repeated until the engine answers, because an
 //! attempt is reported only after its end is confirmed.
 
-use kahn_executor::failure::{cannot_start, worker_fault};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use bollard::query_parameters::{
     AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, KillContainerOptions,
     ListContainersOptions, RemoveContainerOptions, StartContainerOptions, WaitContainerOptions,
 };
+use kahn_executor::failure::{cannot_start, worker_fault};
 use kahn_model::Failure;
 use tokio_stream::StreamExt as _;
 

@@ -1,10 +1,10 @@
 //! Checks for images and pulls them.
 
-use kahn_executor::failure::{cannot_start, forbidden, worker_fault};
 use std::pin::pin;
 
 use bollard::errors::Error;
 use bollard::query_parameters::CreateImageOptions;
+use kahn_executor::failure::{cannot_start, forbidden, worker_fault};
 use kahn_model::{Failure, PullPolicy};
 use tokio_stream::StreamExt as _;
 

@@ -21,12 +21,12 @@ mod settings;
 mod stats;
 mod supervise;
 
-use kahn_executor::failure::worker_fault;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kahn_executor::failure::worker_fault;
 use kahn_model::{ActionKind, WorkerId};
 use tokio_util::sync::CancellationToken;
 

@@ -1,9 +1,9 @@
 //! Mounts of host directories into containers.
 
-use kahn_executor::failure::{cannot_start, forbidden};
 use std::path::{Component, Path, PathBuf};
 
 use bollard::models::{Mount as EngineMount, MountBindOptions, MountType};
+use kahn_executor::failure::{cannot_start, forbidden};
 use kahn_model::{Failure, Mount};
 
 use kahn_executor::secrets::CONTAINER_DIR;

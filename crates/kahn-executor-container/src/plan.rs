@@ -1,6 +1,5 @@
 //! Converts a task into a request to the engine, within the operator's policy.
 
-use kahn_executor::failure::{cannot_start, forbidden};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy,
     RestartPolicyNameEnum,
 };
+use kahn_executor::failure::{cannot_start, forbidden};
 use kahn_model::{Container, Failure, Resource, Resources, Text};
 
 use super::directory::OUTPUT_FILE;

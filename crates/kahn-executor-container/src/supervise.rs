@@ -1,6 +1,5 @@
 //! Runs one attempt, from its start to its report.
 
-use kahn_executor::failure::{self, cannot_start, worker_fault};
 use std::collections::HashMap;
 use std::path::Path;
 use std::pin::pin;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::container::AttachContainerResults;
+use kahn_executor::failure::{self, cannot_start, worker_fault};
 use kahn_model::{Action, Cause, CauseKind, Container, Failure, Outputs, Resource, Usage};
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;

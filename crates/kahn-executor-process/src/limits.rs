@@ -6,11 +6,11 @@
 mod guard;
 mod statement;
 
-use kahn_executor::failure::worker_fault;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kahn_executor::failure::worker_fault;
 use kahn_model::{Failure, Resource, Resources, WorkerId};
 use serde::{Deserialize, Serialize};
 

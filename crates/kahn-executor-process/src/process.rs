@@ -15,13 +15,13 @@ mod starters;
 mod supervise;
 mod usage;
 
-use kahn_executor::failure::worker_fault;
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
 use async_trait::async_trait;
+use kahn_executor::failure::worker_fault;
 use kahn_model::{ActionKind, Usage};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;

@@ -3,7 +3,6 @@
 //! The program is looked up here and not by the system, so that a "not found" error names what was
 //! searched.
 
-use kahn_executor::failure::{cannot_start, worker_fault};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -11,6 +10,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use kahn_executor::failure::{cannot_start, worker_fault};
 use kahn_model::{Action, Failure, Shell, Text};
 use kahn_spawn::Program;
 use rustix::fs::Access;

@@ -1,6 +1,5 @@
 //! Runs one attempt, from its start to its report.
 
-use kahn_executor::failure::{self, worker_fault};
 use std::io::{self, PipeReader};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kahn_executor::failure::{self, worker_fault};
 use kahn_model::{Cause, CauseKind, Failure, Outputs, Timeouts, Usage};
 use kahn_spawn::{Child, NotStarted, Reaped};
 use rustix::io::Errno;

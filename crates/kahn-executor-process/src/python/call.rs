@@ -1,10 +1,10 @@
 //! Executes one call, from its request frame to its report.
 
-use kahn_executor::failure::{self, cannot_start, worker_fault};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use kahn_executor::failure::{self, cannot_start, worker_fault};
 use kahn_model::{Cause, CauseKind, Failure, Outputs, Usage};
 use rustix::process::{Pid, Signal};
 use tokio::time::Instant;

@@ -1,11 +1,11 @@
 //! The pool of idle interpreters, and the limit on their number.
 
-use kahn_executor::failure::worker_fault;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use kahn_executor::failure::worker_fault;
 use kahn_model::{Cause, CauseKind, Failure, Resource, Resources};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;

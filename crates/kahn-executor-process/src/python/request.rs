@@ -1,9 +1,9 @@
 //! Converts a call of a DAG into the request frame for an interpreter.
 
-use kahn_executor::failure::cannot_start;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use kahn_executor::failure::cannot_start;
 use kahn_model::{Failure, PythonCall, Text};
 
 use kahn_executor::Assignment;

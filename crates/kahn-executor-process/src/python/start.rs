@@ -1,6 +1,5 @@
 //! Starts interpreters.
 
-use kahn_executor::failure::{cannot_start, worker_fault};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,6 +9,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kahn_executor::failure::{cannot_start, worker_fault};
 use kahn_model::Failure;
 use kahn_model::limits::MESSAGE_BYTES_MAX;
 use rustix::fs::Access;
