@@ -312,7 +312,7 @@ impl Cluster {
 
     fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         // The health endpoint answers before tokens exist and before runs are served.
-        let up = wait_until("the coordinator to be ready", Duration::from_secs(30), || {
+        let up = wait_until("the coordinator to be ready", Duration::from_secs(60), || {
             metric(self.health_port, "kahn_runs").is_ok()
                 && self.kahn(&["list"]).is_ok_and(|answer| answer.code == 0)
         });
@@ -325,7 +325,7 @@ impl Cluster {
     ///
     /// Returns an error if they do not attach in time.
     pub fn wait_for_workers(&self, n: usize) -> anyhow::Result<()> {
-        let came = wait_until(&format!("{n} workers"), Duration::from_secs(30), || {
+        let came = wait_until(&format!("{n} workers"), Duration::from_secs(60), || {
             let workers = self.kahn(&["workers", "--output", "json"]);
             let lines = workers.ok().and_then(|answer| answer.json_lines().ok());
             lines.is_some_and(|lines| {

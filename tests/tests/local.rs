@@ -1,6 +1,6 @@
 //! `kahn run` on one host, without a service.
 
-use kahn_e2e::{History, dependencies, example, kahn, montage};
+use kahn_e2e::{History, cpu_pressure, dependencies, example, kahn, montage};
 use kahn_spec::testing::Family;
 
 fn in_dir(dir: &tempfile::TempDir) -> Vec<(String, String)> {
@@ -15,6 +15,19 @@ fn the_first_command_of_the_readme_runs_an_example_to_success() -> anyhow::Resul
     let summary = answer.json()?;
     assert_eq!(summary["state"], "succeeded", "{summary}");
     Ok(())
+}
+
+/// The share of a round in which something waited for a processor, from which on others must have
+/// used the host: the round itself stays well below.
+const PRESSURE_OF_OTHERS: f64 = 0.5;
+
+/// A run of a workflow compared with its simulation.
+#[derive(Debug)]
+struct Round {
+    /// The makespan divided by the simulated one.
+    ratio: f64,
+    /// The share of the time in which something on this host waited for a processor.
+    pressure: f64,
 }
 
 #[test]
@@ -33,10 +46,12 @@ fn a_workflow_of_619_tasks_keeps_all_dependencies_and_close_to_its_simulated_mak
             .json()?;
     let expected = simulated["makespan_seconds"].as_f64().unwrap_or(0.0);
     let dependencies = dependencies(&plan)?;
-    let mut took = Vec::new();
-    // On a shared host, one undisturbed round of up to four is enough.
-    while took.len() < 4 && took.iter().all(|makespan| *makespan > 1.1 * expected) {
+    let mut rounds = Vec::new();
+    // One undisturbed round of up to four is enough.
+    while rounds.len() < 4 && !rounds.iter().any(|round: &Round| round.ratio <= 1.1) {
+        let waited = cpu_pressure();
         let run = kahn(&["run", &file, "--capacity", "cpu=2", "--output", "json"], &env)?.ok()?;
+        let waited = cpu_pressure().zip(waited).map(|(after, before)| after - before);
         let summary = run.json()?;
         assert_eq!(summary["state"], "succeeded");
         assert_eq!(summary["tasks"]["succeeded"], 619);
@@ -45,10 +60,13 @@ fn a_workflow_of_619_tasks_keeps_all_dependencies_and_close_to_its_simulated_mak
         let history = History::read(&kahn(&["events", id, "--output", "json"], &env)?.ok()?)?;
         history.check_outcomes()?;
         history.check_order(&dependencies)?;
-        took.push(summary["makespan_seconds"].as_f64().unwrap_or(f64::MAX));
+        let makespan = summary["makespan_seconds"].as_f64().unwrap_or(f64::MAX);
+        let pressure = waited.map_or(0.0, |waited| waited.as_secs_f64() / makespan);
+        rounds.push(Round { ratio: makespan / expected, pressure });
     }
-    let is_close = took.iter().any(|makespan| *makespan <= 1.1 * expected);
-    assert!(is_close, "took {took:?} s, simulated {expected} s");
+    let is_close =
+        |round: &Round| round.ratio <= if round.pressure < PRESSURE_OF_OTHERS { 1.1 } else { 1.5 };
+    assert!(rounds.iter().any(is_close), "{rounds:?} against {expected} s simulated");
     Ok(())
 }
 
