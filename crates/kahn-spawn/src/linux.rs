@@ -103,8 +103,8 @@ impl Launcher {
             is_through: &is_through,
             error: &error,
         };
-        let born = give_birth(&mut self.stack, &order);
-        let (pid, pidfd) = born.map_err(NotStarted::Program)?;
+        let cloned = clone_process(&mut self.stack, &order);
+        let (pid, pidfd) = cloned.map_err(NotStarted::Program)?;
         match error.load(Ordering::Relaxed) {
             0 => Ok(Child { pid, pidfd }),
             code => {
@@ -119,7 +119,7 @@ impl Launcher {
 
 /// Creates a process that executes `order` on `stack`. Returns its id and pidfd once it has
 /// executed its program or is gone.
-fn give_birth(stack: &mut [MaybeUninit<u8>], order: &Order<'_>) -> io::Result<(Pid, OwnedFd)> {
+fn clone_process(stack: &mut [MaybeUninit<u8>], order: &Order<'_>) -> io::Result<(Pid, OwnedFd)> {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let mut pidfd: c_int = -1;
     // Stacks grow downwards.
@@ -131,7 +131,7 @@ fn give_birth(stack: &mut [MaybeUninit<u8>], order: &Order<'_>) -> io::Result<(P
     // argument receives the pidfd; the last two are unused with these flags.
     let pid = unsafe {
         libc::clone(
-            be_born,
+            child_main,
             top,
             flags,
             ptr::from_ref(order).cast_mut().cast(),
@@ -163,10 +163,10 @@ struct Order<'a> {
 }
 
 /// The entry point of a new process.
-extern "C" fn be_born(order: *mut c_void) -> c_int {
+extern "C" fn child_main(order: *mut c_void) -> c_int {
     // SAFETY: this is the `Order` passed to `clone`, which outlives its use by this process.
     let order = unsafe { &*order.cast::<Order<'_>>() };
-    let error = match go_through(order.gate) {
+    let error = match enter_gate(order.gate) {
         Ok(()) => {
             order.is_through.store(true, Ordering::Relaxed);
             become_program(order)
@@ -178,7 +178,7 @@ extern "C" fn be_born(order: *mut c_void) -> c_int {
     127
 }
 
-fn go_through(gate: &Gate<'_>) -> Result<(), Errno> {
+fn enter_gate(gate: &Gate<'_>) -> Result<(), Errno> {
     if let Some(entrance) = gate.entrance {
         // 0 is the process itself, independently of PID namespaces.
         rustix::io::write(entrance, b"0")?;
