@@ -119,7 +119,7 @@ impl Cgroups {
         }
         let parent = Arc::clone(&self.parent);
         let mut group = Group::new(parts, parent);
-        group.arm()?;
+        group.apply_fixed_settings()?;
         Ok(group)
     }
 }
@@ -261,7 +261,7 @@ pub struct Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         for controller in &self.joined {
-            if let Err(error) = self.parent.come_home(*controller) {
+            if let Err(error) = self.parent.enter_original_group(*controller) {
                 // Further work of this thread would be subject to the limits of an attempt.
                 tracing::error!(%error, ?controller, "thread cannot leave a group");
             }
@@ -275,7 +275,7 @@ impl Group {
     }
 
     /// Applies settings that never change.
-    fn arm(&mut self) -> io::Result<()> {
+    fn apply_fixed_settings(&mut self) -> io::Result<()> {
         for part in &self.parts {
             if part.controller == Controller::Memory && part.version == Version::V2 {
                 // If one process of a task is OOM-killed, the others are useless.

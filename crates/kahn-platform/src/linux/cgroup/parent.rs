@@ -68,7 +68,7 @@ impl Parent {
         if parent.is_memory_bounded {
             parent.common = parent.open_common();
         }
-        parent.weigh(cpu_milli);
+        parent.set_cpu_weight(cpu_milli);
         (parent, refused)
     }
 
@@ -87,7 +87,7 @@ impl Parent {
     }
 
     /// Moves the calling thread back into the original group of this process.
-    pub(super) fn come_home(&self, controller: Controller) -> io::Result<()> {
+    pub(super) fn enter_original_group(&self, controller: Controller) -> io::Result<()> {
         match self.place(controller).and_then(|place| place.home.as_ref()) {
             Some(home) => home.write_at(b"0", 0).map(drop),
             None => Ok(()),
@@ -116,7 +116,7 @@ impl Parent {
     }
 
     /// Sets the CPU weight of all attempts together to their total capacity.
-    fn weigh(&self, cpu_milli: u64) {
+    fn set_cpu_weight(&self, cpu_milli: u64) {
         let Some(place) = self.place(Controller::Cpu) else { return };
         let (file, value) = match place.version {
             Version::V1 => ("cpu.shares", shares(cpu_milli)),
@@ -158,7 +158,7 @@ fn make(controller: Controller, place: &Place, name: &str) -> Result<ParentPlace
             let opened = OpenOptions::new().write(true).open(&home);
             opened.map(Some).map_err(|error| wrap(&home, error))
         }
-        Version::V2 => hand_down(controller, place, base, &dir).map(|()| None),
+        Version::V2 => enable_in_child(controller, place, base, &dir).map(|()| None),
     };
     made.map(|home| ParentPlace { version: place.version, dir, home })
 }
@@ -174,14 +174,20 @@ fn clear_old(base: &Path) {
 }
 
 /// Version 2: enables a controller for the groups of attempts.
-fn hand_down(controller: Controller, place: &Place, base: &Path, dir: &Path) -> Result<(), String> {
+fn enable_in_child(
+    controller: Controller,
+    place: &Place,
+    base: &Path,
+    dir: &Path,
+) -> Result<(), String> {
     let control = base.join("cgroup.subtree_control");
     if enable(&control, controller).is_err() {
         // A group with enabled controllers must not contain processes, unless it is the root.
-        make_room(place, base).map_err(|error| format!("{}: {}", base.display(), words(error)))?;
+        move_processes_to_leaf(place, base)
+            .map_err(|error| format!("{}: {}", base.display(), words(error)))?;
         enable(&control, controller).map_err(|error| match error.kind() {
             io::ErrorKind::ResourceBusy => {
-                go_back(base);
+                move_from_leaf(base);
                 format!("{} is shared with other processes", base.display())
             }
             _ => format!("{}: {}", control.display(), words(error)),
@@ -206,7 +212,7 @@ fn enable(control: &Path, controller: Controller) -> io::Result<()> {
 
 /// Moves this process out of the parent group. If that group is the root of the visible hierarchy,
 /// such as in a container, moves all other processes too.
-fn make_room(place: &Place, base: &Path) -> io::Result<()> {
+fn move_processes_to_leaf(place: &Place, base: &Path) -> io::Result<()> {
     if !base.join("cgroup.type").exists() {
         // The real root of the hierarchy, which may contain processes.
         return Ok(());
@@ -226,7 +232,7 @@ fn make_room(place: &Place, base: &Path) -> io::Result<()> {
     fs::write(&entrance, "0")
 }
 
-fn go_back(base: &Path) {
+fn move_from_leaf(base: &Path) {
     // If this fails, the process stays in the leaf, which is harmless.
     if fs::write(base.join("cgroup.procs"), "0").is_ok() {
         let _ = fs::remove_dir(base.join(LEAF));
