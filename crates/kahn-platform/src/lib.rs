@@ -108,7 +108,7 @@ pub struct Held {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gate {
     /// The file to which it writes 0 to join a control group.
-    pub entrance: Option<PathBuf>,
+    pub cgroup_procs: Option<PathBuf>,
     /// The maximum address space of the process and of each of its children, in bytes.
     pub address_space: Option<u64>,
     /// The maximum number of processes of its user.
@@ -126,15 +126,15 @@ impl Gate {
     /// # Errors
     ///
     /// Returns an error if it is not writable.
-    pub fn open_entrance(&self) -> io::Result<Option<File>> {
+    pub fn open_cgroup_procs(&self) -> io::Result<Option<File>> {
         let open = |path: &PathBuf| OpenOptions::new().write(true).open(path);
-        self.entrance.as_ref().map(open).transpose()
+        self.cgroup_procs.as_ref().map(open).transpose()
     }
 
     /// Converts it for a launcher, with the opened file.
-    pub fn through<'a>(&self, entrance: Option<&'a File>) -> kahn_spawn::Gate<'a> {
+    pub fn through<'a>(&self, cgroup_procs: Option<&'a File>) -> kahn_spawn::Gate<'a> {
         kahn_spawn::Gate {
-            entrance: entrance.map(File::as_fd),
+            cgroup_procs: cgroup_procs.map(File::as_fd),
             address_space: self.address_space,
             processes: self.pids,
         }
@@ -154,7 +154,7 @@ exec "$@""#;
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", SCRIPT, "kahn"])
-            .arg(self.entrance.as_deref().unwrap_or(Path::new("")))
+            .arg(self.cgroup_procs.as_deref().unwrap_or(Path::new("")))
             .arg(text(self.address_space.map(|bytes| bytes.div_ceil(1024))))
             .arg(text(self.pids))
             .arg(program);
@@ -169,12 +169,12 @@ mod tests {
     #[test]
     fn what_goes_through_a_gate_gets_its_arguments_as_they_are() {
         let dir = tempfile::tempdir().unwrap();
-        let entrance = dir.path().join("a 'group' $(x)");
-        let gate = Gate { entrance: Some(entrance.clone()), ..Gate::default() };
+        let cgroup_procs = dir.path().join("a 'group' $(x)");
+        let gate = Gate { cgroup_procs: Some(cgroup_procs.clone()), ..Gate::default() };
         let mut command = gate.command("printf".as_ref());
         let output = command.args(["%s|", "$HOME", "a b", "`c`", ""]).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "$HOME|a b|`c`||");
-        assert_eq!(std::fs::read_to_string(&entrance).unwrap(), "0\n");
+        assert_eq!(std::fs::read_to_string(&cgroup_procs).unwrap(), "0\n");
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_cannot_go_through_does_not_run() {
-        let gate = Gate { entrance: Some("/proc/no/such/group".into()), ..Gate::default() };
+        let gate = Gate { cgroup_procs: Some("/proc/no/such/group".into()), ..Gate::default() };
         let output = gate.command("echo".as_ref()).arg("ran").output().unwrap();
         assert_eq!((output.status.code(), output.stdout), (Some(126), Vec::new()));
     }

@@ -187,7 +187,7 @@ impl Group {
 
     pub fn take_in(&self) {}
 
-    pub fn entrance(&self) -> Option<PathBuf> {
+    pub fn cgroup_procs(&self) -> Option<PathBuf> {
         None
     }
 

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gate<'a> {
     /// Linux: the file to which it writes 0 to join a control group.
-    pub entrance: Option<BorrowedFd<'a>>,
+    pub cgroup_procs: Option<BorrowedFd<'a>>,
     /// The maximum address space of the process and of each of its children, in bytes.
     pub address_space: Option<u64>,
     /// The maximum number of processes of its user. Root is exempt.

@@ -179,9 +179,9 @@ extern "C" fn child_main(order: *mut c_void) -> c_int {
 }
 
 fn enter_gate(gate: &Gate<'_>) -> Result<(), Errno> {
-    if let Some(entrance) = gate.entrance {
+    if let Some(cgroup_procs) = gate.cgroup_procs {
         // 0 is the process itself, independently of PID namespaces.
-        rustix::io::write(entrance, b"0")?;
+        rustix::io::write(cgroup_procs, b"0")?;
     }
     limit(gate)
 }

@@ -72,7 +72,7 @@ impl Launcher {
             command.env(OsStr::from_bytes(&variable[..at]), OsStr::from_bytes(value));
         }
         let held = Gate::<'static> {
-            entrance: None,
+            cgroup_procs: None,
             address_space: gate.address_space,
             processes: gate.processes,
         };

@@ -192,20 +192,20 @@ fn limits_hold_for_what_has_gone_through_a_gate() {
 #[test]
 fn what_enters_a_group_says_so_there_and_what_cannot_does_not_run() {
     let dir = tempfile::tempdir().unwrap();
-    let (entrance, ran) = (dir.path().join("entrance"), dir.path().join("ran"));
+    let (cgroup_procs, ran) = (dir.path().join("cgroup_procs"), dir.path().join("ran"));
     let program = program(&["/bin/mkdir", ran.to_str().unwrap()], &[], "/".as_ref());
     let (_reader, writer) = io::pipe().unwrap();
     let mut launcher = Launcher::new().unwrap();
-    let file = std::fs::File::create(&entrance).unwrap();
-    let gate = Gate { entrance: Some(file.as_fd()), ..Gate::default() };
+    let file = std::fs::File::create(&cgroup_procs).unwrap();
+    let gate = Gate { cgroup_procs: Some(file.as_fd()), ..Gate::default() };
     let child = launcher.start(&program, writer.as_fd(), &gate).unwrap();
     assert!(reap(child.pid()).unwrap().status.success());
-    assert_eq!(std::fs::read_to_string(&entrance).unwrap(), "0");
+    assert_eq!(std::fs::read_to_string(&cgroup_procs).unwrap(), "0");
 
     std::fs::remove_dir(&ran).unwrap();
     // Opened read-only, so that writing fails.
-    let file = std::fs::File::open(&entrance).unwrap();
-    let gate = Gate { entrance: Some(file.as_fd()), ..Gate::default() };
+    let file = std::fs::File::open(&cgroup_procs).unwrap();
+    let gate = Gate { cgroup_procs: Some(file.as_fd()), ..Gate::default() };
     let failed = launcher.start(&program, writer.as_fd(), &gate).unwrap_err();
     assert!(matches!(failed, NotStarted::Gate(_)), "{failed}");
     assert!(!ran.exists());

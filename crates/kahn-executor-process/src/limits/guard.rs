@@ -157,7 +157,7 @@ impl LimitGuard {
                 && cgroups.is_none_or(|cgroups| cgroups.version(controller).is_none())
         };
         Gate {
-            entrance: self.group.as_ref().and_then(Group::entrance),
+            cgroup_procs: self.group.as_ref().and_then(Group::cgroup_procs),
             address_space: self.wanted.memory.filter(|_| is_alone(Controller::Memory)),
             pids: settings.pids.filter(|_| is_alone(Controller::Pids)).map(|_| self.wanted.pids),
         }

@@ -165,8 +165,8 @@ impl Host {
             self.settings.limits.take(&assignment.resources, starter.reusable_group.take())?;
         let program = plan.ready()?;
         let way = guard.gate();
-        let entrance = way.open_entrance().map_err(cannot_be_held)?;
-        let gate = way.through(entrance.as_ref());
+        let cgroup_procs = way.open_cgroup_procs().map_err(cannot_be_held)?;
+        let gate = way.through(cgroup_procs.as_ref());
         let mut tree = self.trees.enter(dir.clone());
         let membership = guard.settle(membership).map_err(cannot_be_held)?;
         let child = start_with_retries(|| starter.launcher.start(&program, output.as_fd(), &gate))

@@ -9,7 +9,7 @@
 //! a child starts in the groups of the thread that forked it. So the thread that starts a program
 //! joins the group, starts the program, and leaves, which takes a few microseconds. In version 2,
 //! all threads of a process share a group, so the child has to join before it executes its program,
-//! see [`Group::entrance`].
+//! see [`Group::cgroup_procs`].
 //!
 //! A thread that starts several attempts in a row stays in the group between them.
 //!
@@ -392,7 +392,7 @@ impl Group {
     }
 
     /// Version 2: returns the file to which a process writes 0 to join.
-    pub fn entrance(&self) -> Option<PathBuf> {
+    pub fn cgroup_procs(&self) -> Option<PathBuf> {
         let part = self.parts.iter().find(|part| part.version == Version::V2)?;
         Some(part.dir.join("cgroup.procs"))
     }

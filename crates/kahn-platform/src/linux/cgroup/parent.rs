@@ -222,14 +222,14 @@ fn move_processes_to_leaf(place: &Place, base: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let entrance = leaf.join("cgroup.procs");
+    let cgroup_procs = leaf.join("cgroup.procs");
     if place.is_top {
         for pid in sweep::processes(base) {
             // An error means that the process has ended.
-            let _ = fs::write(&entrance, pid.as_raw_pid().to_string());
+            let _ = fs::write(&cgroup_procs, pid.as_raw_pid().to_string());
         }
     }
-    fs::write(&entrance, "0")
+    fs::write(&cgroup_procs, "0")
 }
 
 fn move_from_leaf(base: &Path) {
