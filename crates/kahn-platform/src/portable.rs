@@ -183,9 +183,9 @@ impl Group {
         false
     }
 
-    pub fn set_guest(&mut self, _has_guest: bool) {}
+    pub fn set_has_own_thread(&mut self, _has_own_thread: bool) {}
 
-    pub fn take_in(&self) {}
+    pub fn move_to_cpu_group(&self) {}
 
     pub fn cgroup_procs(&self) -> Option<PathBuf> {
         None

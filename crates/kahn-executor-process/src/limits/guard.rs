@@ -101,7 +101,7 @@ impl LimitGuard {
             self.n_kills_before = self.n_common_kills();
         }
         let Some(group) = &mut self.group else { return Ok(None) };
-        group.set_guest(true);
+        group.set_has_own_thread(true);
         match from {
             Some(membership) if group.is_entered(&membership, memory, with_cpu) => {
                 Ok(Some(membership))
@@ -116,7 +116,7 @@ impl LimitGuard {
     /// Removes the calling thread from the group. The processes that it started stay.
     pub(crate) fn leave(&mut self, membership: Option<Membership>) {
         if let Some(group) = &mut self.group {
-            group.set_guest(false);
+            group.set_has_own_thread(false);
         }
         drop(membership);
     }
@@ -141,7 +141,7 @@ impl LimitGuard {
         if !self.is_changeable
             && let Some(group) = &self.group
         {
-            group.take_in();
+            group.move_to_cpu_group();
         }
     }
 

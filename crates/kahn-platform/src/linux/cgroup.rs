@@ -243,7 +243,7 @@ pub struct Group {
     /// The limits that were last applied.
     held: Option<Held>,
     /// Whether a thread of this process is a member.
-    has_guest: bool,
+    has_own_thread: bool,
     /// The number of OOM kills when last read.
     last_kill_count: u64,
 }
@@ -271,7 +271,7 @@ impl Drop for Membership {
 
 impl Group {
     fn new(parts: Vec<Part>, parent: Arc<Parent>) -> Self {
-        Self { parts, parent, held: None, has_guest: false, last_kill_count: 0 }
+        Self { parts, parent, held: None, has_own_thread: false, last_kill_count: 0 }
     }
 
     /// Applies settings that never change.
@@ -326,7 +326,7 @@ impl Group {
 
     /// Version 1: moves the calling thread into the group until the return value is dropped.
     /// Processes that it starts meanwhile are members. The CPU controller may be omitted if
-    /// [`Group::take_in`] is called later.
+    /// [`Group::move_to_cpu_group`] is called later.
     ///
     /// # Errors
     ///
@@ -342,7 +342,7 @@ impl Group {
                     let Some(common) = &self.parent.common else { continue };
                     common.tasks.write_at(b"0", 0)?;
                 }
-                Controller::Cpu if !with_cpu && self.can_take_in() => continue,
+                Controller::Cpu if !with_cpu && self.can_move_to_cpu_group() => continue,
                 Controller::Memory | Controller::Pids | Controller::Cpu => part.join()?,
             }
             membership.joined.push(part.controller);
@@ -356,22 +356,22 @@ impl Group {
     }
 
     /// Sets whether a thread of this process is a member.
-    pub fn set_guest(&mut self, has_guest: bool) {
-        self.has_guest = has_guest;
+    pub fn set_has_own_thread(&mut self, has_own_thread: bool) {
+        self.has_own_thread = has_own_thread;
     }
 
     /// Returns whether the processes are known even if they have not joined the CPU group.
-    fn can_take_in(&self) -> bool {
+    fn can_move_to_cpu_group(&self) -> bool {
         self.tracker().is_some_and(|part| part.controller == Controller::Pids)
     }
 
     /// Version 1: moves all processes of the attempt into the CPU group if they were started
     /// without it.
-    pub fn take_in(&self) {
+    pub fn move_to_cpu_group(&self) {
         let (Some(tracker), Some(cpu)) = (self.tracker(), self.part(Controller::Cpu)) else {
             return;
         };
-        if cpu.version == Version::V2 || !self.can_take_in() {
+        if cpu.version == Version::V2 || !self.can_move_to_cpu_group() {
             return;
         }
         let mut taken = BTreeSet::new();
@@ -426,8 +426,8 @@ impl Group {
     pub fn is_empty(&self) -> bool {
         let Some(part) = self.tracker() else { return true };
         // In version 2, threads of this process cannot be members.
-        let has_guest = self.has_guest && part.version == Version::V1;
-        let none: &[u8] = if has_guest { b"1\n" } else { b"0\n" };
+        let has_own_thread = self.has_own_thread && part.version == Version::V1;
+        let none: &[u8] = if has_own_thread { b"1\n" } else { b"0\n" };
         let is_none = |file: &File| {
             let mut digits = [0; 2];
             matches!(file.read_at(&mut digits, 0), Ok(n) if digits[..n] == *none)
