@@ -15,7 +15,7 @@ use kahn_model::{Failure, Resource, Resources, WorkerId};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use guard::{LimitGuard, ReusableGroup};
-use kahn_platform::{Cgroups, Controller, Group, Held, Membership, Share};
+use kahn_platform::{Cgroups, Controller, Group, GroupLimits, Membership, Share};
 pub use statement::LimitStatement;
 
 /// The default limit of processes and threads of an attempt.
@@ -162,7 +162,7 @@ impl Limits {
 
     fn take_for(
         self: &Arc<Self>,
-        wanted: Held,
+        wanted: GroupLimits,
         is_changeable: bool,
     ) -> Result<LimitGuard, Failure> {
         let group = self.cgroups.as_ref().map(|cgroups| self.group(cgroups, wanted)).transpose();
@@ -171,9 +171,9 @@ impl Limits {
         Ok(LimitGuard::new(Arc::clone(self), group, wanted, is_changeable))
     }
 
-    fn wanted(&self, resources: &Resources) -> Held {
+    fn wanted(&self, resources: &Resources) -> GroupLimits {
         let cpu = resources.get(&Resource::Cpu);
-        Held {
+        GroupLimits {
             memory: Some(resources.get(&Resource::Memory)).filter(|bytes| *bytes > 0),
             pids: self.settings.pids.unwrap_or(PIDS_MAX).max(PIDS_MIN).into(),
             share: match (self.settings.cpu, cpu) {
@@ -184,7 +184,7 @@ impl Limits {
         }
     }
 
-    fn group(&self, cgroups: &Cgroups, wanted: Held) -> std::io::Result<Group> {
+    fn group(&self, cgroups: &Cgroups, wanted: GroupLimits) -> std::io::Result<Group> {
         let pooled = self.pool().pop();
         if let Some(mut group) = pooled
             && fits(&mut group, wanted)
@@ -192,7 +192,7 @@ impl Limits {
             return Ok(group);
         }
         let mut group = cgroups.make()?;
-        group.hold(wanted)?;
+        group.set_limits(wanted)?;
         Ok(group)
     }
 
@@ -209,9 +209,9 @@ impl Limits {
 }
 
 /// Applies limits to an existing group. Returns whether the group can be used with them.
-fn fits(group: &mut Group, wanted: Held) -> bool {
+fn fits(group: &mut Group, wanted: GroupLimits) -> bool {
     let is_clean = wanted.memory.is_none_or(|memory| group.memory() < memory / RESIDUE_PART);
-    is_clean && group.hold(wanted).is_ok()
+    is_clean && group.set_limits(wanted).is_ok()
 }
 
 /// Removes the control groups recorded by an earlier start and kills their processes, unless that

@@ -94,7 +94,7 @@ pub enum Share {
 
 /// The limits of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct GroupLimits {
     /// Memory, in bytes.
     pub memory: Option<u64>,
     /// Processes and threads.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use super::{Controller, Counted, Facts, Held, Variable};
+use super::{Controller, Counted, Facts, GroupLimits, Variable};
 
 /// The interval for polling whether a child has died.
 const POLL_PERIOD: Duration = Duration::from_millis(5);
@@ -171,7 +171,7 @@ pub struct Membership(());
 pub struct Group;
 
 impl Group {
-    pub fn hold(&mut self, _wanted: Held) -> io::Result<()> {
+    pub fn set_limits(&mut self, _wanted: GroupLimits) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -8,7 +8,7 @@ use kahn_model::{Cause, CauseKind, Failure, Resource, Resources};
 use rustix::io::Errno;
 
 use super::{LimitMode, Limits};
-use kahn_platform::{Controller, Counted, Gate, Group, Held, Membership};
+use kahn_platform::{Controller, Counted, Gate, Group, GroupLimits, Membership};
 
 /// The initial and maximum delay between checks whether killed processes are dead.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -24,7 +24,7 @@ const KILL: i32 = 9;
 pub(crate) struct LimitGuard {
     limits: Arc<Limits>,
     group: Option<Group>,
-    wanted: Held,
+    wanted: GroupLimits,
     /// Whether the limits change while processes are alive.
     is_changeable: bool,
     /// The number of OOM kills in the group: before the attempt, and as of the last update.
@@ -43,7 +43,7 @@ impl LimitGuard {
     pub(super) fn new(
         limits: Arc<Limits>,
         group: Option<Group>,
-        wanted: Held,
+        wanted: GroupLimits,
         is_changeable: bool,
     ) -> Self {
         let n_kills = group.as_ref().map_or(0, Group::last_kill_count);
@@ -177,7 +177,7 @@ impl LimitGuard {
         if wanted.memory.is_some_and(|memory| memory <= group.memory()) {
             return Err(Errno::NOMEM.into());
         }
-        group.hold(wanted)?;
+        group.set_limits(wanted)?;
         self.wanted = wanted;
         Ok(())
     }

@@ -165,13 +165,13 @@ impl Host {
             self.settings.limits.take(&assignment.resources, starter.reusable_group.take())?;
         let program = plan.ready()?;
         let way = guard.gate();
-        let cgroup_procs = way.open_cgroup_procs().map_err(cannot_be_held)?;
+        let cgroup_procs = way.open_cgroup_procs().map_err(cannot_be_limited)?;
         let gate = way.through(cgroup_procs.as_ref());
         let mut tree = self.trees.enter(dir.clone());
-        let membership = guard.settle(membership).map_err(cannot_be_held)?;
+        let membership = guard.settle(membership).map_err(cannot_be_limited)?;
         let child = start_with_retries(|| starter.launcher.start(&program, output.as_fd(), &gate))
             .map_err(|error| match error {
-                NotStarted::Gate(error) => cannot_be_held(error),
+                NotStarted::Gate(error) => cannot_be_limited(error),
                 NotStarted::Program(error) => {
                     guard.explain(&error).unwrap_or_else(|| plan.explain(&error))
                 }
@@ -204,7 +204,7 @@ fn start_with_retries(
     start()
 }
 
-fn cannot_be_held(error: io::Error) -> Failure {
+fn cannot_be_limited(error: io::Error) -> Failure {
     worker_fault(&format!("worker cannot apply the attempt's limits: {error}"))
 }
 

@@ -30,7 +30,7 @@ use std::str;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Controller, Counted, Held, Share};
+use crate::{Controller, Counted, GroupLimits, Share};
 pub use detect::probe;
 use parent::Parent;
 pub use sweep::clear_stale;
@@ -177,7 +177,7 @@ impl Part {
         fs::read_to_string(self.dir.join(file)).ok()?.trim().parse().ok()
     }
 
-    fn hold_memory(&self, max: Option<u64>, before: Option<u64>) -> io::Result<()> {
+    fn limit_memory(&self, max: Option<u64>, before: Option<u64>) -> io::Result<()> {
         if self.version == Version::V2 {
             return self.write("memory.max", max.map_or("max".to_owned(), |max| max.to_string()));
         }
@@ -197,7 +197,7 @@ impl Part {
         Ok(())
     }
 
-    fn hold_cpu(&self, share: Share) -> io::Result<()> {
+    fn limit_cpu(&self, share: Share) -> io::Result<()> {
         match (self.version, share) {
             (Version::V1, Share::Weight(milli)) => self.write("cpu.shares", shares(milli)),
             (Version::V2, Share::Weight(milli)) => self.write("cpu.weight", weight(milli)),
@@ -241,7 +241,7 @@ pub struct Group {
     parts: Vec<Part>,
     parent: Arc<Parent>,
     /// The limits that were last applied.
-    held: Option<Held>,
+    limits: Option<GroupLimits>,
     /// Whether a thread of this process is a member.
     has_own_thread: bool,
     /// The number of OOM kills when last read.
@@ -271,7 +271,7 @@ impl Drop for Membership {
 
 impl Group {
     fn new(parts: Vec<Part>, parent: Arc<Parent>) -> Self {
-        Self { parts, parent, held: None, has_own_thread: false, last_kill_count: 0 }
+        Self { parts, parent, limits: None, has_own_thread: false, last_kill_count: 0 }
     }
 
     /// Applies settings that never change.
@@ -296,27 +296,27 @@ impl Group {
     ///
     /// Returns an error if the kernel rejects a limit, such as less memory than is in use. The
     /// group must not be used any more then.
-    pub fn hold(&mut self, wanted: Held) -> io::Result<()> {
-        let before = self.held;
+    pub fn set_limits(&mut self, wanted: GroupLimits) -> io::Result<()> {
+        let before = self.limits;
         for part in &self.parts {
-            let is_new = |same: fn(&Held) -> Option<u64>| {
+            let is_new = |same: fn(&GroupLimits) -> Option<u64>| {
                 before.as_ref().is_none_or(|before| same(before) != same(&wanted))
             };
             match part.controller {
-                Controller::Memory if is_new(|held| held.memory) => {
-                    part.hold_memory(wanted.memory, before.and_then(|before| before.memory))?;
+                Controller::Memory if is_new(|limits| limits.memory) => {
+                    part.limit_memory(wanted.memory, before.and_then(|before| before.memory))?;
                 }
-                Controller::Pids if is_new(|held| Some(held.pids)) => {
+                Controller::Pids if is_new(|limits| Some(limits.pids)) => {
                     // Plus the thread that starts them.
                     part.write("pids.max", wanted.pids.saturating_add(1))?;
                 }
                 Controller::Cpu if before.is_none_or(|before| before.share != wanted.share) => {
-                    part.hold_cpu(wanted.share)?;
+                    part.limit_cpu(wanted.share)?;
                 }
                 _ => {}
             }
         }
-        self.held = Some(wanted);
+        self.limits = Some(wanted);
         Ok(())
     }
 
@@ -449,8 +449,8 @@ impl Group {
                 tracing::debug!(%error, "cannot prevent new processes while a group is killed");
             }
         }
-        if let Some(held) = &mut self.held {
-            held.pids = 0;
+        if let Some(limits) = &mut self.limits {
+            limits.pids = 0;
         }
         if let Some(part) = self.tracker() {
             sweep::kill(&part.dir);

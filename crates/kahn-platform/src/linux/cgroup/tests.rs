@@ -40,7 +40,7 @@ fn a_share_of_the_processors_is_written_as_each_version_has_it() {
         (Version::V2, Share::Quota(250), vec![("cpu.max", "25000 100000")]),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        part(dir.path(), Controller::Cpu, version).hold_cpu(share).unwrap();
+        part(dir.path(), Controller::Cpu, version).limit_cpu(share).unwrap();
         for (file, value) in expected {
             assert_eq!(text(dir.path(), file), value, "{version:?} {share:?} {file}");
         }
@@ -50,12 +50,12 @@ fn a_share_of_the_processors_is_written_as_each_version_has_it() {
 #[test]
 fn memory_is_written_as_each_version_has_it() {
     let dir = tempfile::tempdir().unwrap();
-    part(dir.path(), Controller::Memory, Version::V1).hold_memory(Some(4096), None).unwrap();
+    part(dir.path(), Controller::Memory, Version::V1).limit_memory(Some(4096), None).unwrap();
     assert_eq!(text(dir.path(), "memory.limit_in_bytes"), "4096");
     assert_eq!(text(dir.path(), "memory.memsw.limit_in_bytes"), "4096");
-    part(dir.path(), Controller::Memory, Version::V2).hold_memory(Some(4096), None).unwrap();
+    part(dir.path(), Controller::Memory, Version::V2).limit_memory(Some(4096), None).unwrap();
     assert_eq!(text(dir.path(), "memory.max"), "4096");
-    part(dir.path(), Controller::Memory, Version::V2).hold_memory(None, Some(1)).unwrap();
+    part(dir.path(), Controller::Memory, Version::V2).limit_memory(None, Some(1)).unwrap();
     assert!(text(dir.path(), "memory.max").starts_with("max"));
 }
 
