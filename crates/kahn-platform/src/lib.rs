@@ -106,7 +106,7 @@ pub struct GroupLimits {
 /// Limits that a process applies to itself before it executes its program, where the thread that
 /// starts it cannot apply them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gate {
+pub struct PreExecLimits {
     /// The file to which it writes 0 to join a control group.
     pub cgroup_procs: Option<PathBuf>,
     /// The maximum address space of the process and of each of its children, in bytes.
@@ -115,9 +115,9 @@ pub struct Gate {
     pub pids: Option<u64>,
 }
 
-impl Gate {
+impl PreExecLimits {
     /// Returns whether there are no limits to apply.
-    pub fn is_open(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
@@ -132,8 +132,11 @@ impl Gate {
     }
 
     /// Converts it for a launcher, with the opened file.
-    pub fn through<'a>(&self, cgroup_procs: Option<&'a File>) -> kahn_spawn::Gate<'a> {
-        kahn_spawn::Gate {
+    pub fn for_launcher<'a>(
+        &self,
+        cgroup_procs: Option<&'a File>,
+    ) -> kahn_spawn::PreExecLimits<'a> {
+        kahn_spawn::PreExecLimits {
             cgroup_procs: cgroup_procs.map(File::as_fd),
             address_space: self.address_space,
             processes: self.pids,
@@ -167,28 +170,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_through_a_gate_gets_its_arguments_as_they_are() {
+    fn a_command_with_limits_passes_its_arguments_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let cgroup_procs = dir.path().join("a 'group' $(x)");
-        let gate = Gate { cgroup_procs: Some(cgroup_procs.clone()), ..Gate::default() };
-        let mut command = gate.command("printf".as_ref());
+        let limits =
+            PreExecLimits { cgroup_procs: Some(cgroup_procs.clone()), ..Default::default() };
+        let mut command = limits.command("printf".as_ref());
         let output = command.args(["%s|", "$HOME", "a b", "`c`", ""]).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "$HOME|a b|`c`||");
         assert_eq!(std::fs::read_to_string(&cgroup_procs).unwrap(), "0\n");
     }
 
     #[test]
-    fn limits_hold_for_what_has_gone_through() {
-        let gate = Gate { address_space: Some(1 << 30), pids: Some(9999), ..Gate::default() };
+    fn a_command_applies_its_limits() {
+        let limits =
+            PreExecLimits { address_space: Some(1 << 30), pids: Some(9999), ..Default::default() };
         let script = "ulimit -v; ulimit -u 2>/dev/null || ulimit -p";
-        let output = gate.command("sh".as_ref()).args(["-c", script]).output().unwrap();
+        let output = limits.command("sh".as_ref()).args(["-c", script]).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "1048576\n9999\n");
     }
 
     #[test]
-    fn what_cannot_go_through_does_not_run() {
-        let gate = Gate { cgroup_procs: Some("/proc/no/such/group".into()), ..Gate::default() };
-        let output = gate.command("echo".as_ref()).arg("ran").output().unwrap();
+    fn a_command_that_cannot_apply_its_limits_runs_nothing() {
+        let limits = PreExecLimits {
+            cgroup_procs: Some("/proc/no/such/group".into()),
+            ..Default::default()
+        };
+        let output = limits.command("echo".as_ref()).arg("ran").output().unwrap();
         assert_eq!((output.status.code(), output.stdout), (Some(126), Vec::new()));
     }
 }

@@ -9,18 +9,18 @@
 //! This is the only crate with unsafe code, since the code between the creation of a process and
 //! its program cannot be written without. On other systems than Linux the standard library is used.
 
-mod gate;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(not(target_os = "linux"))]
 mod portable;
+mod pre_exec_limits;
 mod program;
 mod reap;
 
-pub use gate::{Gate, NotStarted};
 #[cfg(target_os = "linux")]
 pub use linux::{Child, Launcher};
 #[cfg(not(target_os = "linux"))]
 pub use portable::{Child, Launcher};
+pub use pre_exec_limits::{NotStarted, PreExecLimits};
 pub use program::{Program, WithNul};
 pub use reap::{Reaped, reap};

@@ -22,7 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::gate::{Gate, NotStarted, errno, limit};
+use crate::pre_exec_limits::{NotStarted, PreExecLimits, errno, limit};
 use crate::program::Program;
 use crate::reap::reap;
 
@@ -74,23 +74,23 @@ impl Launcher {
         Ok(Self { stack, null, reset: reset.collect() })
     }
 
-    /// Starts a program after it has applied `gate`. Its standard input is empty, and standard
+    /// Starts a program after it has applied `limits`. Its standard input is empty, and standard
     /// output and error are `output`.
     ///
     /// Returns when the program is loaded, which takes long on a slow disk.
     ///
     /// # Errors
     ///
-    /// Returns the OS error of the gate, the program or its directory, in which case the process is
-    /// gone, or of creating the process.
+    /// Returns the OS error of applying the limits, of the program or of its directory, in which
+    /// case the process is gone, or of creating the process.
     pub fn start(
         &mut self,
         program: &Program,
         output: BorrowedFd<'_>,
-        gate: &Gate<'_>,
+        limits: &PreExecLimits<'_>,
     ) -> Result<Child, NotStarted> {
         let (argv, env) = (program.argv.pointers(), program.env.pointers());
-        let (error, is_through) = (AtomicI32::new(0), AtomicBool::new(false));
+        let (error, is_limited) = (AtomicI32::new(0), AtomicBool::new(false));
         let order = Order {
             path: program.path.first(),
             argv: argv.as_ptr(),
@@ -99,8 +99,8 @@ impl Launcher {
             stdin: self.null.as_raw_fd(),
             output: output.as_raw_fd(),
             reset: &self.reset,
-            gate,
-            is_through: &is_through,
+            limits,
+            is_limited: &is_limited,
             error: &error,
         };
         let cloned = clone_process(&mut self.stack, &order);
@@ -110,8 +110,8 @@ impl Launcher {
             code => {
                 reap(pid).map_err(NotStarted::Program)?;
                 let error = io::Error::from_raw_os_error(code);
-                let is_through = is_through.load(Ordering::Relaxed);
-                Err(if is_through { NotStarted::Program(error) } else { NotStarted::Gate(error) })
+                let is_limited = is_limited.load(Ordering::Relaxed);
+                Err(if is_limited { NotStarted::Program(error) } else { NotStarted::Limits(error) })
             }
         }
     }
@@ -157,8 +157,8 @@ struct Order<'a> {
     stdin: RawFd,
     output: RawFd,
     reset: &'a [c_int],
-    gate: &'a Gate<'a>,
-    is_through: &'a AtomicBool,
+    limits: &'a PreExecLimits<'a>,
+    is_limited: &'a AtomicBool,
     error: &'a AtomicI32,
 }
 
@@ -166,9 +166,9 @@ struct Order<'a> {
 extern "C" fn child_main(order: *mut c_void) -> c_int {
     // SAFETY: this is the `Order` passed to `clone`, which outlives its use by this process.
     let order = unsafe { &*order.cast::<Order<'_>>() };
-    let error = match enter_gate(order.gate) {
+    let error = match apply_limits(order.limits) {
         Ok(()) => {
-            order.is_through.store(true, Ordering::Relaxed);
+            order.is_limited.store(true, Ordering::Relaxed);
             become_program(order)
         }
         Err(error) => error,
@@ -178,12 +178,12 @@ extern "C" fn child_main(order: *mut c_void) -> c_int {
     127
 }
 
-fn enter_gate(gate: &Gate<'_>) -> Result<(), Errno> {
-    if let Some(cgroup_procs) = gate.cgroup_procs {
+fn apply_limits(limits: &PreExecLimits<'_>) -> Result<(), Errno> {
+    if let Some(cgroup_procs) = limits.cgroup_procs {
         // 0 is the process itself, independently of PID namespaces.
         rustix::io::write(cgroup_procs, b"0")?;
     }
-    limit(gate)
+    limit(limits)
 }
 
 /// Executes the program. Returns only on failure.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use crate::gate::{Gate, NotStarted, limit};
+use crate::pre_exec_limits::{NotStarted, PreExecLimits, limit};
 use crate::program::Program;
 
 const LOOK_PERIOD: Duration = Duration::from_millis(1);
@@ -31,19 +31,20 @@ impl Launcher {
         Ok(Self(()))
     }
 
-    /// Starts a program after it has applied `gate`. Its standard input is empty, and standard
+    /// Starts a program after it has applied `limits`. Its standard input is empty, and standard
     /// output and error are `output`.
     ///
     /// # Errors
     ///
-    /// Returns the OS error of the gate, the program or its directory, or of creating the process.
+    /// Returns the OS error of applying the limits, of the program or of its directory, or of
+    /// creating the process.
     pub fn start(
         &mut self,
         program: &Program,
         output: BorrowedFd<'_>,
-        gate: &Gate<'_>,
+        limits: &PreExecLimits<'_>,
     ) -> Result<Child, NotStarted> {
-        self.command(program, output, gate)
+        self.command(program, output, limits)
             .and_then(|mut command| command.spawn())
             .map(|child| Child { pid: Pid::from_child(&child) })
             .map_err(NotStarted::Program)
@@ -53,7 +54,7 @@ impl Launcher {
         &self,
         program: &Program,
         output: BorrowedFd<'_>,
-        gate: &Gate<'_>,
+        limits: &PreExecLimits<'_>,
     ) -> io::Result<Command> {
         let mut argv = program.argv.iter();
         let mut command = Command::new(program.path.iter().next().unwrap_or_default());
@@ -71,10 +72,10 @@ impl Launcher {
             let value = variable.get(at + 1..).unwrap_or_default();
             command.env(OsStr::from_bytes(&variable[..at]), OsStr::from_bytes(value));
         }
-        let held = Gate::<'static> {
+        let held = PreExecLimits::<'static> {
             cgroup_procs: None,
-            address_space: gate.address_space,
-            processes: gate.processes,
+            address_space: limits.address_space,
+            processes: limits.processes,
         };
         if held.address_space.or(held.processes).is_some() {
             // SAFETY: the closure makes only system calls.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use kahn_spawn::{Gate, Launcher, NotStarted, Program, Reaped, WithNul, reap};
+use kahn_spawn::{Launcher, NotStarted, PreExecLimits, Program, Reaped, WithNul, reap};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -18,14 +18,15 @@ fn program(argv: &[&str], env: &[(&str, &str)], dir: &Path) -> Program {
 
 fn reason(error: NotStarted) -> io::Error {
     match error {
-        NotStarted::Gate(error) | NotStarted::Program(error) => error,
+        NotStarted::Limits(error) | NotStarted::Program(error) => error,
     }
 }
 
 /// Starts a program, reads its output, and reaps it.
 fn run(launcher: &mut Launcher, program: &Program) -> io::Result<(String, Reaped)> {
     let (mut reader, writer) = io::pipe()?;
-    let child = launcher.start(program, writer.as_fd(), &Gate::default()).map_err(reason)?;
+    let child =
+        launcher.start(program, writer.as_fd(), &PreExecLimits::default()).map_err(reason)?;
     drop(writer);
     let mut printed = String::new();
     reader.read_to_string(&mut printed)?;
@@ -97,7 +98,10 @@ fn processor_time_and_memory_are_told() {
 fn what_a_child_prints_ends_the_wait_for_it() {
     let program = program(&["/bin/sh", "-c", "echo; exec sleep 5"], &[], "/".as_ref());
     let (reader, writer) = io::pipe().unwrap();
-    let child = Launcher::new().unwrap().start(&program, writer.as_fd(), &Gate::default()).unwrap();
+    let child = Launcher::new()
+        .unwrap()
+        .start(&program, writer.as_fd(), &PreExecLimits::default())
+        .unwrap();
     child.wait_for_end_or_input(reader.as_fd(), LONG).unwrap();
     assert!(!child.has_ended_within(Duration::ZERO).unwrap());
     rustix::process::kill_process(child.pid(), rustix::process::Signal::KILL).unwrap();
@@ -111,7 +115,10 @@ fn what_a_child_prints_ends_the_wait_for_it() {
 fn a_child_is_waited_for_no_longer_than_asked() {
     let program = program(&["/bin/sleep", "60"], &[], "/".as_ref());
     let (_reader, writer) = io::pipe().unwrap();
-    let child = Launcher::new().unwrap().start(&program, writer.as_fd(), &Gate::default()).unwrap();
+    let child = Launcher::new()
+        .unwrap()
+        .start(&program, writer.as_fd(), &PreExecLimits::default())
+        .unwrap();
     assert!(!child.has_ended_within(Duration::from_millis(5)).unwrap());
     rustix::process::kill_process(child.pid(), rustix::process::Signal::KILL).unwrap();
     assert!(child.has_ended_within(LONG).unwrap());
@@ -130,7 +137,7 @@ fn what_cannot_be_started_is_told_and_leaves_no_process() {
     let start = |launcher: &mut Launcher, path: &str, dir: &str| {
         let program = program(&[path], &[], dir.as_ref());
         let (_reader, writer) = io::pipe().unwrap();
-        let started = launcher.start(&program, writer.as_fd(), &Gate::default());
+        let started = launcher.start(&program, writer.as_fd(), &PreExecLimits::default());
         reason(started.unwrap_err()).kind()
     };
     assert_eq!(start(&mut launcher, "/no/such/program", "/"), io::ErrorKind::NotFound);
@@ -174,13 +181,14 @@ fn threads_start_programs_at_the_same_time() {
 }
 
 #[test]
-fn limits_hold_for_what_has_gone_through_a_gate() {
-    let gate = Gate { address_space: Some(1 << 30), processes: Some(9999), ..Gate::default() };
+fn a_process_applies_its_limits_to_itself() {
+    let limits =
+        PreExecLimits { address_space: Some(1 << 30), processes: Some(9999), ..Default::default() };
     let script = "ulimit -v; ulimit -u 2>/dev/null || ulimit -p";
     let program = program(&["/bin/sh", "-c", script], &[], "/".as_ref());
     let (mut reader, writer) = io::pipe().unwrap();
     let mut launcher = Launcher::new().unwrap();
-    let child = launcher.start(&program, writer.as_fd(), &gate).unwrap();
+    let child = launcher.start(&program, writer.as_fd(), &limits).unwrap();
     drop(writer);
     let mut printed = String::new();
     reader.read_to_string(&mut printed).unwrap();
@@ -197,16 +205,16 @@ fn what_enters_a_group_says_so_there_and_what_cannot_does_not_run() {
     let (_reader, writer) = io::pipe().unwrap();
     let mut launcher = Launcher::new().unwrap();
     let file = std::fs::File::create(&cgroup_procs).unwrap();
-    let gate = Gate { cgroup_procs: Some(file.as_fd()), ..Gate::default() };
-    let child = launcher.start(&program, writer.as_fd(), &gate).unwrap();
+    let limits = PreExecLimits { cgroup_procs: Some(file.as_fd()), ..Default::default() };
+    let child = launcher.start(&program, writer.as_fd(), &limits).unwrap();
     assert!(reap(child.pid()).unwrap().status.success());
     assert_eq!(std::fs::read_to_string(&cgroup_procs).unwrap(), "0");
 
     std::fs::remove_dir(&ran).unwrap();
     // Opened read-only, so that writing fails.
     let file = std::fs::File::open(&cgroup_procs).unwrap();
-    let gate = Gate { cgroup_procs: Some(file.as_fd()), ..Gate::default() };
-    let failed = launcher.start(&program, writer.as_fd(), &gate).unwrap_err();
-    assert!(matches!(failed, NotStarted::Gate(_)), "{failed}");
+    let limits = PreExecLimits { cgroup_procs: Some(file.as_fd()), ..Default::default() };
+    let failed = launcher.start(&program, writer.as_fd(), &limits).unwrap_err();
+    assert!(matches!(failed, NotStarted::Limits(_)), "{failed}");
     assert!(!ran.exists());
 }

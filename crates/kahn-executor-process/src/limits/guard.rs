@@ -8,7 +8,7 @@ use kahn_model::{Cause, CauseKind, Failure, Resource, Resources};
 use rustix::io::Errno;
 
 use super::{LimitMode, Limits};
-use kahn_platform::{Controller, Counted, Gate, Group, GroupLimits, Membership};
+use kahn_platform::{Controller, Counted, Group, GroupLimits, Membership, PreExecLimits};
 
 /// The initial and maximum delay between checks whether killed processes are dead.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
@@ -95,7 +95,10 @@ impl LimitGuard {
     /// Moves the calling thread into the group unless it is there already.
     ///
     /// Must be followed by [`LimitGuard::leave`] or [`LimitGuard::into_reusable`].
-    pub(crate) fn settle(&mut self, from: Option<Membership>) -> io::Result<Option<Membership>> {
+    pub(crate) fn ensure_entered(
+        &mut self,
+        from: Option<Membership>,
+    ) -> io::Result<Option<Membership>> {
         let (memory, with_cpu) = (self.counted(), self.is_changeable);
         if memory == Counted::WithAll {
             self.n_kills_before = self.n_common_kills();
@@ -147,7 +150,7 @@ impl LimitGuard {
 
     /// Returns what a process of the attempt must do itself at its start, because the calling
     /// thread cannot do it on its behalf.
-    pub(crate) fn gate(&self) -> Gate {
+    pub(crate) fn pre_exec_limits(&self) -> PreExecLimits {
         let settings = &self.limits.settings;
         let cgroups = self.limits.cgroups.as_ref();
         // Without a group, each process is limited individually.
@@ -156,7 +159,7 @@ impl LimitGuard {
                 && cfg!(target_os = "linux")
                 && cgroups.is_none_or(|cgroups| cgroups.version(controller).is_none())
         };
-        Gate {
+        PreExecLimits {
             cgroup_procs: self.group.as_ref().and_then(Group::cgroup_procs),
             address_space: self.wanted.memory.filter(|_| is_alone(Controller::Memory)),
             pids: settings.pids.filter(|_| is_alone(Controller::Pids)).map(|_| self.wanted.pids),
@@ -184,7 +187,7 @@ impl LimitGuard {
 
     /// Returns the failure for a failed start, if the limits caused it.
     pub(crate) fn explain(&self, error: &io::Error) -> Option<Failure> {
-        let is_held = self.has_memory() || self.gate().address_space.is_some();
+        let is_held = self.has_memory() || self.pre_exec_limits().address_space.is_some();
         let memory = self.wanted.memory.filter(|_| is_held)?;
         let is_memory = error.raw_os_error() == Some(Errno::NOMEM.raw_os_error());
         is_memory.then(|| out_of_memory(&format!("{} is too little to start", bytes(memory))))

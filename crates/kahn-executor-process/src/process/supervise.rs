@@ -164,18 +164,19 @@ impl Host {
         let (mut guard, membership) =
             self.settings.limits.take(&assignment.resources, starter.reusable_group.take())?;
         let program = plan.ready()?;
-        let way = guard.gate();
-        let cgroup_procs = way.open_cgroup_procs().map_err(cannot_be_limited)?;
-        let gate = way.through(cgroup_procs.as_ref());
+        let limits = guard.pre_exec_limits();
+        let cgroup_procs = limits.open_cgroup_procs().map_err(cannot_be_limited)?;
+        let limits = limits.for_launcher(cgroup_procs.as_ref());
         let mut tree = self.trees.enter(dir.clone());
-        let membership = guard.settle(membership).map_err(cannot_be_limited)?;
-        let child = start_with_retries(|| starter.launcher.start(&program, output.as_fd(), &gate))
-            .map_err(|error| match error {
-                NotStarted::Gate(error) => cannot_be_limited(error),
-                NotStarted::Program(error) => {
-                    guard.explain(&error).unwrap_or_else(|| plan.explain(&error))
-                }
-            })?;
+        let membership = guard.ensure_entered(membership).map_err(cannot_be_limited)?;
+        let child =
+            start_with_retries(|| starter.launcher.start(&program, output.as_fd(), &limits))
+                .map_err(|error| match error {
+                    NotStarted::Limits(error) => cannot_be_limited(error),
+                    NotStarted::Program(error) => {
+                        guard.explain(&error).unwrap_or_else(|| plan.explain(&error))
+                    }
+                })?;
         tree.set_leader(child.pid());
         Ok((Started { child, pipe, tree, guard, dead: None }, membership))
     }

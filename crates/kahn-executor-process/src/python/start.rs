@@ -26,7 +26,7 @@ use crate::process::command::check_program;
 use crate::scratch::{SCRATCH_VARIABLE, Scratch};
 use crate::trees::Trees;
 use crate::{OpenError, ProcessSettings};
-use kahn_platform::{ExitWatch, Gate, ProcessGroup};
+use kahn_platform::{ExitWatch, PreExecLimits, ProcessGroup};
 
 /// The program that interpreters run.
 const SOURCE: &str = include_str!("worker.py");
@@ -84,7 +84,7 @@ impl Host {
         let (output, stdout) = Output::pair().map_err(|error| no("pipe", &error))?;
         let stderr = stdout.try_clone().map_err(|error| no("pipe", &error))?;
         let guard = self.limits.take_changeable()?;
-        let mut command = self.command(key, &place.dir(), &guard.gate())?;
+        let mut command = self.command(key, &place.dir(), &guard.pre_exec_limits())?;
         command.stdin(stdin).stdout(stdout).stderr(stderr);
 
         let mut tree = self.trees.enter(place.dir());
@@ -133,7 +133,12 @@ impl Host {
         Err(cannot_start(message.trim_end()))
     }
 
-    fn command(&self, key: &Key, scratch_dir: &Path, gate: &Gate) -> Result<Command, Failure> {
+    fn command(
+        &self,
+        key: &Key,
+        scratch_dir: &Path,
+        limits: &PreExecLimits,
+    ) -> Result<Command, Failure> {
         let program = match &key.interpreter {
             None => find_program(&self.settings.interpreter, &self.env),
             Some(name) if name.contains('/') => {
@@ -147,11 +152,11 @@ impl Host {
             program.ok_or_else(|| cannot_start(&format!("interpreter `{name}` not found")))?;
         let directory = key.working_dir.as_ref().map(|dir| scratch_dir.join(&**dir));
         let start_env = key.start_env.iter().map(|(name, value)| (&**name, &**value));
-        let mut command = match gate.is_open() {
+        let mut command = match limits.is_empty() {
             true => Command::new(program),
             false => {
                 check_program(scratch_dir, &program).map_err(|error| not_started(name, &error))?;
-                gate.command(program.as_os_str())
+                limits.command(program.as_os_str())
             }
         };
         command

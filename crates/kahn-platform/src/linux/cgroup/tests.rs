@@ -102,12 +102,12 @@ fn a_process_enters_a_group_of_version_2_and_dies_with_all_that_is_in_it() {
     let script = "setsid env -i /bin/sh -c '/usr/bin/setsid /bin/sleep 1000 & exit'; echo \"$1\"; sleep 1000";
     let argv = ["/bin/sh", "-c", script, "name", "a $(b) 'c'"].map(std::ffi::OsStr::new);
     let program = kahn_spawn::Program::new("/bin/sh".as_ref(), argv, [], "/".as_ref()).unwrap();
-    let gate = crate::Gate { cgroup_procs: group.cgroup_procs(), ..Default::default() };
-    let cgroup_procs = gate.open_cgroup_procs().unwrap();
+    let limits = crate::PreExecLimits { cgroup_procs: group.cgroup_procs(), ..Default::default() };
+    let cgroup_procs = limits.open_cgroup_procs().unwrap();
     let (reader, writer) = io::pipe().unwrap();
     let child = kahn_spawn::Launcher::new()
         .unwrap()
-        .start(&program, writer.as_fd(), &gate.through(cgroup_procs.as_ref()))
+        .start(&program, writer.as_fd(), &limits.for_launcher(cgroup_procs.as_ref()))
         .unwrap();
     let mut line = String::new();
     io::BufRead::read_line(&mut io::BufReader::new(reader), &mut line).unwrap();

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 /// Limits that a process applies to itself before it executes its program.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Gate<'a> {
+pub struct PreExecLimits<'a> {
     /// Linux: the file to which it writes 0 to join a control group.
     pub cgroup_procs: Option<BorrowedFd<'a>>,
     /// The maximum address space of the process and of each of its children, in bytes.
@@ -20,7 +20,7 @@ pub struct Gate<'a> {
 #[derive(Debug)]
 pub enum NotStarted {
     /// The process could not apply its limits.
-    Gate(io::Error),
+    Limits(io::Error),
     /// The program could not be executed, or no process could be created.
     Program(io::Error),
 }
@@ -28,7 +28,7 @@ pub enum NotStarted {
 impl fmt::Display for NotStarted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gate(error) => write!(f, "cannot apply its limits: {error}"),
+            Self::Limits(error) => write!(f, "cannot apply its limits: {error}"),
             Self::Program(error) => error.fmt(f),
         }
     }
@@ -37,8 +37,8 @@ impl fmt::Display for NotStarted {
 impl error::Error for NotStarted {}
 
 /// Sets the rlimits of the calling process, but keeps lower ones. Makes only system calls.
-pub(crate) fn limit(gate: &Gate<'_>) -> Result<(), Errno> {
-    let limits = [(libc::RLIMIT_AS, gate.address_space), (libc::RLIMIT_NPROC, gate.processes)];
+pub(crate) fn limit(wanted: &PreExecLimits<'_>) -> Result<(), Errno> {
+    let limits = [(libc::RLIMIT_AS, wanted.address_space), (libc::RLIMIT_NPROC, wanted.processes)];
     for (resource, most) in limits {
         let Some(most) = most else { continue };
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
