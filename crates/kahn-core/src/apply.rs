@@ -5,7 +5,7 @@
 //! dependent becoming ready or a run ending, are computed here and not recorded.
 
 mod attempt;
-mod call_off;
+mod cancel;
 mod lease;
 mod lifecycle;
 mod readiness;

@@ -170,7 +170,7 @@ impl State {
             FailurePolicy::MaxFailures(n) => run.n_failures >= n,
         };
         if is_enough && !run.is_halted && run.cancelled.is_none() {
-            self.halt(ix);
+            self.cancel_non_handlers(ix);
         }
     }
 }

@@ -83,7 +83,7 @@ impl State {
         self.record(ix, RecordKind::TaskReturned, Some(task), None);
         let cell = self.runs[ix.0].cell_mut(task);
         cell.attempt -= 1;
-        if cell.flags.has(Flags::CALLED_OFF) {
+        if cell.flags.has(Flags::CANCELLED) {
             self.settle_cancelled(ix, task);
             self.finish_if_done(ix);
         } else {

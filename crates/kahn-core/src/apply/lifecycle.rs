@@ -100,7 +100,7 @@ impl State {
         run.cancelled = Some(failure.clone());
         run.state = RunState::Cancelling;
         self.record(ix, RecordKind::RunCancelling, None, Some(failure.cause));
-        self.call_off(ix, |_| false);
+        self.cancel_unfinished(ix, |_| false);
         self.finish_if_done(ix);
     }
 

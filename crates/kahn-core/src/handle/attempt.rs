@@ -123,7 +123,7 @@ fn follows_stop(failure: &Failure) -> bool {
 /// Decides what happens after an attempt ended with `outcome`.
 fn follow_up(run: &Run, lease: &Lease, outcome: &Result<Outputs, Failure>) -> Then {
     let cell = run.cell(lease.task);
-    if cell.flags.has(Flags::CALLED_OFF) {
+    if cell.flags.has(Flags::CANCELLED) {
         return Then::Cancel;
     }
     let Err(failure) = outcome else { return Then::End };

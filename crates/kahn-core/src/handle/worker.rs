@@ -114,7 +114,7 @@ impl Core {
             self.emit(Change::AttemptStarted { run, task });
         }
         let is_called_off =
-            self.state.run(run).is_some_and(|r| r.cell(task).flags.has(Flags::CALLED_OFF));
+            self.state.run(run).is_some_and(|r| r.cell(task).flags.has(Flags::CANCELLED));
         if is_called_off {
             self.stop(lease_ix, StopReason::Cancelled);
         } else if was_timed_out {

@@ -36,7 +36,7 @@ impl Flags {
     /// One of its attempts has started.
     pub(crate) const STARTED: u8 = 1 << 5;
     /// The task was cancelled while a worker held it.
-    pub(crate) const CALLED_OFF: u8 = 1 << 6;
+    pub(crate) const CANCELLED: u8 = 1 << 6;
 
     pub(crate) fn has(self, bits: u8) -> bool {
         self.0 & bits != 0

@@ -10,7 +10,7 @@ use crate::state::{Flags, RunIx, State};
 impl State {
     /// Cancels all tasks that have not ended, except those for which `keep` returns true. Tasks
     /// held by workers end once their workers confirm it.
-    pub(super) fn call_off(&mut self, ix: RunIx, keep: impl Fn(TaskIx) -> bool) {
+    pub(super) fn cancel_unfinished(&mut self, ix: RunIx, keep: impl Fn(TaskIx) -> bool) {
         let dag = Arc::clone(&self.runs[ix.0].dag);
         let mut ended = Vec::new();
         for task in dag.tasks().filter(|task| !keep(*task)) {
@@ -24,7 +24,7 @@ impl State {
                 }
                 TaskState::Pending => {}
                 TaskState::Leased | TaskState::Running => {
-                    self.runs[ix.0].cell_mut(task).flags.set(Flags::CALLED_OFF);
+                    self.runs[ix.0].cell_mut(task).flags.set(Flags::CANCELLED);
                     let token = cell.lease().map(|lease| self.leases[lease.0].token);
                     let id = self.runs[ix.0].id();
                     self.effects.stop.extend(token.map(|token| (id, task, token)));
@@ -43,12 +43,12 @@ impl State {
     }
 
     /// Cancels all tasks that do not handle failures.
-    pub(super) fn halt(&mut self, ix: RunIx) {
+    pub(super) fn cancel_non_handlers(&mut self, ix: RunIx) {
         let run = &mut self.runs[ix.0];
         run.is_halted = true;
         let dag = Arc::clone(&run.dag);
         let kept = handlers(&dag);
-        self.call_off(ix, |task| kept[task.index()]);
+        self.cancel_unfinished(ix, |task| kept[task.index()]);
     }
 }
 
