@@ -71,7 +71,7 @@ impl State {
         }
         match (then, outcome) {
             (Then::Cancel, _) => {
-                self.settle_cancelled(ix, task);
+                self.cancel_task(ix, task);
             }
             (Then::End, Ok(outputs)) => {
                 let run = &mut self.runs[ix.0];
@@ -83,7 +83,7 @@ impl State {
                 self.record_at(ix, self.now, RecordKind::TaskSucceeded, Some(task), worker, None);
                 self.propagate(ix, task);
             }
-            (Then::End, Err(failure)) => self.fail_for_good(ix, task, failure),
+            (Then::End, Err(failure)) => self.fail_task(ix, task, failure),
             (Then::Retry { after }, outcome) => self.back_off(ix, task, outcome, after, worker),
         }
         self.finish_if_done(ix);
@@ -156,13 +156,13 @@ impl State {
     }
 
     /// Fails a task that no worker holds, and applies the failure policy of the run.
-    pub(super) fn fail_for_good(&mut self, ix: RunIx, task: TaskIx, failure: &Failure) {
+    pub(super) fn fail_task(&mut self, ix: RunIx, task: TaskIx, failure: &Failure) {
         let run = &mut self.runs[ix.0];
         run.failures.insert(task, failure.clone());
         run.backoffs.remove(&task);
         run.n_failures += 1;
         let cause = Some(failure.cause);
-        self.settle(ix, task, TaskState::Failed, RecordKind::TaskFailed, cause);
+        self.end_task(ix, task, TaskState::Failed, RecordKind::TaskFailed, cause);
         let run = &self.runs[ix.0];
         let is_enough = match run.dag.policy().on_failure {
             FailurePolicy::Continue => false,

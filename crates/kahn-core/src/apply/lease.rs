@@ -84,7 +84,7 @@ impl State {
         let cell = self.runs[ix.0].cell_mut(task);
         cell.attempt -= 1;
         if cell.flags.has(Flags::CANCELLED) {
-            self.settle_cancelled(ix, task);
+            self.cancel_task(ix, task);
             self.finish_if_done(ix);
         } else {
             self.make_ready(ix, task);

@@ -77,7 +77,7 @@ impl State {
                 self.make_ready(ix, task);
             }
             Verdict::Skip => {
-                self.settle_skipped(ix, task, CauseKind::Condition);
+                self.skip_task(ix, task, CauseKind::Condition);
                 self.finish_if_done(ix);
             }
             Verdict::Fail(failure) => self.apply_task_failed(ix, task, failure),
@@ -138,7 +138,7 @@ impl State {
         }
         for task in tasks {
             if self.reconsider(ix, *task) == Decision::Skip {
-                self.settle_skipped(ix, *task, CauseKind::Dependency);
+                self.skip_task(ix, *task, CauseKind::Dependency);
             }
         }
         self.finish_if_done(ix);

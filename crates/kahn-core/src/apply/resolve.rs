@@ -112,7 +112,7 @@ pub(crate) fn decide(trigger: Trigger, cell: &Cell, has_dependencies: bool) -> D
 
 impl State {
     /// Ends a task and propagates the end to its dependents.
-    pub(super) fn settle(
+    pub(super) fn end_task(
         &mut self,
         ix: RunIx,
         task: TaskIx,
@@ -126,15 +126,15 @@ impl State {
     }
 
     /// Skips a task, and all dependents that require it.
-    pub(super) fn settle_skipped(&mut self, ix: RunIx, task: TaskIx, cause: CauseKind) {
+    pub(super) fn skip_task(&mut self, ix: RunIx, task: TaskIx, cause: CauseKind) {
         let cause = Some(Cause::of(cause));
-        self.settle(ix, task, TaskState::Skipped, RecordKind::TaskSkipped, cause);
+        self.end_task(ix, task, TaskState::Skipped, RecordKind::TaskSkipped, cause);
     }
 
     /// Cancels a task that no worker holds.
-    pub(super) fn settle_cancelled(&mut self, ix: RunIx, task: TaskIx) {
+    pub(super) fn cancel_task(&mut self, ix: RunIx, task: TaskIx) {
         let cause = Some(Cause::of(CauseKind::Cancelled));
-        self.settle(ix, task, TaskState::Cancelled, RecordKind::TaskCancelled, cause);
+        self.end_task(ix, task, TaskState::Cancelled, RecordKind::TaskCancelled, cause);
     }
 
     /// Propagates the end of `task`. Skipped dependents end as well, and so on; this uses a queue
@@ -160,7 +160,7 @@ impl State {
         let dag = Arc::clone(&self.runs[ix.0].dag);
         for edge in dag.dependents(task).filter(|edge| edge.when == When::Started) {
             if self.resolve(ix, task, &edge) {
-                self.settle_skipped(ix, edge.task, CauseKind::Dependency);
+                self.skip_task(ix, edge.task, CauseKind::Dependency);
             }
         }
     }
@@ -258,7 +258,7 @@ impl State {
         let result = if is_required { EdgeResult::Failed } else { EdgeResult::Void };
         run.cell_mut(dependent).note(result);
         if self.reconsider(ix, dependent) == Decision::Skip {
-            self.settle_skipped(ix, dependent, CauseKind::Dependency);
+            self.skip_task(ix, dependent, CauseKind::Dependency);
             self.finish_if_done(ix);
         }
     }
@@ -267,7 +267,7 @@ impl State {
         if self.runs[ix.0].cell(task).state == TaskState::Ready {
             self.leave_ready(ix, task);
         }
-        self.fail_for_good(ix, task, failure);
+        self.fail_task(ix, task, failure);
         self.finish_if_done(ix);
     }
 }
