@@ -45,7 +45,7 @@ impl Core {
             self.state.gates.replace_keys(keys);
             for at in 0..self.state.workers.len() {
                 let ix = u32::try_from(at).expect("invariant: below 2^32 workers");
-                self.state.settle_room(WorkerIx(ix));
+                self.state.recompute_lease_room(WorkerIx(ix));
             }
         }
         n_findings

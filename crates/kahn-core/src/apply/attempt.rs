@@ -58,7 +58,7 @@ impl State {
         }
         if has_run {
             self.time_attempt(&lease, usage.elapsed);
-            self.workers[lease.worker.index()].learn_pace(usage.elapsed);
+            self.workers[lease.worker.index()].update_pace(usage.elapsed);
         }
         self.note_breaker(ix, &lease, outcome);
         self.count_attempt(ix, task, outcome);

@@ -130,7 +130,7 @@ impl State {
 
     /// Places queued leases of a worker, oldest first, skipping those that do not fit. The worker
     /// starts them by the same rule.
-    pub(crate) fn promote(&mut self, worker_ix: WorkerIx) {
+    pub(crate) fn place_queued(&mut self, worker_ix: WorkerIx) {
         let worker = &mut self.workers[worker_ix.index()];
         if worker.ahead.is_empty() {
             return;
@@ -161,7 +161,7 @@ impl State {
     /// Removes the lease of `task` from the state and returns it.
     pub(super) fn release(&mut self, ix: RunIx, task: TaskIx) -> Lease {
         let lease_ix = self.runs[ix.0].cell(task).lease().expect("invariant: the task is held");
-        self.watch_no_more(lease_ix);
+        self.stop_lease_timers(lease_ix);
         let lease = self.leases.remove(lease_ix.0);
         let run = &mut self.runs[ix.0];
         run.n_held -= 1;
@@ -191,7 +191,7 @@ impl State {
             worker.ahead.remove(&(lease.token, lease_ix));
         }
         self.pool.mark(lease.worker);
-        self.promote(lease.worker);
+        self.place_queued(lease.worker);
         lease
     }
 
@@ -200,7 +200,7 @@ impl State {
     ///
     /// The worker enforces the run timeout itself; this timer is a fallback.
     pub(crate) fn watch_over(&mut self, lease_ix: LeaseIx) {
-        self.watch_no_more(lease_ix);
+        self.stop_lease_timers(lease_ix);
         let lease = &self.leases[lease_ix.0];
         let run = &self.runs[lease.run.0];
         let profile = run.dag.profile(lease.task);
@@ -220,7 +220,7 @@ impl State {
         self.leases[lease_ix.0].due = Some(due);
     }
 
-    fn watch_no_more(&mut self, lease_ix: LeaseIx) {
+    fn stop_lease_timers(&mut self, lease_ix: LeaseIx) {
         let lease = &mut self.leases[lease_ix.0];
         if let Some(due) = lease.due.take() {
             // The phase may have changed since the timer was set.
@@ -232,7 +232,7 @@ impl State {
 
     /// Recomputes which leases of a worker have room, after its capacity or its accepted share
     /// changed. The timers of leases that must wait for room are stopped.
-    pub(crate) fn settle_room(&mut self, ix: WorkerIx) {
+    pub(crate) fn recompute_lease_room(&mut self, ix: WorkerIx) {
         let worker = &mut self.workers[ix.index()];
         worker.used = kahn_model::Resources::none();
         worker.ahead.clear();
@@ -247,11 +247,11 @@ impl State {
             }
         }
         self.pool.mark(ix);
-        self.promote(ix);
+        self.place_queued(ix);
         let waiting: Vec<_> =
             self.workers[ix.index()].ahead.iter().map(|(_, lease)| *lease).collect();
         for lease_ix in waiting {
-            self.watch_no_more(lease_ix);
+            self.stop_lease_timers(lease_ix);
         }
     }
 
@@ -264,7 +264,7 @@ impl State {
         lease.started_at = Some(at);
         if !was_placed {
             let worker = lease.worker;
-            self.settle_room(worker);
+            self.recompute_lease_room(worker);
         }
     }
 }

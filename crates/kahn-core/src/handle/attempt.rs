@@ -19,7 +19,7 @@ impl Core {
         session: SessionId,
         report: WorkerReport,
     ) -> Result<(), Refusal> {
-        let worker = self.hear_from(session)?;
+        let worker = self.mark_alive(session)?;
         self.take_report(session, worker, report);
         Ok(())
     }
@@ -63,13 +63,13 @@ impl Core {
                 let failure = Failure::new(Cause::of(CauseKind::Preempted), message);
                 self.finish(lease_ix, Err(failure), Usage::default());
             }
-            ReportKind::Returned => self.take_back(lease_ix),
+            ReportKind::Returned => self.end_unstarted(lease_ix),
             ReportKind::Finished { outcome, usage } => self.finish(lease_ix, outcome, usage),
         }
     }
 
     /// Ends a lease whose attempt never started.
-    pub(crate) fn take_back(&mut self, lease_ix: LeaseIx) {
+    pub(crate) fn end_unstarted(&mut self, lease_ix: LeaseIx) {
         match self.exceeded_timeout(lease_ix) {
             Some(failure) => self.finish(lease_ix, Err(failure), Usage::default()),
             None => {

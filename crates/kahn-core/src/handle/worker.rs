@@ -41,7 +41,7 @@ impl Core {
             self.take_report(session, ix, report);
         }
         self.reconcile(ix, session, &held);
-        self.state.settle_room(ix);
+        self.state.recompute_lease_room(ix);
     }
 
     fn admit(&mut self, ix: WorkerIx, attachment: Attachment) {
@@ -127,7 +127,7 @@ impl Core {
     fn miss(&mut self, lease_ix: LeaseIx, boot: kahn_model::BootId) {
         let lease = &self.state.leases[lease_ix.0];
         if lease.boot == boot && lease.phase != LeasePhase::Started {
-            self.take_back(lease_ix);
+            self.end_unstarted(lease_ix);
         } else {
             let worker = &self.state.workers[lease.worker.index()].id;
             let message = format!("{worker} came back without it");
@@ -151,11 +151,11 @@ impl Core {
     }
 
     pub(crate) fn on_heartbeat(&mut self, session: SessionId) -> Result<(), Refusal> {
-        self.hear_from(session).map(|_| ())
+        self.mark_alive(session).map(|_| ())
     }
 
     pub(crate) fn on_drain_started(&mut self, session: SessionId) -> Result<(), Refusal> {
-        let ix = self.hear_from(session)?;
+        let ix = self.mark_alive(session)?;
         self.state.workers[ix.index()].is_draining = true;
         self.state.pool.mark(ix);
         Ok(())
@@ -166,10 +166,10 @@ impl Core {
         session: SessionId,
         admission: Admission,
     ) -> Result<(), Refusal> {
-        let ix = self.hear_from(session)?;
+        let ix = self.mark_alive(session)?;
         let now = self.state.now;
         self.state.workers[ix.index()].note_admission(now, admission);
-        self.state.settle_room(ix);
+        self.state.recompute_lease_room(ix);
         Ok(())
     }
 
@@ -202,7 +202,7 @@ impl Core {
     }
 
     /// Records that a worker is alive.
-    pub(crate) fn hear_from(&mut self, session: SessionId) -> Result<WorkerIx, Refusal> {
+    pub(crate) fn mark_alive(&mut self, session: SessionId) -> Result<WorkerIx, Refusal> {
         let ix = *self.state.sessions.get(&session).ok_or(Refusal::StaleSession)?;
         let now = self.state.now;
         let worker = &mut self.state.workers[ix.index()];
@@ -236,7 +236,7 @@ impl Core {
             return;
         }
         if silence >= lease_ttl {
-            self.lose(ix);
+            self.mark_lost(ix);
             return;
         }
         let next = if silence >= suspect_after {
@@ -251,7 +251,7 @@ impl Core {
     }
 
     /// Marks a worker as lost and ends all its leases.
-    fn lose(&mut self, ix: WorkerIx) {
+    fn mark_lost(&mut self, ix: WorkerIx) {
         let worker = &mut self.state.workers[ix.index()];
         worker.status = WorkerStatus::Lost;
         self.state.pool.total = None;

@@ -187,7 +187,7 @@ impl Worker {
     }
 
     /// Updates the pace with one more attempt; its weight is one eighth.
-    pub(crate) fn learn_pace(&mut self, elapsed: Duration) {
+    pub(crate) fn update_pace(&mut self, elapsed: Duration) {
         self.pace = Some(match self.pace {
             None => elapsed,
             Some(pace) => pace / 8 * 7 + elapsed / 8,
