@@ -71,22 +71,22 @@ impl Core {
     }
 
     fn fill_room(&mut self, pass: &mut Pass) {
-        let mut turns = self.take_turns();
+        let mut queue = self.namespace_queue();
         while pass.n_granted < self.state.settings.grants_per_pass {
-            let Some((class, lane)) = self.next_lane(&mut turns) else { return };
+            let Some((class, lane)) = self.next_lane(&mut queue) else { return };
             if self.park_if_gated(lane) {
                 continue;
             }
             match self.choose(class, &pass.reservations) {
                 Some(worker) => {
                     self.grant(lane, worker);
-                    self.end_turn(&mut turns);
+                    self.requeue_first(&mut queue);
                     pass.n_granted += 1;
                 }
                 None => {
-                    turns.leave_out(class);
+                    queue.exclude(class);
                     self.schedule_watch_over(class);
-                    if self.next_lane(&mut turns).is_some() {
+                    if self.next_lane(&mut queue).is_some() {
                         self.reserve_for(class, lane, pass);
                     }
                 }

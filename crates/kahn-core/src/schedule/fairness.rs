@@ -9,36 +9,36 @@ use crate::state::{ClassIx, LaneIx, NamespaceIx, Rank};
 
 /// A namespace with the share it holds. Ties are broken by name and not by index, since the index
 /// depends on the order of submission.
-type Turn = (u64, Namespace, NamespaceIx);
+type NamespaceShare = (u64, Namespace, NamespaceIx);
 
 /// The namespaces with tasks to place, the one with the smallest share first.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
-    order: BTreeSet<Turn>,
+pub(super) struct NamespaceQueue {
+    order: BTreeSet<NamespaceShare>,
     /// Classes that are excluded from the rest of the pass.
     full: BTreeSet<ClassIx>,
 }
 
-impl Turns {
+impl NamespaceQueue {
     /// Excludes a class from now on.
-    pub(super) fn leave_out(&mut self, class: ClassIx) {
+    pub(super) fn exclude(&mut self, class: ClassIx) {
         self.full.insert(class);
     }
 }
 
 impl Core {
-    pub(super) fn take_turns(&mut self) -> Turns {
+    pub(super) fn namespace_queue(&mut self) -> NamespaceQueue {
         let namespaces: Vec<NamespaceIx> = self.state.ready.namespaces().collect();
         // A single namespace needs no comparison.
         if namespaces.len() > 1 && self.state.pool.total.is_none() {
             self.state.pool.total = Some(self.state.total_capacity());
         }
-        let order = namespaces.into_iter().map(|ix| self.turn(ix)).collect();
-        Turns { order, full: BTreeSet::new() }
+        let order = namespaces.into_iter().map(|ix| self.namespace_share(ix)).collect();
+        NamespaceQueue { order, full: BTreeSet::new() }
     }
 
     /// Returns the share of a namespace: its dominant share of the total capacity.
-    fn turn(&self, ix: NamespaceIx) -> Turn {
+    fn namespace_share(&self, ix: NamespaceIx) -> NamespaceShare {
         let held = self.state.namespaces.held(ix);
         let total = self.state.pool.total.as_ref();
         let share = total.map_or(0, |total| held.resources.dominant_share(total));
@@ -46,20 +46,20 @@ impl Core {
     }
 
     /// Returns the best lane of the namespace with the smallest share.
-    pub(super) fn next_lane(&self, turns: &mut Turns) -> Option<(ClassIx, LaneIx)> {
-        while let Some((_, _, namespace)) = turns.order.first() {
-            if let Some((_, class, lane)) = self.best_lane(*namespace, &turns.full) {
+    pub(super) fn next_lane(&self, queue: &mut NamespaceQueue) -> Option<(ClassIx, LaneIx)> {
+        while let Some((_, _, namespace)) = queue.order.first() {
+            if let Some((_, class, lane)) = self.best_lane(*namespace, &queue.full) {
                 return Some((class, lane));
             }
-            turns.order.pop_first();
+            queue.order.pop_first();
         }
         None
     }
 
-    /// Records a grant to the namespace whose turn it was.
-    pub(super) fn end_turn(&self, turns: &mut Turns) {
-        if let Some((_, _, namespace)) = turns.order.pop_first() {
-            turns.order.insert(self.turn(namespace));
+    /// Records a grant to the first namespace of the queue.
+    pub(super) fn requeue_first(&self, queue: &mut NamespaceQueue) {
+        if let Some((_, _, namespace)) = queue.order.pop_first() {
+            queue.order.insert(self.namespace_share(namespace));
         }
     }
 

@@ -14,19 +14,19 @@ impl Core {
     /// Grants leases ahead of room, so that workers stay busy for
     /// [`crate::Settings::prefetch_span`].
     pub(super) fn fill_ahead(&mut self, pass: &mut Pass) {
-        let mut turns = self.take_turns();
+        let mut queue = self.namespace_queue();
         while pass.n_granted < self.state.settings.grants_per_pass {
-            let Some((class, lane)) = self.next_lane(&mut turns) else { return };
+            let Some((class, lane)) = self.next_lane(&mut queue) else { return };
             if self.park_if_gated(lane) {
                 continue;
             }
             match self.choose_ahead(class, pass) {
                 Some(worker) => {
                     self.grant(lane, worker);
-                    self.end_turn(&mut turns);
+                    self.requeue_first(&mut queue);
                     pass.n_granted += 1;
                 }
-                None => turns.leave_out(class),
+                None => queue.exclude(class),
             }
         }
     }

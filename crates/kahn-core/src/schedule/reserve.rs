@@ -83,7 +83,7 @@ impl Core {
             .flat_map(|group| group.by_fullness.iter().take(NEAREST_MAX))
             .map(|(_, worker)| *worker)
             .filter(|worker| !pass.reservations.has(*worker))
-            .map(|ix| (lack(&class.resources, &self.state.workers[ix.index()].room()), ix))
+            .map(|ix| (missing_share(&class.resources, &self.state.workers[ix.index()].room()), ix))
             .min();
         if let Some((_, worker)) = nearest {
             let resources = Arc::clone(&class.resources);
@@ -94,7 +94,7 @@ impl Core {
 }
 
 /// Returns the largest missing part of any resource in `want`, in millionths of the wanted amount.
-fn lack(want: &Resources, room: &Resources) -> u64 {
+fn missing_share(want: &Resources, room: &Resources) -> u64 {
     let mut missing = want.clone();
     missing.subtract(room);
     missing.dominant_share(want)
