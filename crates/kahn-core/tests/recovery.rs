@@ -158,7 +158,7 @@ proptest! {
         prop_assert_eq!(digest(one.begin(now, term)), digest(other.begin(now, term)));
         prop_assert_eq!(one.next_deadline(), other.next_deadline());
         let (name, _) = WORKERS[2];
-        let attachment = play.world.workers[name].introduce(kahn_core::SessionId(1 << 40));
+        let attachment = play.world.workers[name].attachment(kahn_core::SessionId(1 << 40));
         for core in [&mut one, &mut other] {
             core.handle(now, Event::WorkerAttached(Box::new(attachment.clone()))).unwrap();
         }

@@ -132,8 +132,8 @@ impl World {
         self.epoch += 1;
         let term = Term { epoch: self.epoch, nonce: self.epoch * 7 };
         let step = self.core.begin(self.now, term);
-        self.absorb(step);
-        self.settle();
+        self.process_step(step);
+        self.place_all();
     }
 
     /// Handles one event, places tasks, and audits the state.
@@ -146,8 +146,8 @@ impl World {
     ///
     /// Panics if the state is inconsistent afterwards.
     pub fn step(&mut self, event: Event) -> Result<(), Refusal> {
-        let outcome = self.core.handle(self.now, event).map(|step| self.absorb(step));
-        self.settle();
+        let outcome = self.core.handle(self.now, event).map(|step| self.process_step(step));
+        self.place_all();
         outcome
     }
 
@@ -160,10 +160,10 @@ impl World {
         self.step(event).expect("the event is possible");
     }
 
-    fn settle(&mut self) {
+    fn place_all(&mut self) {
         loop {
             let step = self.core.place(self.now);
-            self.absorb(step);
+            self.process_step(step);
             if !self.core.has_more_to_place() {
                 break;
             }
@@ -172,7 +172,7 @@ impl World {
         assert!(findings.is_empty(), "the audit found: {findings:#?}");
     }
 
-    fn absorb(&mut self, step: Step) {
+    fn process_step(&mut self, step: Step) {
         let at = self.core.state().now();
         self.timings.extend_from_slice(self.core.timings());
         self.log.extend(step.changes.into_iter().map(|change| (at, change)));
@@ -189,7 +189,7 @@ impl World {
         let Some(session) = session_of(command) else { return };
         let found = self.workers.values_mut().find(|worker| worker.session == Some(session));
         if let Some(worker) = found.filter(|worker| !worker.is_deaf) {
-            worker.hear(command);
+            worker.on_command(command);
         }
     }
 
@@ -231,14 +231,14 @@ impl World {
                 return;
             };
             self.now = self.now.max(due);
-            self.beat();
+            self.send_heartbeats();
             self.accept(Event::DeadlineReached);
         }
         panic!("deadlines never end");
     }
 
     /// Sends a heartbeat from every attached worker that is not silent.
-    pub fn beat(&mut self) {
+    pub fn send_heartbeats(&mut self) {
         let lively = self.workers.values().filter(|worker| !worker.is_silent);
         let sessions: Vec<_> = lively.filter_map(|worker| worker.session).collect();
         for session in sessions {
@@ -287,7 +287,7 @@ impl World {
         worker.session = Some(session);
         worker.is_deaf = false;
         worker.is_silent = false;
-        let attachment = worker.introduce(session);
+        let attachment = worker.attachment(session);
         self.accept(Event::WorkerAttached(Box::new(attachment)));
     }
 
@@ -480,7 +480,7 @@ impl World {
 impl FakeWorker {
     /// Returns what a worker reports when it opens a stream.
     #[must_use]
-    pub fn introduce(&self, session: SessionId) -> Attachment {
+    pub fn attachment(&self, session: SessionId) -> Attachment {
         let held = self
             .held
             .iter()
@@ -504,7 +504,7 @@ impl FakeWorker {
         }
     }
 
-    fn hear(&mut self, command: &Command) {
+    fn on_command(&mut self, command: &Command) {
         match command {
             Command::Grant { grant, .. } => {
                 let token = grant.token;

@@ -164,7 +164,7 @@ impl World {
     }
 
     /// Stops all faults: everything arrives, and the writer finishes.
-    fn settle(&mut self) -> Option<Verdict> {
+    fn stop_faults(&mut self) -> Option<Verdict> {
         // Another append reveals whether the last entries were lost.
         self.push();
         for _ in 0..10_000 {
@@ -204,7 +204,7 @@ proptest! {
                 prop_assert_eq!(world.writer.lost_tail(), 0);
             }
         }
-        prop_assert_eq!(world.settle(), None);
+        prop_assert_eq!(world.stop_faults(), None);
         let held: Vec<u64> = world.log.iter().map(|(_, payload)| *payload).collect();
         prop_assert_eq!(&held, &world.pushed);
     }
