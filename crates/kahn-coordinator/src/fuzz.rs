@@ -58,7 +58,7 @@ static EVALUATOR: LazyLock<Evaluator> =
 
 /// The state of the run after a worker stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct StreamOutcome {
     /// Number of messages that were readable.
     pub n_messages: usize,
     /// Number of tasks that succeeded.
@@ -75,17 +75,17 @@ pub struct Left {
 ///
 /// Panics if anything panics on the way, if the core is inconsistent afterwards, or if its log
 /// cannot be read.
-pub fn worker_stream(bytes: &[u8]) -> Left {
+pub fn worker_stream(bytes: &[u8]) -> StreamOutcome {
     let mut world = World::new();
     let mut rest = bytes;
     let mut n_messages = 0;
     while !rest.is_empty() {
         let Ok(message) = WorkerMessage::decode_length_delimited(&mut rest) else { break };
         n_messages += 1;
-        if let Err(unreadable) = world.hear(message) {
+        if let Err(unreadable) = world.on_message(message) {
             // The sender receives this text in a status.
             assert!(!unreadable.to_string().is_empty());
-            world.hang_up();
+            world.detach();
         }
     }
     world.check();
@@ -96,7 +96,7 @@ pub fn worker_stream(bytes: &[u8]) -> Left {
         .runs()
         .flat_map(|run| run.dag.tasks().map(|task| run.cell(task).state).collect::<Vec<_>>());
     let n_succeeded = states.filter(is_well).count();
-    Left { n_messages, n_succeeded, n_changes: world.log.len() }
+    StreamOutcome { n_messages, n_succeeded, n_changes: world.log.len() }
 }
 
 fn settings() -> Settings {
@@ -119,8 +119,8 @@ impl World {
         let session = SessionId(0);
         let mut world = Self { core, now, log: Vec::new(), session, is_open: false };
         let first = world.core.begin(now, TERM);
-        world.absorb(first);
-        world.happen(Event::Submitted(Arc::new(Submission {
+        world.process_step(first);
+        world.handle_event(Event::Submitted(Arc::new(Submission {
             run: RunId::new(Uuid::nil()),
             namespace: Namespace::default(),
             dag: Arc::clone(&DAG),
@@ -132,16 +132,16 @@ impl World {
     }
 
     /// Handles one message like the session service and the driver do.
-    fn hear(&mut self, message: WorkerMessage) -> Result<(), wire::Unreadable> {
+    fn on_message(&mut self, message: WorkerMessage) -> Result<(), wire::Unreadable> {
         if let Some(Message::Hello(hello)) = message.message {
-            self.hang_up();
+            self.detach();
             self.session.0 += 1;
             let is_draining = hello.is_draining;
             let attachment = wire::attachment(self.session, hello)?;
             self.is_open = true;
-            self.happen(Event::WorkerAttached(Box::new(attachment)));
+            self.handle_event(Event::WorkerAttached(Box::new(attachment)));
             if is_draining {
-                self.happen(Event::DrainStarted { session: self.session });
+                self.handle_event(Event::DrainStarted { session: self.session });
             }
             return Ok(());
         }
@@ -149,36 +149,36 @@ impl World {
         match wire::input(session, message)? {
             Input::Reports { reports, .. } => {
                 for report in reports {
-                    self.happen(Event::Reported { session, report: Box::new(report) });
+                    self.handle_event(Event::Reported { session, report: Box::new(report) });
                 }
             }
             Input::Heartbeat { number, .. } => {
-                self.happen(Event::Heartbeat { session });
+                self.handle_event(Event::Heartbeat { session });
                 self.now = self.now + Duration::from_millis(number.min(3_600_000));
-                self.happen(Event::DeadlineReached);
+                self.handle_event(Event::DeadlineReached);
             }
             Input::Admission { admission, .. } => {
-                self.happen(Event::AdmissionChanged { session, admission });
+                self.handle_event(Event::AdmissionChanged { session, admission });
             }
-            _ => self.happen(Event::DrainStarted { session }),
+            _ => self.handle_event(Event::DrainStarted { session }),
         }
         Ok(())
     }
 
-    fn hang_up(&mut self) {
+    fn detach(&mut self) {
         if std::mem::take(&mut self.is_open) {
-            self.happen(Event::WorkerDetached { session: self.session });
+            self.handle_event(Event::WorkerDetached { session: self.session });
         }
     }
 
     /// Handles an event, which may be refused, and places tasks.
-    fn happen(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) {
         if let Ok(step) = self.core.handle(self.now, event) {
-            self.absorb(step);
+            self.process_step(step);
         }
         for _ in 0..ROUNDS_MAX {
             let step = self.core.place(self.now);
-            self.absorb(step);
+            self.process_step(step);
             if !self.core.has_more_to_place() {
                 return;
             }
@@ -187,7 +187,7 @@ impl World {
     }
 
     /// Makes all changes durable and answers evaluations immediately.
-    fn absorb(&mut self, step: Step) {
+    fn process_step(&mut self, step: Step) {
         let mut steps = vec![step];
         for _ in 0..ROUNDS_MAX {
             let Some(Step { changes, commands }) = steps.pop() else { return };
@@ -220,20 +220,24 @@ impl World {
         for (at, change) in read.iter().flatten() {
             after.replay(*at, change);
         }
-        assert_eq!(picture(&after), picture(&self.core), "a takeover would see another state");
+        assert_eq!(
+            durable_state(&after),
+            durable_state(&self.core),
+            "a takeover would see another state"
+        );
     }
 }
 
 /// Returns the durable state of a core, without the time of the latest event and the ages.
-fn picture(core: &Core) -> Snapshot {
-    let mut picture = core.state().snapshot(Partition(0));
-    picture.at = Timestamp::ZERO;
-    for cell in picture.runs.iter_mut().flat_map(|run| &mut run.cells) {
+fn durable_state(core: &Core) -> Snapshot {
+    let mut snapshot = core.state().snapshot(Partition(0));
+    snapshot.at = Timestamp::ZERO;
+    for cell in snapshot.runs.iter_mut().flat_map(|run| &mut run.cells) {
         if cell.state == TaskState::Ready {
             cell.age = 0;
         }
     }
-    picture
+    snapshot
 }
 
 /// The evaluator survives a panic and reports it.

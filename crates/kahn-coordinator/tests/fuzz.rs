@@ -11,14 +11,14 @@ use kahn_coordinator::fuzz::worker_stream;
 
 #[test]
 fn the_streams_of_the_corpus_reach_the_core() {
-    let good = worker_stream(&streams::encoded(&streams::all_goes_well()));
+    let good = worker_stream(&streams::encoded(&streams::successful_run()));
     assert_eq!(
         (good.n_messages, good.n_succeeded),
-        (streams::all_goes_well().len(), 5),
+        (streams::successful_run().len(), 5),
         "{good:?}"
     );
-    let bad = worker_stream(&streams::encoded(&streams::much_goes_wrong()));
-    assert_eq!(bad.n_messages, streams::much_goes_wrong().len());
+    let bad = worker_stream(&streams::encoded(&streams::failing_run()));
+    assert_eq!(bad.n_messages, streams::failing_run().len());
     assert!(bad.n_changes > 20, "{bad:?}");
     let far = worker_stream(&streams::encoded(&streams::extremes()));
     assert_eq!(far.n_messages, streams::extremes().len());

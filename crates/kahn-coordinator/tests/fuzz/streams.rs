@@ -16,7 +16,7 @@ pub(crate) fn encoded(messages: &[WorkerMessage]) -> Vec<u8> {
 
 /// Returns whole streams, and each of their messages alone after a hello.
 pub(crate) fn corpus() -> Vec<Vec<u8>> {
-    let whole = [all_goes_well(), much_goes_wrong(), extremes()];
+    let whole = [successful_run(), failing_run(), extremes()];
     let alone = whole.iter().flatten().map(|message| vec![hello(2, vec![]), message.clone()]);
     whole.iter().cloned().chain(alone).map(|messages| encoded(&messages)).collect()
 }
@@ -105,7 +105,7 @@ fn finished(lease: LeaseId, failure: Option<CauseKind>) -> Report {
 }
 
 /// Tasks by index: a 0, b 1, c 2, d 3, e 4.
-pub(crate) fn all_goes_well() -> Vec<WorkerMessage> {
+pub(crate) fn successful_run() -> Vec<WorkerMessage> {
     vec![
         hello(1, vec![]),
         reports(vec![started(lease(0, 1, 1)), finished(lease(0, 1, 1), None)]),
@@ -118,7 +118,7 @@ pub(crate) fn all_goes_well() -> Vec<WorkerMessage> {
     ]
 }
 
-pub(crate) fn much_goes_wrong() -> Vec<WorkerMessage> {
+pub(crate) fn failing_run() -> Vec<WorkerMessage> {
     let held = |lease, is_started| Held { lease: Some(lease), is_started };
     vec![
         hello(1, vec![]),
