@@ -77,7 +77,7 @@ pub(crate) async fn recover(
         let acquired = store.acquire(partition, nonce, true).await.map_err(failed)?;
         let mut reader =
             Reader { store, partition, core: &mut core, latest, named: BTreeSet::new() };
-        let log_bytes = reader.live_through(acquired.head).await?;
+        let log_bytes = reader.replay_log(acquired.head).await?;
         latest = reader.latest;
         reader.sweep(&acquired).await?;
         owned.push(Owned { partition, acquired, log_bytes });
@@ -106,7 +106,7 @@ impl Reader<'_> {
         move |source| RecoveryError::Record { partition, seq, source }
     }
 
-    async fn live_through(&mut self, head: Head) -> Result<u64, RecoveryError> {
+    async fn replay_log(&mut self, head: Head) -> Result<u64, RecoveryError> {
         let mut at = Head::GENESIS;
         let checkpoint = self.store.load_checkpoint(self.partition).await;
         if let Some((head, manifest)) = checkpoint.map_err(self.store_error())? {

@@ -67,13 +67,13 @@ impl Dispatch {
             Command::Stop { session, attempt, token, reason } => {
                 let lease = Some(lease_id(attempt, token));
                 let stop = Stop { lease, reason: stop_reason(reason).into() };
-                self.instruct(session, |to| to.stops.push(stop));
+                self.add_instruction(session, |to| to.stops.push(stop));
             }
             Command::Recall { session, attempt, token } => {
-                self.instruct(session, |to| to.recalls.push(lease_id(attempt, token)));
+                self.add_instruction(session, |to| to.recalls.push(lease_id(attempt, token)));
             }
             Command::Acknowledge { session, attempt, token } => {
-                self.instruct(session, |to| to.acknowledged.push(lease_id(attempt, token)));
+                self.add_instruction(session, |to| to.acknowledged.push(lease_id(attempt, token)));
             }
             Command::Welcome { session } => {
                 let lease_ttl_micros =
@@ -102,10 +102,10 @@ impl Dispatch {
             task_name: grant.dag.task_name(grant.attempt.task).to_owned(),
             assignment: self.assignments.encode(grant),
         };
-        self.instruct(session, |to| to.leases.push(lease));
+        self.add_instruction(session, |to| to.leases.push(lease));
     }
 
-    fn instruct(&mut self, session: SessionId, add: impl FnOnce(&mut Instructions)) {
+    fn add_instruction(&mut self, session: SessionId, add: impl FnOnce(&mut Instructions)) {
         if !self.sessions.contains(session) {
             return;
         }

@@ -26,7 +26,7 @@ pub(crate) struct OutputReceiver {
 }
 
 /// The state of the lease under which output arrives.
-enum Standing {
+enum LeaseStatus {
     InForce,
     Over,
     Refused(&'static str),
@@ -80,10 +80,10 @@ impl OutputReceiver {
         attempt: AttemptId,
         token: Token,
     ) -> Result<Option<&'static str>, ServiceError> {
-        match self.handle.peek(move |core| standing(core, attempt, token)).await? {
-            Standing::InForce => Ok(None),
-            Standing::Refused(why) => Ok(Some(why)),
-            Standing::Over => {
+        match self.handle.peek(move |core| lease_status(core, attempt, token)).await? {
+            LeaseStatus::InForce => Ok(None),
+            LeaseStatus::Refused(why) => Ok(Some(why)),
+            LeaseStatus::Over => {
                 let owner = self.logs.owner(attempt).await;
                 let owner = owner.map_err(|error| not_kept(attempt, &error))?;
                 let is_other = owner.is_some_and(|owner| owner != token);
@@ -98,22 +98,22 @@ fn not_kept(attempt: AttemptId, error: &std::io::Error) -> ServiceError {
     ServiceError::new(ErrorKind::Unavailable, "output could not be kept")
 }
 
-fn standing(core: &Core, attempt: AttemptId, token: Token) -> Standing {
+fn lease_status(core: &Core, attempt: AttemptId, token: Token) -> LeaseStatus {
     let Some(run) = core.state().run(attempt.run) else {
-        return Standing::Refused("there is no such run");
+        return LeaseStatus::Refused("there is no such run");
     };
     if !run.dag.contains(attempt.task) {
-        return Standing::Refused("the run has no such task");
+        return LeaseStatus::Refused("the run has no such task");
     }
     let latest = u32::from(run.cell(attempt.task).attempt);
     if attempt.number == 0 || latest < attempt.number {
-        return Standing::Refused("the task has had no such attempt");
+        return LeaseStatus::Refused("the task has had no such attempt");
     }
     match core.state().lease_of(run, attempt.task) {
         Some(lease) if lease.number == attempt.number => match lease.token == token {
-            true => Standing::InForce,
-            false => Standing::Refused("another lease is in force"),
+            true => LeaseStatus::InForce,
+            false => LeaseStatus::Refused("another lease is in force"),
         },
-        _ => Standing::Over,
+        _ => LeaseStatus::Over,
     }
 }

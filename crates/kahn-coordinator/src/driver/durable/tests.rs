@@ -57,7 +57,7 @@ impl Rig {
     }
 
     /// Handles inputs until everything is durable and no checkpoint is in progress.
-    async fn settle(&mut self) {
+    async fn run_until_durable(&mut self) {
         while self.entry().is_checkpointing || !self.entry().in_flight.is_empty() {
             let input = tokio::time::timeout(Duration::from_secs(10), self.inbox.recv());
             match input.await.unwrap().unwrap() {
@@ -98,18 +98,18 @@ async fn blobs_of_a_removed_run_are_removed_while_the_coordinator_runs() {
     let mut rig = Rig::new().await;
     let removed = rig.world.submit(&large_dag("removed"));
     rig.append();
-    rig.settle().await;
+    rig.run_until_durable().await;
     let of_removed = rig.blobs().await;
     assert!(!of_removed.is_empty());
 
     rig.world.submit(&large_dag("kept"));
     rig.append();
-    rig.settle().await;
+    rig.run_until_durable().await;
     let of_kept = &rig.blobs().await - &of_removed;
 
     rig.end(removed);
     rig.append();
-    rig.settle().await;
+    rig.run_until_durable().await;
     let left = rig.blobs().await;
     assert!(!of_kept.is_empty() && left.iter().any(|name| of_kept.contains(name)));
     assert!(left.is_disjoint(&of_removed), "{left:?}");
@@ -131,7 +131,7 @@ async fn a_batch_that_names_a_blob_under_removal_waits_and_writes_it_again() {
 
     let names = rig.entry().sweeping.clone();
     rig.durable.swept(PARTITION);
-    rig.settle().await;
+    rig.run_until_durable().await;
     assert!(names.is_subset(&rig.blobs().await));
 }
 
