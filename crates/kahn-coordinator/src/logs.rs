@@ -6,7 +6,7 @@
 //! A log belongs to the lease under which it was started. A log that is not sealed is still
 //! incomplete.
 
-mod room;
+mod quota;
 mod writing;
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use tokio::fs;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::watch;
 
-use room::Room;
+use quota::StorageQuota;
 use writing::{Paths, Writing};
 
 /// Maximum number of bytes per read.
@@ -62,7 +62,7 @@ pub(crate) struct Piece {
 pub(crate) struct Logs {
     dir: PathBuf,
     attempt_bytes: u64,
-    room: Room,
+    quota: StorageQuota,
     /// Logs that are being written.
     open: Arc<Mutex<BTreeMap<AttemptId, Arc<Mutex<Writing>>>>>,
     /// Logs that are being watched.
@@ -71,16 +71,16 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(crate) fn new(dir: PathBuf, caps: Caps) -> Self {
-        let room = Room::new(caps.total_bytes);
+        let quota = StorageQuota::new(caps.total_bytes);
         let attempt_bytes = caps.attempt_bytes;
-        Self { dir, attempt_bytes, room, open: Arc::default(), watched: Arc::default() }
+        Self { dir, attempt_bytes, quota, open: Arc::default(), watched: Arc::default() }
     }
 
     /// Counts the bytes stored before this start.
     pub(crate) async fn count(&self) {
-        let (room, dir) = (self.room.clone(), self.dir.clone());
+        let (quota, dir) = (self.quota.clone(), self.dir.clone());
         // The count is skipped if the runtime shuts down.
-        drop(tokio::task::spawn_blocking(move || room.take(room::bytes_below(&dir))).await);
+        drop(tokio::task::spawn_blocking(move || quota.take(quota::bytes_below(&dir))).await);
     }
 
     /// Stores a piece, and returns the extent received: larger than the stored one if a limit was
@@ -92,10 +92,10 @@ impl Logs {
         piece: Piece,
     ) -> io::Result<Extent> {
         let cap = self.attempt_bytes;
-        let room = self.room.clone();
+        let quota = self.quota.clone();
         let work = move |writing: &mut Writing| {
             writing.begin(token)?;
-            let received = writing.take(&piece, cap, &room)?;
+            let received = writing.take(&piece, cap, &quota)?;
             Ok((writing.extent(), received))
         };
         let (kept, received) = self.with(attempt, work).await?;
@@ -195,12 +195,12 @@ impl Logs {
     }
 
     /// Returns whether little space is left, so that old output should be removed.
-    pub(crate) fn is_tight(&self) -> bool {
-        self.room.is_tight()
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.quota.is_nearly_full()
     }
 
     /// Removes the output of a run that is otherwise kept; returns whether there was any.
-    pub(crate) async fn make_room(&self, run: RunId) -> io::Result<bool> {
+    pub(crate) async fn remove_output(&self, run: RunId) -> io::Result<bool> {
         if !fs::try_exists(self.dir.join(run.to_string())).await? {
             return Ok(false);
         }
@@ -220,13 +220,13 @@ impl Logs {
 
     async fn remove(&self, run: RunId) -> io::Result<()> {
         self.lock_open().retain(|attempt, _| attempt.run != run);
-        let (dir, room) = (self.dir.join(run.to_string()), self.room.clone());
+        let (dir, quota) = (self.dir.join(run.to_string()), self.quota.clone());
         let blocking = move || {
-            let n_bytes = room::bytes_below(&dir);
+            let n_bytes = quota::bytes_below(&dir);
             match std::fs::remove_dir_all(dir) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => {
-                    room.give_back(n_bytes);
+                    quota.release(n_bytes);
                     Ok(())
                 }
             }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use kahn_model::{AttemptId, Token};
 
-use super::room::Room;
+use super::quota::StorageQuota;
 use super::{Extent, Piece};
 
 /// Allowance beyond the limit of an attempt, for the line in which the worker reports dropped
@@ -118,7 +118,12 @@ impl Writing {
     }
 
     /// Stores the new part of a piece, and returns the extent received.
-    pub(super) fn take(&mut self, piece: &Piece, cap: u64, room: &Room) -> io::Result<Extent> {
+    pub(super) fn take(
+        &mut self,
+        piece: &Piece,
+        cap: u64,
+        quota: &StorageQuota,
+    ) -> io::Result<Extent> {
         let end = piece.offset + to_u64(piece.data.len());
         if self.extent.is_sealed {
             return Ok(Extent { len: end.max(self.extent.len), is_sealed: true });
@@ -127,7 +132,7 @@ impl Writing {
             if piece.offset > self.extent.len {
                 return Ok(self.extent);
             }
-            self.keep(piece, cap, room)?;
+            self.keep(piece, cap, quota)?;
         }
         let received = end.max(self.extent.len);
         if piece.is_sealed {
@@ -136,16 +141,16 @@ impl Writing {
         Ok(Extent { len: received, is_sealed: piece.is_sealed })
     }
 
-    fn keep(&mut self, piece: &Piece, cap: u64, room: &Room) -> io::Result<()> {
+    fn keep(&mut self, piece: &Piece, cap: u64, quota: &StorageQuota) -> io::Result<()> {
         let n_known = usize::try_from(self.extent.len - piece.offset).unwrap_or(usize::MAX);
         let fresh = piece.data.get(n_known..).unwrap_or_default();
         let left_here = (cap + LAST_LINE_BYTES).saturating_sub(self.extent.len);
-        let left = usize::try_from(left_here.min(room.left())).unwrap_or(usize::MAX);
+        let left = usize::try_from(left_here.min(quota.left())).unwrap_or(usize::MAX);
         let kept = &fresh[..fresh.len().min(left)];
         self.append(kept)?;
-        room.take(to_u64(kept.len()));
+        quota.take(to_u64(kept.len()));
         if kept.len() < fresh.len() {
-            let total = room.max();
+            let total = quota.max();
             self.cut_by = Some(if to_u64(left) == left_here {
                 format!("limits.log_bytes of the coordinator is {cap}")
             } else {

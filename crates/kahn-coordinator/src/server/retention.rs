@@ -25,9 +25,9 @@ pub(super) fn spawn(handle: Handle, logs: Logs, kept: usize) -> JoinHandle<()> {
             for run in expired {
                 forget(&handle, &logs, run).await;
             }
-            if logs.is_tight() {
+            if logs.is_nearly_full() {
                 let Ok(oldest) = handle.query(oldest_finished).await else { return };
-                make_room(&logs, oldest).await;
+                free_space(&logs, oldest).await;
             }
         }
     })
@@ -43,12 +43,12 @@ fn oldest_finished(core: &kahn_core::Core) -> Vec<RunId> {
     finished.into_iter().map(|(_, run)| run).collect()
 }
 
-async fn make_room(logs: &Logs, oldest: Vec<RunId>) {
+async fn free_space(logs: &Logs, oldest: Vec<RunId>) {
     for run in oldest {
-        if !logs.is_tight() {
+        if !logs.is_nearly_full() {
             return;
         }
-        match logs.make_room(run).await {
+        match logs.remove_output(run).await {
             Ok(false) => {}
             Ok(true) => info!(%run, "output of a finished run removed to make room"),
             Err(error) => warn!(%run, %error, "output of a finished run not removed"),

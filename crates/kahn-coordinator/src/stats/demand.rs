@@ -78,7 +78,7 @@ impl DemandGauges {
             let sum = sums.entry(self.shape(demand)).or_default();
             sum.add(demand.resources, demand.n_tasks);
         }
-        self.make_room(&sums);
+        self.evict_idle(&sums);
         let mut rest = Sum::default();
         for (shape, sum) in sums {
             // One more than the maximum, for `other`.
@@ -95,7 +95,7 @@ impl DemandGauges {
     }
 
     /// Sets shapes without demand to zero, and removes as many as new shapes need places.
-    fn make_room(&mut self, sums: &BTreeMap<Shape, Sum>) {
+    fn evict_idle(&mut self, sums: &BTreeMap<Shape, Sum>) {
         let n_new = sums.keys().filter(|shape| !self.shown.contains_key(*shape)).count();
         let mut n_surplus = (self.shown.len() + n_new).saturating_sub(SHAPES_MAX + 1);
         let idle: Vec<Shape> =

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A shared counter of used bytes with a limit.
 #[derive(Clone, Debug)]
-pub(super) struct Room {
+pub(super) struct StorageQuota {
     max: u64,
     used: Arc<AtomicU64>,
 }
 
-impl Room {
+impl StorageQuota {
     pub(super) fn new(max: u64) -> Self {
         Self { max, used: Arc::default() }
     }
@@ -26,7 +26,7 @@ impl Room {
         self.max.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
-    pub(super) fn is_tight(&self) -> bool {
+    pub(super) fn is_nearly_full(&self) -> bool {
         self.left() < self.max / 10
     }
 
@@ -34,7 +34,7 @@ impl Room {
         self.used.fetch_add(n_bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn give_back(&self, n_bytes: u64) {
+    pub(super) fn release(&self, n_bytes: u64) {
         let less = |used: u64| Some(used.saturating_sub(n_bytes));
         // The update never fails.
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
