@@ -127,7 +127,7 @@ impl Logs {
                 None => remember(&open, attempt, Writing::open(paths)?),
             };
             let mut writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            writing.look_again_if_failed()?;
+            writing.reopen_if_failed()?;
             let done = work(&mut writing);
             writing.note_failure(done.is_err());
             if writing.extent().is_sealed {

@@ -71,7 +71,7 @@ impl Writing {
         })
     }
 
-    pub(super) fn look_again_if_failed(&mut self) -> io::Result<()> {
+    pub(super) fn reopen_if_failed(&mut self) -> io::Result<()> {
         if self.has_failed {
             *self = Self::open(self.paths.clone())?;
         }

@@ -13,7 +13,7 @@ use kahn_core::Run;
 use kahn_model::{AttemptId, RunId, RunRef, TaskIx, TaskState, WorkerId};
 use tokio::sync::{mpsc, watch};
 
-use self::late::{LateEnd, fate};
+use self::late::{LateEnd, ended_attempt};
 use super::{ErrorKind, Service, ServiceError};
 use crate::logs::Extent;
 use crate::watchers::News;
@@ -295,15 +295,15 @@ impl Reading {
             }
             return Ok(Some(End::Sealed));
         }
-        let asked = self.service.handle.query(move |core| fate(core, attempt)).await;
-        let Some(fate) = asked.map_err(ServiceError::from)? else {
+        let asked = self.service.handle.query(move |core| ended_attempt(core, attempt)).await;
+        let Some(ended) = asked.map_err(ServiceError::from)? else {
             return Ok(Some(End::Sealed));
         };
-        if !late.is_given_up(&fate, self.request.is_following) {
+        if !late.is_given_up(&ended, self.request.is_following) {
             return Ok(None);
         }
-        let worker = fate.worker.as_ref().map_or("unknown", WorkerId::as_str);
-        let note = match fate.is_lost {
+        let worker = ended.worker.as_ref().map_or("unknown", WorkerId::as_str);
+        let note = match ended.is_lost {
             true => format!("worker {worker} was lost; what was printed last may be missing"),
             false => format!("the end has not come from worker {worker}"),
         };

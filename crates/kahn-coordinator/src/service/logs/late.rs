@@ -15,7 +15,7 @@ const LATE_MAX_FOLLOWING: Duration = Duration::from_secs(600);
 const LATE_MAX_LOST: Duration = Duration::from_secs(3);
 
 /// Information about an attempt that is over and whose output is not sealed.
-pub(super) struct Fate {
+pub(super) struct EndedAttempt {
     pub is_lost: bool,
     pub worker: Option<WorkerId>,
     pub is_worker_present: bool,
@@ -32,28 +32,28 @@ pub(super) struct LateEnd {
 
 impl LateEnd {
     /// Returns whether to stop waiting for the end.
-    pub(super) fn is_given_up(&mut self, fate: &Fate, is_following: bool) -> bool {
+    pub(super) fn is_given_up(&mut self, ended: &EndedAttempt, is_following: bool) -> bool {
         let now = Instant::now();
         let began_at = *self.began_at.get_or_insert(now);
-        let longest = match (fate.is_lost, is_following) {
+        let longest = match (ended.is_lost, is_following) {
             (true, _) => LATE_MAX_LOST,
             (false, true) => LATE_MAX_FOLLOWING,
             (false, false) => LATE_MAX,
         };
-        if now - began_at > longest || (fate.is_lost && !fate.is_worker_present) {
+        if now - began_at > longest || (ended.is_lost && !ended.is_worker_present) {
             return true;
         }
-        if fate.is_worker_present {
+        if ended.is_worker_present {
             self.gone_since = None;
             return false;
         }
         // After a coordinator starts, its workers attach again within a lease duration.
-        now - *self.gone_since.get_or_insert(now) > fate.lease_ttl
+        now - *self.gone_since.get_or_insert(now) > ended.lease_ttl
     }
 }
 
 /// Returns the worker of an attempt and whether either was lost, or `None` if the run was removed.
-pub(super) fn fate(core: &Core, attempt: AttemptId) -> Option<Fate> {
+pub(super) fn ended_attempt(core: &Core, attempt: AttemptId) -> Option<EndedAttempt> {
     let run = core.state().run(attempt.run)?;
     let of_attempt = run.history.iter().rev().filter(|record| {
         record.task == attempt.task.0 && u32::from(record.attempt) == attempt.number
@@ -71,5 +71,5 @@ pub(super) fn fate(core: &Core, attempt: AttemptId) -> Option<Fate> {
     let known = worker.as_ref().and_then(|worker| core.state().worker(worker));
     let is_worker_present = known.is_some_and(|worker| worker.status.is_present());
     let lease_ttl = core.state().settings().lease_ttl;
-    Some(Fate { is_lost, worker, is_worker_present, lease_ttl })
+    Some(EndedAttempt { is_lost, worker, is_worker_present, lease_ttl })
 }
