@@ -56,7 +56,7 @@ impl Link {
 pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     loop {
-        match converse(&link, &inbox, &mut backoff).await {
+        match run_stream(&link, &inbox, &mut backoff).await {
             Ok(()) => debug!("the coordinator has ended the stream"),
             Err(status) => report(&status, &link.token, backoff.n_tries()),
         }
@@ -81,7 +81,7 @@ fn report(status: &Status, token: &Token, n_tries: u32) {
     }
 }
 
-async fn converse(
+async fn run_stream(
     link: &Link,
     inbox: &mpsc::Sender<Input>,
     backoff: &mut Backoff,

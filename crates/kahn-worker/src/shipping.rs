@@ -64,13 +64,13 @@ pub(crate) struct Shipment {
 }
 
 impl Shipment {
-    /// Waits until the whole log was received or there was no progress for `patience`. Returns
-    /// whether the whole log was received; otherwise shipping continues in the background.
-    pub(crate) async fn settle(mut self, patience: Duration) -> bool {
+    /// Waits until the whole log was received or there was no progress for `stall_timeout`.
+    /// Returns whether the whole log was received; otherwise shipping continues in the background.
+    pub(crate) async fn wait_until_received(mut self, stall_timeout: Duration) -> bool {
         loop {
             tokio::select! {
                 _ = &mut self.done => return true,
-                more = tokio::time::timeout(patience, self.offset.changed()) => match more {
+                more = tokio::time::timeout(stall_timeout, self.offset.changed()) => match more {
                     Ok(Ok(())) => {}
                     // The sender is dropped shortly before the task ends.
                     Ok(Err(_)) => return (&mut self.done).await.is_ok(),
@@ -131,7 +131,7 @@ impl Shipping {
     ) {
         let receipts = self.register(token);
         let stream = self.stream.clone();
-        let mut way = OnTheWay {
+        let mut sender = LogSender {
             attempt,
             token,
             reader,
@@ -141,7 +141,7 @@ impl Shipping {
             received: 0,
             is_end_sent: false,
         };
-        let done = way.send_all(progress).await;
+        let done = sender.send_all(progress).await;
         self.lock_waiting().remove(&token);
         self.n_open.send_modify(|n| *n -= 1);
         match done {
@@ -181,7 +181,7 @@ enum Done {
 }
 
 /// The state of sending one log.
-struct OnTheWay {
+struct LogSender {
     attempt: AttemptId,
     token: Token,
     reader: LogReader,
@@ -193,7 +193,7 @@ struct OnTheWay {
     is_end_sent: bool,
 }
 
-impl OnTheWay {
+impl LogSender {
     async fn send_all(&mut self, progress: &watch::Sender<u64>) -> Done {
         loop {
             let stream = match self.stream.wait_for(Option::is_some).await {
@@ -202,14 +202,14 @@ impl OnTheWay {
             };
             let Some(stream) = stream else { continue };
             // Unacknowledged pieces of the previous stream may be lost.
-            self.go_back(self.received);
+            self.resend_from(self.received);
             if let Some(done) = self.send_on(&stream, progress).await {
                 return done;
             }
         }
     }
 
-    fn go_back(&mut self, offset: u64) {
+    fn resend_from(&mut self, offset: u64) {
         self.reader.seek(offset);
         self.is_end_sent = false;
     }
@@ -256,7 +256,7 @@ impl OnTheWay {
         }
         if offset < self.received {
             // The coordinator has lost output that it had received.
-            self.go_back(offset);
+            self.resend_from(offset);
         } else if self.reader.offset() < offset {
             // The coordinator has output from a previous process of the worker.
             self.reader.seek(offset);
@@ -291,7 +291,7 @@ async fn keep_open(
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     // Ends when all senders of `demand` are dropped.
     while demand.wait_for(|n| *n > 0).await.is_ok() {
-        if let Err(status) = converse(&link, &streams, &waiting, &mut backoff).await {
+        if let Err(status) = run_stream(&link, &streams, &waiting, &mut backoff).await {
             debug!(reason = status.message(), "output cannot be shipped for now");
         }
         streams.send_replace(None);
@@ -300,7 +300,7 @@ async fn keep_open(
 }
 
 /// Runs one stream to its end.
-async fn converse(
+async fn run_stream(
     link: &Link,
     streams: &watch::Sender<Stream>,
     waiting: &Waiting,
@@ -312,12 +312,12 @@ async fn converse(
     streams.send_replace(Some(tx));
     while let Some(receipt) = receipts.message().await? {
         backoff.reset();
-        hand_on(waiting, receipt);
+        deliver(waiting, receipt);
     }
     Ok(())
 }
 
-fn hand_on(waiting: &Waiting, receipt: LogReceipt) {
+fn deliver(waiting: &Waiting, receipt: LogReceipt) {
     let Ok((_, token)) = wire::lease_from_wire(receipt.lease) else { return };
     let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(sender) = waiting.get(&token) {

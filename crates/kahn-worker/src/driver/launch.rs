@@ -81,8 +81,8 @@ async fn begin(launches: Vec<Launch>, inbox: mpsc::Sender<Input>) {
                 attempt.log.seal();
                 ended.push(Ended { token: attempt.token, report, is_output_late: false });
             }
-            Some(report) => drop(tokio::spawn(attempt.tell(report, None))),
-            None => drop(tokio::spawn(attempt.go_on())),
+            Some(report) => drop(tokio::spawn(attempt.report_end(report, None))),
+            None => drop(tokio::spawn(attempt.run_to_end())),
         }
     }
     if !ended.is_empty() {
@@ -133,7 +133,7 @@ impl Attempt {
     }
 
     /// Runs the attempt to its end. Ships its output from the first byte on.
-    async fn go_on(mut self) {
+    async fn run_to_end(mut self) {
         let mut reader = self.log.reader(0);
         let mut shipment = None;
         let mut is_told = false;
@@ -150,11 +150,11 @@ impl Attempt {
                 }
                 () = &mut told, if !is_told => {
                     is_told = true;
-                    self.start.tell();
+                    self.start.request();
                 }
             }
         };
-        self.tell(report, shipment).await;
+        self.report_end(report, shipment).await;
     }
 
     fn ship(&self) -> Option<Shipment> {
@@ -162,12 +162,12 @@ impl Attempt {
         Some(shipping.ship(self.id, self.token, self.log.reader(0)))
     }
 
-    async fn tell(self, report: Report, shipment: Option<Shipment>) {
+    async fn report_end(self, report: Report, shipment: Option<Shipment>) {
         // Seal the log before reporting, so that no output can follow the end of the attempt.
         self.log.seal();
         let shipment = if self.log.is_empty() { None } else { shipment.or_else(|| self.ship()) };
         let is_output_late = match shipment {
-            Some(shipment) => !shipment.settle(LAST_OUTPUT_WAIT).await,
+            Some(shipment) => !shipment.wait_until_received(LAST_OUTPUT_WAIT).await,
             None => false,
         };
         let ended = Ended { token: self.token, report, is_output_late };
@@ -200,7 +200,7 @@ impl Start {
     }
 
     /// Requests the notification, and sends it if the attempt has already started.
-    fn tell(&self) {
+    fn request(&self) {
         if self.state.fetch_or(IS_WANTED, Ordering::AcqRel) & HAS_BEGUN != 0 {
             self.send();
         }

@@ -48,7 +48,7 @@ impl Bench {
     fn receipt(&self, offset: u64, is_sealed: bool, refusal: &str) {
         let lease = Some(wire::lease_id(attempt(), TOKEN));
         let refusal = refusal.to_owned();
-        hand_on(&self.shipping.waiting, LogReceipt { lease, offset, is_sealed, refusal });
+        deliver(&self.shipping.waiting, LogReceipt { lease, offset, is_sealed, refusal });
     }
 
     fn has_file(&self) -> bool {
@@ -100,7 +100,7 @@ async fn a_coordinator_that_lost_output_gets_it_again_and_the_file_goes_with_the
     assert_eq!((end.offset, end.data.len(), end.is_sealed), (BYTES, 0, true));
     assert!(bench.has_file());
     bench.receipt(BYTES, true, "");
-    assert!(shipment.settle(Duration::from_secs(60)).await);
+    assert!(shipment.wait_until_received(Duration::from_secs(60)).await);
     assert!(!bench.has_file());
     bench.shipping.idle().await;
 }
@@ -112,7 +112,7 @@ async fn output_that_is_refused_is_given_up() {
     let mut pieces = bench.open_stream();
     pieces.recv().await.unwrap();
     bench.receipt(0, false, "there is no such run");
-    assert!(shipment.settle(Duration::from_secs(60)).await);
+    assert!(shipment.wait_until_received(Duration::from_secs(60)).await);
     assert!(!bench.has_file() && bench.shipping.lock_waiting().is_empty());
 }
 
@@ -120,9 +120,9 @@ async fn output_that_is_refused_is_given_up() {
 async fn an_end_is_late_only_when_nothing_is_received_for_long() {
     let bench = Bench::new();
     let shipment = bench.ship();
-    let patience = Duration::from_secs(1);
+    let stall_timeout = Duration::from_secs(1);
     let mut pieces = bench.open_stream();
-    let waiting = tokio::spawn(shipment.settle(patience));
+    let waiting = tokio::spawn(shipment.wait_until_received(stall_timeout));
     for offset in 1..=10 {
         tokio::time::advance(Duration::from_millis(900)).await;
         while pieces.try_recv().is_ok() {}
