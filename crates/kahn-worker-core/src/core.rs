@@ -232,12 +232,12 @@ impl<P: Clone> WorkerCore<P> {
         if self.is_draining {
             self.commands.push(Command::SendDraining);
         }
-        self.tell_share(now);
+        self.announce_share(now);
         self.leave_if_done();
     }
 
     /// Announces the accepted share if it differs from the one last announced.
-    fn tell_share(&mut self, now: Timestamp) {
+    fn announce_share(&mut self, now: Timestamp) {
         if self.link == Link::Up && self.told_share != self.share() {
             self.told_share = self.share();
             self.commands.push(Command::SendAdmission(self.throttle.admission(now)));
@@ -247,7 +247,7 @@ impl<P: Clone> WorkerCore<P> {
     fn on_measured(&mut self, now: Timestamp, sample: Sample) {
         let n_running = self.held.len() - self.queue.len();
         if self.throttle.take(now, sample, n_running) {
-            self.tell_share(now);
+            self.announce_share(now);
             self.start_queued();
         }
     }
@@ -319,13 +319,13 @@ impl<P: Clone> WorkerCore<P> {
             Phase::Queued => drop(self.queue.remove(&held.lease.resources, token)),
             Phase::Starting | Phase::Started => self.used.subtract(&held.lease.resources),
         }
-        self.tell(Report { attempt: held.lease.attempt, token, kind });
+        self.queue_report(Report { attempt: held.lease.attempt, token, kind });
         self.start_queued();
         self.leave_if_done();
     }
 
     /// Queues a final report and stores it until it is acknowledged.
-    fn tell(&mut self, report: Report) {
+    fn queue_report(&mut self, report: Report) {
         self.unacknowledged.insert(report.token, report.clone());
         self.commands.push(Command::Keep(report.clone()));
         self.outbound.push(report);

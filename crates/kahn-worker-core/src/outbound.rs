@@ -69,7 +69,7 @@ impl Outbound {
             }
         }
         if self.is_empty() {
-            self.rest();
+            self.reset_due();
         }
         out
     }
@@ -79,10 +79,10 @@ impl Outbound {
         self.n_taken += self.len();
         self.reports.clear();
         self.starts.clear();
-        self.rest();
+        self.reset_due();
     }
 
-    fn rest(&mut self) {
+    fn reset_due(&mut self) {
         self.since = None;
         self.is_urgent = false;
     }

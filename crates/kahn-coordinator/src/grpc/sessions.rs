@@ -52,7 +52,7 @@ impl Sessions for SessionService {
         let receiver = OutputReceiver::new(handle.clone(), self.logs.clone());
         tokio::spawn(async move {
             let inbound = request.into_inner();
-            if let Err(status) = converse(&handle, &receiver, session, inbound, &outbound).await {
+            if let Err(status) = run_stream(&handle, &receiver, session, inbound, &outbound).await {
                 debug!(session = session.0, %status, "worker stream failed");
                 // The receiver may be gone.
                 drop(outbound.try_send(Err(status)));
@@ -77,7 +77,7 @@ fn stopping(error: RequestError) -> Status {
 }
 
 /// Handles all messages of a worker's stream.
-async fn converse(
+async fn run_stream(
     handle: &Handle,
     receiver: &OutputReceiver,
     session: SessionId,
