@@ -239,7 +239,7 @@ async fn pump(mut output: AttachContainerResults, logs: &LogWriter, ended: &Canc
                 Ok(printed) => {
                     let bytes = printed.into_bytes();
                     logs.append(&bytes);
-                    logs.keep_pace(bytes.len()).await;
+                    logs.throttle(bytes.len()).await;
                 }
                 Err(error) => {
                     tracing::warn!(?logs, %error, "the output of a container cannot be logged");

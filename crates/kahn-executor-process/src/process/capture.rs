@@ -105,7 +105,7 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
                 let (n_bytes, is_filled) = (bytes.len(), read_bytes <= bytes.len());
                 keep(log, bytes, RunsOn::Runtime).await?;
                 tokio::select! {
-                    () = log.keep_pace(n_bytes) => {}
+                    () = log.throttle(n_bytes) => {}
                     () = ended.cancelled() => {}
                 }
                 if is_filled {

@@ -106,7 +106,7 @@ impl Copier {
                 Ok(_) => {
                     let (n_bytes, is_filled) = (bytes.len(), bytes.len() == READ_BYTES);
                     self.write(bytes);
-                    self.log.keep_pace(n_bytes).await;
+                    self.log.throttle(n_bytes).await;
                     if !is_filled {
                         tokio::time::sleep(GATHER).await;
                     }

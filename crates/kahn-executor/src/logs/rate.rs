@@ -11,20 +11,20 @@ const BURST: Duration = Duration::from_secs(1);
 
 /// The rate limiter of one attempt.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     /// In bytes per second.
     rate: u64,
     /// When all output so far would have been written at the full rate.
     paid_at: Mutex<Option<Instant>>,
 }
 
-impl Pace {
+impl RateLimiter {
     pub(super) fn new(rate: u64) -> Self {
         Self { rate: rate.max(1), paid_at: Mutex::default() }
     }
 
     /// Waits until `n_bytes` more are within the rate.
-    pub(super) async fn spend(&self, n_bytes: u64) {
+    pub(super) async fn acquire(&self, n_bytes: u64) {
         let wait = self.wait_after(Instant::now(), n_bytes);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
@@ -47,19 +47,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_free_and_what_comes_after_it_waits() {
-        let pace = Pace::new(1000);
+        let rate_limiter = RateLimiter::new(1000);
         let began_at = Instant::now();
-        pace.spend(1000).await;
+        rate_limiter.acquire(1000).await;
         assert_eq!(began_at.elapsed(), Duration::ZERO);
         for _ in 0..10 {
-            pace.spend(500).await;
+            rate_limiter.acquire(500).await;
         }
         assert_eq!(began_at.elapsed(), Duration::from_secs(5));
         tokio::time::advance(Duration::from_secs(60)).await;
         let rested_at = Instant::now();
-        pace.spend(1000).await;
+        rate_limiter.acquire(1000).await;
         assert_eq!(rested_at.elapsed(), Duration::ZERO);
-        pace.spend(1000).await;
+        rate_limiter.acquire(1000).await;
         assert_eq!(rested_at.elapsed(), Duration::from_secs(1));
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::leftover;
-use super::rate::Pace;
+use super::rate::RateLimiter;
 use super::reader::LogReader;
 use crate::secrets::{Mask, MaskStream};
 
@@ -29,7 +29,7 @@ pub struct LogWriter {
     cap: u64,
     progress: watch::Sender<Progress>,
     inner: Mutex<Inner>,
-    pace: Pace,
+    rate_limiter: RateLimiter,
 }
 
 #[derive(Default)]
@@ -46,12 +46,12 @@ struct Inner {
 impl LogWriter {
     pub(super) fn new(path: PathBuf, cap: u64, rate: u64) -> Self {
         let (progress, _) = watch::channel(Progress::default());
-        Self { path, cap, progress, inner: Mutex::default(), pace: Pace::new(rate) }
+        Self { path, cap, progress, inner: Mutex::default(), rate_limiter: RateLimiter::new(rate) }
     }
 
     /// Waits until `n_bytes` that were printed are within the rate.
-    pub async fn keep_pace(&self, n_bytes: usize) {
-        self.pace.spend(to_u64(n_bytes)).await;
+    pub async fn throttle(&self, n_bytes: usize) {
+        self.rate_limiter.acquire(to_u64(n_bytes)).await;
     }
 
     /// Appends bytes up to the size limit, and counts the rest.
