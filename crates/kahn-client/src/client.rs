@@ -16,7 +16,7 @@ use crate::connection::{self, Bearer, MESSAGE_BYTES_IN_MAX, MESSAGE_BYTES_OUT_MA
 use crate::convert;
 use crate::error::Error;
 use crate::logs::{LogQuery, Logs};
-use crate::retry::Patience;
+use crate::retry::OutageRetry;
 use crate::types::{Explanation, Page, RetryScope, Run, RunFilter, Task, TaskFilter, Worker};
 use crate::watch::Watch;
 
@@ -272,16 +272,17 @@ impl Client {
         self.repeatedly("drain", ask).await.map(convert::worker)
     }
 
-    /// Calls `ask`, and retries while the coordinator is unreachable, up to [`Options::patience`].
+    /// Calls `ask`, and retries while the coordinator is unreachable, up to
+    /// [`Options::outage_timeout`].
     async fn repeatedly<T, F>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut patience = Patience::new(self.options.patience);
+        let mut retry = OutageRetry::new(self.options.outage_timeout);
         loop {
             match within(what, self.options.call_timeout, ask()).await {
                 Ok(answer) => return Ok(answer.into_inner()),
-                Err(error) => patience.pause(error).await?,
+                Err(error) => retry.pause(error).await?,
             }
         }
     }

@@ -28,9 +28,9 @@ pub struct Options {
     /// The timeout for submitting: the whole file has to arrive, be checked and become durable.
     pub submit_timeout: Duration,
     /// How long a repeatable call is retried while the coordinator is unreachable.
-    pub patience: Duration,
+    pub outage_timeout: Duration,
     /// How long [`crate::Watch`] and [`crate::Logs`] tolerate an unreachable coordinator.
-    pub stream_patience: Duration,
+    pub stream_outage_timeout: Duration,
 }
 
 impl Default for Options {
@@ -38,8 +38,8 @@ impl Default for Options {
         Self {
             call_timeout: Duration::from_secs(30),
             submit_timeout: Duration::from_secs(300),
-            patience: Duration::from_secs(10),
-            stream_patience: Duration::from_secs(120),
+            outage_timeout: Duration::from_secs(10),
+            stream_outage_timeout: Duration::from_secs(120),
         }
     }
 }

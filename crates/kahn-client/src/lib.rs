@@ -2,8 +2,8 @@
 //! workers.
 //!
 //! It uses gRPC and returns types of the model instead of messages. Repeatable calls are retried
-//! while the coordinator is unreachable, for up to [`Options::patience`]. [`Watch`] and [`Logs`]
-//! resume after a lost connection.
+//! while the coordinator is unreachable, for up to [`Options::outage_timeout`]. [`Watch`] and
+//! [`Logs`] resume after a lost connection.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), kahn_client::Error> {

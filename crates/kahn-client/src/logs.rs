@@ -8,7 +8,7 @@ use tonic::Streaming;
 
 use crate::client::{Client, within};
 use crate::error::Error;
-use crate::retry::Patience;
+use crate::retry::OutageRetry;
 
 /// Selects the output to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,23 +66,23 @@ pub struct Logs {
     client: Client,
     query: LogQuery,
     stream: Option<Streaming<api::LogsResponse>>,
-    patience: Patience,
+    retry: OutageRetry,
     /// The attempt whose end was returned last.
     sealed: Option<u32>,
     has_ended: bool,
 }
 
 /// When following, waits for a coordinator practically forever: a century.
-const PATIENCE_OF_FOLLOWERS: Duration = Duration::from_secs(100 * 366 * 86_400);
+const FOLLOW_OUTAGE_TIMEOUT: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 impl Logs {
     pub(crate) fn new(client: Client, query: LogQuery) -> Self {
-        let span = match query.is_following {
-            true => PATIENCE_OF_FOLLOWERS,
-            false => client.options().stream_patience,
+        let timeout = match query.is_following {
+            true => FOLLOW_OUTAGE_TIMEOUT,
+            false => client.options().stream_outage_timeout,
         };
-        let patience = Patience::new(span);
-        Self { client, query, stream: None, patience, sealed: None, has_ended: false }
+        let retry = OutageRetry::new(timeout);
+        Self { client, query, stream: None, retry, sealed: None, has_ended: false }
     }
 
     /// Returns the next piece once there is one, or `None` at the end.
@@ -95,13 +95,13 @@ impl Logs {
         while !self.has_ended {
             match self.step().await {
                 Ok(Some(piece)) => {
-                    self.patience.restore();
+                    self.retry.reset();
                     return Ok(Some(piece));
                 }
                 Ok(None) => {}
                 Err(error) => {
                     self.stream = None;
-                    self.patience.pause(error).await?;
+                    self.retry.pause(error).await?;
                 }
             }
         }

@@ -12,15 +12,15 @@ const MAX: Duration = Duration::from_secs(2);
 
 /// One outage, from the first failure until a call succeeds.
 #[derive(Debug)]
-pub(crate) struct Patience {
-    span: Duration,
+pub(crate) struct OutageRetry {
+    timeout: Duration,
     until: Option<Instant>,
     ceiling: Duration,
 }
 
-impl Patience {
-    pub(crate) fn new(span: Duration) -> Self {
-        Self { span, until: None, ceiling: INITIAL }
+impl OutageRetry {
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self { timeout, until: None, ceiling: INITIAL }
     }
 
     /// Waits before the next try. Returns `error` instead if retrying cannot help or the outage has
@@ -30,7 +30,7 @@ impl Patience {
             return Err(error);
         }
         let now = Instant::now();
-        let until = *self.until.get_or_insert(now + self.span);
+        let until = *self.until.get_or_insert(now + self.timeout);
         let wait = random::jittered(self.ceiling);
         if until < now + wait {
             return Err(error);
@@ -41,8 +41,8 @@ impl Patience {
     }
 
     /// Records a success, which ends the outage.
-    pub(crate) fn restore(&mut self) {
-        *self = Self::new(self.span);
+    pub(crate) fn reset(&mut self) {
+        *self = Self::new(self.timeout);
     }
 }
 
@@ -52,23 +52,23 @@ mod tests {
     use crate::error::Reason;
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_is_borne_for_its_span_and_no_longer() {
+    async fn an_outage_is_retried_up_to_its_timeout() {
         let started_at = Instant::now();
-        let mut patience = Patience::new(Duration::from_secs(10));
+        let mut retry = OutageRetry::new(Duration::from_secs(10));
         let mut n_tries = 0;
-        while patience.pause(Error::unreachable("away")).await.is_ok() {
+        while retry.pause(Error::unreachable("away")).await.is_ok() {
             n_tries += 1;
         }
         assert!(started_at.elapsed() <= Duration::from_secs(10));
         assert!((8..40).contains(&n_tries), "{n_tries}");
-        patience.restore();
-        assert!(patience.pause(Error::unreachable("away")).await.is_ok());
+        retry.reset();
+        assert!(retry.pause(Error::unreachable("away")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_not_tried_again() {
-        let mut patience = Patience::new(Duration::from_secs(10));
-        assert!(patience.pause(Error::refused(Reason::NotFound, "no run")).await.is_err());
-        assert!(patience.pause(Error::bug("odd")).await.is_err());
+        let mut retry = OutageRetry::new(Duration::from_secs(10));
+        assert!(retry.pause(Error::refused(Reason::NotFound, "no run")).await.is_err());
+        assert!(retry.pause(Error::bug("odd")).await.is_err());
     }
 }

@@ -11,7 +11,7 @@ use crate::client::{Client, within};
 use crate::convert;
 use crate::error::Error;
 use crate::random;
-use crate::retry::Patience;
+use crate::retry::OutageRetry;
 
 /// The size of the pieces of the file, in bytes.
 pub const DOCUMENT_PIECE_BYTES: usize = 1 << 20;
@@ -82,7 +82,7 @@ impl Client {
             labels: submission.labels.clone().into_iter().collect(),
             file_name: submission.file_name.clone(),
         };
-        let mut patience = Patience::new(self.options().patience);
+        let mut retry = OutageRetry::new(self.options().outage_timeout);
         let mut n_tries = 0_u32;
         loop {
             let messages = messages(header.clone(), Arc::clone(&submission.document));
@@ -91,7 +91,7 @@ impl Client {
             n_tries += 1;
             match within("submit", self.options().submit_timeout, asked).await {
                 Ok(answer) => return submitted(answer.into_inner(), submission, n_tries),
-                Err(error) => patience.pause(error).await?,
+                Err(error) => retry.pause(error).await?,
             }
         }
     }

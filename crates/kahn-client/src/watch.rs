@@ -7,7 +7,7 @@ use tonic::Streaming;
 use crate::client::{Client, within};
 use crate::convert;
 use crate::error::Error;
-use crate::retry::Patience;
+use crate::retry::OutageRetry;
 use crate::types::{Event, Run};
 
 /// An update of a run.
@@ -28,7 +28,7 @@ pub struct Watch {
     is_snapshot: bool,
     is_summary: bool,
     stream: Option<Streaming<api::WatchResponse>>,
-    patience: Patience,
+    retry: OutageRetry,
     /// The last event before a gap, if there was one.
     gap_after: Option<u64>,
     has_ended: bool,
@@ -44,7 +44,7 @@ impl Watch {
     }
 
     fn new(client: Client, run: RunId, last: u64, is_snapshot: bool, is_summary: bool) -> Self {
-        let patience = Patience::new(client.options().stream_patience);
+        let retry = OutageRetry::new(client.options().stream_outage_timeout);
         Self {
             client,
             run,
@@ -52,7 +52,7 @@ impl Watch {
             is_snapshot,
             is_summary,
             stream: None,
-            patience,
+            retry,
             gap_after: None,
             has_ended: false,
         }
@@ -80,7 +80,7 @@ impl Watch {
                 Ok(None) => {}
                 Err(error) => {
                     self.stream = None;
-                    self.patience.pause(error).await?;
+                    self.retry.pause(error).await?;
                 }
             }
         }
@@ -100,7 +100,7 @@ impl Watch {
         };
         match self.take(message)? {
             Ok(update) => {
-                self.patience.restore();
+                self.retry.reset();
                 let is_new = !update.events.is_empty() || update.run.is_some();
                 Ok(is_new.then_some(update))
             }

@@ -229,4 +229,4 @@ fn scratch() -> Result<PathBuf, Failure> {
 }
 
 /// Timeout for starting the parts of a benchmark.
-const PATIENCE: Duration = Duration::from_secs(20);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(20);

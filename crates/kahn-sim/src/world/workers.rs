@@ -20,7 +20,7 @@ use crate::queue::us;
 use crate::workload::{self, chance, span};
 
 /// A worker that receives nothing for this long connects to another coordinator.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum time in milliseconds until a stopped attempt is dead.
 const STOP_MS: u64 = 150;
 
@@ -202,7 +202,7 @@ impl World {
         let stream = self.open_stream(ix, target);
         self.workers[ix].stream = Some(stream);
         self.workers[ix].heard_at = self.now;
-        self.queue.plan(self.now + PATIENCE, Happening::WorkerWatch { worker: ix, stream });
+        self.queue.plan(self.now + SILENCE_TIMEOUT, Happening::WorkerWatch { worker: ix, stream });
         self.feed_worker(ix, Event::Connected);
     }
 
@@ -210,7 +210,7 @@ impl World {
         if self.workers[ix].stream != Some(stream) {
             return;
         }
-        let due = self.workers[ix].heard_at + PATIENCE;
+        let due = self.workers[ix].heard_at + SILENCE_TIMEOUT;
         if self.now < due {
             self.queue.plan(due, Happening::WorkerWatch { worker: ix, stream });
             return;

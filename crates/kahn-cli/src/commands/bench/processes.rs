@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::guard::Guard;
-use super::{BenchArgs, PATIENCE, StoreKind, scratch};
+use super::{BenchArgs, STARTUP_TIMEOUT, StoreKind, scratch};
 use crate::exit::Failure;
 
 /// How often to check whether a process is ready.
@@ -255,7 +255,7 @@ fn make_dir(dir: &Path) -> Result<(), Failure> {
 
 /// Waits until a condition holds. On a timeout, fails with `complaint` as message.
 async fn wait_until(complaint: &str, condition: impl Fn() -> bool) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + STARTUP_TIMEOUT;
     while !condition() {
         if Instant::now() > deadline {
             return Err(Failure::refused(complaint));
@@ -271,7 +271,7 @@ pub(super) async fn wait_for_port(port: u16) -> Result<(), Failure> {
 }
 
 async fn wait_for_workers(client: &Client, n: usize) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + STARTUP_TIMEOUT;
     loop {
         let workers = client.list_workers().await?;
         if workers.iter().filter(|worker| worker.status == "attached").count() >= n {
