@@ -13,11 +13,11 @@
 mod call;
 mod connection;
 mod interpreter;
+mod memory_stats;
 mod output;
 mod pool;
 mod request;
 mod start;
-mod vitals;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,11 +10,11 @@ use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 
 use super::connection::{Kind, Reply};
-use super::interpreter::{Death, Interpreter, Life};
+use super::interpreter::{Interpreter, InterpreterProcess, ProcessExit};
+use super::memory_stats;
 use super::output::Copier;
 use super::pool::CheckedOut;
 use super::request::Request;
-use super::vitals;
 use crate::process::signal_name;
 use kahn_executor::outputs_of_result;
 use kahn_executor::{Assignment, Control, Report};
@@ -70,21 +70,21 @@ pub(super) async fn carry_out(
     let started_at = Instant::now();
     control.started();
     interpreter.output.discard();
-    interpreter.life().tree.set_running(true);
+    interpreter.process().tree.set_running(true);
     let mut copier = Copier::new(Arc::clone(&interpreter.output), assignment.logs);
     let peak = AtomicU64::new(0);
     let end = converse(interpreter, &frame, &mut copier, &mut control, limits, &peak).await;
     let ended_at = Instant::now();
     interpreter.n_calls += 1;
-    interpreter.vitals.look(ended_at);
+    interpreter.memory_stats.look(ended_at);
 
     let mut usage = Usage {
         elapsed: ended_at.duration_since(started_at),
         cpu: Duration::ZERO,
-        memory_peak: interpreter.vitals.resident.max(peak.into_inner()),
+        memory_peak: interpreter.memory_stats.resident.max(peak.into_inner()),
         ..Usage::default()
     };
-    let io = kahn_platform::io_bytes(Pid::from_child(&interpreter.life().child));
+    let io = kahn_platform::io_bytes(Pid::from_child(&interpreter.process().child));
     (usage.read_bytes, usage.written_bytes) = interpreter.count_io(io);
     let guard = interpreter.refresh_guard();
     let out_of_memory = guard.ran_out_of_memory();
@@ -99,13 +99,12 @@ pub(super) async fn carry_out(
         }
         end => {
             let cpu_before = interpreter.cpu;
-            let was_memory_short = interpreter.vitals.was_memory_short();
-            let (death, _permit) = checked_out.kill().await;
+            let had_oom_kill = interpreter.memory_stats.had_oom_kill();
+            let (exit, _permit) = checked_out.kill().await;
             copier.finish().await;
-            usage.cpu = death
-                .as_ref()
-                .map_or(Duration::ZERO, |death| death.cpu - cpu_before.min(death.cpu));
-            Err(match (end, death) {
+            usage.cpu =
+                exit.as_ref().map_or(Duration::ZERO, |exit| exit.cpu - cpu_before.min(exit.cpu));
+            Err(match (end, exit) {
                 (End::Died | End::Broken(_), Ok(_)) if out_of_memory.is_some() => {
                     out_of_memory.unwrap_or_else(|| Failure::of(CauseKind::OutOfMemory))
                 }
@@ -113,7 +112,7 @@ pub(super) async fn carry_out(
                     failure::stopped(reason, was_killed, limits.run)
                 }
                 (End::Broken(why), _) => Failure::new(Cause::of(CauseKind::Exception), &why),
-                (_, Ok(death)) => died(&death, was_memory_short),
+                (_, Ok(exit)) => died(&exit, had_oom_kill),
                 (_, Err(error)) => worker_fault(&format!("worker lost the interpreter: {error}")),
             })
         }
@@ -131,11 +130,11 @@ async fn converse(
     limits: Limits,
     peak: &AtomicU64,
 ) -> End {
-    let (connection, life) = interpreter.parts();
+    let (connection, process) = interpreter.parts();
     let watching = async {
         tokio::time::sleep(SHORT).await;
-        let pid = Pid::from_child(&life.child);
-        tokio::join!(copier.copy(), vitals::sample(pid, peak));
+        let pid = Pid::from_child(&process.child);
+        tokio::join!(copier.copy(), memory_stats::sample(pid, peak));
     };
     let exchange = connection.exchange(frame);
     tokio::pin!(watching, exchange);
@@ -144,21 +143,21 @@ async fn converse(
         reply = &mut exchange => {
             return match reply {
                 Ok(reply) => End::Replied(reply),
-                Err(_) if is_dying(life).await => End::Died,
+                Err(_) if is_dying(process).await => End::Died,
                 Err(error) => End::Broken(format!("interpreter lost its connection: {error}")),
             };
         }
-        () = life.watch.died() => return End::Died,
+        () = process.watch.died() => return End::Died,
         reason = control.stop_or_timeout(limits.run) => reason,
         () = &mut watching => return End::Broken("watching the call ended early".to_owned()),
     };
-    life.tree.signal(Signal::TERM);
+    process.tree.signal(Signal::TERM);
     // A stopped process handles SIGTERM only after it continues.
-    life.tree.signal(Signal::CONT);
+    process.tree.signal(Signal::CONT);
     let was_killed = tokio::select! {
         biased;
-        () = life.watch.died() => false,
-        reply = &mut exchange => reply.is_err() && !is_dying(life).await,
+        () = process.watch.died() => false,
+        reply = &mut exchange => reply.is_err() && !is_dying(process).await,
         () = tokio::time::sleep(limits.grace) => true,
         () = &mut watching => true,
     };
@@ -166,8 +165,8 @@ async fn converse(
 }
 
 /// Returns whether an interpreter ends soon after it closed its connection.
-async fn is_dying(life: &Life) -> bool {
-    tokio::time::timeout(END_DELAY_MAX, life.watch.died()).await.is_ok()
+async fn is_dying(process: &InterpreterProcess) -> bool {
+    tokio::time::timeout(END_DELAY_MAX, process.watch.died()).await.is_ok()
 }
 
 /// Returns the outcome of a call that was replied to. Ends the interpreter if the call left
@@ -177,14 +176,14 @@ async fn after_reply(
     reply: Reply,
     copier: Copier,
 ) -> Result<Outputs, Failure> {
-    let tree = &checked_out.interpreter.life().tree;
+    let tree = &checked_out.interpreter.process().tree;
     let is_spent = reply.is_spent || tree.has_orphans();
     tree.set_running(false);
     if is_spent {
         tracing::debug!("a call left processes behind; its interpreter is ended");
-        let (death, _permit) = checked_out.kill().await;
+        let (exit, _permit) = checked_out.kill().await;
         copier.finish().await;
-        death.map_err(|error| worker_fault(&format!("worker lost the interpreter: {error}")))?;
+        exit.map_err(|error| worker_fault(&format!("worker lost the interpreter: {error}")))?;
     } else {
         copier.finish().await;
         checked_out.give_back().await;
@@ -209,12 +208,12 @@ fn outcome(reply: &Reply) -> Result<Outputs, Failure> {
     }
 }
 
-fn died(death: &Death, was_memory_short: bool) -> Failure {
-    let Some(signal) = death.signal() else {
+fn died(exit: &ProcessExit, had_oom_kill: bool) -> Failure {
+    let Some(signal) = exit.signal() else {
         let message = "the interpreter ended in the middle of the call";
-        return Failure::new(Cause::exit_code(death.code()), message);
+        return Failure::new(Cause::exit_code(exit.code()), message);
     };
-    if signal == Signal::KILL.as_raw() && was_memory_short {
+    if signal == Signal::KILL.as_raw() && had_oom_kill {
         let message = "the system killed the interpreter for want of memory";
         return Failure::new(Cause::of(CauseKind::OutOfMemory), message);
     }

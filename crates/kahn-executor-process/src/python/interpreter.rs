@@ -13,9 +13,9 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::memory_stats::MemoryStats;
 use super::output::Output;
 use super::request::Key;
-use super::vitals::Vitals;
 use crate::limits::LimitGuard;
 use crate::scratch::{Scratch, Slot};
 use crate::trees::Tree;
@@ -27,7 +27,7 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 const PING_AFTER: Duration = Duration::from_secs(1);
 const PING_LIMIT: Duration = Duration::from_secs(2);
 
-const HAS_LIFE: &str = "invariant: an interpreter has a process until it is ended";
+const HAS_PROCESS: &str = "invariant: an interpreter has a process until it is ended";
 
 /// An interpreter that is idle or executes a call. Dropping it kills it.
 #[derive(Debug)]
@@ -35,19 +35,19 @@ pub(super) struct Interpreter {
     pub(super) key: Arc<Key>,
     pub(super) connection: Connection,
     pub(super) output: Arc<Output>,
-    pub(super) vitals: Vitals,
+    pub(super) memory_stats: MemoryStats,
     /// CPU time used by the time of the last reply.
     pub(super) cpu: Duration,
     pub(super) n_calls: u32,
     /// Bytes read and written by the end of the last call.
     io: (u64, u64),
     pub(super) idle_since: Instant,
-    life: Option<Life>,
+    process: Option<InterpreterProcess>,
 }
 
 /// The interpreter's process and its resources.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct InterpreterProcess {
     pub(super) child: Child,
     pub(super) tree: Tree,
     pub(super) watch: ExitWatch,
@@ -80,13 +80,13 @@ impl Drop for Place {
 
 /// How a process ended.
 #[derive(Debug)]
-pub(super) struct Death {
+pub(super) struct ProcessExit {
     status: ExitStatus,
     /// CPU time of its whole lifetime.
     pub(super) cpu: Duration,
 }
 
-impl Death {
+impl ProcessExit {
     pub(super) fn signal(&self) -> Option<i32> {
         self.status.signal()
     }
@@ -97,28 +97,33 @@ impl Death {
 }
 
 impl Interpreter {
-    pub(super) fn new(key: Arc<Key>, connection: Connection, output: Output, life: Life) -> Self {
+    pub(super) fn new(
+        key: Arc<Key>,
+        connection: Connection,
+        output: Output,
+        process: InterpreterProcess,
+    ) -> Self {
         Self {
             key,
             connection,
             output: Arc::new(output),
-            vitals: Vitals::new(Pid::from_child(&life.child)),
+            memory_stats: MemoryStats::new(Pid::from_child(&process.child)),
             cpu: Duration::ZERO,
             n_calls: 0,
             io: (0, 0),
             idle_since: Instant::now(),
-            life: Some(life),
+            process: Some(process),
         }
     }
 
     /// Borrows the connection and the process at the same time.
-    pub(super) fn parts(&mut self) -> (&mut Connection, &Life) {
-        let life = self.life.as_ref().expect(HAS_LIFE);
-        (&mut self.connection, life)
+    pub(super) fn parts(&mut self) -> (&mut Connection, &InterpreterProcess) {
+        let process = self.process.as_ref().expect(HAS_PROCESS);
+        (&mut self.connection, process)
     }
 
-    pub(super) fn life(&self) -> &Life {
-        self.life.as_ref().expect(HAS_LIFE)
+    pub(super) fn process(&self) -> &InterpreterProcess {
+        self.process.as_ref().expect(HAS_PROCESS)
     }
 
     /// Returns the bytes read and written since the previous count, given the current totals.
@@ -130,7 +135,7 @@ impl Interpreter {
 
     /// Returns the working directory of calls.
     pub(super) fn directory(&self) -> PathBuf {
-        let scratch_dir = self.life().place.dir();
+        let scratch_dir = self.process().place.dir();
         match &self.key.working_dir {
             Some(dir) => scratch_dir.join(&**dir),
             None => scratch_dir,
@@ -139,7 +144,7 @@ impl Interpreter {
 
     /// Applies the limits of the next call. Returns whether they can be enforced.
     pub(super) fn apply_limits(&mut self, resources: &Resources) -> bool {
-        let guard = &mut self.life.as_mut().expect(HAS_LIFE).guard;
+        let guard = &mut self.process.as_mut().expect(HAS_PROCESS).guard;
         let is_held = guard.change(resources).is_ok();
         guard.forget_kills();
         is_held
@@ -147,13 +152,13 @@ impl Interpreter {
 
     /// Returns the limit guard, with its kill count updated.
     pub(super) fn refresh_guard(&mut self) -> &LimitGuard {
-        let guard = &mut self.life.as_mut().expect(HAS_LIFE).guard;
+        let guard = &mut self.process.as_mut().expect(HAS_PROCESS).guard;
         guard.update_kill_count();
         guard
     }
 
     pub(super) fn is_dead(&self) -> bool {
-        let pid = Pid::from_child(&self.life().child);
+        let pid = Pid::from_child(&self.process().child);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(None))
     }
@@ -173,7 +178,7 @@ impl Interpreter {
 
     /// Empties the scratch directory.
     pub(super) async fn tidy(&self) -> io::Result<()> {
-        let Place { scratch, slot } = &self.life().place;
+        let Place { scratch, slot } = &self.process().place;
         if scratch.is_pristine(*slot) {
             return Ok(());
         }
@@ -184,47 +189,47 @@ impl Interpreter {
 
     /// Kills the interpreter and all its descendants, and waits until they are dead. Continues in
     /// the background if the returned future is dropped. Unread output stays in the pipe.
-    pub(super) async fn kill(mut self) -> io::Result<Death> {
-        let life = self.life.take().expect(HAS_LIFE);
-        tokio::spawn(end(life, Duration::ZERO)).await.map_err(io::Error::other)?
+    pub(super) async fn kill(mut self) -> io::Result<ProcessExit> {
+        let process = self.process.take().expect(HAS_PROCESS);
+        tokio::spawn(end(process, Duration::ZERO)).await.map_err(io::Error::other)?
     }
 
     /// Lets the interpreter end by itself in the background, and kills it after a timeout.
     pub(super) fn retire(mut self) {
-        if let Some(life) = self.life.take() {
+        if let Some(process) = self.process.take() {
             tracing::debug!(n_calls = self.n_calls, "retiring an interpreter");
-            tokio::spawn(end(life, EXIT_TIMEOUT));
+            tokio::spawn(end(process, EXIT_TIMEOUT));
         }
     }
 }
 
 impl Drop for Interpreter {
     fn drop(&mut self) {
-        let Some(mut life) = self.life.take() else { return };
+        let Some(mut process) = self.process.take() else { return };
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(end(life, Duration::ZERO))),
+            Ok(runtime) => drop(runtime.spawn(end(process, Duration::ZERO))),
             Err(_) => {
                 // Blocks only briefly, since the process is being killed.
-                let _ = life.tree.reap_leader(Pid::from_child(&life.child));
+                let _ = process.tree.reap_leader(Pid::from_child(&process.child));
             }
         }
     }
 }
 
 /// Waits for a process to end, kills it after `exit_timeout`, and then kills its descendants.
-async fn end(mut life: Life, exit_timeout: Duration) -> io::Result<Death> {
+async fn end(mut process: InterpreterProcess, exit_timeout: Duration) -> io::Result<ProcessExit> {
     if !exit_timeout.is_zero() {
         // A process that has not ended by now is killed below.
-        let _ = tokio::time::timeout(exit_timeout, life.watch.died()).await;
+        let _ = tokio::time::timeout(exit_timeout, process.watch.died()).await;
     }
-    life.tree.signal(Signal::KILL);
-    life.watch.died().await;
-    let reaped = life.tree.reap_leader(Pid::from_child(&life.child))?;
-    life.guard.kill_rest().await;
-    life.tree.kill_rest().await;
-    let place = life.place;
+    process.tree.signal(Signal::KILL);
+    process.watch.died().await;
+    let reaped = process.tree.reap_leader(Pid::from_child(&process.child))?;
+    process.guard.kill_rest().await;
+    process.tree.kill_rest().await;
+    let place = process.place;
     if let Err(error) = tokio::task::spawn_blocking(move || drop(place)).await {
         tracing::warn!(%error, "cannot remove scratch directory");
     }
-    Ok(Death { status: reaped.status, cpu: reaped.user + reaped.system })
+    Ok(ProcessExit { status: reaped.status, cpu: reaped.user + reaped.system })
 }

@@ -10,7 +10,7 @@ use kahn_model::{Cause, CauseKind, Failure, Resource, Resources};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::interpreter::{Death, Interpreter};
+use super::interpreter::{Interpreter, ProcessExit};
 use super::request::Key;
 use super::start::Host;
 
@@ -138,7 +138,7 @@ impl CheckedOut {
 
     /// Kills the interpreter and waits until all its descendants are dead. Returns the permit,
     /// which allows the next call once it is dropped.
-    pub(super) async fn kill(self) -> (io::Result<Death>, OwnedSemaphorePermit) {
+    pub(super) async fn kill(self) -> (io::Result<ProcessExit>, OwnedSemaphorePermit) {
         (self.interpreter.kill().await, self.permit)
     }
 
@@ -147,7 +147,7 @@ impl CheckedOut {
         let Self { interpreter, pool, permit } = self;
         let settings = &pool.host.settings;
         let is_old = interpreter.n_calls >= settings.calls_max.max(1);
-        let is_fat = interpreter.vitals.growth() > settings.memory_growth_bytes;
+        let is_fat = interpreter.memory_stats.growth() > settings.memory_growth_bytes;
         match interpreter.tidy().await {
             Ok(()) if !is_old && !is_fat => pool.put_back(interpreter),
             Ok(()) => interpreter.retire(),

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::PythonSettings;
 use super::connection::{Connection, Kind, RESULT_BYTES_MAX};
-use super::interpreter::{Interpreter, Life, Place};
+use super::interpreter::{Interpreter, InterpreterProcess, Place};
 use super::output::Output;
 use super::request::Key;
 use crate::limits::{LimitGuard, Limits};
@@ -100,8 +100,8 @@ impl Host {
                 return Err(no("descriptor", &error));
             }
         };
-        let life = Life { child, tree, watch, place, guard };
-        self.greet(Interpreter::new(Arc::new(key.clone()), connection, output, life), name).await
+        let process = InterpreterProcess { child, tree, watch, place, guard };
+        self.greet(Interpreter::new(Arc::new(key.clone()), connection, output, process), name).await
     }
 
     /// Waits for the interpreter's hello.

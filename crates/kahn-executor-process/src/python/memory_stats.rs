@@ -14,7 +14,7 @@ const SAMPLE_PERIOD_MAX: Duration = Duration::from_secs(1);
 
 /// The memory of one interpreter.
 #[derive(Debug)]
-pub(super) struct Vitals {
+pub(super) struct MemoryStats {
     pid: Pid,
     looked_at: Option<Instant>,
     /// Resident memory after the first call, in bytes.
@@ -25,7 +25,7 @@ pub(super) struct Vitals {
     n_kills: Option<u64>,
 }
 
-impl Vitals {
+impl MemoryStats {
     pub(super) fn new(pid: Pid) -> Self {
         let n_kills = kahn_platform::n_out_of_memory_kills();
         Self { pid, looked_at: None, first: None, resident: 0, n_kills }
@@ -50,7 +50,7 @@ impl Vitals {
     }
 
     /// Returns whether there was an OOM kill on the host since the last read.
-    pub(super) fn was_memory_short(&self) -> bool {
+    pub(super) fn had_oom_kill(&self) -> bool {
         matches!((self.n_kills, kahn_platform::n_out_of_memory_kills()),
             (Some(before), Some(now)) if before < now)
     }
