@@ -315,7 +315,7 @@ impl Tree {
     }
 
     /// Reaps dead orphans of all attempts, so that they do not accumulate during a long attempt.
-    pub(crate) fn tidy(&self) {
+    pub(crate) fn reap_dead_orphans(&self) {
         if !self.has_no_orphans() {
             self.trees.reap_dead();
         }

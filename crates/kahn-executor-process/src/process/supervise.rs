@@ -322,7 +322,7 @@ impl Run {
         let watch = ExitWatch::new(child.pid())?;
         let has_share = AtomicBool::new(false);
         let at_sample = || {
-            tree.tidy();
+            tree.reap_dead_orphans();
             if !has_share.swap(true, Ordering::Relaxed) {
                 guard.share_processors();
             }

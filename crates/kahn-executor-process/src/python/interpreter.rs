@@ -51,18 +51,18 @@ pub(super) struct InterpreterProcess {
     pub(super) child: Child,
     pub(super) tree: Tree,
     pub(super) watch: ExitWatch,
-    pub(super) place: Place,
+    pub(super) scratch_dir: ScratchDir,
     pub(super) guard: LimitGuard,
 }
 
 /// The interpreter's scratch directory. Dropping it removes the directory, which blocks.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ScratchDir {
     scratch: Arc<Scratch>,
     slot: Slot,
 }
 
-impl Place {
+impl ScratchDir {
     pub(super) fn take(scratch: &Arc<Scratch>) -> io::Result<Self> {
         Ok(Self { slot: scratch.take()?, scratch: Arc::clone(scratch) })
     }
@@ -72,7 +72,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
         self.scratch.clear(self.slot);
     }
@@ -135,7 +135,7 @@ impl Interpreter {
 
     /// Returns the working directory of calls.
     pub(super) fn directory(&self) -> PathBuf {
-        let scratch_dir = self.process().place.dir();
+        let scratch_dir = self.process().scratch_dir.dir();
         match &self.key.working_dir {
             Some(dir) => scratch_dir.join(&**dir),
             None => scratch_dir,
@@ -177,8 +177,8 @@ impl Interpreter {
     }
 
     /// Empties the scratch directory.
-    pub(super) async fn tidy(&self) -> io::Result<()> {
-        let Place { scratch, slot } = &self.process().place;
+    pub(super) async fn clear_scratch(&self) -> io::Result<()> {
+        let ScratchDir { scratch, slot } = &self.process().scratch_dir;
         if scratch.is_pristine(*slot) {
             return Ok(());
         }
@@ -227,8 +227,8 @@ async fn end(mut process: InterpreterProcess, exit_timeout: Duration) -> io::Res
     let reaped = process.tree.reap_leader(Pid::from_child(&process.child))?;
     process.guard.kill_rest().await;
     process.tree.kill_rest().await;
-    let place = process.place;
-    if let Err(error) = tokio::task::spawn_blocking(move || drop(place)).await {
+    let scratch_dir = process.scratch_dir;
+    if let Err(error) = tokio::task::spawn_blocking(move || drop(scratch_dir)).await {
         tracing::warn!(%error, "cannot remove scratch directory");
     }
     Ok(ProcessExit { status: reaped.status, cpu: reaped.user + reaped.system })

@@ -148,7 +148,7 @@ impl CheckedOut {
         let settings = &pool.host.settings;
         let is_old = interpreter.n_calls >= settings.calls_max.max(1);
         let is_fat = interpreter.memory_stats.growth() > settings.memory_growth_bytes;
-        match interpreter.tidy().await {
+        match interpreter.clear_scratch().await {
             Ok(()) if !is_old && !is_fat => pool.put_back(interpreter),
             Ok(()) => interpreter.retire(),
             Err(error) => {

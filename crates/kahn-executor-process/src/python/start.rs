@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::PythonSettings;
 use super::connection::{Connection, Kind, RESULT_BYTES_MAX};
-use super::interpreter::{Interpreter, InterpreterProcess, Place};
+use super::interpreter::{Interpreter, InterpreterProcess, ScratchDir};
 use super::output::Output;
 use super::request::Key;
 use crate::limits::{LimitGuard, Limits};
@@ -79,15 +79,16 @@ impl Host {
 
     /// Starts an interpreter and waits for its hello. Dropping the returned future kills it.
     pub(super) async fn start(&self, key: &Key) -> Result<Interpreter, Failure> {
-        let place = Place::take(&self.scratch).map_err(|error| no("scratch directory", &error))?;
+        let scratch_dir =
+            ScratchDir::take(&self.scratch).map_err(|error| no("scratch directory", &error))?;
         let (connection, stdin) = Connection::pair().map_err(|error| no("socket", &error))?;
         let (output, stdout) = Output::pair().map_err(|error| no("pipe", &error))?;
         let stderr = stdout.try_clone().map_err(|error| no("pipe", &error))?;
         let guard = self.limits.take_changeable()?;
-        let mut command = self.command(key, &place.dir(), &guard.pre_exec_limits())?;
+        let mut command = self.command(key, &scratch_dir.dir(), &guard.pre_exec_limits())?;
         command.stdin(stdin).stdout(stdout).stderr(stderr);
 
-        let mut tree = self.trees.enter(place.dir());
+        let mut tree = self.trees.enter(scratch_dir.dir());
         let name = key.interpreter.as_deref().unwrap_or(&self.settings.interpreter);
         let (child, guard) = self.spawn(command, guard, name).await?;
         tree.set_leader(Pid::from_child(&child));
@@ -100,7 +101,7 @@ impl Host {
                 return Err(no("descriptor", &error));
             }
         };
-        let process = InterpreterProcess { child, tree, watch, place, guard };
+        let process = InterpreterProcess { child, tree, watch, scratch_dir, guard };
         self.greet(Interpreter::new(Arc::new(key.clone()), connection, output, process), name).await
     }
 
