@@ -119,7 +119,7 @@ impl Executor for PythonExecutor {
     /// See the trait. Dropping the returned future kills the interpreter without grace in the
     /// background.
     async fn run(&self, assignment: Assignment, control: Control) -> Report {
-        self.pool.look_after();
+        self.pool.spawn_maintenance();
         let logs = Arc::clone(&assignment.logs);
         let report = self.carry_out(assignment, control).await;
         logs.seal();

@@ -141,7 +141,7 @@ impl Scratch {
     }
 
     /// Takes back a slot if the task left nothing behind. Returns whether it was taken back.
-    pub(crate) fn take_back(&self, slot: Slot) -> bool {
+    pub(crate) fn try_release(&self, slot: Slot) -> bool {
         let seen = self.look(slot);
         let mut pool = self.lock();
         pool.given.remove(&slot);
@@ -252,19 +252,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::open(dir.path()).unwrap();
         let slot = scratch.take().unwrap();
-        assert!(scratch.take_back(slot));
+        assert!(scratch.try_release(slot));
         assert_eq!(scratch.take().unwrap(), slot);
 
         fs::create_dir(scratch.dir(slot).join("sub")).unwrap();
         fs::write(scratch.dir(slot).join("sub/file"), "x").unwrap();
-        assert!(!scratch.take_back(slot));
+        assert!(!scratch.try_release(slot));
         fs::write(scratch.output_file(slot), "x").unwrap();
         scratch.clear(slot);
         assert!(!exists(&scratch.dir(slot)) && !exists(&scratch.output_file(slot)));
         let again = scratch.take().unwrap();
         assert_eq!(again, slot);
         assert_ne!(scratch.take().unwrap(), again);
-        assert!(scratch.take_back(again));
+        assert!(scratch.try_release(again));
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::open(dir.path()).unwrap();
         let slot = scratch.take().unwrap();
-        assert!(scratch.take_back(slot));
+        assert!(scratch.try_release(slot));
         assert_eq!(scratch.take().unwrap(), slot);
         let is_trusted = || scratch.lock().given.get(&slot).is_some_and(|(_, shows)| *shows);
         let begun = Instant::now();
@@ -284,12 +284,12 @@ mod tests {
         assert!(!scratch.is_pristine(slot));
         // Removing the file again changes the change time but leaves an empty directory.
         fs::remove_file(scratch.dir(slot).join("left")).unwrap();
-        assert!(scratch.take_back(slot));
+        assert!(scratch.try_release(slot));
         // A replaced directory is detected as well.
         assert_eq!(scratch.take().unwrap(), slot);
         fs::remove_dir(scratch.dir(slot)).unwrap();
         fs::create_dir(scratch.dir(slot)).unwrap();
-        assert!(!scratch.take_back(slot), "its mode is another");
+        assert!(!scratch.try_release(slot), "its mode is another");
     }
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
         let slot = scratch.take().unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         fs::set_permissions(scratch.dir(slot), open).unwrap();
-        assert!(!scratch.take_back(slot));
+        assert!(!scratch.try_release(slot));
         scratch.clear(slot);
         assert!(!exists(&scratch.dir(slot)));
     }

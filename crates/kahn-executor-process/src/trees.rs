@@ -44,7 +44,7 @@ struct Ledger {
     /// The parents of scratch directories.
     roots: BTreeSet<PathBuf>,
     /// The running attempts, by scratch directory.
-    live: BTreeMap<PathBuf, Live>,
+    live: BTreeMap<PathBuf, LiveAttempt>,
     /// Orphans that cannot be attributed, by id and start time, with the attempts that they may
     /// belong to.
     unclaimed: BTreeMap<(i32, u64), BTreeSet<u64>>,
@@ -59,7 +59,7 @@ struct Ledger {
 
 impl Ledger {
     /// Stops an orphan of the attempt in `scratch_dir`, or kills it if it has stopped.
-    fn put_down(&mut self, scratch_dir: &Path, pid: Pid, facts: Facts) {
+    fn stop_or_kill(&mut self, scratch_dir: &Path, pid: Pid, facts: Facts) {
         let Some(serial) = self.live.get(scratch_dir).map(|live| live.serial) else { return };
         let orphan = (pid.as_raw_pid(), facts.started_ticks);
         // Its next program may not have the variable any more.
@@ -92,7 +92,7 @@ impl Ledger {
 }
 
 #[derive(Debug)]
-struct Live {
+struct LiveAttempt {
     /// Distinguishes attempts that used the same directory one after the other.
     serial: u64,
     /// The first process, until it is reaped.
@@ -130,7 +130,7 @@ impl Trees {
     pub(crate) fn enter(&'static self, scratch_dir: PathBuf) -> Tree {
         let mut ledger = self.lock();
         ledger.n_entered += 1;
-        let live = Live { serial: ledger.n_entered, leader: None, is_running: true };
+        let live = LiveAttempt { serial: ledger.n_entered, leader: None, is_running: true };
         ledger.live.insert(scratch_dir.clone(), live);
         Tree { trees: self, scratch_dir, leader: None }
     }
@@ -161,12 +161,12 @@ impl Trees {
                 continue;
             }
             seen.insert((pid.as_raw_pid(), facts.started_ticks));
-            match self.judge(&mut ledger, scratch_dir, pid, facts) {
+            match self.classify(&mut ledger, scratch_dir, pid, facts) {
                 Verdict::Leave => {}
                 Verdict::Wait => is_clean = false,
                 Verdict::Kill => {
                     is_clean = false;
-                    ledger.put_down(scratch_dir, pid, facts);
+                    ledger.stop_or_kill(scratch_dir, pid, facts);
                 }
             }
         }
@@ -188,7 +188,7 @@ impl Trees {
             if facts.group == Some(self.own_group) || (facts.is_dead && reap(pid)) {
                 continue;
             }
-            let may_be = match self.judge(&mut ledger, scratch_dir, pid, facts) {
+            let may_be = match self.classify(&mut ledger, scratch_dir, pid, facts) {
                 Verdict::Kill | Verdict::Wait => true,
                 Verdict::Leave => ledger
                     .unclaimed
@@ -213,7 +213,7 @@ impl Trees {
         }
     }
 
-    fn judge(&self, ledger: &mut Ledger, ending: &Path, pid: Pid, facts: Facts) -> Verdict {
+    fn classify(&self, ledger: &mut Ledger, ending: &Path, pid: Pid, facts: Facts) -> Verdict {
         let mark = kahn_platform::variable(pid, SCRATCH_VARIABLE);
         if mark == Variable::NotYet {
             return Verdict::Wait;
@@ -225,7 +225,7 @@ impl Trees {
         let orphan = (pid.as_raw_pid(), facts.started_ticks);
         if let Some(serial) = ledger.claimed.get(&orphan) {
             let of_another =
-                |(dir, live): (&PathBuf, &Live)| live.serial == *serial && dir != ending;
+                |(dir, live): (&PathBuf, &LiveAttempt)| live.serial == *serial && dir != ending;
             let is_anothers = ledger.live.iter().any(of_another);
             return if is_anothers { Verdict::Leave } else { Verdict::Kill };
         }
@@ -251,7 +251,7 @@ fn owner(ledger: &Ledger, mark: Variable, facts: Facts) -> Option<PathBuf> {
         return Some(dir);
     }
     let group = facts.group?;
-    let is_leader = |live: &Live| live.leader == Some(group);
+    let is_leader = |live: &LiveAttempt| live.leader == Some(group);
     ledger.live.iter().find_map(|(dir, live)| is_leader(live).then(|| dir.clone()))
 }
 

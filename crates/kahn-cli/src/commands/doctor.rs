@@ -140,11 +140,11 @@ fn check_limits(context: &Context) -> Check {
         Err(_) => return Check::new("limits", Status::Failed, "cannot read the configuration"),
     };
     let limits = config.limits;
-    let statement = LimitStatement::foresee(limits);
+    let statement = LimitStatement::predict(limits);
     match limits.mode {
         LimitMode::Off => Check::new("limits", Status::Warning, statement.to_string())
             .advise("enforce them with worker.limits.mode = \"auto\""),
-        LimitMode::Auto if !statement.is_whole() => {
+        LimitMode::Auto if !statement.has_all_controllers() => {
             Check::new("limits", Status::Warning, statement.to_string()).advise(
                 "give workers their own cgroup: set Delegate=yes in systemd, or run them as root",
             )

@@ -25,7 +25,7 @@ impl LimitStatement {
 
     /// Predicts the statement of a worker with these settings on this host, without side effects.
     #[must_use]
-    pub fn foresee(settings: LimitSettings) -> Self {
+    pub fn predict(settings: LimitSettings) -> Self {
         let mut found = Controller::ALL.map(|controller| (controller, Err(String::new())));
         if settings.mode == LimitMode::Auto {
             for (slot, probed) in found.iter_mut().zip(kahn_platform::probe()) {
@@ -50,7 +50,7 @@ impl LimitStatement {
 
     /// Returns whether all controllers are available as control groups.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub fn has_all_controllers(&self) -> bool {
         self.found.iter().all(|(_, found)| found.is_ok())
     }
 
@@ -107,7 +107,7 @@ mod tests {
             "memory by cgroup v1; processes by cgroup v2, 4096 each; \
              cpu not held (no cgroup: permission denied)"
         );
-        assert_eq!((statement.label(), statement.is_whole()), ("cgroup-v1", false));
+        assert_eq!((statement.label(), statement.has_all_controllers()), ("cgroup-v1", false));
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
     fn without_groups_single_processes_are_limited_and_the_statement_says_so() {
         let settings =
             LimitSettings { mode: LimitMode::Rlimit, pids: Some(500), ..LimitSettings::default() };
-        let statement = LimitStatement::foresee(settings);
+        let statement = LimitStatement::predict(settings);
         assert_eq!(
             statement.to_string(),
             "memory by rlimit of each process; \
@@ -123,6 +123,6 @@ mod tests {
         );
         assert_eq!(statement.label(), "rlimit");
         let off = LimitSettings { mode: LimitMode::Off, ..settings };
-        assert_eq!(LimitStatement::foresee(off).label(), "none");
+        assert_eq!(LimitStatement::predict(off).label(), "none");
     }
 }

@@ -33,7 +33,8 @@ const FILLING_BYTES: usize = 32 << 10;
 /// The delays before the next read after one, two and more reads in a row that found little. They
 /// batch the output of a task that prints many lines into a few hundred writes a second, and do not
 /// hold up one that prints much at once.
-const GATHER: [Duration; 3] = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(5)];
+const WAITS_FOR_MORE: [Duration; 3] =
+    [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(5)];
 /// The maximum number of reads after the end of the attempt, enough for the largest unprivileged
 /// pipe (1 MiB).
 const N_FINAL_READS_MAX: usize = 17;
@@ -114,7 +115,7 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
                 if is_filled || FILLING_BYTES <= n_bytes {
                     n_small = 0;
                 } else {
-                    gather(n_small, ended).await;
+                    wait_for_more(n_small, ended).await;
                     n_small += 1;
                 }
             }
@@ -123,8 +124,8 @@ async fn copy(pipe: PipeReader, log: &Arc<LogWriter>, ended: &CancellationToken)
 }
 
 /// Waits for more output after a read that found little, as did `n_small` before it.
-async fn gather(n_small: usize, ended: &CancellationToken) {
-    let delay = GATHER[n_small.min(GATHER.len() - 1)];
+async fn wait_for_more(n_small: usize, ended: &CancellationToken) {
+    let delay = WAITS_FOR_MORE[n_small.min(WAITS_FOR_MORE.len() - 1)];
     if !delay.is_zero() {
         // Whether the attempt has ended is seen by the caller.
         let _ = tokio::time::timeout(delay, ended.cancelled()).await;

@@ -141,12 +141,12 @@ impl Host {
         let runs_on = if is_over { RunsOn::Starter } else { RunsOn::Runtime };
         let run = Run { host: self, slot, started_at, abandoned, timeouts, runs_on };
         if is_over {
-            let (report, guard) = runtime.block_on(run.carry_through(started, control, logs));
+            let (report, guard) = runtime.block_on(run.run_to_end(started, control, logs));
             starter.reusable_group = guard.and_then(|guard| guard.into_reusable(membership));
             return Progress::Finished(report);
         }
         started.guard.leave(membership);
-        let rest = async { run.carry_through(started, control, logs).await.0 };
+        let rest = async { run.run_to_end(started, control, logs).await.0 };
         Progress::StillRunning(runtime.spawn(rest))
     }
 
@@ -182,7 +182,7 @@ impl Host {
     }
 
     async fn release(&self, slot: Slot, runs_on: RunsOn) {
-        if self.scratch.take_back(slot) {
+        if self.scratch.try_release(slot) {
             return;
         }
         let scratch = Arc::clone(&self.scratch);
@@ -224,7 +224,7 @@ impl Run {
     /// Runs the attempt until its report is available or the executor is dropped. In the latter
     /// case its processes are killed without waiting for their death. The returned guard's group is
     /// empty.
-    async fn carry_through(
+    async fn run_to_end(
         self,
         started: Started,
         control: Control,

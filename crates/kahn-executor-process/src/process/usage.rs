@@ -64,7 +64,7 @@ impl Sampler {
         Usage {
             elapsed,
             cpu: reaped.user + reaped.system,
-            memory_peak: judge(reported, sampled, is_above_own_peak(reported)),
+            memory_peak: choose_peak(reported, sampled, is_above_own_peak(reported)),
             read_bytes: reaped.read_bytes,
             written_bytes: reaped.written_bytes,
         }
@@ -73,7 +73,7 @@ impl Sampler {
 
 /// Chooses between reported and sampled peak memory. A report that is not exact may be the worker's
 /// own memory, so it is ignored.
-fn judge(reported: u64, sampled: u64, is_exact: bool) -> u64 {
+fn choose_peak(reported: u64, sampled: u64, is_exact: bool) -> u64 {
     match sampled {
         // A process that was never waited for appears only in the samples.
         sampled if is_exact => reported.max(sampled),
@@ -96,9 +96,9 @@ mod tests {
 
     #[test]
     fn below_the_workers_own_peak_a_sample_counts() {
-        assert_eq!(judge(50, 3, false), 3);
-        assert_eq!(judge(50, 0, false), 0);
-        assert_eq!(judge(50, 3, true), 50);
-        assert_eq!(judge(50, 70, true), 70);
+        assert_eq!(choose_peak(50, 3, false), 3);
+        assert_eq!(choose_peak(50, 0, false), 0);
+        assert_eq!(choose_peak(50, 3, true), 50);
+        assert_eq!(choose_peak(50, 70, true), 70);
     }
 }

@@ -58,7 +58,7 @@ pub(super) async fn carry_out(
     let frame = match request.frame(&checked_out.interpreter.directory()) {
         Ok(frame) => frame,
         Err(failure) => {
-            checked_out.give_back().await;
+            checked_out.return_to_pool().await;
             return Report::not_run(failure);
         }
     };
@@ -73,7 +73,7 @@ pub(super) async fn carry_out(
     interpreter.process().tree.set_running(true);
     let mut copier = Copier::new(Arc::clone(&interpreter.output), assignment.logs);
     let peak = AtomicU64::new(0);
-    let end = converse(interpreter, &frame, &mut copier, &mut control, limits, &peak).await;
+    let end = run_call(interpreter, &frame, &mut copier, &mut control, limits, &peak).await;
     let ended_at = Instant::now();
     interpreter.n_calls += 1;
     interpreter.memory_stats.look(ended_at);
@@ -122,7 +122,7 @@ pub(super) async fn carry_out(
 
 /// Sends the call to the interpreter and waits until it replies, dies, or is stopped. A stopped
 /// call is given its grace period.
-async fn converse(
+async fn run_call(
     interpreter: &mut Interpreter,
     frame: &[u8],
     copier: &mut Copier,
@@ -186,7 +186,7 @@ async fn after_reply(
         exit.map_err(|error| worker_fault(&format!("worker lost the interpreter: {error}")))?;
     } else {
         copier.finish().await;
-        checked_out.give_back().await;
+        checked_out.return_to_pool().await;
     }
     outcome(&reply)
 }

@@ -27,7 +27,7 @@ pub(super) struct Pool {
     permits: Arc<Semaphore>,
     /// Idle interpreters, with the most recently used one last.
     idle: Mutex<Vec<Interpreter>>,
-    is_looked_after: AtomicBool,
+    is_maintained: AtomicBool,
 }
 
 /// An interpreter checked out for one call, with the permit to run it.
@@ -48,7 +48,7 @@ impl Pool {
             max,
             permits: Arc::new(Semaphore::new(max)),
             idle: Mutex::default(),
-            is_looked_after: AtomicBool::new(false),
+            is_maintained: AtomicBool::new(false),
         }
     }
 
@@ -61,7 +61,7 @@ impl Pool {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|_| worker_fault("the worker no longer runs Python"))?;
         let interpreter = loop {
-            match self.take_warm(key) {
+            match self.take_idle(key) {
                 None => {
                     let mut interpreter = self.host.start(key).await?;
                     if interpreter.apply_limits(resources) {
@@ -87,7 +87,7 @@ impl Pool {
 
     /// Removes an idle interpreter with this key from the pool. If there is none, retires another
     /// one if necessary to make room for a new one.
-    fn take_warm(&self, key: &Key) -> Option<Interpreter> {
+    fn take_idle(&self, key: &Key) -> Option<Interpreter> {
         let mut idle = self.idle();
         if let Some(position) = idle.iter().rposition(|interpreter| *interpreter.key == *key) {
             return Some(idle.remove(position));
@@ -105,13 +105,13 @@ impl Pool {
     }
 
     /// Starts the background task that ends stale interpreters, unless it is running.
-    pub(super) fn look_after(self: &Arc<Self>) {
-        if !self.is_looked_after.load(Ordering::Relaxed)
-            && !self.is_looked_after.swap(true, Ordering::Relaxed)
+    pub(super) fn spawn_maintenance(self: &Arc<Self>) {
+        if !self.is_maintained.load(Ordering::Relaxed)
+            && !self.is_maintained.swap(true, Ordering::Relaxed)
         {
             let period = self.host.settings.idle_limit / 4;
             let period = period.clamp(LOOK_PERIOD_MIN, LOOK_PERIOD_MAX);
-            tokio::spawn(look_after(Arc::downgrade(self), period));
+            tokio::spawn(maintain(Arc::downgrade(self), period));
         }
     }
 
@@ -143,7 +143,7 @@ impl CheckedOut {
     }
 
     /// Returns the interpreter to the pool after a call, unless it must be replaced.
-    pub(super) async fn give_back(self) {
+    pub(super) async fn return_to_pool(self) {
         let Self { interpreter, pool, permit } = self;
         let settings = &pool.host.settings;
         let is_old = interpreter.n_calls >= settings.calls_max.max(1);
@@ -166,7 +166,7 @@ fn too_little_memory(resources: &Resources) -> Failure {
     Failure::new(Cause::of(CauseKind::OutOfMemory), &message)
 }
 
-async fn look_after(pool: Weak<Pool>, period: Duration) {
+async fn maintain(pool: Weak<Pool>, period: Duration) {
     loop {
         tokio::time::sleep(period).await;
         let Some(pool) = pool.upgrade() else { return };

@@ -70,7 +70,7 @@ impl Host {
             env: surroundings.env,
             limits: surroundings.limits,
             trees: Trees::shared(scratch.root()),
-            starts: thread_that_starts().map_err(|source| OpenError::Threads { source })?,
+            starts: spawn_start_thread().map_err(|source| OpenError::Threads { source })?,
             _lifeline: held.map_err(wrap)?,
             scratch,
             lifeline,
@@ -102,11 +102,15 @@ impl Host {
             }
         };
         let process = InterpreterProcess { child, tree, watch, scratch_dir, guard };
-        self.greet(Interpreter::new(Arc::new(key.clone()), connection, output, process), name).await
+        self.wait_for_hello(
+            Interpreter::new(Arc::new(key.clone()), connection, output, process),
+            name,
+        )
+        .await
     }
 
     /// Waits for the interpreter's hello.
-    async fn greet(
+    async fn wait_for_hello(
         &self,
         mut interpreter: Interpreter,
         name: &str,
@@ -204,7 +208,7 @@ pub(super) fn find_program(name: &str, env: &[(OsString, OsString)]) -> Option<P
 ///
 /// Starting a program blocks its thread until the program is loaded. The thread must not end early,
 /// because its children would then be mistaken for orphans.
-fn thread_that_starts() -> io::Result<mpsc::Sender<Start>> {
+fn spawn_start_thread() -> io::Result<mpsc::Sender<Start>> {
     let (starts, mut receiver) = mpsc::channel::<Start>(STARTS_MAX);
     std::thread::Builder::new().name("kahn-python".to_owned()).spawn(move || {
         while let Some((mut command, guard, sender)) = receiver.blocking_recv() {

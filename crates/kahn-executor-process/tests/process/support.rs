@@ -55,7 +55,7 @@ impl Worker {
 
     /// Whether the worker can use control groups for all resources on this machine.
     pub(crate) fn has_groups(&self) -> bool {
-        self.limits.statement().is_whole()
+        self.limits.statement().has_all_controllers()
     }
 
     /// Whether the worker can use control groups for memory on this machine.
