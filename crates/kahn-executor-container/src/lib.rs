@@ -104,7 +104,7 @@ impl ContainerExecutor {
         };
         let directories = Directories::open(dir).map_err(unusable)?;
         let worker = worker.to_string();
-        let n_cpus = apart(async {
+        let n_cpus = block_on_own_runtime(async {
             let n_cpus = within(FIRST_ANSWER, engine.n_cpus()).await??;
             let owner = orphans::Owner { worker: &worker, home: directories.root() };
             within(SWEEP, orphans::remove(&engine, &owner)).await??;
@@ -124,7 +124,9 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, 
 }
 
 /// Runs `work` to completion on a separate runtime, since the caller may be in a runtime itself.
-fn apart<T: Send>(work: impl Future<Output = Result<T, String>> + Send) -> Result<T, String> {
+fn block_on_own_runtime<T: Send>(
+    work: impl Future<Output = Result<T, String>> + Send,
+) -> Result<T, String> {
     let block_on = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|error| error.to_string())?.block_on(work)

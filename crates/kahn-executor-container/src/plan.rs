@@ -24,7 +24,7 @@ const CPU_MILLI_MIN: u64 = 10;
 
 /// The properties shared by all containers of a worker.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Surroundings<'a> {
+pub(super) struct SharedSettings<'a> {
     pub(super) settings: &'a ContainerSettings,
     /// Labels that identify the owner of the container.
     pub(super) labels: &'a HashMap<String, String>,
@@ -36,10 +36,10 @@ pub(super) struct Surroundings<'a> {
 pub(super) fn body(
     assignment: &Assignment,
     container: &Container,
-    around: Surroundings<'_>,
+    shared: SharedSettings<'_>,
     output_dir: &Path,
 ) -> Result<ContainerCreateBody, Failure> {
-    let settings = around.settings;
+    let settings = shared.settings;
     let texts = |texts: &[Text]| -> Option<Vec<String>> {
         let texts: Vec<_> = texts.iter().map(|text| text.as_str().to_owned()).collect();
         (!texts.is_empty()).then_some(texts)
@@ -54,7 +54,7 @@ pub(super) fn body(
         user: Some(check_user(user, settings.allow_root)?),
         env: Some(environment(assignment)?),
         working_dir: working_dir.map(|dir| dir.as_str().to_owned()),
-        labels: Some(around.labels.clone()),
+        labels: Some(shared.labels.clone()),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         exposed_ports: Some(exposed_ports),
@@ -66,7 +66,7 @@ pub(super) fn body(
         host_config: Some(HostConfig {
             mounts: Some(all_mounts(assignment, container, settings, output_dir)?),
             port_bindings: Some(port_bindings),
-            ..confined(settings, container, &assignment.resources, around.n_cpus)
+            ..confined(settings, container, &assignment.resources, shared.n_cpus)
         }),
         ..ContainerCreateBody::default()
     })

@@ -17,7 +17,7 @@ use super::directory::{self, Directories, OUTPUT_FILE};
 use super::engine::{End, Engine, Id, explain, status};
 use super::image;
 use super::orphans::{self, Owner};
-use super::plan::{self, Surroundings};
+use super::plan::{self, SharedSettings};
 use super::settings::ContainerSettings;
 use super::stats::Sampler;
 use kahn_executor::logs::LogWriter;
@@ -98,7 +98,7 @@ impl Host {
         let owner = Owner { worker: &self.worker, home: self.directories.root() };
         let labels = owner.labels(assignment.attempt, &assignment.task_name);
         let around =
-            Surroundings { settings: &self.settings, labels: &labels, n_cpus: self.n_cpus };
+            SharedSettings { settings: &self.settings, labels: &labels, n_cpus: self.n_cpus };
         let body = plan::body(assignment, container, around, dir)?;
         let name = container.image.as_str();
         tokio::select! {

@@ -41,13 +41,13 @@ fn main() {
         calls_max: u32::MAX,
         ..PythonSettings::default()
     };
-    let surroundings = ProcessSettings {
+    let process_settings = ProcessSettings {
         scratch_dir: dir.path().join("scratch"),
         env: allowed_environment(&ALLOWED, std::env::vars_os()),
         grace: Duration::from_secs(10),
         limits: Limits::none(),
     };
-    let executor = PythonExecutor::open(settings, surroundings).expect("an executor");
+    let executor = PythonExecutor::open(settings, process_settings).expect("an executor");
     let executor = executor.expect("python3");
     let directory = dir.path().to_str().expect("a path in UTF-8");
 

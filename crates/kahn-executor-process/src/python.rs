@@ -79,7 +79,7 @@ pub struct PythonExecutor {
 
 impl PythonExecutor {
     /// Opens an executor, or returns `None` if the default interpreter does not exist. The scratch
-    /// directory in `surroundings` must not be shared with another executor.
+    /// directory in `process_settings` must not be shared with another executor.
     ///
     /// Kills the interpreters and removes the files left by an earlier boot of this worker. Like
     /// [`ProcessExecutor::open`](crate::ProcessExecutor::open), it makes this process adopt
@@ -90,9 +90,9 @@ impl PythonExecutor {
     /// Returns an [`OpenError`] if the executor cannot be set up.
     pub fn open(
         settings: PythonSettings,
-        surroundings: ProcessSettings,
+        process_settings: ProcessSettings,
     ) -> Result<Option<Self>, OpenError> {
-        let found = start::find_program(&settings.interpreter, &surroundings.env);
+        let found = start::find_program(&settings.interpreter, &process_settings.env);
         let Some(interpreter) = found else {
             let interpreter = &settings.interpreter;
             tracing::info!(interpreter, "interpreter not found; this worker has no Python");
@@ -100,12 +100,12 @@ impl PythonExecutor {
         };
         tracing::debug!(interpreter = %interpreter.display(), "this worker has Python");
         kahn_platform::adopt_orphans().map_err(|source| OpenError::Adopt { source })?;
-        let scratch = Arc::new(Scratch::open(&surroundings.scratch_dir)?);
+        let scratch = Arc::new(Scratch::open(&process_settings.scratch_dir)?);
         let n_killed = trees::kill_leftovers(scratch.root());
         if n_killed > 0 {
             tracing::warn!(n_killed, "killed interpreters that an earlier boot left");
         }
-        let host = Host::open(settings, surroundings, scratch)?;
+        let host = Host::open(settings, process_settings, scratch)?;
         Ok(Some(Self { pool: Arc::new(Pool::new(host)) }))
     }
 }

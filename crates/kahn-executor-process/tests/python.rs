@@ -4,7 +4,7 @@
 mod calls;
 #[path = "python/ends.rs"]
 mod ends;
+#[path = "python/reuse.rs"]
+mod reuse;
 #[path = "python/support.rs"]
 mod support;
-#[path = "python/warmth.rs"]
-mod warmth;

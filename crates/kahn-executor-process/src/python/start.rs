@@ -57,7 +57,7 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn open(
         settings: PythonSettings,
-        surroundings: ProcessSettings,
+        process_settings: ProcessSettings,
         scratch: Arc<Scratch>,
     ) -> Result<Self, OpenError> {
         let lifeline = scratch.root().join("lifeline");
@@ -66,9 +66,9 @@ impl Host {
         let wrap = |source| OpenError::Scratch { path: lifeline.clone(), source };
         Ok(Self {
             settings,
-            grace: surroundings.grace,
-            env: surroundings.env,
-            limits: surroundings.limits,
+            grace: process_settings.grace,
+            env: process_settings.env,
+            limits: process_settings.limits,
             trees: Trees::shared(scratch.root()),
             starts: spawn_start_thread().map_err(|source| OpenError::Threads { source })?,
             _lifeline: held.map_err(wrap)?,

@@ -6,7 +6,7 @@ use kahn_model::{Cause, CauseKind};
 
 use kahn_executor::Assignment;
 
-use crate::support::{Worker, lives, n_of_worker};
+use crate::support::{Worker, is_alive, n_of_worker};
 
 const SOURCE: &str = r#"
 import ctypes, os, signal, subprocess, sys, threading, time
@@ -66,7 +66,7 @@ async fn a_crash_costs_one_attempt() {
         assert_eq!(ended.log, if function == "segfault" { "before" } else { "" });
         let after = worker.call("pid", "null").await.result();
         assert_ne!(before, after);
-        assert!(!lives(before.trim_matches('"')));
+        assert!(!is_alive(before.trim_matches('"')));
     }
 }
 
@@ -84,7 +84,7 @@ async fn an_interpreter_that_died_while_it_waited_costs_nothing() {
     let pid = worker.call("pid", "null").await.result();
     let pid = pid.trim_matches('"');
     assert!(std::process::Command::new("kill").args(["-9", pid]).status().unwrap().success());
-    while lives(pid) {
+    while is_alive(pid) {
         tokio::task::yield_now().await;
     }
     assert_ne!(worker.call("pid", "null").await.result().trim_matches('"'), pid);
@@ -98,7 +98,7 @@ async fn a_call_that_is_cancelled_may_clean_up() {
     assert_eq!(ended.failure(), kahn_model::Failure::of(CauseKind::Cancelled));
     assert!(ended.log.ends_with("bye\n"), "{}", ended.log);
     let pid = ended.log.split_whitespace().nth(1).unwrap();
-    assert!(!lives(pid));
+    assert!(!is_alive(pid));
     assert_ne!(worker.call("pid", "null").await.result(), format!("\"{pid}\""));
 }
 
@@ -112,7 +112,7 @@ async fn a_call_that_does_not_heed_is_killed_after_the_grace_with_all_it_started
     assert!(ended.failure().message.contains("killed"));
     let elapsed = ended.report.usage.elapsed;
     assert!(Duration::from_millis(200) < elapsed && elapsed < Duration::from_secs(50));
-    assert!(!lives(ended.log.split_whitespace().nth(1).unwrap()), "{}", ended.log);
+    assert!(!is_alive(ended.log.split_whitespace().nth(1).unwrap()), "{}", ended.log);
     assert_eq!(n_of_worker(&worker.scratch()), 0);
 }
 
@@ -156,7 +156,7 @@ async fn processes_do_not_outlive_the_call_that_started_them() {
     for function in ["child", "daemon"] {
         let before = worker.call("pid", "null").await.result();
         let pid = worker.call(function, "0").await.result();
-        assert!(!lives(pid.trim_matches('"')), "{function} {pid}");
+        assert!(!is_alive(pid.trim_matches('"')), "{function} {pid}");
         assert_ne!(worker.call("pid", "null").await.result(), before);
     }
 }

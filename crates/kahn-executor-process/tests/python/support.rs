@@ -42,7 +42,7 @@ impl Worker {
             &dir.path().join("groups"),
         );
         let has_memory_groups = limits.statement().label().starts_with("cgroup");
-        let surroundings = ProcessSettings {
+        let process_settings = ProcessSettings {
             scratch_dir: dir.path().join("scratch"),
             env: allowed_environment(&ALLOWED, std::env::vars_os()),
             grace: Duration::from_secs(10),
@@ -50,7 +50,7 @@ impl Worker {
         };
         Self {
             assignments: Assignments::new(&dir.path().join("logs")),
-            executor: PythonExecutor::open(settings, surroundings).unwrap().unwrap().into(),
+            executor: PythonExecutor::open(settings, process_settings).unwrap().unwrap().into(),
             has_memory_groups,
             dir,
         }
@@ -101,7 +101,7 @@ impl Worker {
 }
 
 /// Whether a process is alive. Zombies do not count.
-pub(crate) fn lives(pid: &str) -> bool {
+pub(crate) fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).is_some_and(|c| c != 'Z')
 }

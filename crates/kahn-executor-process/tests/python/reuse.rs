@@ -6,7 +6,7 @@ use std::time::Duration;
 use kahn_executor_process::PythonSettings;
 use kahn_model::Text;
 
-use crate::support::{Worker, lives, n_of_worker};
+use crate::support::{Worker, is_alive, n_of_worker};
 
 const SOURCE: &str = r#"
 import os, sys, time
@@ -88,7 +88,7 @@ async fn an_interpreter_that_grows_is_replaced() {
         // Memory is read only a few times per second.
         tokio::time::sleep(Duration::from_millis(100)).await; // poll
     }
-    while lives(&first) {
+    while is_alive(&first) {
         tokio::time::sleep(Duration::from_millis(10)).await; // poll
     }
 }
@@ -107,9 +107,9 @@ async fn an_idle_interpreter_is_ended() {
 async fn interpreters_end_with_their_executor() {
     let worker = Worker::new(SOURCE);
     let pid = worker.call("pid", "null").await.result();
-    assert!(lives(&pid));
+    assert!(is_alive(&pid));
     drop(worker);
-    while lives(&pid) {
+    while is_alive(&pid) {
         tokio::time::sleep(Duration::from_millis(10)).await; // poll
     }
 }
@@ -129,7 +129,7 @@ async fn interpreters_do_not_outlive_the_process_of_the_worker() {
     let dir = tempfile::tempdir().unwrap();
     let pid_file = dir.path().join("pid");
     let mut worker = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "warmth::interpreters_do_not_outlive_the_process_of_the_worker"])
+        .args(["--exact", "reuse::interpreters_do_not_outlive_the_process_of_the_worker"])
         .env(ROLE, &pid_file)
         .env("TMPDIR", dir.path())
         .stdout(std::process::Stdio::null())
@@ -142,11 +142,11 @@ async fn interpreters_do_not_outlive_the_process_of_the_worker() {
         }
     };
     let pid = log.split_whitespace().nth(1).unwrap();
-    assert!(lives(pid));
+    assert!(is_alive(pid));
     worker.kill().unwrap();
     worker.wait().unwrap();
     // The call is busy and does not read its connection, so the kernel must kill it.
-    while lives(pid) {
+    while is_alive(pid) {
         tokio::time::sleep(Duration::from_millis(10)).await; // poll
     }
 }
