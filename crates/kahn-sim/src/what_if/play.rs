@@ -34,7 +34,7 @@ enum Due {
 }
 
 #[derive(Debug)]
-struct Desk {
+struct SimWorker {
     core: WorkerCore<()>,
     /// When each current execution started.
     started: BTreeMap<Token, Timestamp>,
@@ -42,13 +42,13 @@ struct Desk {
 }
 
 #[derive(Debug)]
-struct Table<'a> {
+struct RunSimulation<'a> {
     dag: &'a Arc<Dag>,
     question: &'a WhatIf,
     now: Timestamp,
     core: Core,
     run: RunId,
-    desks: Vec<Desk>,
+    workers: Vec<SimWorker>,
     due: BinaryHeap<Reverse<(Timestamp, u64, usize, Due)>>,
     grants: BTreeMap<u64, Grant>,
     n_planned: u64,
@@ -58,13 +58,13 @@ struct Table<'a> {
 
 /// Simulates one run to its end.
 pub(super) fn play(dag: &Arc<Dag>, question: &WhatIf) -> Vec<Placement> {
-    let mut table = Table::new(dag, question);
-    table.open();
-    while table.step() {}
-    table.placements
+    let mut simulation = RunSimulation::new(dag, question);
+    simulation.open();
+    while simulation.step() {}
+    simulation.placements
 }
 
-impl<'a> Table<'a> {
+impl<'a> RunSimulation<'a> {
     fn new(dag: &'a Arc<Dag>, question: &'a WhatIf) -> Self {
         let settings = Settings {
             suspect_after: FOREVER,
@@ -72,14 +72,14 @@ impl<'a> Table<'a> {
             spreading: question.policy,
             ..Settings::default()
         };
-        let desk = |shape: &super::WorkerShape| {
+        let worker = |shape: &super::WorkerShape| {
             let capacity = shape.capacity.clone();
             let settings = worker::Settings {
                 capacity,
                 heartbeat_period: FOREVER,
                 ..worker::Settings::default()
             };
-            Desk {
+            SimWorker {
                 core: WorkerCore::new(settings, Vec::new()),
                 started: BTreeMap::new(),
                 has_news: false,
@@ -91,7 +91,7 @@ impl<'a> Table<'a> {
             now: Timestamp::ZERO,
             core: Core::new(settings),
             run: RunId::new(Uuid::from_u128(1)),
-            desks: question.workers.iter().map(desk).collect(),
+            workers: question.workers.iter().map(worker).collect(),
             due: BinaryHeap::new(),
             grants: BTreeMap::new(),
             n_planned: 0,
@@ -104,11 +104,11 @@ impl<'a> Table<'a> {
     fn open(&mut self) {
         let step = self.core.begin(self.now, Term { epoch: 1, nonce: 1 });
         self.carry_out(step.commands);
-        for at in 0..self.desks.len() {
-            self.tell_worker(at, worker::Event::Connected);
-            self.tell_worker(at, worker::Event::Welcomed { lease_ttl: FOREVER });
+        for at in 0..self.workers.len() {
+            self.feed_worker(at, worker::Event::Connected);
+            self.feed_worker(at, worker::Event::Welcomed { lease_ttl: FOREVER });
             let attachment = Box::new(self.attachment(at));
-            self.tell_core(Event::WorkerAttached(attachment));
+            self.feed_core(Event::WorkerAttached(attachment));
         }
         let submission = Submission {
             run: self.run,
@@ -118,8 +118,8 @@ impl<'a> Table<'a> {
             digest: [0; 16],
             labels: BTreeMap::new(),
         };
-        self.tell_core(Event::Submitted(Arc::new(submission)));
-        self.settle();
+        self.feed_core(Event::Submitted(Arc::new(submission)));
+        self.run_until_idle();
     }
 
     fn attachment(&self, at: usize) -> Attachment {
@@ -149,17 +149,17 @@ impl<'a> Table<'a> {
         };
         self.now = self.now.max(at);
         while self.due.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
-            let Some(Reverse((_, _, desk, due))) = self.due.pop() else { break };
-            self.happen(desk, due);
+            let Some(Reverse((_, _, worker, due))) = self.due.pop() else { break };
+            self.deliver(worker, due);
         }
         if deadline.is_some_and(|at| at <= self.now) {
-            self.tell_core(Event::DeadlineReached);
+            self.feed_core(Event::DeadlineReached);
         }
-        self.settle();
+        self.run_until_idle();
         true
     }
 
-    fn happen(&mut self, desk: usize, due: Due) {
+    fn deliver(&mut self, worker: usize, due: Due) {
         match due {
             Due::Lease(number) => {
                 let Some(grant) = self.grants.remove(&number) else { return };
@@ -170,47 +170,47 @@ impl<'a> Table<'a> {
                     on_disconnect: OnDisconnect::Keep,
                     payload: (),
                 };
-                self.tell_worker(desk, worker::Event::Leased(lease));
+                self.feed_worker(worker, worker::Event::Leased(lease));
             }
             Due::Stop(token) => {
                 let reason = worker::StopReason::Cancelled;
-                self.tell_worker(desk, worker::Event::StopRequested { token, reason });
+                self.feed_worker(worker, worker::Event::StopRequested { token, reason });
             }
             Due::Recall(token) => {
-                self.tell_worker(desk, worker::Event::RecallRequested { token });
+                self.feed_worker(worker, worker::Event::RecallRequested { token });
             }
-            Due::End(token) => self.end(desk, token),
+            Due::End(token) => self.end(worker, token),
         }
     }
 
-    fn end(&mut self, desk: usize, token: Token) {
-        let Some(started) = self.desks[desk].started.remove(&token) else { return };
+    fn end(&mut self, worker: usize, token: Token) {
+        let Some(started) = self.workers[worker].started.remove(&token) else { return };
         let usage = Usage { elapsed: self.now.since(started), ..Usage::default() };
         let outcome = Ok(Outputs::default());
         let is_output_late = false;
         let end = worker::Event::AttemptFinished { token, outcome, usage, is_output_late };
-        self.tell_worker(desk, end);
+        self.feed_worker(worker, end);
     }
 
     /// Delivers reports and places tasks until nothing more happens at this time.
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         loop {
-            for desk in 0..self.desks.len() {
-                if std::mem::take(&mut self.desks[desk].has_news) {
-                    self.bring_reports(desk);
+            for worker in 0..self.workers.len() {
+                if std::mem::take(&mut self.workers[worker].has_news) {
+                    self.deliver_reports(worker);
                 }
             }
             let step = self.core.place(self.now);
             let has_more = self.core.has_more_to_place() && !step.changes.is_empty();
             self.carry_out(step.commands);
-            if !has_more && self.desks.iter().all(|desk| !desk.has_news) {
+            if !has_more && self.workers.iter().all(|worker| !worker.has_news) {
                 return;
             }
         }
     }
 
-    fn bring_reports(&mut self, desk: usize) {
-        for report in self.desks[desk].core.take_reports(REPORTS_MAX) {
+    fn deliver_reports(&mut self, worker: usize) {
+        for report in self.workers[worker].core.take_reports(REPORTS_MAX) {
             let worker::Report { attempt, token, kind } = report;
             let kind = match kind {
                 worker::ReportKind::Started => ReportKind::Started,
@@ -221,7 +221,7 @@ impl<'a> Table<'a> {
                 }
             };
             let report = Box::new(WorkerReport { attempt, token, kind });
-            self.tell_core(Event::Reported { session: session(desk), report });
+            self.feed_core(Event::Reported { session: session(worker), report });
         }
     }
 
@@ -233,7 +233,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn tell_core(&mut self, event: Event) {
+    fn feed_core(&mut self, event: Event) {
         // Refusals only answer reports of workers that were declared lost, and there are none.
         if let Ok(step) = self.core.handle(self.now, event) {
             self.carry_out(step.commands);
@@ -251,10 +251,10 @@ impl<'a> Table<'a> {
                 Command::Stop { session, token, .. } => self.send(session, Due::Stop(token)),
                 Command::Recall { session, token, .. } => self.send(session, Due::Recall(token)),
                 Command::Acknowledge { session, token, .. } => {
-                    self.tell_worker(desk_of(session), worker::Event::Acknowledged { token });
+                    self.feed_worker(worker_ix_of(session), worker::Event::Acknowledged { token });
                 }
                 Command::Evaluate { run, task } => {
-                    self.tell_core(Event::Evaluated { run, task, outcome: Ok(None) });
+                    self.feed_core(Event::Evaluated { run, task, outcome: Ok(None) });
                 }
                 Command::Welcome { .. }
                 | Command::Disconnect { .. }
@@ -266,52 +266,52 @@ impl<'a> Table<'a> {
 
     /// Sends something to a worker. It arrives immediately if there is no latency.
     fn send(&mut self, session: SessionId, due: Due) {
-        let desk = desk_of(session);
+        let worker = worker_ix_of(session);
         if self.question.dispatch_latency.is_zero() {
             self.n_planned += 1;
-            self.happen(desk, due);
+            self.deliver(worker, due);
         } else {
-            self.plan(self.now + self.question.dispatch_latency, desk, due);
+            self.plan(self.now + self.question.dispatch_latency, worker, due);
         }
     }
 
-    fn plan(&mut self, at: Timestamp, desk: usize, due: Due) {
+    fn plan(&mut self, at: Timestamp, worker: usize, due: Due) {
         self.n_planned += 1;
-        self.due.push(Reverse((at, self.n_planned, desk, due)));
+        self.due.push(Reverse((at, self.n_planned, worker, due)));
     }
 
-    fn tell_worker(&mut self, desk: usize, event: worker::Event<()>) {
-        for command in self.desks[desk].core.handle(self.now, event) {
+    fn feed_worker(&mut self, worker: usize, event: worker::Event<()>) {
+        for command in self.workers[worker].core.handle(self.now, event) {
             match command {
-                worker::Command::Start(lease) => self.start(desk, &lease),
-                worker::Command::Stop { token, .. } => self.end(desk, token),
+                worker::Command::Start(lease) => self.start(worker, &lease),
+                worker::Command::Stop { token, .. } => self.end(worker, token),
                 _ => {}
             }
         }
-        self.desks[desk].has_news |= self.desks[desk].core.has_reports();
+        self.workers[worker].has_news |= self.workers[worker].core.has_reports();
     }
 
-    fn start(&mut self, desk: usize, lease: &worker::Lease<()>) {
+    fn start(&mut self, worker: usize, lease: &worker::Lease<()>) {
         let task = lease.attempt.task;
         let end = self.now + self.question.duration(self.dag, task);
-        self.desks[desk].started.insert(lease.token, self.now);
+        self.workers[worker].started.insert(lease.token, self.now);
         self.placements.push(Placement {
             task,
-            worker: desk,
+            worker,
             ready: span(self.ready[task.index()].min(self.now)),
             start: span(self.now),
             end: span(end),
         });
-        self.plan(end, desk, Due::End(lease.token));
-        self.tell_worker(desk, worker::Event::AttemptStarted { token: lease.token });
+        self.plan(end, worker, Due::End(lease.token));
+        self.feed_worker(worker, worker::Event::AttemptStarted { token: lease.token });
     }
 }
 
-fn session(desk: usize) -> SessionId {
-    SessionId(u64::try_from(desk).expect("invariant: u64 holds usize") + 1)
+fn session(worker: usize) -> SessionId {
+    SessionId(u64::try_from(worker).expect("invariant: u64 holds usize") + 1)
 }
 
-fn desk_of(session: SessionId) -> usize {
+fn worker_ix_of(session: SessionId) -> usize {
     usize::try_from(session.0 - 1).expect("invariant: made from a usize")
 }
 
