@@ -48,7 +48,7 @@ pub struct Options {
 
 /// An event in the simulation.
 #[derive(Debug)]
-enum Happening {
+enum SimEvent {
     DeliverUp(StreamId),
     DeliverDown(StreamId),
     BrokenAtWorker(StreamId),
@@ -84,7 +84,7 @@ enum Happening {
 pub(crate) struct World {
     now: Timestamp,
     rng: Rng,
-    queue: Queue<Happening>,
+    queue: Queue<SimEvent>,
     settings: Settings,
     streams: Streams,
     storage: Storage,
@@ -151,17 +151,17 @@ impl World {
         let n_coordinators = if chance(&mut self.rng, 40) { 1 } else { 2 };
         for ix in 0..n_coordinators {
             self.coordinators.push(Coordinator::down());
-            self.queue.plan(self.now, Happening::CoordinatorStarts(ix));
+            self.queue.plan(self.now, SimEvent::CoordinatorStarts(ix));
         }
         for ix in 0..self.rng.usize(1..=4) {
             let worker = WorkerProcess::new(ix, &mut self.rng);
             self.workers.push(worker);
-            self.queue.plan(self.now + ms(1), Happening::WorkerStarts(ix));
+            self.queue.plan(self.now + ms(1), SimEvent::WorkerStarts(ix));
         }
         for ix in 0..self.rng.usize(1..=3) {
             let client = Client::new(ix, self.workers.len(), &mut self.rng);
             self.clients.push(client);
-            self.queue.plan(self.now + ms(2), Happening::ClientActs(ix));
+            self.queue.plan(self.now + ms(2), SimEvent::ClientActs(ix));
         }
         self.plan_faults();
     }
@@ -169,7 +169,7 @@ impl World {
     fn run(mut self) -> Report {
         let limit = self.faults.heal_at + QUIESCE_MAX;
         while self.oracle.violation().is_none() && !self.is_at_rest() {
-            let Some((at, happening)) = self.queue.pop() else {
+            let Some((at, event)) = self.queue.pop() else {
                 self.oracle.object("I5", "no events are left");
                 break;
             };
@@ -181,8 +181,8 @@ impl World {
                 break;
             }
             self.report.n_events += 1;
-            self.note(&happening);
-            self.happen(happening);
+            self.note(&event);
+            self.handle_event(event);
         }
         if self.oracle.violation().is_none() {
             self.check_at_rest();
@@ -198,11 +198,11 @@ impl World {
     }
 
     /// Adds an event to the digest and the trace.
-    fn note(&mut self, happening: &Happening) {
+    fn note(&mut self, event: &SimEvent) {
         self.digest.add(self.now.0);
         self.digest.add(self.rng.get_seed());
         if self.options.is_traced {
-            self.trace(&format!("{happening:?}"));
+            self.trace(&format!("{event:?}"));
         }
     }
 
@@ -219,86 +219,84 @@ impl World {
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
-        if let Some(until) = self.standstill(&happening) {
-            self.queue.plan(until, happening);
+    fn handle_event(&mut self, event: SimEvent) {
+        if let Some(until) = self.suspended_until(&event) {
+            self.queue.plan(until, event);
             return;
         }
-        match happening {
-            Happening::DeliverUp(stream) => self.deliver_up(stream),
-            Happening::DeliverDown(stream) => self.deliver_down(stream),
-            Happening::BrokenAtWorker(stream) => self.broken_at_worker(stream),
-            Happening::BrokenAtCoordinator(stream) => self.broken_at_coordinator(stream),
-            Happening::Turn { coordinator, reign } => self.on_turn(coordinator, reign),
-            Happening::Renew { coordinator, reign } => self.on_renew_due(coordinator, reign),
-            Happening::Campaign { coordinator, incarnation } => {
+        match event {
+            SimEvent::DeliverUp(stream) => self.deliver_up(stream),
+            SimEvent::DeliverDown(stream) => self.deliver_down(stream),
+            SimEvent::BrokenAtWorker(stream) => self.broken_at_worker(stream),
+            SimEvent::BrokenAtCoordinator(stream) => self.broken_at_coordinator(stream),
+            SimEvent::Turn { coordinator, reign } => self.on_turn(coordinator, reign),
+            SimEvent::Renew { coordinator, reign } => self.on_renew_due(coordinator, reign),
+            SimEvent::Campaign { coordinator, incarnation } => {
                 self.campaign(coordinator, incarnation);
             }
-            Happening::WaitOver { coordinator, reign, partition } => {
+            SimEvent::WaitOver { coordinator, reign, partition } => {
                 self.on_wait_over(coordinator, reign, partition);
             }
-            Happening::Evaluated { coordinator, reign, event } => {
+            SimEvent::Evaluated { coordinator, reign, event } => {
                 self.on_evaluated(coordinator, reign, *event);
             }
-            Happening::StoreAsked(request) => self.on_store_asked(*request),
-            Happening::StoreAnswered { ask, answer } => self.on_store_answered(ask, *answer),
-            Happening::StoreTimedOut(ask) => self.on_store_timed_out(ask),
-            Happening::StoreReplicated { partition, op } => self.on_replicated(partition, op),
-            Happening::WorkerTimer { worker, boot } => self.on_worker_timer(worker, boot),
-            Happening::WorkerFlush { worker, boot } => self.on_worker_flush(worker, boot),
-            Happening::WorkerMeasures { worker, boot } => self.on_worker_measures(worker, boot),
-            Happening::WorkerConnect { worker, boot } => self.on_worker_connect(worker, boot),
-            Happening::WorkerWatch { worker, stream } => self.on_worker_watch(worker, stream),
-            Happening::AttemptBegins { worker, boot, token } => {
+            SimEvent::StoreAsked(request) => self.on_store_asked(*request),
+            SimEvent::StoreAnswered { ask, answer } => self.on_store_answered(ask, *answer),
+            SimEvent::StoreTimedOut(ask) => self.on_store_timed_out(ask),
+            SimEvent::StoreReplicated { partition, op } => self.on_replicated(partition, op),
+            SimEvent::WorkerTimer { worker, boot } => self.on_worker_timer(worker, boot),
+            SimEvent::WorkerFlush { worker, boot } => self.on_worker_flush(worker, boot),
+            SimEvent::WorkerMeasures { worker, boot } => self.on_worker_measures(worker, boot),
+            SimEvent::WorkerConnect { worker, boot } => self.on_worker_connect(worker, boot),
+            SimEvent::WorkerWatch { worker, stream } => self.on_worker_watch(worker, stream),
+            SimEvent::AttemptBegins { worker, boot, token } => {
                 self.on_attempt_begins(worker, boot, token);
             }
-            Happening::AttemptEnds { worker, boot, token, is_stop } => {
+            SimEvent::AttemptEnds { worker, boot, token, is_stop } => {
                 self.on_attempt_ends(worker, boot, token, is_stop);
             }
-            Happening::WorkerStarts(worker) => self.start_worker(worker),
-            Happening::CoordinatorStarts(coordinator) => self.start_coordinator(coordinator),
-            Happening::ClientActs(client) => self.on_client_acts(client),
-            Happening::ClientGivesUp { client, request } => {
-                self.on_client_gives_up(client, request)
-            }
-            Happening::RequestArrives { coordinator, client, request, goal } => {
+            SimEvent::WorkerStarts(worker) => self.start_worker(worker),
+            SimEvent::CoordinatorStarts(coordinator) => self.start_coordinator(coordinator),
+            SimEvent::ClientActs(client) => self.on_client_acts(client),
+            SimEvent::ClientGivesUp { client, request } => self.on_client_gives_up(client, request),
+            SimEvent::RequestArrives { coordinator, client, request, goal } => {
                 self.on_request(coordinator, client, request, goal);
             }
-            Happening::ReplyArrives { client, request, reply } => {
+            SimEvent::ReplyArrives { client, request, reply } => {
                 self.on_reply(client, request, reply);
             }
-            Happening::Fault => self.on_fault(),
-            Happening::Heal => self.heal(),
+            SimEvent::Fault => self.on_fault(),
+            SimEvent::Heal => self.heal(),
         }
     }
 
     /// Returns until when the target of an event is suspended.
-    fn standstill(&self, happening: &Happening) -> Option<Timestamp> {
-        let until = match happening {
-            Happening::DeliverUp(stream) | Happening::BrokenAtCoordinator(stream) => {
+    fn suspended_until(&self, event: &SimEvent) -> Option<Timestamp> {
+        let until = match event {
+            SimEvent::DeliverUp(stream) | SimEvent::BrokenAtCoordinator(stream) => {
                 self.coordinators[self.streams.get(*stream)?.coordinator].paused_until
             }
-            Happening::DeliverDown(stream) | Happening::BrokenAtWorker(stream) => {
+            SimEvent::DeliverDown(stream) | SimEvent::BrokenAtWorker(stream) => {
                 self.workers[self.streams.get(*stream)?.worker].paused_until
             }
-            Happening::Turn { coordinator, .. }
-            | Happening::Renew { coordinator, .. }
-            | Happening::Campaign { coordinator, .. }
-            | Happening::WaitOver { coordinator, .. }
-            | Happening::Evaluated { coordinator, .. }
-            | Happening::RequestArrives { coordinator, .. } => {
+            SimEvent::Turn { coordinator, .. }
+            | SimEvent::Renew { coordinator, .. }
+            | SimEvent::Campaign { coordinator, .. }
+            | SimEvent::WaitOver { coordinator, .. }
+            | SimEvent::Evaluated { coordinator, .. }
+            | SimEvent::RequestArrives { coordinator, .. } => {
                 self.coordinators[*coordinator].paused_until
             }
-            Happening::StoreAnswered { ask, .. } | Happening::StoreTimedOut(ask) => {
+            SimEvent::StoreAnswered { ask, .. } | SimEvent::StoreTimedOut(ask) => {
                 self.coordinators[self.storage.asker(*ask)?].paused_until
             }
-            Happening::WorkerTimer { worker, .. }
-            | Happening::WorkerFlush { worker, .. }
-            | Happening::WorkerMeasures { worker, .. }
-            | Happening::WorkerConnect { worker, .. }
-            | Happening::WorkerWatch { worker, .. }
-            | Happening::AttemptBegins { worker, .. }
-            | Happening::AttemptEnds { worker, .. } => self.workers[*worker].paused_until,
+            SimEvent::WorkerTimer { worker, .. }
+            | SimEvent::WorkerFlush { worker, .. }
+            | SimEvent::WorkerMeasures { worker, .. }
+            | SimEvent::WorkerConnect { worker, .. }
+            | SimEvent::WorkerWatch { worker, .. }
+            | SimEvent::AttemptBegins { worker, .. }
+            | SimEvent::AttemptEnds { worker, .. } => self.workers[*worker].paused_until,
             _ => return None,
         };
         (until > self.now).then_some(until)

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use kahn_core::{Event, Refusal, RetryScope, Submission};
 
 use super::network::Node;
-use super::{Happening, World};
+use super::{SimEvent, World};
 use crate::driver::{Input, RequestId, View};
 use crate::queue::{ms, us};
 use crate::workload::{self, chance, span};
@@ -101,17 +101,17 @@ impl World {
         let coordinator = self.clients[client].target % self.coordinators.len();
         let at = self.arrival(Node::Client(client), Node::Coordinator(coordinator));
         if !chance(&mut self.rng, self.faults.client_loss) {
-            let arrives = Happening::RequestArrives { coordinator, client, request, goal };
+            let arrives = SimEvent::RequestArrives { coordinator, client, request, goal };
             self.queue.plan(at, arrives);
         }
-        self.queue.plan(self.now + ms(3000), Happening::ClientGivesUp { client, request });
+        self.queue.plan(self.now + ms(3000), SimEvent::ClientGivesUp { client, request });
     }
 
     pub(super) fn on_client_gives_up(&mut self, client: usize, request: RequestId) {
         if self.clients[client].awaited == Some(request) {
             self.clients[client].awaited = None;
             self.clients[client].target += 1;
-            self.queue.plan(self.now + ms(1), Happening::ClientActs(client));
+            self.queue.plan(self.now + ms(1), SimEvent::ClientActs(client));
         }
     }
 
@@ -201,7 +201,7 @@ impl World {
         let Some((client, _)) = self.requests.get(&request).copied() else { return };
         let at = self.arrival(Node::Coordinator(coordinator), Node::Client(client));
         if !chance(&mut self.rng, self.faults.client_loss) {
-            self.queue.plan(at, Happening::ReplyArrives { client, request, reply });
+            self.queue.plan(at, SimEvent::ReplyArrives { client, request, reply });
         }
     }
 
@@ -228,7 +228,7 @@ impl World {
                 self.think()
             }
         };
-        self.queue.plan(self.now + pause, Happening::ClientActs(client));
+        self.queue.plan(self.now + pause, SimEvent::ClientActs(client));
     }
 
     fn think(&mut self) -> std::time::Duration {
@@ -243,7 +243,7 @@ impl World {
         let n_workers = self.workers.len();
         for client in 0..self.clients.len() {
             self.clients[client].make_peace(if client == 0 { n_workers } else { 0 });
-            self.queue.plan(self.now + ms(1), Happening::ClientActs(client));
+            self.queue.plan(self.now + ms(1), SimEvent::ClientActs(client));
         }
     }
 }

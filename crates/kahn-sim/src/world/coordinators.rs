@@ -10,7 +10,7 @@ use kahn_model::Timestamp;
 
 use super::network::StreamId;
 use super::storage::{Answer, Ask, Purpose};
-use super::{Happening, WAITING_MAX, World, picture};
+use super::{SimEvent, WAITING_MAX, World, picture};
 use crate::driver::{End, Input, Loaded, Next, RENEW_EVERY, Reign, recover};
 use crate::mutation::Mutation;
 use crate::workload::{chance, span};
@@ -141,7 +141,7 @@ impl World {
     fn plan_campaign(&mut self, coordinator: usize) {
         let at = self.now + span(&mut self.rng, 1, 400);
         let incarnation = self.coordinators[coordinator].incarnation;
-        self.queue.plan(at, Happening::Campaign { coordinator, incarnation });
+        self.queue.plan(at, SimEvent::Campaign { coordinator, incarnation });
     }
 
     pub(super) fn campaign(&mut self, ix: usize, incarnation: u64) {
@@ -245,7 +245,7 @@ impl World {
         let reign = coordinator.reign;
         self.check_recovery(loaded);
         self.plan_turn(ix, self.now);
-        self.queue.plan(self.now, Happening::Renew { coordinator: ix, reign });
+        self.queue.plan(self.now, SimEvent::Renew { coordinator: ix, reign });
     }
 
     /// Checks that the state of a new term is exactly what was safe when it was loaded.
@@ -272,7 +272,7 @@ impl World {
             let purpose = Purpose::Renew { probe, sent_at: self.now };
             self.ask(ix, partition, Ask::Renew { term }, purpose);
         }
-        self.queue.plan(self.now + RENEW_EVERY, Happening::Renew { coordinator: ix, reign });
+        self.queue.plan(self.now + RENEW_EVERY, SimEvent::Renew { coordinator: ix, reign });
     }
 
     pub(super) fn plan_turn(&mut self, ix: usize, at: Timestamp) {
@@ -282,7 +282,7 @@ impl World {
         }
         coordinator.turn_at = Some(at);
         let reign = coordinator.reign;
-        self.queue.plan(at, Happening::Turn { coordinator: ix, reign });
+        self.queue.plan(at, SimEvent::Turn { coordinator: ix, reign });
     }
 
     pub(super) fn on_turn(&mut self, ix: usize, reign: u64) {
@@ -359,7 +359,7 @@ impl World {
                 let reign = self.coordinators[ix].reign;
                 let at = self.now + span(&mut self.rng, 5, 100);
                 let coordinator = ix;
-                self.queue.plan(at, Happening::WaitOver { coordinator, reign, partition });
+                self.queue.plan(at, SimEvent::WaitOver { coordinator, reign, partition });
             }
             Err(end) => self.depose(ix, end),
         }

@@ -6,7 +6,7 @@ use fastrand::Rng;
 use kahn_model::Timestamp;
 
 use super::network::Node;
-use super::{Happening, World};
+use super::{SimEvent, World};
 use crate::queue::ms;
 use crate::workload::{chance, span};
 
@@ -69,7 +69,7 @@ impl Faults {
 
 impl World {
     pub(super) fn plan_faults(&mut self) {
-        self.queue.plan(self.faults.heal_at, Happening::Heal);
+        self.queue.plan(self.faults.heal_at, SimEvent::Heal);
         self.plan_next_fault();
     }
 
@@ -77,7 +77,7 @@ impl World {
         let limit = u64::try_from(self.faults.pause.as_micros()).unwrap_or(u64::MAX);
         let at = self.now + Duration::from_micros(self.rng.u64(1000..=limit * 2));
         if at < self.faults.heal_at && !self.faults.kinds.is_empty() {
-            self.queue.plan(at, Happening::Fault);
+            self.queue.plan(at, SimEvent::Fault);
         }
     }
 
@@ -121,7 +121,7 @@ impl World {
                 if self.workers[ix].is_up {
                     self.crash_worker(ix);
                     let at = if self.rng.bool() { self.until(10, 1000) } else { self.long_while() };
-                    self.queue.plan(at, Happening::WorkerStarts(ix));
+                    self.queue.plan(at, SimEvent::WorkerStarts(ix));
                 }
             }
             Kind::PauseWorker => {
@@ -143,7 +143,7 @@ impl World {
         }
         self.crash_coordinator(ix);
         let at = if chance(&mut self.rng, 70) { self.until(5, 1500) } else { self.long_while() };
-        self.queue.plan(at, Happening::CoordinatorStarts(ix));
+        self.queue.plan(at, SimEvent::CoordinatorStarts(ix));
     }
 
     fn block_link(&mut self) {
@@ -203,11 +203,11 @@ impl World {
         self.faults.slowness = 1;
         for ix in 0..self.coordinators.len() {
             self.coordinators[ix].paused_until = self.now;
-            self.queue.plan(self.now + ms(5), Happening::CoordinatorStarts(ix));
+            self.queue.plan(self.now + ms(5), SimEvent::CoordinatorStarts(ix));
         }
         for ix in 0..self.workers.len() {
             self.workers[ix].paused_until = self.now;
-            self.queue.plan(self.now + ms(5), Happening::WorkerStarts(ix));
+            self.queue.plan(self.now + ms(5), SimEvent::WorkerStarts(ix));
         }
         self.clients_make_peace();
     }

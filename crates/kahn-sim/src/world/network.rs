@@ -7,7 +7,7 @@ use kahn_core::{Grant, StopReason};
 use kahn_model::{Admission, BootId, Timestamp, Token};
 use kahn_worker_core::{Inventory, Report};
 
-use super::{Happening, World};
+use super::{SimEvent, World};
 use crate::queue::{ms, us};
 use crate::workload::{chance, span};
 
@@ -176,7 +176,7 @@ impl World {
             return;
         }
         if let Some(at) = stream.up.push(at, message) {
-            self.queue.plan(at, Happening::DeliverUp(id));
+            self.queue.plan(at, SimEvent::DeliverUp(id));
         }
     }
 
@@ -188,7 +188,7 @@ impl World {
             return;
         }
         if let Some(at) = stream.down.push(at, message) {
-            self.queue.plan(at, Happening::DeliverDown(id));
+            self.queue.plan(at, SimEvent::DeliverDown(id));
         }
     }
 
@@ -200,13 +200,13 @@ impl World {
         let Some((worker, coordinator)) = self.ends(id) else { return };
         let blocked = self.blocked_until(Node::Worker(worker), Node::Coordinator(coordinator));
         if let Some(until) = blocked {
-            self.queue.plan(until, Happening::DeliverUp(id));
+            self.queue.plan(until, SimEvent::DeliverUp(id));
             return;
         }
         let stream = self.streams.all.get_mut(&id).expect("invariant: it has ends");
         let Some((_, message)) = stream.up.queue.pop_front() else { return };
         if let Some((at, _)) = stream.up.queue.front() {
-            self.queue.plan((*at).max(self.now), Happening::DeliverUp(id));
+            self.queue.plan((*at).max(self.now), SimEvent::DeliverUp(id));
         }
         let is_there = self.coordinators[coordinator].is_incarnation(stream.incarnation);
         if stream.is_open_at_coordinator && is_there {
@@ -218,13 +218,13 @@ impl World {
         let Some((worker, coordinator)) = self.ends(id) else { return };
         let blocked = self.blocked_until(Node::Coordinator(coordinator), Node::Worker(worker));
         if let Some(until) = blocked {
-            self.queue.plan(until, Happening::DeliverDown(id));
+            self.queue.plan(until, SimEvent::DeliverDown(id));
             return;
         }
         let stream = self.streams.all.get_mut(&id).expect("invariant: it has ends");
         let Some((_, message)) = stream.down.queue.pop_front() else { return };
         if let Some((at, _)) = stream.down.queue.front() {
-            self.queue.plan((*at).max(self.now), Happening::DeliverDown(id));
+            self.queue.plan((*at).max(self.now), SimEvent::DeliverDown(id));
         }
         if stream.is_open_at_worker {
             self.on_down(id, message);
@@ -257,7 +257,7 @@ impl World {
         stream.down.queue.truncate(keep.max(stream.down.queue.len().min(1)));
         let last = stream.down.last.max(self.now);
         if chance(&mut self.rng, 85) {
-            self.queue.plan(last + span(&mut self.rng, 0, 60), Happening::BrokenAtWorker(id));
+            self.queue.plan(last + span(&mut self.rng, 0, 60), SimEvent::BrokenAtWorker(id));
         }
         self.streams.forget_if_closed(id);
     }
@@ -270,7 +270,7 @@ impl World {
         stream.up.queue.truncate(keep.max(stream.up.queue.len().min(1)));
         let last = stream.up.last.max(self.now);
         if chance(&mut self.rng, 85) {
-            self.queue.plan(last + span(&mut self.rng, 0, 60), Happening::BrokenAtCoordinator(id));
+            self.queue.plan(last + span(&mut self.rng, 0, 60), SimEvent::BrokenAtCoordinator(id));
         }
         self.streams.forget_if_closed(id);
     }
@@ -284,8 +284,8 @@ impl World {
         let slow = if chance(&mut self.rng, 20) { 8000 } else { 50 };
         let at_worker = self.now + span(&mut self.rng, 0, slow);
         let at_coordinator = self.now + span(&mut self.rng, 0, slow) + ms(1);
-        self.queue.plan(at_worker, Happening::BrokenAtWorker(id));
-        self.queue.plan(at_coordinator, Happening::BrokenAtCoordinator(id));
+        self.queue.plan(at_worker, SimEvent::BrokenAtWorker(id));
+        self.queue.plan(at_coordinator, SimEvent::BrokenAtCoordinator(id));
     }
 
     pub(super) fn broken_at_worker(&mut self, id: StreamId) {

@@ -8,7 +8,7 @@ use kahn_model::{ActionKind, AttemptId, BootId, Cause, CauseKind, Failure, RunId
 use kahn_worker_core::{Inventory, Report};
 
 use super::network::{Down, StreamId, Up};
-use super::{Happening, World};
+use super::{SimEvent, World};
 use crate::driver::{Input, Output};
 use crate::mutation::Mutation;
 use crate::queue::us;
@@ -194,7 +194,7 @@ impl World {
         let event = Box::new(Event::Evaluated { run, task, outcome });
         let reign = self.coordinators[ix].reign;
         let at = self.now + span(&mut self.rng, 0, 5);
-        self.queue.plan(at, Happening::Evaluated { coordinator: ix, reign, event });
+        self.queue.plan(at, SimEvent::Evaluated { coordinator: ix, reign, event });
     }
 
     pub(super) fn on_evaluated(&mut self, ix: usize, reign: u64, event: Event) {

@@ -10,7 +10,7 @@ use kahn_core::log::{Append, Head, Probe, Reply, Term};
 use kahn_model::Timestamp;
 
 use super::network::Node;
-use super::{Happening, World};
+use super::{SimEvent, World};
 use crate::driver::{Loaded, Payload};
 use crate::oracle::Oracle;
 use crate::queue::{ms, us};
@@ -150,21 +150,21 @@ impl World {
         *last = at.max(*last);
         let at = *last;
         let request = Box::new(Request { id, coordinator, partition, ask });
-        self.queue.plan(at, Happening::StoreAsked(request));
-        self.queue.plan(self.now + ms(500), Happening::StoreTimedOut(id));
+        self.queue.plan(at, SimEvent::StoreAsked(request));
+        self.queue.plan(self.now + ms(500), SimEvent::StoreTimedOut(id));
     }
 
     pub(super) fn on_store_asked(&mut self, request: Request) {
         if let Some(until) = self.blocked_until(Node::Coordinator(request.coordinator), Node::Store)
         {
-            self.queue.plan(until, Happening::StoreAsked(Box::new(request)));
+            self.queue.plan(until, SimEvent::StoreAsked(Box::new(request)));
             return;
         }
         let (id, partition) = (request.id, request.partition);
         match self.storage.fates.remove(&id) {
             Some(None) => return,
             Some(Some(at)) if at > self.now => {
-                self.queue.plan(at, Happening::StoreAsked(Box::new(request)));
+                self.queue.plan(at, SimEvent::StoreAsked(Box::new(request)));
                 return;
             }
             _ => {}
@@ -241,7 +241,7 @@ impl World {
                     let lag = us(self.rng.u64(50..=2000));
                     let op = shelf.last_op();
                     let at = self.storage.replica_cut_until.max(self.now) + lag;
-                    self.queue.plan(at, Happening::StoreReplicated { partition, op });
+                    self.queue.plan(at, SimEvent::StoreReplicated { partition, op });
                 }
             }
         }
@@ -250,7 +250,7 @@ impl World {
     pub(super) fn on_replicated(&mut self, partition: usize, op: u64) {
         if self.storage.replica_cut_until > self.now {
             let until = self.storage.replica_cut_until;
-            self.queue.plan(until, Happening::StoreReplicated { partition, op });
+            self.queue.plan(until, SimEvent::StoreReplicated { partition, op });
             return;
         }
         self.storage.shelves[partition].replicated(op);
@@ -283,14 +283,14 @@ impl World {
         let last = self.storage.answers.entry(key).or_default();
         *last = at.max(*last);
         let at = *last;
-        self.queue.plan(at, Happening::StoreAnswered { ask: id, answer: Box::new(answer) });
+        self.queue.plan(at, SimEvent::StoreAnswered { ask: id, answer: Box::new(answer) });
     }
 
     pub(super) fn on_store_answered(&mut self, ask: AskId, answer: Answer) {
         let Some(coordinator) = self.storage.asker(ask) else { return };
         if let Some(until) = self.blocked_until(Node::Store, Node::Coordinator(coordinator)) {
             let answer = Box::new(answer);
-            self.queue.plan(until, Happening::StoreAnswered { ask, answer });
+            self.queue.plan(until, SimEvent::StoreAnswered { ask, answer });
             return;
         }
         let Some(pending) = self.storage.pending.remove(&ask) else { return };

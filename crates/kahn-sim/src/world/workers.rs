@@ -14,7 +14,7 @@ use kahn_model::{
 use kahn_worker_core::{Command, Event, Lease, Outcome, Report, Settings, StopReason, WorkerCore};
 
 use super::network::{Down, StreamId, Up};
-use super::{Happening, World};
+use super::{SimEvent, World};
 use crate::oracle::Start;
 use crate::queue::us;
 use crate::workload::{self, chance, span};
@@ -122,9 +122,9 @@ impl World {
         worker.stream = None;
         worker.timer_at = None;
         worker.is_flush_planned = false;
-        self.queue.plan(self.now, Happening::WorkerConnect { worker: ix, boot });
+        self.queue.plan(self.now, SimEvent::WorkerConnect { worker: ix, boot });
         if self.has_pressure {
-            self.queue.plan(self.now, Happening::WorkerMeasures { worker: ix, boot });
+            self.queue.plan(self.now, SimEvent::WorkerMeasures { worker: ix, boot });
         }
     }
 
@@ -137,7 +137,7 @@ impl World {
         let sample = workload::sample(&mut self.rng);
         self.feed_worker(ix, Event::Measured(sample));
         let at = self.now + span(&mut self.rng, 20, 400);
-        self.queue.plan(at, Happening::WorkerMeasures { worker: ix, boot });
+        self.queue.plan(at, SimEvent::WorkerMeasures { worker: ix, boot });
     }
 
     /// Checks that the coordinator knows the share that each worker accepts.
@@ -194,7 +194,7 @@ impl World {
         self.workers[ix].next_coordinator += 1;
         if !self.coordinators[target].is_leading() {
             let at = self.now + span(&mut self.rng, 20, 300);
-            self.queue.plan(at, Happening::WorkerConnect { worker: ix, boot });
+            self.queue.plan(at, SimEvent::WorkerConnect { worker: ix, boot });
             return;
         }
         // It reconnects to this one first.
@@ -202,7 +202,7 @@ impl World {
         let stream = self.open_stream(ix, target);
         self.workers[ix].stream = Some(stream);
         self.workers[ix].heard_at = self.now;
-        self.queue.plan(self.now + SILENCE_TIMEOUT, Happening::WorkerWatch { worker: ix, stream });
+        self.queue.plan(self.now + SILENCE_TIMEOUT, SimEvent::WorkerWatch { worker: ix, stream });
         self.feed_worker(ix, Event::Connected);
     }
 
@@ -212,7 +212,7 @@ impl World {
         }
         let due = self.workers[ix].heard_at + SILENCE_TIMEOUT;
         if self.now < due {
-            self.queue.plan(due, Happening::WorkerWatch { worker: ix, stream });
+            self.queue.plan(due, SimEvent::WorkerWatch { worker: ix, stream });
             return;
         }
         self.close_at_worker(stream);
@@ -234,7 +234,7 @@ impl World {
         }
         let boot = self.workers[ix].boot;
         let at = self.now + span(&mut self.rng, 0, 200);
-        self.queue.plan(at, Happening::WorkerConnect { worker: ix, boot });
+        self.queue.plan(at, SimEvent::WorkerConnect { worker: ix, boot });
     }
 
     /// Handles a message from the coordinator.
@@ -295,7 +295,7 @@ impl World {
             worker.is_flush_planned = true;
             let boot = worker.boot;
             let at = worker.real(due).max(self.now) + us(self.rng.u64(0..=1500));
-            self.queue.plan(at, Happening::WorkerFlush { worker: ix, boot });
+            self.queue.plan(at, SimEvent::WorkerFlush { worker: ix, boot });
         }
         self.plan_worker_timer(ix);
     }
@@ -307,7 +307,7 @@ impl World {
         if worker.timer_at.is_none_or(|planned| at < planned) {
             worker.timer_at = Some(at);
             let boot = worker.boot;
-            self.queue.plan(at, Happening::WorkerTimer { worker: ix, boot });
+            self.queue.plan(at, SimEvent::WorkerTimer { worker: ix, boot });
         }
     }
 
@@ -369,7 +369,7 @@ impl World {
             self.close_at_worker(stream);
         }
         let at = self.now + span(&mut self.rng, 100, 3000);
-        self.queue.plan(at, Happening::WorkerStarts(ix));
+        self.queue.plan(at, SimEvent::WorkerStarts(ix));
     }
 
     /// Passes an attempt to an executor, which starts it after a short delay.
@@ -381,7 +381,7 @@ impl World {
         let boot = self.workers[ix].boot;
         let slow = if chance(&mut self.rng, 5) { 400 } else { 3 };
         let at = self.now + span(&mut self.rng, 0, slow);
-        self.queue.plan(at, Happening::AttemptBegins { worker: ix, boot, token });
+        self.queue.plan(at, SimEvent::AttemptBegins { worker: ix, boot, token });
     }
 
     pub(super) fn on_attempt_begins(&mut self, ix: usize, boot: BootId, token: Token) {
@@ -408,7 +408,7 @@ impl World {
         execution.began_at = Some(self.now);
         execution.outcome = outcome;
         let at = self.now + takes;
-        let ends = Happening::AttemptEnds { worker: ix, boot, token, is_stop: false };
+        let ends = SimEvent::AttemptEnds { worker: ix, boot, token, is_stop: false };
         self.queue.plan(at, ends);
         if !is_image_bad {
             self.feed_worker(ix, Event::AttemptStarted { token });
@@ -456,7 +456,7 @@ impl World {
             StopReason::CutOff | StopReason::Leaving => CauseKind::Preempted,
         }));
         let at = self.now + span(&mut self.rng, 0, STOP_MS);
-        let ends = Happening::AttemptEnds { worker: ix, boot, token, is_stop: true };
+        let ends = SimEvent::AttemptEnds { worker: ix, boot, token, is_stop: true };
         self.queue.plan(at, ends);
     }
 
