@@ -29,7 +29,7 @@ pub(crate) struct Entry {
     pub(crate) payload: Payload,
 }
 
-/// The state of a shelf after one operation.
+/// The state of a partition after one operation.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
     op: u64,
@@ -42,7 +42,7 @@ struct Mark {
 
 /// All data of one partition.
 #[derive(Debug, Default)]
-pub(crate) struct Shelf {
+pub(crate) struct PartitionStore {
     now: Mark,
     /// The state that no crash can undo.
     safe: Mark,
@@ -54,7 +54,7 @@ pub(crate) struct Shelf {
     last_op: u64,
 }
 
-impl Shelf {
+impl PartitionStore {
     pub(crate) fn head(&self) -> Head {
         self.log.last().map_or(Head::GENESIS, |entry| entry.next)
     }

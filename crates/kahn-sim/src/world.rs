@@ -335,7 +335,7 @@ impl World {
         self.check_shares(leader);
         for partition in 0..usize::from(self.settings.partitions) {
             self.compare_with_ledger(leader, partition);
-            let n_entries = self.storage.shelf(partition).entries().len();
+            let n_entries = self.storage.partition(partition).entries().len();
             if n_entries != self.oracle.n_entries(partition) {
                 self.oracle.object("I10", "the log differs from the safe entries");
             }

@@ -15,14 +15,14 @@ use crate::local::{Leases, LogState};
 use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct PartitionData {
     state: LogState,
     log: VecDeque<(Head, Bytes)>,
     blobs: BTreeMap<String, Bytes>,
     checkpoint: Option<(Head, Bytes)>,
 }
 
-impl Shelf {
+impl PartitionData {
     fn append(&mut self, term: Term, append: Append<Batch>) -> Reply {
         let reply = self.state.judge(term, &append);
         if reply == Reply::Applied {
@@ -41,30 +41,30 @@ impl Shelf {
 }
 
 #[derive(Debug)]
-struct Shelves {
+struct Partitions {
     meta: ClusterMeta,
     leases: Leases,
-    shelves: Vec<Mutex<Shelf>>,
+    partitions: Vec<Mutex<PartitionData>>,
 }
 
-impl Shelves {
-    fn shelf(&self, partition: Partition) -> Result<MutexGuard<'_, Shelf>, StoreError> {
+impl Partitions {
+    fn partition(&self, partition: Partition) -> Result<MutexGuard<'_, PartitionData>, StoreError> {
         self.meta.check(partition)?;
-        let shelf = &self.shelves[usize::from(partition.0)];
-        Ok(shelf.lock().unwrap_or_else(PoisonError::into_inner))
+        let data = &self.partitions[usize::from(partition.0)];
+        Ok(data.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// A store that keeps everything in memory; clones share it.
 #[derive(Clone, Debug)]
-pub struct MemoryStore(Arc<Shelves>);
+pub struct MemoryStore(Arc<Partitions>);
 
 impl MemoryStore {
     /// Creates an empty store for a new cluster.
     #[must_use]
     pub fn new(meta: ClusterMeta) -> Self {
-        let shelves = (0..meta.partitions).map(|_| Mutex::default()).collect();
-        Self(Arc::new(Shelves { meta, leases: Leases::new(meta), shelves }))
+        let partitions = (0..meta.partitions).map(|_| Mutex::default()).collect();
+        Self(Arc::new(Partitions { meta, leases: Leases::new(meta), partitions }))
     }
 
     /// Opens the same store again, as a restarted coordinator would.
@@ -84,11 +84,11 @@ impl MemoryStore {
     /// Returns [`StoreError::NoPartition`] if there is no such log.
     #[cfg(feature = "testing")]
     pub fn lose_tail(&self, partition: Partition, n: usize) -> Result<(), StoreError> {
-        let mut shelf = self.0.shelf(partition)?;
-        let kept = shelf.log.len().saturating_sub(n);
-        shelf.log.truncate(kept);
-        let stands = shelf.checkpoint.as_ref().map_or(Head::GENESIS, |(head, _)| *head);
-        shelf.state.head = shelf.log.back().map_or(stands, |(head, _)| *head);
+        let mut data = self.0.partition(partition)?;
+        let kept = data.log.len().saturating_sub(n);
+        data.log.truncate(kept);
+        let stands = data.checkpoint.as_ref().map_or(Head::GENESIS, |(head, _)| *head);
+        data.state.head = data.log.back().map_or(stands, |(head, _)| *head);
         Ok(())
     }
 }
@@ -109,22 +109,22 @@ impl LogStore for MemoryStore {
         nonce: u64,
         steal: bool,
     ) -> Result<Acquired, StoreError> {
-        let mut shelf = self.0.shelf(partition)?;
+        let mut data = self.0.partition(partition)?;
         self.0.leases.take(partition, nonce, steal)?;
-        let term = shelf.state.begin(nonce);
-        Ok(Acquired { term, head: shelf.state.head })
+        let term = data.state.begin(nonce);
+        Ok(Acquired { term, head: data.state.head })
     }
 
     async fn renew(&self, partition: Partition, term: Term) -> Result<Head, StoreError> {
-        let shelf = self.0.shelf(partition)?;
-        shelf.state.check(partition, term)?;
+        let data = self.0.partition(partition)?;
+        data.state.check(partition, term)?;
         self.0.leases.take(partition, term.nonce, true)?;
-        Ok(shelf.state.head)
+        Ok(data.state.head)
     }
 
     async fn release(&self, partition: Partition, term: Term) -> Result<(), StoreError> {
-        let shelf = self.0.shelf(partition)?;
-        if shelf.state.term == Some(term) {
+        let data = self.0.partition(partition)?;
+        if data.state.term == Some(term) {
             self.0.leases.drop_if_held(partition, term.nonce);
         }
         Ok(())
@@ -140,10 +140,10 @@ impl LogStore for MemoryStore {
         after_seq: u64,
         bytes_max: usize,
     ) -> Result<Vec<(Head, Bytes)>, StoreError> {
-        let shelf = self.0.shelf(partition)?;
-        let from = shelf.log.partition_point(|(head, _)| head.seq <= after_seq);
+        let data = self.0.partition(partition)?;
+        let from = data.log.partition_point(|(head, _)| head.seq <= after_seq);
         let mut taken = 0;
-        let page = shelf.log.iter().skip(from).take_while(|(_, payload)| {
+        let page = data.log.iter().skip(from).take_while(|(_, payload)| {
             let is_first = taken == 0;
             taken += payload.len().max(1);
             is_first || taken <= bytes_max
@@ -157,7 +157,7 @@ impl LogStore for MemoryStore {
         name: &str,
         bytes: Bytes,
     ) -> Result<(), StoreError> {
-        self.0.shelf(partition)?.blobs.insert(name.to_owned(), bytes);
+        self.0.partition(partition)?.blobs.insert(name.to_owned(), bytes);
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl LogStore for MemoryStore {
         partition: Partition,
         name: &str,
     ) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.0.shelf(partition)?.blobs.get(name).cloned())
+        Ok(self.0.partition(partition)?.blobs.get(name).cloned())
     }
 
     async fn delete_blobs(
@@ -175,10 +175,10 @@ impl LogStore for MemoryStore {
         term: Term,
         names: &[String],
     ) -> Result<(), StoreError> {
-        let mut shelf = self.0.shelf(partition)?;
-        shelf.state.check(partition, term)?;
+        let mut data = self.0.partition(partition)?;
+        data.state.check(partition, term)?;
         for name in names {
-            shelf.blobs.remove(name);
+            data.blobs.remove(name);
         }
         Ok(())
     }
@@ -188,8 +188,8 @@ impl LogStore for MemoryStore {
         partition: Partition,
         prefix: &str,
     ) -> Result<Vec<String>, StoreError> {
-        let shelf = self.0.shelf(partition)?;
-        let from = shelf.blobs.range(prefix.to_owned()..);
+        let data = self.0.partition(partition)?;
+        let from = data.blobs.range(prefix.to_owned()..);
         Ok(from.map(|(name, _)| name.clone()).take_while(|n| n.starts_with(prefix)).collect())
     }
 
@@ -200,12 +200,12 @@ impl LogStore for MemoryStore {
         seq: u64,
         manifest: Bytes,
     ) -> Result<(), StoreError> {
-        let mut shelf = self.0.shelf(partition)?;
-        shelf.state.check(partition, term)?;
-        let head = shelf.head_at(seq).ok_or(StoreError::NoEntry { partition, seq })?;
-        shelf.checkpoint = Some((head, manifest));
-        let n_covered = shelf.log.partition_point(|(head, _)| head.seq <= seq);
-        shelf.log.drain(..n_covered);
+        let mut data = self.0.partition(partition)?;
+        data.state.check(partition, term)?;
+        let head = data.head_at(seq).ok_or(StoreError::NoEntry { partition, seq })?;
+        data.checkpoint = Some((head, manifest));
+        let n_covered = data.log.partition_point(|(head, _)| head.seq <= seq);
+        data.log.drain(..n_covered);
         Ok(())
     }
 
@@ -213,7 +213,7 @@ impl LogStore for MemoryStore {
         &self,
         partition: Partition,
     ) -> Result<Option<(Head, Bytes)>, StoreError> {
-        Ok(self.0.shelf(partition)?.checkpoint.clone())
+        Ok(self.0.partition(partition)?.checkpoint.clone())
     }
 }
 
@@ -228,7 +228,7 @@ struct MemoryPipe {
 impl AppendPipe for MemoryPipe {
     fn send(&mut self, append: Append<Batch>) {
         let send = append.send;
-        let done = self.store.0.shelf(self.partition).map(|mut s| s.append(self.term, append));
+        let done = self.store.0.partition(self.partition).map(|mut s| s.append(self.term, append));
         let (reply, cause) = match done {
             Ok(reply) => (reply, None),
             Err(error) => (Reply::Refused, Some(error)),

@@ -163,7 +163,7 @@ impl World {
     /// Returns whether the owner's process is known to be dead, so that its lease need not expire.
     /// A dead process refuses connections.
     fn knows_owner_is_gone(&mut self, asker: usize) -> bool {
-        let Some(holder) = self.storage.shelf(0).holder() else { return false };
+        let Some(holder) = self.storage.partition(0).holder() else { return false };
         let lives = |c: &Coordinator| c.is_up && c.nonce == holder;
         let is_gone = !self.coordinators.iter().any(lives);
         is_gone && asker < self.coordinators.len() && chance(&mut self.rng, 50)
@@ -212,7 +212,7 @@ impl World {
     }
 
     fn on_loaded(&mut self, ix: usize, one: Loaded) {
-        let n_partitions = self.storage.n_shelves();
+        let n_partitions = self.storage.n_partitions();
         let Phase::Campaigning { nonce, loaded, n_acquired } = &mut self.coordinators[ix].phase
         else {
             return;
@@ -266,7 +266,7 @@ impl World {
         if self.coordinators[ix].reign != reign || !self.coordinators[ix].is_leading() {
             return;
         }
-        for partition in 0..self.storage.n_shelves() {
+        for partition in 0..self.storage.n_partitions() {
             let Some(rule) = self.coordinators[ix].reign_ref() else { return };
             let (term, probe) = (rule.term(partition), rule.probe(partition));
             let purpose = Purpose::Renew { probe, sent_at: self.now };
@@ -324,7 +324,7 @@ impl World {
     }
 
     fn send_appends(&mut self, ix: usize) {
-        for partition in 0..self.storage.n_shelves() {
+        for partition in 0..self.storage.n_partitions() {
             while !self.coordinators[ix].waiting.contains(&partition) {
                 let Some(rule) = self.coordinators[ix].reign_mut() else { return };
                 let Some(append) = rule.next_send(partition) else { break };
@@ -379,7 +379,7 @@ impl World {
             return;
         }
         self.coordinators[ix].checkpoints[partition] = (self.now, seq);
-        let is_owner = self.storage.shelf(partition).term() == Some(term);
+        let is_owner = self.storage.partition(partition).term() == Some(term);
         if is_owner {
             self.compare_with_ledger(ix, partition);
         }

@@ -14,7 +14,7 @@ use super::{SimEvent, World};
 use crate::driver::{Loaded, Payload};
 use crate::oracle::Oracle;
 use crate::queue::{ms, us};
-use crate::store::Shelf;
+use crate::store::PartitionStore;
 use crate::workload::{chance, span};
 
 /// Identifies a request to the store.
@@ -87,7 +87,7 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) struct Storage {
     pub(crate) kind: Kind,
-    shelves: Vec<Shelf>,
+    partitions: Vec<PartitionStore>,
     /// Answers that wait for a replica: operation, request, answer.
     held_back: Vec<Vec<(u64, AskId, Answer)>>,
     pending: BTreeMap<AskId, Pending>,
@@ -106,7 +106,7 @@ impl Storage {
     pub(crate) fn new(partitions: usize, rng: &mut Rng) -> Self {
         Self {
             kind: if rng.bool() { Kind::Replicated } else { Kind::Single },
-            shelves: (0..partitions).map(|_| Shelf::default()).collect(),
+            partitions: (0..partitions).map(|_| PartitionStore::default()).collect(),
             held_back: (0..partitions).map(|_| Vec::new()).collect(),
             pending: BTreeMap::new(),
             next_ask: 0,
@@ -119,18 +119,18 @@ impl Storage {
         }
     }
 
-    pub(crate) fn shelf(&self, partition: usize) -> &Shelf {
-        &self.shelves[partition]
+    pub(crate) fn partition(&self, partition: usize) -> &PartitionStore {
+        &self.partitions[partition]
     }
 
-    pub(crate) fn n_shelves(&self) -> usize {
-        self.shelves.len()
+    pub(crate) fn n_partitions(&self) -> usize {
+        self.partitions.len()
     }
 
     /// Returns whether all log entries are safe, and all safe entries exist.
     pub(crate) fn is_settled(&self, oracle: &Oracle) -> bool {
-        let mut shelves = self.shelves.iter().enumerate();
-        shelves.all(|(at, shelf)| shelf.entries().len() == oracle.n_entries(at))
+        let mut partitions = self.partitions.iter().enumerate();
+        partitions.all(|(at, stored)| stored.entries().len() == oracle.n_entries(at))
     }
 
     /// Returns the coordinator that waits for an answer.
@@ -180,29 +180,29 @@ impl World {
         }
         let answer = self.judge(request);
         self.after_operation(partition);
-        let shelf = &self.storage.shelves[partition];
-        let is_safe = self.storage.kind == Kind::Single || shelf.last_op() <= shelf.safe_op();
+        let stored = &self.storage.partitions[partition];
+        let is_safe = self.storage.kind == Kind::Single || stored.last_op() <= stored.safe_op();
         if is_safe {
             self.answer(id, answer);
         } else {
-            self.storage.held_back[partition].push((shelf.last_op(), id, answer));
+            self.storage.held_back[partition].push((stored.last_op(), id, answer));
         }
     }
 
     fn judge(&mut self, request: Request) -> Answer {
         let (now, mutation) = (self.now, self.options.mutation);
         let is_mending = self.is_mending_any();
-        let shelf = &mut self.storage.shelves[request.partition];
+        let stored = &mut self.storage.partitions[request.partition];
         match request.ask {
             Ask::Append { term, append } => {
-                Answer::Append(shelf.append(now, term, &append, mutation))
+                Answer::Append(stored.append(now, term, &append, mutation))
             }
-            Ask::Renew { term } => Answer::Renewed(shelf.renew(now, term, mutation)),
+            Ask::Renew { term } => Answer::Renewed(stored.renew(now, term, mutation)),
             // Only the owner can restore what a single server lost.
             Ask::Acquire { .. } if is_mending => Answer::Refused,
-            Ask::Acquire { nonce, steal } => Answer::Acquired(shelf.acquire(now, nonce, steal)),
+            Ask::Acquire { nonce, steal } => Answer::Acquired(stored.acquire(now, nonce, steal)),
             Ask::Load { term, head, asked_at } => {
-                let (found, checkpoint, entries) = shelf.load();
+                let (found, checkpoint, entries) = stored.load();
                 if found != head {
                     return Answer::Refused;
                 }
@@ -210,23 +210,23 @@ impl World {
                 Answer::Loaded(Box::new(loaded))
             }
             Ask::Checkpoint { term, seq, picture } => {
-                Answer::Checkpointed(shelf.checkpoint(now, term, seq, picture))
+                Answer::Checkpointed(stored.checkpoint(now, term, seq, picture))
             }
         }
     }
 
     /// Returns whether the store lacks entries that were safe before.
     pub(super) fn is_mending_any(&self) -> bool {
-        let mut shelves = self.storage.shelves.iter().enumerate();
-        shelves.any(|(at, shelf)| shelf.entries().len() < self.oracle.n_entries(at))
+        let mut partitions = self.storage.partitions.iter().enumerate();
+        partitions.any(|(at, stored)| stored.entries().len() < self.oracle.n_entries(at))
     }
 
     /// Returns whether all partitions have the same owner and it is alive.
     fn owner_of_all_lives(&self) -> bool {
-        let nonce = |shelf: &Shelf| shelf.term().map(|term| term.nonce);
-        let first = nonce(&self.storage.shelves[0]);
+        let nonce = |stored: &PartitionStore| stored.term().map(|term| term.nonce);
+        let first = nonce(&self.storage.partitions[0]);
         first.is_some_and(|first| self.is_leading_as(first))
-            && self.storage.shelves.iter().all(|shelf| nonce(shelf) == first)
+            && self.storage.partitions.iter().all(|stored| nonce(stored) == first)
     }
 
     /// Shows newly safe entries to the oracle, or sends them to the replica.
@@ -236,10 +236,10 @@ impl World {
                 self.show_entries(partition, false);
             }
             Kind::Replicated => {
-                let shelf = &self.storage.shelves[partition];
-                if shelf.safe_op() < shelf.last_op() {
+                let stored = &self.storage.partitions[partition];
+                if stored.safe_op() < stored.last_op() {
                     let lag = us(self.rng.u64(50..=2000));
-                    let op = shelf.last_op();
+                    let op = stored.last_op();
                     let at = self.storage.replica_cut_until.max(self.now) + lag;
                     self.queue.plan(at, SimEvent::StoreReplicated { partition, op });
                 }
@@ -253,9 +253,9 @@ impl World {
             self.queue.plan(until, SimEvent::StoreReplicated { partition, op });
             return;
         }
-        self.storage.shelves[partition].replicated(op);
+        self.storage.partitions[partition].replicated(op);
         self.show_entries(partition, true);
-        let safe = self.storage.shelves[partition].safe_op();
+        let safe = self.storage.partitions[partition].safe_op();
         let held_back = std::mem::take(&mut self.storage.held_back[partition]);
         let (ready, rest) = held_back.into_iter().partition(|(op, ..)| *op <= safe);
         self.storage.held_back[partition] = rest;
@@ -266,8 +266,8 @@ impl World {
     }
 
     fn show_entries(&mut self, partition: usize, is_safe_only: bool) {
-        let shelf = &self.storage.shelves[partition];
-        let entries = if is_safe_only { shelf.safe_entries() } else { shelf.entries() };
+        let stored = &self.storage.partitions[partition];
+        let entries = if is_safe_only { stored.safe_entries() } else { stored.entries() };
         // Only new entries, and the last known one, which must not have changed.
         let from = self.oracle.n_entries(partition).min(entries.len()).saturating_sub(1);
         for (at, entry) in entries.iter().enumerate().skip(from) {
@@ -354,11 +354,11 @@ impl World {
     pub(super) fn crash_store(&mut self) {
         let mut n_lost = 0;
         let owner_lives = self.owner_of_all_lives();
-        for partition in 0..self.storage.shelves.len() {
-            let shelf = &mut self.storage.shelves[partition];
+        for partition in 0..self.storage.partitions.len() {
+            let stored = &mut self.storage.partitions[partition];
             n_lost += match self.storage.kind {
-                Kind::Replicated => shelf.fail_over(),
-                Kind::Single if owner_lives => shelf.lose_tail(self.now, self.rng.usize(0..=6)),
+                Kind::Replicated => stored.fail_over(),
+                Kind::Single if owner_lives => stored.lose_tail(self.now, self.rng.usize(0..=6)),
                 Kind::Single => 0,
             };
             self.storage.held_back[partition].clear();
@@ -367,7 +367,7 @@ impl World {
         self.report.n_lost_entries += u64::try_from(n_lost).unwrap_or(0);
         self.trace(&format!("the store crashes and loses {n_lost} entries"));
         for coordinator in 0..self.coordinators.len() {
-            for partition in 0..self.storage.shelves.len() {
+            for partition in 0..self.storage.partitions.len() {
                 self.break_connection(coordinator, partition);
             }
         }
@@ -376,7 +376,7 @@ impl World {
     /// Loses some requests in flight and delays others. The coordinator cannot tell which.
     pub(super) fn hiccup(&mut self) {
         let coordinator = self.rng.usize(..self.coordinators.len());
-        let partition = self.rng.usize(..self.storage.shelves.len());
+        let partition = self.rng.usize(..self.storage.partitions.len());
         if chance(&mut self.rng, 50) {
             let until = self.now + span(&mut self.rng, 1, 700);
             self.streams.block(Node::Coordinator(coordinator), Node::Store, until);
