@@ -13,7 +13,7 @@
 //! The driver adds two rules to those of the cores. First, nothing is sent and no deadline is
 //! checked unless the store has confirmed within [`OWNER_TTL`] that the term is current: a
 //! coordinator that was suspended does not know whether another has taken over, nor who was heard
-//! from in the meantime. Second, the clock of a reign starts at or after the latest time in the
+//! from in the meantime. Second, the clock of a leadership starts at or after the latest time in the
 //! log, and then follows monotonic time only.
 
 mod recovery;
@@ -76,7 +76,7 @@ pub(crate) struct View {
     pub(crate) n_records: usize,
 }
 
-/// Why a reign ended.
+/// Why a leadership ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Another coordinator has taken over.
@@ -108,7 +108,7 @@ struct Log {
 
 /// The time during which one coordinator owns all partitions.
 #[derive(Debug)]
-pub(crate) struct Reign {
+pub(crate) struct Leadership {
     core: Core,
     outbox: Outbox<Output>,
     logs: Vec<Log>,
@@ -116,8 +116,8 @@ pub(crate) struct Reign {
     origin: Timestamp,
 }
 
-impl Reign {
-    /// Begins a reign at monotonic time `mono` and wall time `wall`, from the content of the store.
+impl Leadership {
+    /// Begins a leadership at monotonic time `mono` and wall time `wall`, from the content of the store.
     ///
     /// `is_stale` injects a deliberate bug: knowledge about workers counts from the end of the log.
     pub(crate) fn begin(
@@ -135,9 +135,9 @@ impl Reign {
         let step = core.begin(fresh_from, Term { epoch, nonce });
         let outbox = Outbox::new(core.state().settings().partitions);
         let logs = loaded.iter().map(Log::new).collect();
-        let mut reign = Self { core, outbox, logs, began_at: mono, origin };
-        reign.absorb(step);
-        reign
+        let mut leadership = Self { core, outbox, logs, began_at: mono, origin };
+        leadership.absorb(step);
+        leadership
     }
 
     /// Returns the core's time at monotonic time `mono`.

@@ -73,7 +73,7 @@ struct Execution {
 }
 
 #[derive(Debug)]
-struct Reign {
+struct Leadership {
     term: Term,
     began_at: Timestamp,
     /// The core's time at the beginning of the term.
@@ -105,7 +105,7 @@ pub(crate) struct Oracle {
     /// Tasks that ended, and whether they succeeded.
     ended: BTreeMap<(RunId, TaskIx), bool>,
     losses: BTreeMap<(RunId, TaskIx), u32>,
-    reigns: BTreeMap<u64, Reign>,
+    leaderships: BTreeMap<u64, Leadership>,
     /// Boots of workers that are over.
     dead: BTreeSet<(WorkerId, BootId)>,
     /// Workers that were suspended for so long that they could not stop anything in time.
@@ -130,7 +130,7 @@ impl Oracle {
             by_task: BTreeMap::new(),
             ended: BTreeMap::new(),
             losses: BTreeMap::new(),
-            reigns: BTreeMap::new(),
+            leaderships: BTreeMap::new(),
             dead: BTreeSet::new(),
             stood_still: BTreeMap::new(),
             submitted: BTreeSet::new(),
@@ -168,15 +168,15 @@ impl Oracle {
 
     /// Records that a coordinator has begun a term.
     pub(crate) fn began(&mut self, term: Term, origin: Timestamp) {
-        let reign = Reign { term, began_at: self.now, origin, heard: BTreeMap::new() };
-        self.reigns.insert(term.nonce, reign);
+        let leadership = Leadership { term, began_at: self.now, origin, heard: BTreeMap::new() };
+        self.leaderships.insert(term.nonce, leadership);
     }
 
     /// Records that a message from a worker has arrived at the coordinator of a term.
     pub(crate) fn heard(&mut self, nonce: u64, worker: &WorkerId) {
         let now = self.now;
-        if let Some(reign) = self.reigns.get_mut(&nonce) {
-            reign.heard.entry(worker.clone()).or_default().push(now);
+        if let Some(leadership) = self.leaderships.get_mut(&nonce) {
+            leadership.heard.entry(worker.clone()).or_default().push(now);
         }
     }
 

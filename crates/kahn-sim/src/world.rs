@@ -53,11 +53,11 @@ enum SimEvent {
     DeliverDown(StreamId),
     BrokenAtWorker(StreamId),
     BrokenAtCoordinator(StreamId),
-    Turn { coordinator: usize, reign: u64 },
-    Renew { coordinator: usize, reign: u64 },
+    Turn { coordinator: usize, leadership: u64 },
+    Renew { coordinator: usize, leadership: u64 },
     Campaign { coordinator: usize, incarnation: u64 },
-    WaitOver { coordinator: usize, reign: u64, partition: usize },
-    Evaluated { coordinator: usize, reign: u64, event: Box<kahn_core::Event> },
+    WaitOver { coordinator: usize, leadership: u64, partition: usize },
+    Evaluated { coordinator: usize, leadership: u64, event: Box<kahn_core::Event> },
     StoreAsked(Box<storage::Request>),
     StoreAnswered { ask: AskId, answer: Box<storage::Answer> },
     StoreTimedOut(AskId),
@@ -99,7 +99,7 @@ pub(crate) struct World {
     options: Options,
     /// Whether workers are under pressure.
     has_pressure: bool,
-    next_reign: u64,
+    next_leadership: u64,
     next_boot: u64,
     next_request: u64,
 }
@@ -138,7 +138,7 @@ impl World {
             // Excludes the seeds of the regression tests, so that they do not change.
             has_pressure: matches!(options.seed % 7, 3 | 5),
             options,
-            next_reign: 0,
+            next_leadership: 0,
             next_boot: 0,
             next_request: 0,
             rng,
@@ -229,16 +229,18 @@ impl World {
             SimEvent::DeliverDown(stream) => self.deliver_down(stream),
             SimEvent::BrokenAtWorker(stream) => self.broken_at_worker(stream),
             SimEvent::BrokenAtCoordinator(stream) => self.broken_at_coordinator(stream),
-            SimEvent::Turn { coordinator, reign } => self.on_turn(coordinator, reign),
-            SimEvent::Renew { coordinator, reign } => self.on_renew_due(coordinator, reign),
+            SimEvent::Turn { coordinator, leadership } => self.on_turn(coordinator, leadership),
+            SimEvent::Renew { coordinator, leadership } => {
+                self.on_renew_due(coordinator, leadership)
+            }
             SimEvent::Campaign { coordinator, incarnation } => {
                 self.campaign(coordinator, incarnation);
             }
-            SimEvent::WaitOver { coordinator, reign, partition } => {
-                self.on_wait_over(coordinator, reign, partition);
+            SimEvent::WaitOver { coordinator, leadership, partition } => {
+                self.on_wait_over(coordinator, leadership, partition);
             }
-            SimEvent::Evaluated { coordinator, reign, event } => {
-                self.on_evaluated(coordinator, reign, *event);
+            SimEvent::Evaluated { coordinator, leadership, event } => {
+                self.on_evaluated(coordinator, leadership, *event);
             }
             SimEvent::StoreAsked(request) => self.on_store_asked(*request),
             SimEvent::StoreAnswered { ask, answer } => self.on_store_answered(ask, *answer),

@@ -179,16 +179,16 @@ impl Oracle {
         if self.dead.contains(&(granted.worker.clone(), granted.boot)) {
             return None;
         }
-        let reign = self.reigns.get(&nonce)?;
-        let heard = reign.heard.get(&granted.worker);
+        let leadership = self.leaderships.get(&nonce)?;
+        let heard = leadership.heard.get(&granted.worker);
         let last = heard.and_then(|times| times.iter().rev().find(|heard| **heard <= at));
-        let since = last.copied().unwrap_or(reign.began_at).max(reign.began_at);
+        let since = last.copied().unwrap_or(leadership.began_at).max(leadership.began_at);
         (at.since(since) < self.lease_ttl).then(|| {
             format!(
                 "{token}: worker {} given up after {:?} of silence, in term {}",
                 granted.worker,
                 at.since(since),
-                reign.term,
+                leadership.term,
             )
         })
     }
@@ -196,14 +196,15 @@ impl Oracle {
     /// Checks that the whole start timeout has passed in this term: an earlier report of the start
     /// may have been lost.
     fn check_start_timeout(&mut self, at: Timestamp, nonce: u64, token: Token) {
-        let (Some(granted), Some(reign)) = (self.granted.get(&token), self.reigns.get(&nonce))
+        let (Some(granted), Some(leadership)) =
+            (self.granted.get(&token), self.leaderships.get(&nonce))
         else {
             return;
         };
         let attempt = granted.attempt;
         let Some(run) = self.shadow.state().run(attempt.run) else { return };
         let span = run.dag.profile(attempt.task).timeouts.start.unwrap_or_default();
-        let waited = at.since(granted.at.max(reign.began_at));
+        let waited = at.since(granted.at.max(leadership.began_at));
         if waited < span {
             let message = format!("{token}: given {waited:?} of {span:?} to start in this term");
             self.object("I14", message);
@@ -275,6 +276,8 @@ impl Oracle {
 
     /// Returns the real time at which the coordinator of a term read `at` from its clock.
     fn true_time(&self, nonce: u64, at: Timestamp) -> Timestamp {
-        self.reigns.get(&nonce).map_or(self.now, |reign| reign.began_at + at.since(reign.origin))
+        self.leaderships
+            .get(&nonce)
+            .map_or(self.now, |leadership| leadership.began_at + at.since(leadership.origin))
     }
 }

@@ -1,4 +1,4 @@
-//! Coordinator processes: they stand by, campaign, load, reign and crash.
+//! Coordinator processes: they stand by, campaign, load, lead and crash.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use kahn_model::Timestamp;
 use super::network::StreamId;
 use super::storage::{Answer, Ask, Purpose};
 use super::{SimEvent, WAITING_MAX, World, picture};
-use crate::driver::{End, Input, Loaded, Next, RENEW_EVERY, Reign, recover};
+use crate::driver::{End, Input, Leadership, Loaded, Next, RENEW_EVERY, recover};
 use crate::mutation::Mutation;
 use crate::workload::{chance, span};
 
@@ -29,7 +29,7 @@ enum Phase {
         loaded: Vec<Loaded>,
         n_acquired: usize,
     },
-    Leading(Box<Reign>),
+    Leading(Box<Leadership>),
 }
 
 /// One coordinator process.
@@ -38,8 +38,8 @@ pub(crate) struct Coordinator {
     pub(crate) incarnation: u64,
     pub(crate) is_up: bool,
     pub(crate) paused_until: Timestamp,
-    /// The number of the campaign or reign. Answers to earlier ones are ignored.
-    pub(crate) reign: u64,
+    /// The number of the campaign or leadership. Answers to earlier ones are ignored.
+    pub(crate) leadership: u64,
     phase: Phase,
     pub(super) nonce: u64,
     /// The error of its wall clock.
@@ -62,7 +62,7 @@ impl Coordinator {
             incarnation: 0,
             is_up: false,
             paused_until: Timestamp::ZERO,
-            reign: 0,
+            leadership: 0,
             phase: Phase::Standby,
             nonce: 0,
             wall_error: 0,
@@ -84,23 +84,23 @@ impl Coordinator {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.reign_ref().is_some_and(Reign::is_idle)
+        self.inbox.is_empty() && self.leadership_ref().is_some_and(Leadership::is_idle)
     }
 
     pub(crate) fn core(&self) -> Option<&Core> {
-        self.reign_ref().map(Reign::core)
+        self.leadership_ref().map(Leadership::core)
     }
 
-    fn reign_ref(&self) -> Option<&Reign> {
+    fn leadership_ref(&self) -> Option<&Leadership> {
         match &self.phase {
-            Phase::Leading(reign) => Some(reign),
+            Phase::Leading(leadership) => Some(leadership),
             Phase::Standby | Phase::Campaigning { .. } => None,
         }
     }
 
-    fn reign_mut(&mut self) -> Option<&mut Reign> {
+    fn leadership_mut(&mut self) -> Option<&mut Leadership> {
         match &mut self.phase {
-            Phase::Leading(reign) => Some(reign),
+            Phase::Leading(leadership) => Some(leadership),
             Phase::Standby | Phase::Campaigning { .. } => None,
         }
     }
@@ -111,7 +111,7 @@ impl World {
     pub(super) fn leader(&self) -> Option<usize> {
         (0..self.coordinators.len())
             .filter(|ix| self.coordinators[*ix].is_leading())
-            .max_by_key(|ix| self.coordinators[*ix].reign)
+            .max_by_key(|ix| self.coordinators[*ix].leadership)
     }
 
     pub(super) fn is_leading_as(&self, nonce: u64) -> bool {
@@ -132,7 +132,7 @@ impl World {
 
     /// Crashes the process, which loses its memory. Messages that it has sent may still arrive.
     pub(super) fn crash_coordinator(&mut self, ix: usize) {
-        self.leave_reign(ix, true);
+        self.end_leadership(ix, true);
         self.forget_asks(ix);
         self.coordinators[ix].is_up = false;
         self.coordinators[ix].paused_until = Timestamp::ZERO;
@@ -149,10 +149,10 @@ impl World {
         if !self.coordinators[ix].is_incarnation(incarnation) || !is_free {
             return;
         }
-        self.next_reign += 1;
+        self.next_leadership += 1;
         let nonce = self.rng.u64(1..);
         let coordinator = &mut self.coordinators[ix];
-        coordinator.reign = self.next_reign;
+        coordinator.leadership = self.next_leadership;
         coordinator.nonce = nonce;
         coordinator.phase = Phase::Campaigning { nonce, loaded: Vec::new(), n_acquired: 0 };
         let steal = self.knows_owner_is_gone(ix);
@@ -186,8 +186,8 @@ impl World {
                 self.on_append_reply(ix, partition, send, reply);
             }
             (Purpose::Renew { probe, sent_at }, Answer::Renewed(Some(head))) => {
-                let Some(reign) = self.coordinators[ix].reign_mut() else { return };
-                let next = reign.on_renewed(partition, sent_at, probe, head);
+                let Some(leadership) = self.coordinators[ix].leadership_mut() else { return };
+                let next = leadership.on_renewed(partition, sent_at, probe, head);
                 self.after_verdict(ix, partition, next);
                 self.plan_turn(ix, self.now);
             }
@@ -203,8 +203,8 @@ impl World {
                 self.plan_campaign(ix);
             }
             (Purpose::Checkpoint { seq }, Answer::Checkpointed(true)) => {
-                if let Some(reign) = self.coordinators[ix].reign_mut() {
-                    reign.on_checkpointed(partition, seq);
+                if let Some(leadership) = self.coordinators[ix].leadership_mut() {
+                    leadership.on_checkpointed(partition, seq);
                 }
             }
             (Purpose::Checkpoint { .. }, _) => {}
@@ -226,26 +226,26 @@ impl World {
             return;
         }
         let loaded = std::mem::take(loaded);
-        self.begin_reign(ix, &loaded);
+        self.begin_leadership(ix, &loaded);
     }
 
-    fn begin_reign(&mut self, ix: usize, loaded: &[Loaded]) {
+    fn begin_leadership(&mut self, ix: usize, loaded: &[Loaded]) {
         let wall = self.now.0 + 7_200_000_000;
         let wall = Timestamp(wall.saturating_add_signed(self.coordinators[ix].wall_error));
         let is_stale = self.options.mutation == Some(Mutation::NoFreshLease);
-        let reign = Reign::begin(self.settings.clone(), loaded, wall, self.now, is_stale);
-        self.oracle.began(reign.term(0), reign.time_at(self.now));
+        let leadership = Leadership::begin(self.settings.clone(), loaded, wall, self.now, is_stale);
+        self.oracle.began(leadership.term(0), leadership.time_at(self.now));
         self.report.n_terms += 1;
         let coordinator = &mut self.coordinators[ix];
-        coordinator.phase = Phase::Leading(Box::new(reign));
+        coordinator.phase = Phase::Leading(Box::new(leadership));
         coordinator.inbox.clear();
         coordinator.waiting.clear();
         coordinator.turn_at = None;
         coordinator.checkpoints = loaded.iter().map(|one| (self.now, one.head.seq)).collect();
-        let reign = coordinator.reign;
+        let leadership = coordinator.leadership;
         self.check_recovery(loaded);
         self.plan_turn(ix, self.now);
-        self.queue.plan(self.now, SimEvent::Renew { coordinator: ix, reign });
+        self.queue.plan(self.now, SimEvent::Renew { coordinator: ix, leadership });
     }
 
     /// Checks that the state of a new term is exactly what was safe when it was loaded.
@@ -262,17 +262,17 @@ impl World {
         }
     }
 
-    pub(super) fn on_renew_due(&mut self, ix: usize, reign: u64) {
-        if self.coordinators[ix].reign != reign || !self.coordinators[ix].is_leading() {
+    pub(super) fn on_renew_due(&mut self, ix: usize, leadership: u64) {
+        if self.coordinators[ix].leadership != leadership || !self.coordinators[ix].is_leading() {
             return;
         }
         for partition in 0..self.storage.n_partitions() {
-            let Some(rule) = self.coordinators[ix].reign_ref() else { return };
-            let (term, probe) = (rule.term(partition), rule.probe(partition));
+            let Some(leader) = self.coordinators[ix].leadership_ref() else { return };
+            let (term, probe) = (leader.term(partition), leader.probe(partition));
             let purpose = Purpose::Renew { probe, sent_at: self.now };
             self.ask(ix, partition, Ask::Renew { term }, purpose);
         }
-        self.queue.plan(self.now + RENEW_EVERY, SimEvent::Renew { coordinator: ix, reign });
+        self.queue.plan(self.now + RENEW_EVERY, SimEvent::Renew { coordinator: ix, leadership });
     }
 
     pub(super) fn plan_turn(&mut self, ix: usize, at: Timestamp) {
@@ -281,44 +281,44 @@ impl World {
             return;
         }
         coordinator.turn_at = Some(at);
-        let reign = coordinator.reign;
-        self.queue.plan(at, SimEvent::Turn { coordinator: ix, reign });
+        let leadership = coordinator.leadership;
+        self.queue.plan(at, SimEvent::Turn { coordinator: ix, leadership });
     }
 
-    pub(super) fn on_turn(&mut self, ix: usize, reign: u64) {
+    pub(super) fn on_turn(&mut self, ix: usize, leadership: u64) {
         let (now, mutation) = (self.now, self.options.mutation);
         let coordinator = &mut self.coordinators[ix];
-        if coordinator.reign != reign || coordinator.turn_at.is_none_or(|at| at > now) {
+        if coordinator.leadership != leadership || coordinator.turn_at.is_none_or(|at| at > now) {
             return;
         }
         coordinator.turn_at = None;
         let inputs = std::mem::take(&mut coordinator.inbox);
-        let Some(rule) = coordinator.reign_mut() else { return };
-        rule.turn(now, inputs);
+        let Some(leader) = coordinator.leadership_mut() else { return };
+        leader.turn(now, inputs);
         if mutation == Some(Mutation::ActBeforeCommit) {
-            rule.believe_all_durable();
+            leader.believe_all_durable();
         }
-        if rule.n_waiting() > WAITING_MAX {
+        if leader.n_waiting() > WAITING_MAX {
             self.oracle.object("I16", "the outbox grows without bound");
         }
         self.release(ix);
         self.send_appends(ix);
-        let Some(rule) = self.coordinators[ix].reign_ref() else { return };
+        let Some(leader) = self.coordinators[ix].leadership_ref() else { return };
         if chance(&mut self.rng, 6) {
-            let findings = rule.core().audit();
+            let findings = leader.core().audit();
             if let Some(finding) = findings.first() {
                 self.oracle.object("I13", finding.clone());
             }
         }
         // While the term is unconfirmed, the next renewal triggers the next turn.
-        if let (Some(at), true) = (rule.next_turn(now), rule.is_sure(now)) {
+        if let (Some(at), true) = (leader.next_turn(now), leader.is_sure(now)) {
             self.plan_turn(ix, at);
         }
     }
 
     fn release(&mut self, ix: usize) {
-        let Some(rule) = self.coordinators[ix].reign_mut() else { return };
-        for output in rule.release(self.now) {
+        let Some(leader) = self.coordinators[ix].leadership_mut() else { return };
+        for output in leader.release(self.now) {
             self.carry_out(ix, output);
         }
     }
@@ -326,24 +326,24 @@ impl World {
     fn send_appends(&mut self, ix: usize) {
         for partition in 0..self.storage.n_partitions() {
             while !self.coordinators[ix].waiting.contains(&partition) {
-                let Some(rule) = self.coordinators[ix].reign_mut() else { return };
-                let Some(append) = rule.next_send(partition) else { break };
-                let (term, send) = (rule.term(partition), append.send);
+                let Some(leader) = self.coordinators[ix].leadership_mut() else { return };
+                let Some(append) = leader.next_send(partition) else { break };
+                let (term, send) = (leader.term(partition), append.send);
                 self.ask(ix, partition, Ask::Append { term, append }, Purpose::Append { send });
             }
         }
     }
 
-    pub(super) fn on_wait_over(&mut self, ix: usize, reign: u64, partition: usize) {
-        if self.coordinators[ix].reign == reign {
+    pub(super) fn on_wait_over(&mut self, ix: usize, leadership: u64, partition: usize) {
+        if self.coordinators[ix].leadership == leadership {
             self.coordinators[ix].waiting.remove(&partition);
             self.send_appends(ix);
         }
     }
 
     fn on_append_reply(&mut self, ix: usize, partition: usize, send: u64, reply: LogReply) {
-        let Some(rule) = self.coordinators[ix].reign_mut() else { return };
-        let next = rule.on_append_reply(partition, send, reply);
+        let Some(leader) = self.coordinators[ix].leadership_mut() else { return };
+        let next = leader.on_append_reply(partition, send, reply);
         self.after_verdict(ix, partition, next);
     }
 
@@ -356,10 +356,10 @@ impl World {
             }
             Ok(Next::AfterWait) => {
                 self.coordinators[ix].waiting.insert(partition);
-                let reign = self.coordinators[ix].reign;
+                let leadership = self.coordinators[ix].leadership;
                 let at = self.now + span(&mut self.rng, 5, 100);
                 let coordinator = ix;
-                self.queue.plan(at, SimEvent::WaitOver { coordinator, reign, partition });
+                self.queue.plan(at, SimEvent::WaitOver { coordinator, leadership, partition });
             }
             Err(end) => self.depose(ix, end),
         }
@@ -371,8 +371,9 @@ impl World {
         if self.now < last_at + CHECKPOINT_EVERY {
             return;
         }
-        let Some(rule) = coordinator.reign_ref() else { return };
-        let (term, Some((seq, picture))) = (rule.term(partition), rule.picture(partition)) else {
+        let Some(leader) = coordinator.leadership_ref() else { return };
+        let (term, Some((seq, picture))) = (leader.term(partition), leader.picture(partition))
+        else {
             return;
         };
         if seq == last_seq {
@@ -387,20 +388,20 @@ impl World {
         self.ask(ix, partition, ask, Purpose::Checkpoint { seq });
     }
 
-    /// Ends a reign: drops its state and closes its streams.
+    /// Ends a leadership: drops its state and closes its streams.
     fn depose(&mut self, ix: usize, end: End) {
         if let End::Diverged(head) = end {
             self.oracle.object("I10", format!("the log at {head} is not that of its owner"));
         }
         self.trace(&format!("coordinator {ix} is deposed: {end:?}"));
-        self.leave_reign(ix, false);
+        self.end_leadership(ix, false);
         self.plan_campaign(ix);
     }
 
-    fn leave_reign(&mut self, ix: usize, is_crash: bool) {
-        self.next_reign += 1;
+    fn end_leadership(&mut self, ix: usize, is_crash: bool) {
+        self.next_leadership += 1;
         let coordinator = &mut self.coordinators[ix];
-        coordinator.reign = self.next_reign;
+        coordinator.leadership = self.next_leadership;
         coordinator.phase = Phase::Standby;
         coordinator.nonce = 0;
         coordinator.inbox.clear();

@@ -77,8 +77,8 @@ pub(crate) struct Stream {
     pub(crate) worker: usize,
     pub(crate) coordinator: usize,
     pub(crate) incarnation: u64,
-    /// The reign that accepted it. The worker's first message is sent after that.
-    pub(crate) reign: u64,
+    /// The leadership that accepted it. The worker's first message is sent after that.
+    pub(crate) leadership: u64,
     pub(crate) is_open_at_worker: bool,
     pub(crate) is_open_at_coordinator: bool,
     /// Whether the stream is cut, regardless of what its ends believe.
@@ -157,7 +157,7 @@ impl World {
             worker,
             coordinator,
             incarnation: self.coordinators[coordinator].incarnation,
-            reign: self.coordinators[coordinator].reign,
+            leadership: self.coordinators[coordinator].leadership,
             is_open_at_worker: true,
             is_open_at_coordinator: true,
             is_cut: false,

@@ -19,7 +19,7 @@ impl World {
     pub(super) fn on_up(&mut self, id: StreamId, message: Up) {
         let Some(stream) = self.streams.get(id) else { return };
         let (ix, worker) = (stream.coordinator, stream.worker);
-        let is_taken = self.coordinators[ix].reign == stream.reign;
+        let is_taken = self.coordinators[ix].leadership == stream.leadership;
         if !is_taken || !self.coordinators[ix].is_leading() {
             self.close_at_coordinator(id);
             return;
@@ -192,13 +192,13 @@ impl World {
             _ => Ok(None),
         };
         let event = Box::new(Event::Evaluated { run, task, outcome });
-        let reign = self.coordinators[ix].reign;
+        let leadership = self.coordinators[ix].leadership;
         let at = self.now + span(&mut self.rng, 0, 5);
-        self.queue.plan(at, SimEvent::Evaluated { coordinator: ix, reign, event });
+        self.queue.plan(at, SimEvent::Evaluated { coordinator: ix, leadership, event });
     }
 
-    pub(super) fn on_evaluated(&mut self, ix: usize, reign: u64, event: Event) {
-        if self.coordinators[ix].reign == reign && self.coordinators[ix].is_leading() {
+    pub(super) fn on_evaluated(&mut self, ix: usize, leadership: u64, event: Event) {
+        if self.coordinators[ix].leadership == leadership && self.coordinators[ix].is_leading() {
             self.receive(ix, Input::Event(event));
         }
     }

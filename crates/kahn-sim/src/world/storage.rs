@@ -69,7 +69,7 @@ pub(crate) enum Purpose {
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     coordinator: usize,
-    reign: u64,
+    leadership: u64,
     partition: usize,
     purpose: Purpose,
 }
@@ -143,8 +143,8 @@ impl World {
     pub(super) fn ask(&mut self, coordinator: usize, partition: usize, ask: Ask, purpose: Purpose) {
         self.storage.next_ask += 1;
         let id = AskId(self.storage.next_ask);
-        let reign = self.coordinators[coordinator].reign;
-        self.storage.pending.insert(id, Pending { coordinator, reign, partition, purpose });
+        let leadership = self.coordinators[coordinator].leadership;
+        self.storage.pending.insert(id, Pending { coordinator, leadership, partition, purpose });
         let at = self.arrival(Node::Coordinator(coordinator), Node::Store);
         let last = self.storage.arrivals.entry((coordinator, partition)).or_default();
         *last = at.max(*last);
@@ -344,8 +344,8 @@ impl World {
     }
 
     fn tell(&mut self, pending: Pending, answer: Answer) {
-        let Pending { coordinator, reign, partition, purpose } = pending;
-        if self.coordinators[coordinator].reign == reign {
+        let Pending { coordinator, leadership, partition, purpose } = pending;
+        if self.coordinators[coordinator].leadership == leadership {
             self.on_answer(coordinator, partition, purpose, answer);
         }
     }
