@@ -13,8 +13,8 @@
 //! The driver adds two rules to those of the cores. First, nothing is sent and no deadline is
 //! checked unless the store has confirmed within [`OWNER_TTL`] that the term is current: a
 //! coordinator that was suspended does not know whether another has taken over, nor who was heard
-//! from in the meantime. Second, the clock of a leadership starts at or after the latest time in the
-//! log, and then follows monotonic time only.
+//! from in the meantime. Second, the clock of a leadership starts at or after the latest time in
+//! the log, and then follows monotonic time only.
 
 mod recovery;
 
@@ -117,7 +117,8 @@ pub(crate) struct Leadership {
 }
 
 impl Leadership {
-    /// Begins a leadership at monotonic time `mono` and wall time `wall`, from the content of the store.
+    /// Begins a leadership at monotonic time `mono` and wall time `wall`, from the content of the
+    /// store.
     ///
     /// `is_stale` injects a deliberate bug: knowledge about workers counts from the end of the log.
     pub(crate) fn begin(
@@ -232,9 +233,9 @@ impl Leadership {
         self.on_verdict(partition, verdict)
     }
 
-    /// Returns a picture of a partition and the sequence number of the last log entry that it
+    /// Returns a snapshot of a partition and the sequence number of the last log entry that it
     /// covers. Returns `None` while anything is not yet durable.
-    pub(crate) fn picture(&self, partition: usize) -> Option<(u64, Snapshot)> {
+    pub(crate) fn snapshot(&self, partition: usize) -> Option<(u64, Snapshot)> {
         let at = Partition(u16::try_from(partition).expect("invariant: partitions fit in 16 bits"));
         self.is_idle()
             .then(|| (self.logs[partition].writer.head().seq, self.core.state().snapshot(at)))

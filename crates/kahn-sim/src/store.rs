@@ -140,11 +140,11 @@ impl PartitionStore {
         now: Timestamp,
         term: Term,
         seq: u64,
-        picture: Arc<Snapshot>,
+        snapshot: Arc<Snapshot>,
     ) -> bool {
         let head = self.log.iter().map(|entry| entry.next).find(|head| head.seq == seq);
         let (Some(head), true) = (head, self.now.term == Some(term)) else { return false };
-        self.checkpoints.push((head, picture));
+        self.checkpoints.push((head, snapshot));
         self.now.n_checkpoints = self.checkpoints.len();
         self.operated(now);
         true
@@ -156,7 +156,7 @@ impl PartitionStore {
         let from = latest.map_or(0, |(head, _)| head.seq);
         let tail = self.log.iter().filter(|entry| from < entry.next.seq);
         let entries = tail.map(|entry| Arc::clone(&entry.payload)).collect();
-        (self.head(), latest.map(|(_, picture)| Arc::clone(picture)), entries)
+        (self.head(), latest.map(|(_, snapshot)| Arc::clone(snapshot)), entries)
     }
 
     /// Returns the current term.

@@ -351,13 +351,13 @@ impl World {
     /// Checks that the memory of an idle coordinator matches its log.
     fn compare_with_ledger(&mut self, leader: usize, partition: usize) {
         let Some(core) = self.coordinators[leader].core() else { return };
-        let memory = picture(core, partition);
+        let memory = partition_runs(core, partition);
         self.compare(memory, partition);
     }
 
     /// Checks that a state rebuilt from the log matches the log.
     fn compare(&mut self, memory: Vec<RunSnapshot>, partition: usize) {
-        let ledger = picture(self.oracle.shadow(), partition);
+        let ledger = partition_runs(self.oracle.shadow(), partition);
         if memory.len() != ledger.len() {
             self.oracle.object("I10", "memory and log contain different runs");
         }
@@ -371,7 +371,7 @@ impl World {
 }
 
 /// Returns the runs of a partition.
-fn picture(core: &Core, partition: usize) -> Vec<RunSnapshot> {
+fn partition_runs(core: &Core, partition: usize) -> Vec<RunSnapshot> {
     let at = Partition(u16::try_from(partition).expect("invariant: few partitions"));
     core.state().snapshot(at).runs.into_iter().map(with_ranks).collect()
 }
@@ -387,7 +387,7 @@ fn with_ranks(mut run: RunSnapshot) -> RunSnapshot {
     run
 }
 
-/// Returns the first part in which two pictures differ, for the report.
+/// Returns the first part in which two snapshots differ, for the report.
 fn difference(ours: &RunSnapshot, theirs: &RunSnapshot) -> String {
     let run = ours.submission.run;
     let what = if ours.cells != theirs.cells {

@@ -10,7 +10,7 @@ use kahn_model::Timestamp;
 
 use super::network::StreamId;
 use super::storage::{Answer, Ask, Purpose};
-use super::{SimEvent, WAITING_MAX, World, picture};
+use super::{SimEvent, WAITING_MAX, World, partition_runs};
 use crate::driver::{End, Input, Leadership, Loaded, Next, RENEW_EVERY, recover};
 use crate::mutation::Mutation;
 use crate::workload::{chance, span};
@@ -258,7 +258,7 @@ impl World {
         }
         let core = recover(self.settings.clone(), loaded);
         for partition in 0..loaded.len() {
-            self.compare(picture(&core, partition), partition);
+            self.compare(partition_runs(&core, partition), partition);
         }
     }
 
@@ -372,7 +372,7 @@ impl World {
             return;
         }
         let Some(leader) = coordinator.leadership_ref() else { return };
-        let (term, Some((seq, picture))) = (leader.term(partition), leader.picture(partition))
+        let (term, Some((seq, snapshot))) = (leader.term(partition), leader.snapshot(partition))
         else {
             return;
         };
@@ -384,7 +384,7 @@ impl World {
         if is_owner {
             self.compare_with_ledger(ix, partition);
         }
-        let ask = Ask::Checkpoint { term, seq, picture: Arc::new(picture) };
+        let ask = Ask::Checkpoint { term, seq, snapshot: Arc::new(snapshot) };
         self.ask(ix, partition, ask, Purpose::Checkpoint { seq });
     }
 

@@ -28,7 +28,7 @@ pub(crate) enum Ask {
     Renew { term: Term },
     Acquire { nonce: u64, steal: bool },
     Load { term: Term, head: Head, asked_at: Timestamp },
-    Checkpoint { term: Term, seq: u64, picture: Arc<Snapshot> },
+    Checkpoint { term: Term, seq: u64, snapshot: Arc<Snapshot> },
 }
 
 /// A request in flight.
@@ -209,8 +209,8 @@ impl World {
                 let loaded = Loaded { term, head, checkpoint, entries, asked_at };
                 Answer::Loaded(Box::new(loaded))
             }
-            Ask::Checkpoint { term, seq, picture } => {
-                Answer::Checkpointed(stored.checkpoint(now, term, seq, picture))
+            Ask::Checkpoint { term, seq, snapshot } => {
+                Answer::Checkpointed(stored.checkpoint(now, term, seq, snapshot))
             }
         }
     }
