@@ -137,7 +137,7 @@ impl Leadership {
         let outbox = Outbox::new(core.state().settings().partitions);
         let logs = loaded.iter().map(Log::new).collect();
         let mut leadership = Self { core, outbox, logs, began_at: mono, origin };
-        leadership.absorb(step);
+        leadership.process_step(step);
         leadership
     }
 
@@ -179,7 +179,7 @@ impl Leadership {
             self.take(now, Input::Event(Event::DeadlineReached));
         }
         let step = self.core.place(now);
-        self.absorb(step);
+        self.process_step(step);
         self.close_batches();
     }
 
@@ -262,11 +262,11 @@ impl Leadership {
             // The sender learns of the refusal in another way, or no longer exists.
             Input::Event(event) => {
                 if let Ok(step) = self.core.handle(now, event) {
-                    self.absorb(step);
+                    self.process_step(step);
                 }
             }
             Input::Request(id, event) => {
-                let answer = self.core.handle(now, event).map(|step| self.absorb(step));
+                let answer = self.core.handle(now, event).map(|step| self.process_step(step));
                 self.outbox.hold(Output::Answer(id, answer));
             }
             Input::Read(id, run) => {
@@ -279,14 +279,14 @@ impl Leadership {
             }
             Input::Heartbeat(session, number) => {
                 if let Ok(step) = self.core.handle(now, Event::Heartbeat { session }) {
-                    self.absorb(step);
+                    self.process_step(step);
                     self.outbox.hold(Output::HeartbeatNoted(session, number));
                 }
             }
         }
     }
 
-    fn absorb(&mut self, step: Step) {
+    fn process_step(&mut self, step: Step) {
         self.outbox.accept(self.core.state().now(), step.changes);
         for command in step.commands {
             self.outbox.hold(Output::Command(command));

@@ -109,7 +109,7 @@ pub(crate) struct Oracle {
     /// Boots of workers that are over.
     dead: BTreeSet<(WorkerId, BootId)>,
     /// Workers that were suspended for so long that they could not stop anything in time.
-    stood_still: BTreeMap<WorkerId, Timestamp>,
+    suspended_until: BTreeMap<WorkerId, Timestamp>,
     submitted: BTreeSet<RunId>,
     acknowledged: BTreeMap<Token, Outcome>,
     seen: BTreeMap<(usize, RunId), usize>,
@@ -132,7 +132,7 @@ impl Oracle {
             losses: BTreeMap::new(),
             leaderships: BTreeMap::new(),
             dead: BTreeSet::new(),
-            stood_still: BTreeMap::new(),
+            suspended_until: BTreeMap::new(),
             submitted: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -173,7 +173,7 @@ impl Oracle {
     }
 
     /// Records that a message from a worker has arrived at the coordinator of a term.
-    pub(crate) fn heard(&mut self, nonce: u64, worker: &WorkerId) {
+    pub(crate) fn note_message(&mut self, nonce: u64, worker: &WorkerId) {
         let now = self.now;
         if let Some(leadership) = self.leaderships.get_mut(&nonce) {
             leadership.heard.entry(worker.clone()).or_default().push(now);
@@ -190,8 +190,8 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn stands_still(&mut self, worker: &WorkerId, until: Timestamp) {
-        self.stood_still.insert(worker.clone(), until);
+    pub(crate) fn note_suspension(&mut self, worker: &WorkerId, until: Timestamp) {
+        self.suspended_until.insert(worker.clone(), until);
     }
 
     /// Checks the invariants that hold only when nothing is in progress any more.

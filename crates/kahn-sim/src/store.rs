@@ -97,7 +97,7 @@ impl PartitionStore {
         let (prev, next) = (append.prev, append.next);
         self.log.push(Entry { prev, next, term, payload: Arc::clone(&append.payload) });
         self.now.len = self.log.len();
-        self.operated(now);
+        self.note_operation(now);
         Reply::Applied
     }
 
@@ -116,7 +116,7 @@ impl PartitionStore {
         self.now.epoch += 1;
         let term = Term { epoch: self.now.epoch, nonce };
         self.now.term = Some(term);
-        self.operated(now);
+        self.note_operation(now);
         Some((term, self.head()))
     }
 
@@ -146,7 +146,7 @@ impl PartitionStore {
         let (Some(head), true) = (head, self.now.term == Some(term)) else { return false };
         self.checkpoints.push((head, snapshot));
         self.now.n_checkpoints = self.checkpoints.len();
-        self.operated(now);
+        self.note_operation(now);
         true
     }
 
@@ -178,7 +178,7 @@ impl PartitionStore {
 
     /// Fails over to the replica. Drops everything that the replica does not have.
     pub(crate) fn fail_over(&mut self) -> usize {
-        self.return_to(self.safe)
+        self.truncate_to(self.safe)
     }
 
     /// Restarts a server without replicas and drops its last `n` writes. Writes of an earlier term
@@ -194,7 +194,7 @@ impl PartitionStore {
             return 0;
         }
         self.unsafe_marks.truncate(keep);
-        self.return_to(target)
+        self.truncate_to(target)
     }
 
     /// On a server without replicas, marks everything but the latest writes as safe on disk.
@@ -204,7 +204,7 @@ impl PartitionStore {
         }
     }
 
-    fn return_to(&mut self, mark: Mark) -> usize {
+    fn truncate_to(&mut self, mark: Mark) -> usize {
         let n_lost = self.log.len() - mark.len;
         self.log.truncate(mark.len);
         self.checkpoints.truncate(mark.n_checkpoints);
@@ -213,7 +213,7 @@ impl PartitionStore {
         n_lost
     }
 
-    fn operated(&mut self, at: Timestamp) {
+    fn note_operation(&mut self, at: Timestamp) {
         self.last_op += 1;
         self.now.at = at;
         self.now.op = self.last_op;

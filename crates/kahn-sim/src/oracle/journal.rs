@@ -136,14 +136,15 @@ impl Oracle {
                     .get(&start.token)
                     .is_some_and(|mine| mine.ending == Some(Ending::GivenUp));
             let since = granted.at;
-            let stood = |worker| self.stood_still.get(worker).is_some_and(|until| since <= *until);
-            let stood_still = stood(&execution.worker) || stood(start.worker);
+            let is_suspended =
+                |worker| self.suspended_until.get(worker).is_some_and(|until| since <= *until);
+            let was_suspended = is_suspended(&execution.worker) || is_suspended(start.worker);
             let is_fenced = start.on_disconnect == OnDisconnect::Stop;
             let message = format!(
                 "{:?} starts on {} as {} while {other} runs on {}",
                 start.attempt, start.worker, start.token, execution.worker
             );
-            if !was_given_up || (is_fenced && !stood_still) {
+            if !was_given_up || (is_fenced && !was_suspended) {
                 self.object("I14", message);
             }
         }

@@ -82,7 +82,7 @@ impl Client {
     }
 
     /// Lifts all pauses and cordons at the end.
-    pub(crate) fn make_peace(&mut self, n_workers: usize) {
+    pub(crate) fn resume_and_uncordon(&mut self, n_workers: usize) {
         self.goals.extend((0..n_workers).map(|worker| Goal::Cordon(worker, false)));
         self.goals.extend((0..self.runs.len()).map(Goal::Resume));
     }
@@ -218,20 +218,20 @@ impl World {
             }
             Reply::Answered => {
                 self.clients[client].goals.pop_front();
-                self.think()
+                self.think_time()
             }
             Reply::View(view) => {
                 if let Some(view) = view {
                     self.oracle.view_seen(client, &view);
                 }
                 self.clients[client].goals.pop_front();
-                self.think()
+                self.think_time()
             }
         };
         self.queue.plan(self.now + pause, SimEvent::ClientActs(client));
     }
 
-    fn think(&mut self) -> std::time::Duration {
+    fn think_time(&mut self) -> std::time::Duration {
         if self.now > self.faults.heal_at || chance(&mut self.rng, 40) {
             us(self.rng.u64(10..=5000))
         } else {
@@ -239,10 +239,10 @@ impl World {
         }
     }
 
-    pub(super) fn clients_make_peace(&mut self) {
+    pub(super) fn lift_pauses_and_cordons(&mut self) {
         let n_workers = self.workers.len();
         for client in 0..self.clients.len() {
-            self.clients[client].make_peace(if client == 0 { n_workers } else { 0 });
+            self.clients[client].resume_and_uncordon(if client == 0 { n_workers } else { 0 });
             self.queue.plan(self.now + ms(1), SimEvent::ClientActs(client));
         }
     }

@@ -100,7 +100,7 @@ impl World {
             }
             Kind::BlockLink => self.block_link(),
             Kind::BlockStore => self.block_store(),
-            Kind::Hiccup => self.hiccup(),
+            Kind::Hiccup => self.disturb_requests(),
             Kind::CrashStore => self.crash_store(),
             Kind::RefuseStore => {
                 self.storage.refusing_until = self.until(10, 3000);
@@ -138,7 +138,7 @@ impl World {
     /// Crashes a coordinator, unless the live owner still has to restore what a single store lost.
     fn inject_coordinator_crash(&mut self) {
         let ix = self.rng.usize(..self.coordinators.len());
-        if !self.coordinators[ix].is_up || self.is_mending_any() {
+        if !self.coordinators[ix].is_up || self.lacks_safe_entries() {
             return;
         }
         self.crash_coordinator(ix);
@@ -209,6 +209,6 @@ impl World {
             self.workers[ix].paused_until = self.now;
             self.queue.plan(self.now + ms(5), SimEvent::WorkerStarts(ix));
         }
-        self.clients_make_peace();
+        self.lift_pauses_and_cordons();
     }
 }

@@ -32,7 +32,7 @@ impl World {
         let is_latest = self.coordinators[ix].latest.get(&worker) == Some(&id);
         let is_sign_of_life = !matches!(message, Up::End);
         if is_sign_of_life && is_latest && self.coordinators[ix].streams.contains(&id) {
-            self.oracle.heard(nonce, &self.workers[worker].id);
+            self.oracle.note_message(nonce, &self.workers[worker].id);
         }
         let session = SessionId(id.0);
         match message {

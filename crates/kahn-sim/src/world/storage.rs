@@ -191,7 +191,7 @@ impl World {
 
     fn judge(&mut self, request: Request) -> Answer {
         let (now, mutation) = (self.now, self.options.mutation);
-        let is_mending = self.is_mending_any();
+        let is_mending = self.lacks_safe_entries();
         let stored = &mut self.storage.partitions[request.partition];
         match request.ask {
             Ask::Append { term, append } => {
@@ -216,7 +216,7 @@ impl World {
     }
 
     /// Returns whether the store lacks entries that were safe before.
-    pub(super) fn is_mending_any(&self) -> bool {
+    pub(super) fn lacks_safe_entries(&self) -> bool {
         let mut partitions = self.storage.partitions.iter().enumerate();
         partitions.any(|(at, stored)| stored.entries().len() < self.oracle.n_entries(at))
     }
@@ -374,7 +374,7 @@ impl World {
     }
 
     /// Loses some requests in flight and delays others. The coordinator cannot tell which.
-    pub(super) fn hiccup(&mut self) {
+    pub(super) fn disturb_requests(&mut self) {
         let coordinator = self.rng.usize(..self.coordinators.len());
         let partition = self.rng.usize(..self.storage.partitions.len());
         if chance(&mut self.rng, 50) {

@@ -178,7 +178,7 @@ impl World {
     pub(super) fn pause_worker(&mut self, ix: usize, until: Timestamp) {
         self.workers[ix].paused_until = until;
         let id = self.workers[ix].id.clone();
-        self.oracle.stands_still(&id, until);
+        self.oracle.note_suspension(&id, until);
     }
 
     fn is_boot(&self, ix: usize, boot: BootId) -> bool {
@@ -283,7 +283,7 @@ impl World {
         }
         let local = self.workers[ix].local(self.now);
         for command in self.workers[ix].core.handle(local, event) {
-            self.obey(ix, command);
+            self.execute_command(ix, command);
         }
         if !self.workers[ix].is_up {
             return;
@@ -331,7 +331,7 @@ impl World {
         }
     }
 
-    fn obey(&mut self, ix: usize, command: Command<Job>) {
+    fn execute_command(&mut self, ix: usize, command: Command<Job>) {
         let stream = self.workers[ix].stream;
         match command {
             Command::SendInventory(inventory) => {
