@@ -56,24 +56,24 @@ pub(crate) struct Follow<'a> {
 impl Follow<'_> {
     /// Waits until the run has ended. Returns `None` if requested to stop waiting.
     pub(crate) async fn to_end(&self) -> Result<Option<Run>, Failure> {
-        let mut meanwhile = Meanwhile::new(self);
+        let mut state = FollowState::new(self);
         let mut watch = match self.is_by_counts() {
             true => self.client.watch_summary(self.run),
             false => self.client.watch(self.run, 0),
         };
         let mut last = None;
         loop {
-            let update = match self.next(&mut watch, &mut meanwhile).await? {
+            let update = match self.next(&mut watch, &mut state).await? {
                 Next::Update(update) => update,
                 Next::Ended => break,
                 Next::Stopped => return Ok(None),
             };
-            self.take(&update, &mut meanwhile)?;
+            self.take(&update, &mut state)?;
             last = update.run.or(last);
         }
-        self.print_last_output(&mut meanwhile).await?;
-        let now = meanwhile.now();
-        meanwhile.screen.finish(now);
+        self.print_last_output(&mut state).await?;
+        let now = state.now();
+        state.screen.finish(now);
         match last {
             Some(run) => Ok(Some(run)),
             None => Ok(Some(self.client.get(self.run).await?)),
@@ -81,7 +81,7 @@ impl Follow<'_> {
     }
 
     /// Waits for the next update, and does all else that is due until then.
-    async fn next(&self, watch: &mut Watch, meanwhile: &mut Meanwhile) -> Result<Next, Failure> {
+    async fn next(&self, watch: &mut Watch, state: &mut FollowState) -> Result<Next, Failure> {
         // A redraw must not restart the timers in this future.
         let next = watch.next();
         tokio::pin!(next);
@@ -91,25 +91,25 @@ impl Follow<'_> {
                     let next = update?.map(Box::new).map_or(Next::Ended, Next::Update);
                     return Ok(next);
                 }
-                _ = meanwhile.tick.tick() => meanwhile.draw(),
-                piece = next_piece(&mut meanwhile.output) => meanwhile.print(piece)?,
-                _ = meanwhile.ask.tick(), if meanwhile.may_ask() => {
+                _ = state.tick.tick() => state.draw(),
+                piece = next_piece(&mut state.output) => state.print(piece)?,
+                _ = state.ask.tick(), if state.should_request_waits() => {
                     let (client, run) = (self.client.clone(), self.run);
-                    meanwhile.asked = Some(Box::pin(async move { client.get(run).await }));
+                    state.asked = Some(Box::pin(async move { client.get(run).await }));
                 }
-                found = answer(&mut meanwhile.asked) => {
-                    meanwhile.asked = None;
+                found = answer(&mut state.asked) => {
+                    state.asked = None;
                     // On an error, the request is repeated later.
                     if let Ok(run) = found {
-                        meanwhile.screen.on_waiting(run.waiting);
+                        state.screen.on_waiting(run.waiting);
                     }
                 }
-                () = stop_requested(self.shutdown, meanwhile.is_cancelled) => {
-                    if meanwhile.is_cancelled {
+                () = stop_requested(self.shutdown, state.is_cancelled) => {
+                    if state.is_cancelled {
                         return Ok(Next::Stopped);
                     }
-                    meanwhile.is_cancelled = true;
-                    meanwhile.screen.say("cancelling; interrupt again to stop immediately");
+                    state.is_cancelled = true;
+                    state.screen.say("cancelling; interrupt again to stop immediately");
                     // The outcome is seen through the watch. The run may have ended in the
                     // meantime.
                     drop(self.client.cancel(self.run, "interrupted").await);
@@ -119,12 +119,12 @@ impl Follow<'_> {
     }
 
     /// Prints what tasks have printed last, which may come after the end of the run.
-    async fn print_last_output(&self, meanwhile: &mut Meanwhile) -> Result<(), Failure> {
-        let is_cancelled = meanwhile.is_cancelled;
+    async fn print_last_output(&self, state: &mut FollowState) -> Result<(), Failure> {
+        let is_cancelled = state.is_cancelled;
         let rest = async {
-            while meanwhile.output.is_some() {
-                let piece = next_piece(&mut meanwhile.output).await;
-                meanwhile.print(piece)?;
+            while state.output.is_some() {
+                let piece = next_piece(&mut state.output).await;
+                state.print(piece)?;
             }
             Ok(())
         };
@@ -133,7 +133,7 @@ impl Follow<'_> {
             () = stop_requested(self.shutdown, is_cancelled) => None,
         };
         done.unwrap_or_else(|| {
-            meanwhile.screen.say("the last output of tasks is missing; see `kahn logs`");
+            state.screen.say("the last output of tasks is missing; see `kahn logs`");
             Ok(())
         })
     }
@@ -143,16 +143,16 @@ impl Follow<'_> {
         is_large && !self.prints_events
     }
 
-    fn take(&self, update: &Update, meanwhile: &mut Meanwhile) -> Result<(), Failure> {
+    fn take(&self, update: &Update, state: &mut FollowState) -> Result<(), Failure> {
         if self.prints_events {
             output::json_lines(update.events.iter().map(EventJson::of))?;
         }
-        let now = meanwhile.now();
+        let now = state.now();
         if let Some(run) = &update.run {
-            meanwhile.screen.on_run(run.clone());
+            state.screen.on_run(run.clone());
         }
         for event in &update.events {
-            meanwhile.screen.on_event(event, now);
+            state.screen.on_event(event, now);
         }
         Ok(())
     }
@@ -218,8 +218,8 @@ enum Next {
     Stopped,
 }
 
-/// What goes on between two updates.
-struct Meanwhile {
+/// The state of following a run between two updates.
+struct FollowState {
     clock: Clock,
     screen: Screen,
     /// The output of tasks, while it is followed.
@@ -235,7 +235,7 @@ struct Meanwhile {
 
 type Asked = Pin<Box<dyn Future<Output = Result<Run, kahn_client::Error>> + Send>>;
 
-impl Meanwhile {
+impl FollowState {
     fn new(follow: &Follow<'_>) -> Self {
         let clock = Clock::start();
         let now = Timestamp(clock.unix_micros());
@@ -267,7 +267,7 @@ impl Meanwhile {
     }
 
     /// Returns whether to request what tasks wait for.
-    fn may_ask(&self) -> bool {
+    fn should_request_waits(&self) -> bool {
         self.asked.is_none() && self.screen.shows_waiting()
     }
 

@@ -53,7 +53,7 @@ pub(crate) struct Cluster {
 
 /// The expected schedule of a run, with the input of the simulation.
 #[derive(Clone, Debug)]
-pub(crate) struct Course {
+pub(crate) struct SimulatedSchedule {
     /// The input of the simulation.
     pub question: WhatIf,
     /// The result of the simulation.
@@ -118,7 +118,7 @@ impl Cluster {
 }
 
 /// Simulates a run of `dag` on `cluster` in which each task takes as long as expected and succeeds.
-pub(crate) fn simulate(dag: &Dag, cluster: &Cluster) -> Result<Course, Failure> {
+pub(crate) fn simulate(dag: &Dag, cluster: &Cluster) -> Result<SimulatedSchedule, Failure> {
     let labels = labels(dag);
     if let Some((task, why)) = infeasible(dag, cluster, &labels) {
         let message = format!("task `{}` {why}", dag.task_name(task));
@@ -134,7 +134,7 @@ pub(crate) fn simulate(dag: &Dag, cluster: &Cluster) -> Result<Course, Failure> 
     let durations = Some(duration::expected(dag));
     let question = WhatIf { policy, durations, ..WhatIf::on(workers) };
     let answer = kahn_sim::simulate(&Arc::new(dag.clone()), &question);
-    Ok(Course { question, answer })
+    Ok(SimulatedSchedule { question, answer })
 }
 
 /// Returns worker labels that satisfy the selectors of the tasks, as far as possible.

@@ -29,7 +29,7 @@ use crate::output;
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
-    what: Option<What>,
+    what: Option<BenchCommand>,
     /// Workloads to run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Workload::USUAL)]
     workload: Vec<Workload>,
@@ -54,7 +54,7 @@ pub(crate) struct BenchArgs {
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum What {
+enum BenchCommand {
     /// Measure the limits of the host: a stream round trip, an append, process starts
     Floor,
     /// Serve the stream that `floor` measures
@@ -118,8 +118,8 @@ struct Measured {
 /// Executes the command.
 pub(crate) async fn carry_out(args: BenchArgs, context: &Context) -> Result<Exit, Failure> {
     match args.what {
-        Some(What::Echo { port }) => echo::serve(port).await,
-        Some(What::Floor) => {
+        Some(BenchCommand::Echo { port }) => echo::serve(port).await,
+        Some(BenchCommand::Floor) => {
             let floor = floor::measure(args.store, args.redis_url.as_deref()).await?;
             show(&floor, context)
         }

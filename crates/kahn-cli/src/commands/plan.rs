@@ -24,8 +24,8 @@ pub(crate) fn run(args: &PlanArgs, context: &Context) -> Result<Exit, Failure> {
     let file = args.file.load(context)?;
     let dag = &file.compiled.dag;
     let cluster = args.cluster.cluster(dag)?;
-    let course = what_if::simulate(dag, &cluster)?;
-    let plan = Plan::new(dag, &cluster, &course);
+    let schedule = what_if::simulate(dag, &cluster)?;
+    let plan = Plan::new(dag, &cluster, &schedule);
     match context.is_json() {
         true => output::json(&plan.to_json())?,
         false => output::text(&plan.to_text())?,

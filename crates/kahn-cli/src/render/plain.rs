@@ -135,13 +135,13 @@ fn look_at_character(bytes: &[u8], is_end: bool) -> Found {
     };
     match valid.chars().next() {
         None => Found::Byte(bytes[0]),
-        Some(c) if c.is_control() || misleads(c) => Found::Character(c, c.len_utf8()),
+        Some(c) if c.is_control() || is_misleading(c) => Found::Character(c, c.len_utf8()),
         Some(c) => Found::Text(c.len_utf8()),
     }
 }
 
 /// Returns whether a character reorders text, ends a line or is invisible.
-fn misleads(c: char) -> bool {
+fn is_misleading(c: char) -> bool {
     matches!(
         c,
         '\u{061c}'

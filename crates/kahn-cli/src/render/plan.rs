@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::json::seconds;
 use super::table::table;
 use super::text;
-use crate::what_if::{Cluster, Course};
+use crate::what_if::{Cluster, SimulatedSchedule};
 
 /// Maximum rows and names shown as text.
 const ROWS_SHOWN_MAX: usize = 200;
@@ -21,7 +21,7 @@ const NAMES_SHOWN_MAX: usize = 12;
 pub(crate) struct Plan<'a> {
     dag: &'a Dag,
     cluster: &'a Cluster,
-    course: &'a Course,
+    schedule: &'a SimulatedSchedule,
     levels: Levels,
     path: Vec<TaskIx>,
     bound: LowerBound,
@@ -29,11 +29,11 @@ pub(crate) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Creates the plan of a DAG from its expected schedule on a cluster.
-    pub(crate) fn new(dag: &'a Dag, cluster: &'a Cluster, course: &'a Course) -> Self {
+    pub(crate) fn new(dag: &'a Dag, cluster: &'a Cluster, schedule: &'a SimulatedSchedule) -> Self {
         let expected = duration::expected(dag);
         let levels = levels(dag, |task| expected[task.index()]);
         let path = critical_path(dag, &levels);
-        Self { dag, cluster, course, path, bound: cluster.lower_bound(dag), levels }
+        Self { dag, cluster, schedule, path, bound: cluster.lower_bound(dag), levels }
     }
 
     /// Returns the expected length of the critical path.
@@ -88,11 +88,11 @@ impl<'a> Plan<'a> {
             "critical_path_seconds": seconds(self.bound.chain),
             "area_seconds": seconds(self.bound.area),
             "lower_bound_seconds": seconds(self.bound.larger()),
-            "estimated_seconds": seconds(self.course.answer.makespan),
+            "estimated_seconds": seconds(self.schedule.answer.makespan),
             "b_levels": b_levels,
             "workers": self.cluster.workers,
             "capacity": self.cluster.named.to_string(),
-            "placement": placement_json(dag, self.course),
+            "placement": placement_json(dag, self.schedule),
         })
     }
 
@@ -119,7 +119,7 @@ impl<'a> Plan<'a> {
         let _ = writeln!(
             out,
             "  expected    {}\n  lower bound {} (critical path {}, area {})",
-            text::span(self.course.answer.makespan),
+            text::span(self.schedule.answer.makespan),
             text::span(self.bound.larger()),
             text::span(self.bound.chain),
             text::span(self.bound.area)
@@ -139,18 +139,18 @@ impl<'a> Plan<'a> {
     }
 
     fn course_table(&self) -> String {
-        let rows = self.course.answer.placements.iter().take(ROWS_SHOWN_MAX).map(|placed| {
+        let rows = self.schedule.answer.placements.iter().take(ROWS_SHOWN_MAX).map(|placed| {
             let b_level = Duration::from_micros(self.levels.b_level[placed.task.index()]);
             [
                 self.dag.task_name(placed.task).to_owned(),
-                worker_name(self.course, placed.worker).to_owned(),
+                worker_name(self.schedule, placed.worker).to_owned(),
                 text::span(placed.start),
                 text::span(placed.end),
                 text::span(b_level),
             ]
         });
         let mut out = table(["TASK", "WORKER", "START", "FINISH", "B-LEVEL"], rows.collect());
-        let n_more = self.course.answer.placements.len().saturating_sub(ROWS_SHOWN_MAX);
+        let n_more = self.schedule.answer.placements.len().saturating_sub(ROWS_SHOWN_MAX);
         if n_more > 0 {
             let _ = writeln!(out, "and {n_more} more; --output json shows all");
         }
@@ -158,16 +158,16 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn worker_name(course: &Course, at: usize) -> &str {
-    course.question.workers.get(at).map_or("", |worker| &worker.name)
+fn worker_name(schedule: &SimulatedSchedule, at: usize) -> &str {
+    schedule.question.workers.get(at).map_or("", |worker| &worker.name)
 }
 
 /// Formats where and when each task is expected to run as JSON; the fields are stable.
-pub(crate) fn placement_json(dag: &Dag, course: &Course) -> Value {
-    let placed = course.answer.placements.iter().map(|placed| {
+pub(crate) fn placement_json(dag: &Dag, schedule: &SimulatedSchedule) -> Value {
+    let placed = schedule.answer.placements.iter().map(|placed| {
         json!({
             "task": dag.task_name(placed.task),
-            "worker": worker_name(course, placed.worker),
+            "worker": worker_name(schedule, placed.worker),
             "start_seconds": seconds(placed.start),
             "finish_seconds": seconds(placed.end),
         })
@@ -190,15 +190,15 @@ mod tests {
     use crate::what_if::simulate;
     use crate::what_if::tests::{cluster, fork};
 
-    fn parts() -> (Dag, Cluster, Course) {
+    fn parts() -> (Dag, Cluster, SimulatedSchedule) {
         let (dag, cluster) = (fork(), cluster(1, "cpu=2"));
-        let course = simulate(&dag, &cluster).unwrap();
-        (dag, cluster, course)
+        let schedule = simulate(&dag, &cluster).unwrap();
+        (dag, cluster, schedule)
     }
 
     #[test]
     fn a_plan_is_one_object_with_stable_fields() {
-        let (dag, cluster, course) = parts();
+        let (dag, cluster, schedule) = parts();
         let second = |task: &str, start: f64, finish: f64| {
             json!({
                 "task": task,
@@ -208,7 +208,7 @@ mod tests {
             })
         };
         assert_eq!(
-            Plan::new(&dag, &cluster, &course).to_json(),
+            Plan::new(&dag, &cluster, &schedule).to_json(),
             json!({
                 "dag": "fork",
                 "tasks": 3,
@@ -235,8 +235,8 @@ mod tests {
 
     #[test]
     fn a_plan_can_be_read() {
-        let (dag, cluster, course) = parts();
-        let text = Plan::new(&dag, &cluster, &course).to_text();
+        let (dag, cluster, schedule) = parts();
+        let text = Plan::new(&dag, &cluster, &schedule).to_text();
         assert_eq!(
             anstream::adapter::strip_str(&text).to_string(),
             "fork with 3 tasks and 2 dependencies\n\

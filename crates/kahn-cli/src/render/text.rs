@@ -11,13 +11,13 @@ use kahn_runtime::clock;
 /// Escapes text for a single line of a terminal: replaces control characters, line breaks, and
 /// characters that hide or reorder text.
 pub(crate) fn safe(text: &str) -> String {
-    text.chars().map(|c| if is_plain(c) { c } else { stand_in(c) }).collect()
+    text.chars().map(|c| if is_plain(c) { c } else { replacement_for(c) }).collect()
 }
 
 /// Like [`safe`], but keeps line feeds and tabs.
 pub(crate) fn safe_lines(text: &str) -> String {
     let keep = |c| c == '\n' || c == '\t' || is_plain(c);
-    text.chars().map(|c| if keep(c) { c } else { stand_in(c) }).collect()
+    text.chars().map(|c| if keep(c) { c } else { replacement_for(c) }).collect()
 }
 
 fn is_plain(c: char) -> bool {
@@ -29,7 +29,7 @@ fn reorders(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn stand_in(c: char) -> char {
+fn replacement_for(c: char) -> char {
     if c == '\n' || c == '\t' || c == '\r' { ' ' } else { '?' }
 }
 

@@ -20,7 +20,7 @@ impl Lines {
 /// Replaces all characters that could control a terminal or hide text, each by one of the same
 /// length in bytes, so that ranges stay valid.
 pub(super) fn readable(text: &str) -> String {
-    text.chars().map(|c| if is_safe(c) { c } else { stand_in(c) }).collect()
+    text.chars().map(|c| if is_safe(c) { c } else { replacement_for(c) }).collect()
 }
 
 /// Like [`readable`], truncated to about `max` bytes.
@@ -45,7 +45,7 @@ fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn stand_in(c: char) -> char {
+fn replacement_for(c: char) -> char {
     match c.len_utf8() {
         1 if c == '\r' => ' ',
         1 => '?',
