@@ -54,12 +54,12 @@ fn check(node: &Node, known: &Value, path: &str) -> Result<(), ConfigError> {
     }
     for (key, below) in table {
         let Some(default) = fields.get(key) else {
-            let spell = |key: &str| spell(&below.origin, &format!("{path}.{key}"));
+            let format_key = |key: &str| format_key(&below.origin, &format!("{path}.{key}"));
             return Err(ConfigError::Unknown {
                 what: "key",
                 name: format!("{path}.{key}"),
                 origin: below.origin.clone(),
-                advice: advice(key, fields.keys().map(String::as_str), spell),
+                advice: advice(key, fields.keys().map(String::as_str), format_key),
             });
         };
         check(below, default, &format!("{path}.{key}"))?;
@@ -68,7 +68,7 @@ fn check(node: &Node, known: &Value, path: &str) -> Result<(), ConfigError> {
 }
 
 /// Formats a dotted key in the notation of its origin.
-fn spell(origin: &Origin, key: &str) -> String {
+fn format_key(origin: &Origin, key: &str) -> String {
     match origin {
         Origin::Variable(_) => format!("KAHN_{}", key.to_uppercase().replace('.', "__")),
         Origin::Default | Origin::File { .. } | Origin::Flag(_) => key.to_owned(),
@@ -79,16 +79,18 @@ fn spell(origin: &Origin, key: &str) -> String {
 pub(super) fn advice<'k>(
     unknown: &str,
     known: impl IntoIterator<Item = &'k str>,
-    spell: impl Fn(&str) -> String,
+    format_key: impl Fn(&str) -> String,
 ) -> String {
-    let mut ranked: Vec<_> = known.into_iter().map(|key| (remoteness(unknown, key), key)).collect();
+    let mut ranked: Vec<_> =
+        known.into_iter().map(|key| (dissimilarity(unknown, key), key)).collect();
     ranked.sort_unstable();
     match ranked.first() {
-        Some(&(remoteness, key)) if remoteness <= 1 + unknown.chars().count() / 3 => {
-            format!("did you mean `{}`?", spell(key))
+        Some(&(dissimilarity, key)) if dissimilarity <= 1 + unknown.chars().count() / 3 => {
+            format!("did you mean `{}`?", format_key(key))
         }
         Some(_) => {
-            let keys: Vec<_> = ranked.iter().map(|&(_, key)| format!("`{}`", spell(key))).collect();
+            let keys: Vec<_> =
+                ranked.iter().map(|&(_, key)| format!("`{}`", format_key(key))).collect();
             format!("known names, most similar first: {}", keys.join(", "))
         }
         None => "no names are known here".to_owned(),
@@ -96,7 +98,7 @@ pub(super) fn advice<'k>(
 }
 
 /// Like [`distance`], but an abbreviation counts as similar.
-fn remoteness(unknown: &str, key: &str) -> usize {
+fn dissimilarity(unknown: &str, key: &str) -> usize {
     let is_abbreviation = 3 <= unknown.len() && key.starts_with(unknown);
     if is_abbreviation { 1 } else { distance(unknown, key) }
 }

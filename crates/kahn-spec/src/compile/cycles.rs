@@ -75,7 +75,7 @@ fn has_cycle(needs: &Needs) -> bool {
 type Edge = (usize, usize);
 
 /// A strongly connected component. Tasks are numbered within it.
-struct Knot {
+struct Scc {
     /// The sorted positions of its tasks in the file.
     members: Vec<usize>,
     /// The sorted dependencies of each task within the component.
@@ -84,7 +84,7 @@ struct Knot {
 
 const NOWHERE: usize = usize::MAX;
 
-impl Knot {
+impl Scc {
     fn new(needs: &Needs, component: &[usize]) -> Self {
         let members = component.to_vec();
         let inside = |at: &usize| {
@@ -160,7 +160,7 @@ impl Knot {
     /// Returns edges whose removal breaks all cycles: those that point backwards in the order
     /// computed by the heuristic of Eades, Lin and Smyth ("A fast and effective heuristic for the
     /// feedback arc set problem", IPL 1993).
-    fn feedback(&self) -> Vec<Edge> {
+    fn feedback_arcs(&self) -> Vec<Edge> {
         let n = self.members.len();
         let mut into: Vec<Vec<usize>> = vec![Vec::new(); n];
         let mut degrees: Vec<(i64, i64)> = vec![(0, 0); n];
@@ -208,16 +208,16 @@ impl Knot {
 
 fn describe(groups: &Groups<'_>, needs: &Needs, component: &[usize]) -> Diagnostic {
     let name = |at: usize| groups.get(at).name;
-    let knot = Knot::new(needs, component);
-    let path = knot.shortest();
+    let scc = Scc::new(needs, component);
+    let path = scc.shortest();
     let closed: Vec<Edge> =
         path.iter().zip(path.iter().cycle().skip(1)).map(|(from, to)| (*from, *to)).collect();
     let message = match path.as_slice() {
         [one] => format!("task `{}` needs itself", name(*one)),
         _ => format!("dependency cycle: {}", shown(&path, name)),
     };
-    let is_single = knot.is_single();
-    let cuts = if is_single { closed.clone() } else { knot.feedback() };
+    let is_single = scc.is_single();
+    let cuts = if is_single { closed.clone() } else { scc.feedback_arcs() };
     let mut diagnostic = Diagnostic::error(Code::Cycle, message);
     for (from, to) in closed.iter().take(EDGES_SHOWN_MAX) {
         let text = format!("`{}` needs `{}`", name(*from), name(*to));

@@ -382,7 +382,7 @@ fn other_mistakes_are_named() {
 }
 
 #[test]
-fn a_knot_of_circles_is_cut_by_a_few_edges() {
+fn nested_cycles_are_broken_by_removing_few_edges() {
     let source = "
 tasks:
   a: {run: x, needs: [b, c]}

@@ -52,7 +52,7 @@ impl Answer {
     pub(super) fn new(value: Value) -> Result<Self, StoreError> {
         match value.extract_error()? {
             Value::Array(values) => Ok(Self(values.into_iter())),
-            other => Err(strange(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
@@ -63,20 +63,20 @@ impl Answer {
     pub(super) fn bytes(&mut self) -> Result<Bytes, StoreError> {
         match self.0.next() {
             Some(Value::BulkString(bytes)) => Ok(Bytes::from(bytes)),
-            other => Err(strange(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
     pub(super) fn text(&mut self) -> Result<String, StoreError> {
         let bytes = self.bytes()?;
-        str::from_utf8(&bytes).map(str::to_owned).map_err(|_| strange(&bytes))
+        str::from_utf8(&bytes).map(str::to_owned).map_err(|_| unexpected_reply(&bytes))
     }
 
     /// Reads a sequence number, either plain or as the id of a stream entry.
     pub(super) fn seq(&mut self) -> Result<u64, StoreError> {
         let text = self.text()?;
         let seq = text.split('-').next().unwrap_or_default();
-        seq.parse().map_err(|_| strange(&text))
+        seq.parse().map_err(|_| unexpected_reply(&text))
     }
 
     /// Reads a sequence number and a hash, which is empty for an empty log.
@@ -86,12 +86,12 @@ impl Answer {
         if bytes.is_empty() && seq == 0 {
             return Ok(Head::GENESIS);
         }
-        let hash = bytes.as_ref().try_into().map_err(|_| strange(&bytes))?;
+        let hash = bytes.as_ref().try_into().map_err(|_| unexpected_reply(&bytes))?;
         Ok(Head { seq, hash: Hash(hash) })
     }
 }
 
-fn strange(what: &impl std::fmt::Debug) -> StoreError {
+fn unexpected_reply(what: &impl std::fmt::Debug) -> StoreError {
     StoreError::Damaged(format!("redis answered {what:?}"))
 }
 
@@ -103,7 +103,7 @@ pub(super) fn append_reply(value: Value) -> Result<Reply, StoreError> {
         "DUP" => Ok(Reply::Duplicate),
         "FENCED" => Ok(Reply::Fenced),
         "HEAD" => Ok(Reply::Behind(answer.head()?)),
-        other => Err(strange(&other)),
+        other => Err(unexpected_reply(&other)),
     }
 }
 
