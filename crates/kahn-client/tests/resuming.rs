@@ -23,7 +23,7 @@ type Answers<T> = Iter<std::vec::IntoIter<Result<T, Status>>>;
 
 /// Sends at most three items per stream, and then breaks it in a different way each time.
 #[derive(Default)]
-struct Fickle {
+struct UnreliableServer {
     n_calls: AtomicU32,
     keys: Mutex<Vec<String>>,
     /// Whether event 5 is never sent.
@@ -49,14 +49,14 @@ fn event(seq: u64) -> api::Event {
     api::Event { seq, r#type: "task_ready".into(), ..api::Event::default() }
 }
 
-impl Fickle {
+impl UnreliableServer {
     fn calls(&self) -> u32 {
         self.n_calls.fetch_add(1, Ordering::SeqCst)
     }
 }
 
 #[tonic::async_trait]
-impl Runs for Fickle {
+impl Runs for UnreliableServer {
     type WatchStream = Answers<api::WatchResponse>;
     type LogsStream = Answers<api::LogsResponse>;
 
@@ -178,19 +178,19 @@ impl Runs for Fickle {
     }
 }
 
-async fn serve(fickle: Fickle) -> (Client, Arc<Fickle>) {
-    let fickle = Arc::new(fickle);
+async fn serve(server: UnreliableServer) -> (Client, Arc<UnreliableServer>) {
+    let server = Arc::new(server);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
-    let service = RunsServer::from_arc(Arc::clone(&fickle));
-    let server = tonic::transport::Server::builder().add_service(service);
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    (Client::connect(&format!("http://{address}"), Some("secret")).await.unwrap(), fickle)
+    let service = RunsServer::from_arc(Arc::clone(&server));
+    let transport = tonic::transport::Server::builder().add_service(service);
+    tokio::spawn(transport.serve_with_incoming(TcpListenerStream::new(listener)));
+    (Client::connect(&format!("http://{address}"), Some("secret")).await.unwrap(), server)
 }
 
 #[tokio::test]
 async fn watching_over_broken_streams_gives_each_event_once_and_in_order() {
-    let (client, fickle) = serve(Fickle::default()).await;
+    let (client, server) = serve(UnreliableServer::default()).await;
     let mut watch = client.watch(run(), 0);
     let (mut seen, mut last_run) = (Vec::new(), None);
     while let Some(update) = watch.next().await.unwrap() {
@@ -199,12 +199,13 @@ async fn watching_over_broken_streams_gives_each_event_once_and_in_order() {
     }
     assert_eq!(seen, (1..=EVENTS).collect::<Vec<_>>());
     assert_eq!(last_run.unwrap().state, RunState::Succeeded);
-    assert!(fickle.calls() > 4, "the stream was never broken");
+    assert!(server.calls() > 4, "the stream was never broken");
 }
 
 #[tokio::test]
 async fn an_event_that_is_never_sent_is_a_bug_and_not_passed_over() {
-    let (client, _) = serve(Fickle { has_gap: true, ..Fickle::default() }).await;
+    let (client, _) =
+        serve(UnreliableServer { has_gap: true, ..UnreliableServer::default() }).await;
     let mut watch = client.watch(run(), 0);
     let error = loop {
         match watch.next().await {
@@ -219,7 +220,7 @@ async fn an_event_that_is_never_sent_is_a_bug_and_not_passed_over() {
 #[tokio::test]
 async fn logs_over_broken_streams_give_each_byte_once() {
     for is_through in [false, true] {
-        let (client, _) = serve(Fickle::default()).await;
+        let (client, _) = serve(UnreliableServer::default()).await;
         let query = LogQuery { is_following: true, is_through, ..LogQuery::new(run(), "a") };
         let mut logs = client.logs(query);
         let (mut text, mut n_ends) = (Vec::new(), 0);
@@ -234,23 +235,23 @@ async fn logs_over_broken_streams_give_each_byte_once() {
 
 #[tokio::test]
 async fn submitting_again_after_a_lost_answer_shows_the_same_key() {
-    let (client, fickle) = serve(Fickle::default()).await;
+    let (client, server) = serve(UnreliableServer::default()).await;
     let document = vec![b' '; 2_500_000];
     let submitted = client.submit(&Submission::new(&document)).await.unwrap();
     assert_eq!((submitted.run, submitted.is_repeated), (run(), false));
     assert_eq!(submitted.warnings, ["2500000"]);
-    let keys = fickle.keys.lock().unwrap().clone();
+    let keys = server.keys.lock().unwrap().clone();
     assert_eq!(keys.len(), 3);
     assert!(!keys[0].is_empty() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
 }
 
 #[tokio::test]
 async fn calls_are_repeated_only_where_that_is_safe_and_helps() {
-    let (client, fickle) = serve(Fickle::default()).await;
+    let (client, server) = serve(UnreliableServer::default()).await;
     assert_eq!(client.get(run()).await.unwrap().n_ended(), 2);
-    let before = fickle.calls();
+    let before = server.calls();
     assert!(client.retry(run(), &Default::default()).await.unwrap_err().is_unreachable());
-    assert_eq!(fickle.calls(), before + 2, "retry was asked more than once");
+    assert_eq!(server.calls(), before + 2, "retry was asked more than once");
     let refused = client.cancel(run(), "").await.unwrap_err();
     assert_eq!(refused.refusal().unwrap().reason, Reason::Conflict);
     let bug = client.list(&Default::default(), 0, None).await.unwrap_err();

@@ -7,16 +7,16 @@ use axum::response::IntoResponse as _;
 use kahn_model::limits::OUTPUT_BYTES_MAX;
 use kahn_model::{Body, Cause, HttpRequest, StatusRange, Text};
 
-use crate::support::{Got, Server, Worker, get, json, post, redirect, with_headers};
+use crate::support::{ReceivedRequest, Server, Worker, get, json, post, redirect, with_headers};
 
 /// A server that responds with the request that it received.
 async fn echo() -> Server {
-    Server::start(|got: Got, _| {
-        let header = |name: &str| got.header(name).unwrap_or("none").to_owned();
-        let body = String::from_utf8(got.body.to_vec()).unwrap();
+    Server::start(|request: ReceivedRequest, _| {
+        let header = |name: &str| request.header(name).unwrap_or("none").to_owned();
+        let body = String::from_utf8(request.body.to_vec()).unwrap();
         [
-            got.method.to_string(),
-            got.uri.clone(),
+            request.method.to_string(),
+            request.uri.clone(),
             header("content-type"),
             header("traceparent"),
             header("idempotency-key"),
@@ -97,8 +97,8 @@ async fn an_unexpected_status_is_the_cause_with_the_start_of_the_body() {
 
 #[tokio::test]
 async fn a_body_too_long_for_outputs_is_left_out_and_the_log_says_so() {
-    let server = Server::start(|got: Got, _| {
-        let n: usize = got.uri.trim_start_matches('/').parse().unwrap();
+    let server = Server::start(|request: ReceivedRequest, _| {
+        let n: usize = request.uri.trim_start_matches('/').parse().unwrap();
         json(format!("\"{}\"", "x".repeat(n)))
     })
     .await;
@@ -131,10 +131,10 @@ async fn a_body_that_nobody_keeps_is_not_read_to_its_end() {
 
 #[tokio::test]
 async fn redirects_are_followed_three_times_and_no_more() {
-    let server = Server::start(|got: Got, _| {
-        let n: u32 = got.uri.trim_start_matches('/').parse().unwrap();
+    let server = Server::start(|request: ReceivedRequest, _| {
+        let n: u32 = request.uri.trim_start_matches('/').parse().unwrap();
         match n {
-            0 => format!("{}", got.method).into_response(),
+            0 => format!("{}", request.method).into_response(),
             n => redirect(StatusCode::FOUND, format!("/{}", n - 1)),
         }
     })
@@ -153,12 +153,16 @@ async fn redirects_are_followed_three_times_and_no_more() {
 
 #[tokio::test]
 async fn credentials_are_not_in_the_log() {
-    let server = Server::start(|got: Got, _| match got.uri.as_str() {
+    let server = Server::start(|request: ReceivedRequest, _| match request.uri.as_str() {
         "/from?key=canary" => redirect(StatusCode::FOUND, "/to?key=canary"),
         _ => {
             // They were sent nevertheless.
-            let n = got.headers.values().filter(|v| v.to_str().unwrap().contains("canary")).count();
-            ([("set-cookie", "session=canary")], format!("{n} {:?}", got.header("authorization")))
+            let n =
+                request.headers.values().filter(|v| v.to_str().unwrap().contains("canary")).count();
+            (
+                [("set-cookie", "session=canary")],
+                format!("{n} {:?}", request.header("authorization")),
+            )
                 .into_response()
         }
     })

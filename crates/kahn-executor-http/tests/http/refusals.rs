@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use kahn_model::{Cause, CauseKind};
 
-use crate::support::{Got, Server, Worker, get, redirect, until, with_headers};
+use crate::support::{ReceivedRequest, Server, Worker, get, redirect, until, with_headers};
 use kahn_executor::testing::Ended;
 
 fn refused(ended: &Ended) -> String {
@@ -75,8 +75,8 @@ async fn a_redirect_into_forbidden_parts_is_refused() {
 
 #[tokio::test]
 async fn a_redirect_by_name_is_checked_by_its_addresses() {
-    let server = Server::start_at("127.0.0.2", |got: Got, _| {
-        let port = got.header("host").unwrap().rsplit(':').next().unwrap().to_owned();
+    let server = Server::start_at("127.0.0.2", |request: ReceivedRequest, _| {
+        let port = request.header("host").unwrap().rsplit(':').next().unwrap().to_owned();
         redirect(StatusCode::FOUND, format!("http://localhost:{port}/secret"))
     })
     .await;
@@ -88,8 +88,8 @@ async fn a_redirect_by_name_is_checked_by_its_addresses() {
 
 #[tokio::test]
 async fn a_redirect_to_another_port_takes_no_credentials_along() {
-    let other = Server::start(|got: Got, _| {
-        format!("{:?} {:?}", got.header("x-api-key"), got.header("accept"))
+    let other = Server::start(|request: ReceivedRequest, _| {
+        format!("{:?} {:?}", request.header("x-api-key"), request.header("accept"))
     })
     .await;
     let to = other.url("/");

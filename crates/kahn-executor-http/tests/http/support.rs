@@ -22,14 +22,14 @@ use tokio::task::JoinSet;
 
 /// A request that the server received.
 #[derive(Clone, Debug)]
-pub(crate) struct Got {
+pub(crate) struct ReceivedRequest {
     pub(crate) method: Method,
     pub(crate) uri: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl Got {
+impl ReceivedRequest {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
@@ -44,7 +44,7 @@ pub(crate) struct Server {
 impl Server {
     /// A server that responds with the result of `answer` for each request and its number, from 1.
     pub(crate) async fn start<R: IntoResponse + 'static>(
-        answer: impl Fn(Got, u32) -> R + Clone + Send + Sync + 'static,
+        answer: impl Fn(ReceivedRequest, u32) -> R + Clone + Send + Sync + 'static,
     ) -> Self {
         Self::start_at("127.0.0.1", answer).await
     }
@@ -52,20 +52,20 @@ impl Server {
     /// The same on another loopback address.
     pub(crate) async fn start_at<R: IntoResponse + 'static>(
         host: &str,
-        answer: impl Fn(Got, u32) -> R + Clone + Send + Sync + 'static,
+        answer: impl Fn(ReceivedRequest, u32) -> R + Clone + Send + Sync + 'static,
     ) -> Self {
         let n_requests = Arc::new(AtomicU32::new(0));
         let answer = move |request: Request| {
             let (answer, n_requests) = (answer.clone(), Arc::clone(&n_requests));
             async move {
                 let (head, body) = request.into_parts();
-                let got = Got {
+                let request = ReceivedRequest {
                     method: head.method,
                     uri: head.uri.to_string(),
                     headers: head.headers,
                     body: axum::body::to_bytes(body, usize::MAX).await.unwrap(),
                 };
-                answer(got, n_requests.fetch_add(1, Ordering::SeqCst) + 1).into_response()
+                answer(request, n_requests.fetch_add(1, Ordering::SeqCst) + 1).into_response()
             }
         };
         Self::route(host, Router::new().fallback(answer)).await

@@ -12,10 +12,10 @@ use crate::logs::{LOG_BYTES_MAX, LogDir};
 
 /// Records its variables, prints them, and fails with them.
 #[derive(Default)]
-struct Talkative(Mutex<Vec<(String, String)>>);
+struct LeakingExecutor(Mutex<Vec<(String, String)>>);
 
 #[async_trait]
-impl Executor for Talkative {
+impl Executor for LeakingExecutor {
     fn kind(&self) -> ActionKind {
         ActionKind::Process
     }
@@ -94,7 +94,7 @@ impl Rig {
             logs: Arc::new(logs.writer(attempt)),
         };
         let mut reader = assignment.logs.reader(0);
-        let executor = Arc::new(Talkative::default());
+        let executor = Arc::new(LeakingExecutor::default());
         let (_stopper, control) = control(|| ());
         let carried_out =
             Arc::clone(&self.secrets).carry_out(executor.clone(), assignment, control);
