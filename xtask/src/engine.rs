@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::machine;
-use crate::process::{complain, say, succeeds, variable};
+use crate::process::{print_error, say, succeeds, variable};
 
 /// The variable that tells the tests the socket of an engine.
 pub(crate) const VARIABLE: &str = "KAHN_TEST_ENGINE";
@@ -116,12 +116,12 @@ impl Drop for Daemon {
         // Uses SIGTERM instead of SIGKILL, because it has to clean up processes and mounts.
         let pid = self.child.id().to_string();
         if !succeeds("kill", &["-TERM", &pid]) || !self.has_ended() {
-            complain("dockerd does not end; killing it");
+            print_error("dockerd does not end; killing it");
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
         if let Err(error) = fs::remove_dir_all(&self.dir) {
-            complain(&format!("{} stays behind: {error}", self.dir.display()));
+            print_error(&format!("{} stays behind: {error}", self.dir.display()));
         }
     }
 }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            process::complain(&format!("error: {error:#}"));
+            process::print_error(&format!("error: {error:#}"));
             ExitCode::from(process::exit_code(&error))
         }
     }

@@ -81,7 +81,7 @@ pub(crate) fn say(text: &str) {
 }
 
 /// Writes a line to stderr.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn print_error(text: &str) {
     let _ = writeln!(stderr().lock(), "{text}");
 }
 

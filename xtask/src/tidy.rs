@@ -4,7 +4,6 @@
 //! Each check is a module below with a function from sources to problems. The largest files and
 //! functions are only listed for review; size alone is not a problem.
 
-mod borders;
 mod headers;
 mod invariants;
 mod largest;
@@ -13,6 +12,7 @@ mod leftovers;
 mod links;
 mod modules;
 mod purity;
+mod restricted_crates;
 mod sleeps;
 mod source;
 
@@ -20,7 +20,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use crate::process::{complain, say};
+use crate::process::{print_error, say};
 use crate::workspace::{metadata, root};
 use source::Tree;
 
@@ -55,7 +55,7 @@ pub(crate) fn run() -> Result<()> {
     let problems: Vec<Problem> = [
         layers::check(&root(), &metadata()?)?,
         purity::check(&tree),
-        borders::check(&tree),
+        restricted_crates::check(&tree),
         headers::check(&tree),
         leftovers::check(&tree),
         links::check(&root(), &tree),
@@ -65,7 +65,7 @@ pub(crate) fn run() -> Result<()> {
     ]
     .concat();
     for problem in &problems {
-        complain(&problem.to_string());
+        print_error(&problem.to_string());
     }
     match problems.len() {
         0 => {

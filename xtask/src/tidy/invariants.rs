@@ -22,7 +22,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
             guards
                 .iter()
                 .filter(|guard| !guard.exists(tree))
-                .map(|guard| Problem::new(DOCUMENT, line, guard.complaint())),
+                .map(|guard| Problem::new(DOCUMENT, line, guard.problem())),
         );
     }
     problems
@@ -73,16 +73,16 @@ fn guards(item: &str) -> Vec<Guard<'_>> {
 
 impl Guard<'_> {
     fn exists(&self, tree: &Tree) -> bool {
-        tree.rust().filter(|file| self.is_said_to_be_in(file)).any(|file| defines(file, self.name))
+        tree.rust().filter(|file| self.is_expected_in(file)).any(|file| defines(file, self.name))
     }
 
-    fn is_said_to_be_in(&self, source: &SourceFile) -> bool {
+    fn is_expected_in(&self, source: &SourceFile) -> bool {
         self.file.is_none_or(|file| {
             source.path == file || source.path.strip_prefix("crates/") == Some(file)
         })
     }
 
-    fn complaint(&self) -> String {
+    fn problem(&self) -> String {
         match self.file {
             Some(file) => format!("there is no test `{}` in {file}", self.name),
             None => format!("there is no test `{}`", self.name),

@@ -6,7 +6,7 @@ use super::Problem;
 use super::source::{SourceFile, Tree, find_word};
 
 /// A crate that may not be used everywhere.
-struct Border {
+struct RestrictedCrate {
     /// The name of the crate in paths.
     krate: &'static str,
     /// Returns whether the file at a path may use it.
@@ -14,13 +14,13 @@ struct Border {
     rule: &'static str,
 }
 
-const BORDERS: [Border; 2] = [
-    Border {
+const RESTRICTED_CRATES: [RestrictedCrate; 2] = [
+    RestrictedCrate {
         krate: "redis",
         allows: |path| path.starts_with("crates/kahn-store/src/redis"),
         rule: "`redis::` belongs into crates/kahn-store/src/redis*",
     },
-    Border {
+    RestrictedCrate {
         krate: "tonic",
         allows: |path| !path.starts_with("crates/kahn-coordinator/src/service"),
         rule: "`tonic::` belongs into crates/kahn-coordinator/src/grpc: the service is independent \
@@ -29,10 +29,13 @@ const BORDERS: [Border; 2] = [
 ];
 
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {
-    BORDERS.iter().flat_map(|border| tree.rust().flat_map(|file| border.check(file))).collect()
+    RESTRICTED_CRATES
+        .iter()
+        .flat_map(|restricted| tree.rust().flat_map(|file| restricted.check(file)))
+        .collect()
 }
 
-impl Border {
+impl RestrictedCrate {
     fn check(&self, file: &SourceFile) -> Vec<Problem> {
         let is_module = file.code.contains(&format!("mod {};", self.krate));
         if is_module || (self.allows)(&file.path) {
