@@ -118,7 +118,7 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
 }
 
 /// Reports on stderr that a test is skipped because there is no engine.
-pub fn complain_of_no_engine(what: &str) {
+pub fn warn_no_engine(what: &str) {
     let mut stderr = std::io::stderr();
     // A closed stderr is not an error.
     drop(writeln!(stderr, "NOT RUN: {what}, since there is no container engine"));

@@ -9,7 +9,7 @@ use crate::binary::Answer;
 
 /// One event of a run.
 #[derive(Clone, Debug)]
-pub struct Happening {
+pub struct RunEvent {
     /// The sequence number, starting at 1.
     pub seq: u64,
     /// The kind of event.
@@ -26,7 +26,7 @@ pub struct Happening {
 
 /// All events of a run, in order.
 #[derive(Clone, Debug)]
-pub struct History(pub Vec<Happening>);
+pub struct History(pub Vec<RunEvent>);
 
 impl History {
     /// Parses the output of `kahn events --output json`.
@@ -35,11 +35,11 @@ impl History {
     ///
     /// Returns an error if the output has another format.
     pub fn read(answer: &Answer) -> anyhow::Result<Self> {
-        answer.json_lines()?.iter().map(happening).collect::<anyhow::Result<_>>().map(Self)
+        answer.json_lines()?.iter().map(parse_event).collect::<anyhow::Result<_>>().map(Self)
     }
 
     /// Iterates over events of one kind.
-    pub fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Happening> {
+    pub fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a RunEvent> {
         self.0.iter().filter(move |event| event.kind == kind)
     }
 
@@ -95,8 +95,8 @@ impl History {
 
     /// Returns the started attempts, by task.
     #[must_use]
-    pub fn starts(&self) -> BTreeMap<&str, Vec<&Happening>> {
-        let mut starts: BTreeMap<&str, Vec<&Happening>> = BTreeMap::new();
+    pub fn starts(&self) -> BTreeMap<&str, Vec<&RunEvent>> {
+        let mut starts: BTreeMap<&str, Vec<&RunEvent>> = BTreeMap::new();
         for event in self.of("task_started") {
             starts.entry(&event.task).or_default().push(event);
         }
@@ -104,9 +104,9 @@ impl History {
     }
 }
 
-fn happening(value: &Value) -> anyhow::Result<Happening> {
+fn parse_event(value: &Value) -> anyhow::Result<RunEvent> {
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    Ok(Happening {
+    Ok(RunEvent {
         seq: value["seq"].as_u64().context("an event without seq")?,
         kind: value["type"].as_str().context("an event without type")?.to_owned(),
         task: text("task"),

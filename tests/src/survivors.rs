@@ -12,7 +12,7 @@ pub const CANARY: &str = "KAHN_TEST_CANARY";
 /// They are found by their environment, so this includes processes in containers and processes that
 /// have left their session or their parents.
 #[must_use]
-pub fn living() -> BTreeMap<(String, String), Vec<String>> {
+pub fn live_processes() -> BTreeMap<(String, String), Vec<String>> {
     let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_number(&entry.file_name())) {

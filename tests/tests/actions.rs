@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use kahn_e2e::{
-    Cluster, ClusterOptions, Engine, IMAGE, Process, Store, WorkerOptions, complain_of_no_engine,
-    example_worker_path, free_port,
+    Cluster, ClusterOptions, Engine, IMAGE, Process, Store, WorkerOptions, example_worker_path,
+    free_port, warn_no_engine,
 };
 
 /// Serves the files of a directory over HTTP.
@@ -73,7 +73,7 @@ fn one_file_uses_every_action_on_a_cluster_of_two_workers() -> anyhow::Result<()
     let mut environment = vec![("KAHN_WORKER__HTTP__ALLOW".to_owned(), "127.0.0.1".to_owned())];
     match &engine {
         Some(engine) => environment.extend(engine.environment()),
-        None => complain_of_no_engine("the container task"),
+        None => warn_no_engine("the container task"),
     }
     let worker = |name: &str, program| WorkerOptions {
         name: name.into(),

@@ -11,8 +11,8 @@ use anyhow::Context as _;
 use fastrand::Rng;
 use kahn_client::{Client, Event, Submission};
 use kahn_e2e::{
-    CANARY, Cluster, ClusterOptions, Engine, IMAGE, Store, Unhelpful, WorkerOptions,
-    complain_of_no_engine, example_worker_path, living,
+    CANARY, Cluster, ClusterOptions, Engine, IMAGE, NeverDoneServer, Store, WorkerOptions,
+    example_worker_path, live_processes, warn_no_engine,
 };
 use kahn_model::RunState;
 
@@ -27,7 +27,7 @@ const RUN_MAX: Duration = Duration::from_secs(60);
 
 /// What cancels a run.
 #[derive(Clone, Copy, Debug)]
-enum Means {
+enum CancelledBy {
     /// A client.
     Client,
     /// The deadline of the run.
@@ -58,7 +58,7 @@ enum Trace {
 #[derive(Debug)]
 struct World {
     dir: PathBuf,
-    server: Unhelpful,
+    server: NeverDoneServer,
     engine: Option<Engine>,
 }
 
@@ -76,7 +76,7 @@ impl World {
 #[derive(Debug)]
 struct Plan {
     text: String,
-    means: Means,
+    cancelled_by: CancelledBy,
     /// When it is cancelled.
     after: Duration,
     traces: BTreeMap<String, Trace>,
@@ -104,25 +104,25 @@ def beat(given):
 impl Plan {
     /// Creates the plan of a run: two or three tasks of each kind of action.
     fn new(number: u64, world: &World, rng: &mut Rng) -> Self {
-        let means = match rng.u8(..8) {
-            0 => Means::Deadline,
-            1 => Means::Failure,
-            _ => Means::Client,
+        let cancelled_by = match rng.u8(..8) {
+            0 => CancelledBy::Deadline,
+            1 => CancelledBy::Failure,
+            _ => CancelledBy::Client,
         };
         let after = match rng.u8(..10) {
             0..2 => Duration::ZERO,
             2..7 => Duration::from_millis(rng.u64(0..400)),
             _ => Duration::from_millis(rng.u64(400..1200)),
         };
-        let policy = match means {
-            Means::Deadline => format!("{{ timeout: {}ms }}", after.as_millis().max(1)),
-            Means::Client | Means::Failure => "{ on_failure: fail_fast }".to_owned(),
+        let policy = match cancelled_by {
+            CancelledBy::Deadline => format!("{{ timeout: {}ms }}", after.as_millis().max(1)),
+            CancelledBy::Client | CancelledBy::Failure => "{ on_failure: fail_fast }".to_owned(),
         };
         let text = format!(
             "name: cancelled-{number}\npolicy: {policy}\ndefaults:\n  resources: {{ cpu: 0.25 }}\n  \
              timeouts: {{ grace: 200ms }}\ntasks:\n"
         );
-        let mut plan = Self { text, means, after, traces: BTreeMap::new() };
+        let mut plan = Self { text, cancelled_by, after, traces: BTreeMap::new() };
         plan.add_processes(rng);
         plan.add_calls(number, world, rng);
         plan
@@ -148,7 +148,7 @@ impl Plan {
         let near = self.after.as_millis() + u128::from(rng.u64(0..60));
         let seconds = Duration::from_millis(u64::try_from(near).unwrap_or(0)).as_secs_f64();
         self.add("ending", &format!("exec: [sleep, \"{seconds}\"]"));
-        if matches!(self.means, Means::Failure) {
+        if matches!(self.cancelled_by, CancelledBy::Failure) {
             self.add("failing", &format!("run: sleep {}; exit 1", self.after.as_secs_f64()));
         }
     }
@@ -222,9 +222,9 @@ impl Seen {
 
     /// Records what remains of these tasks.
     fn look(&mut self, run: &str, plan: &Plan, world: &World, tasks: &[String]) {
-        let living = living();
+        let live_processes = live_processes();
         for task in tasks {
-            if let Some(processes) = living.get(&(run.to_owned(), task.clone())) {
+            if let Some(processes) = live_processes.get(&(run.to_owned(), task.clone())) {
                 self.survivors.push(format!("{task} of {run}: {}", processes.join("; ")));
             }
             if let Some(trace) = plan.traces.get(task) {
@@ -235,7 +235,7 @@ impl Seen {
 
     /// Records what remains of a run that has ended.
     fn look_at_all(&mut self, run: &str, world: &World) -> anyhow::Result<()> {
-        let left = living().into_iter().filter(|((of, _), _)| of == run);
+        let left = live_processes().into_iter().filter(|((of, _), _)| of == run);
         self.survivors.extend(left.map(|((_, task), who)| format!("{task} of {run}: {who:?}")));
         if let Some(engine) = &world.engine {
             let left = engine.containers(run)?;
@@ -249,7 +249,7 @@ impl Seen {
 async fn cancel_one(client: &Client, plan: &Plan, world: &World) -> anyhow::Result<Seen> {
     let run = client.submit(&Submission::new(&plan.text)).await?.run;
     let (canceller, after) = (client.clone(), plan.after);
-    if matches!(plan.means, Means::Client) {
+    if matches!(plan.cancelled_by, CancelledBy::Client) {
         tokio::spawn(async move {
             // The moment is random; this does not wait for a condition.
             tokio::time::sleep(after).await; // poll
@@ -272,11 +272,11 @@ async fn cancel_one(client: &Client, plan: &Plan, world: &World) -> anyhow::Resu
         state = update.run.map(|run| run.state).or(state);
     }
     seen.look_at_all(&run.to_string(), world)?;
-    let expected = match plan.means {
-        Means::Client => RunState::Cancelled,
-        Means::Deadline | Means::Failure => RunState::Failed,
+    let expected = match plan.cancelled_by {
+        CancelledBy::Client => RunState::Cancelled,
+        CancelledBy::Deadline | CancelledBy::Failure => RunState::Failed,
     };
-    anyhow::ensure!(state == Some(expected), "{run} by {:?}: {state:?}", plan.means);
+    anyhow::ensure!(state == Some(expected), "{run} by {:?}: {state:?}", plan.cancelled_by);
     Ok(seen)
 }
 
@@ -323,7 +323,7 @@ impl Tally {
 }
 
 /// Cancels one run after the other until all clients together have observed enough.
-async fn be_a_client(
+async fn run_client(
     client: Client,
     world: Arc<World>,
     next: Arc<AtomicU64>,
@@ -369,16 +369,16 @@ async fn a_thousand_cancellations_at_random_moments_leave_nothing_alive() -> any
     std::fs::write(dir.path().join("beats.py"), PYTHON)?;
     let engine = Engine::find()?;
     if engine.is_none() {
-        complain_of_no_engine("cancellations of containers");
+        warn_no_engine("cancellations of containers");
     }
-    let server = Unhelpful::start()?;
+    let server = NeverDoneServer::start()?;
     let world = Arc::new(World { dir: dir.path().to_owned(), server, engine });
     let cluster = Cluster::start(&options(&world))?;
     let client = Client::connect(&cluster.url(), Some(&cluster.client_token()?)).await?;
     let (next, n_seen) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
     let clients = (0..CLIENTS).map(|_| {
         let (next, n_seen) = (Arc::clone(&next), Arc::clone(&n_seen));
-        tokio::spawn(be_a_client(client.clone(), Arc::clone(&world), next, n_seen))
+        tokio::spawn(run_client(client.clone(), Arc::clone(&world), next, n_seen))
     });
     let mut tally = Tally::default();
     for client in clients.collect::<Vec<_>>() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kahn_e2e::{
-    Answer, Cluster, ClusterOptions, Engine, IMAGE, Store, Unhelpful, WorkerOptions,
-    complain_of_no_engine, example_worker_path, free_port, kahn, wait_until,
+    Answer, Cluster, ClusterOptions, Engine, IMAGE, NeverDoneServer, Store, WorkerOptions,
+    example_worker_path, free_port, kahn, wait_until, warn_no_engine,
 };
 use kahn_model::CauseKind;
 use serde_json::Value;
@@ -313,7 +313,7 @@ fn words(kind: CauseKind, code: Option<i64>) -> String {
 fn every_cause_is_shown_by_get_events_explain_and_the_summary() -> anyhow::Result<()> {
     let files = tempfile::tempdir()?;
     std::fs::write(files.path().join("calls.py"), PYTHON)?;
-    let (server, closed) = (Unhelpful::start()?, free_port()?);
+    let (server, closed) = (NeverDoneServer::start()?, free_port()?);
     let engine = Engine::find()?;
     let mut many = worker("many", "cpu=4 memory=1Gi gpu=1", ("python", "many"), &[]);
     let mut own = worker("own", "cpu=4 memory=1Gi", ("zone", "eu"), &[]);
@@ -326,7 +326,7 @@ fn every_cause_is_shown_by_get_events_explain_and_the_summary() -> anyhow::Resul
             many.environment.extend(engine.environment());
             cases.extend(CONTAINERS);
         }
-        None => complain_of_no_engine("causes that need a container"),
+        None => warn_no_engine("causes that need a container"),
     }
     let options = ClusterOptions { store: Store::Embedded, workers: vec![many, own, one] };
     let quickly = [("KAHN_COORDINATOR__INFEASIBLE_GRACE".to_owned(), "1s".to_owned())];

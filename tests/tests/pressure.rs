@@ -47,12 +47,12 @@ fn n_started(cluster: &Cluster, run: &str) -> usize {
 
 /// A fake cgroup with full memory pressure, until it is released.
 #[derive(Debug)]
-struct Squeeze {
+struct FakePressure {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Squeeze {
+impl FakePressure {
     fn begin(group: &Path) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let (file, seen) = (memory_pressure(group), Arc::clone(&is_over));
@@ -76,7 +76,7 @@ impl Squeeze {
     }
 }
 
-impl Drop for Squeeze {
+impl Drop for FakePressure {
     fn drop(&mut self) {
         self.end();
     }
@@ -106,7 +106,7 @@ fn a_worker_under_pressure_gets_what_its_share_has_room_for_and_says_why() -> an
         ("io", "0".to_owned()),
     ])?;
     assert_eq!(accepts(&cluster)?["percent"], 100.0);
-    let mut squeeze = Squeeze::begin(group.path());
+    let mut pressure = FakePressure::begin(group.path());
     wait_until_accepts(&cluster, "25%", |accepts| accepts["percent"] == 25.0)?;
     let said = accepts(&cluster)?;
     assert_eq!(
@@ -140,7 +140,7 @@ fn a_worker_under_pressure_gets_what_its_share_has_room_for_and_says_why() -> an
     let message = why["message"].as_str().unwrap_or_default();
     assert!(message.contains("w1 accepts 25% of its capacity: memory pressure"), "{why}");
 
-    squeeze.end();
+    pressure.end();
     wait_until_accepts(&cluster, "all", |accepts| accepts["percent"] == 100.0)?;
     assert!(accepts(&cluster)?["pressure"].is_null());
     wait_until("all to start", Duration::from_secs(20), || n_started(&cluster, &run) == 3)?;
@@ -154,7 +154,7 @@ fn a_worker_under_pressure_gets_what_its_share_has_room_for_and_says_why() -> an
 }
 
 /// Starts many more threads than a busy host runs anyway, at low priority.
-fn hogs(dir: &Path) -> anyhow::Result<Vec<Process>> {
+fn start_busy_threads(dir: &Path) -> anyhow::Result<Vec<Process>> {
     let n = std::thread::available_parallelism()?.get() * 12;
     let hog = |i: usize| {
         let mut command = Command::new("nice");
@@ -175,9 +175,9 @@ fn a_worker_on_a_machine_with_many_more_threads_than_processors_accepts_less_for
         ("io", "0".to_owned()),
     ])?;
     let dir = tempfile::tempdir()?;
-    let hogs = hogs(dir.path())?;
+    let busy = start_busy_threads(dir.path())?;
     wait_until_accepts(&cluster, "less", |accepts| accepts["pressure"]["kind"] == "cpu")?;
     assert!(accepts(&cluster)?["percent"].as_f64().is_some_and(|share| share < 100.0));
-    drop(hogs);
+    drop(busy);
     wait_until_accepts(&cluster, "all", |accepts| accepts["percent"] == 100.0)
 }

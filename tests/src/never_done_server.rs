@@ -12,13 +12,13 @@ type Asked = Arc<Mutex<BTreeMap<String, u32>>>;
 /// A server that responds `{"done":false}` with the status at the beginning of the path, such as
 /// `/200/anything`. It never responds to other paths.
 #[derive(Debug)]
-pub struct Unhelpful {
+pub struct NeverDoneServer {
     /// The port on this host.
     pub port: u16,
     asked: Asked,
 }
 
-impl Unhelpful {
+impl NeverDoneServer {
     /// Starts the server, which runs until the test process exits.
     ///
     /// # Errors
