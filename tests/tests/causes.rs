@@ -175,8 +175,8 @@ const ELSEWHERE: &[(CauseKind, &str)] = &[
     (CauseKind::OutOfMemory, "in CONTAINERS: needs an engine"),
     (CauseKind::WorkerLost, "a_lost_and_a_broken_worker_are_told_apart"),
     (CauseKind::Preempted, "a_lost_and_a_broken_worker_are_told_apart"),
-    (CauseKind::Cancelled, "a_run_that_is_called_off_says_by_whom_and_why"),
-    (CauseKind::Deadline, "a_run_that_is_called_off_says_by_whom_and_why"),
+    (CauseKind::Cancelled, "a_cancelled_run_says_by_whom_and_why"),
+    (CauseKind::Deadline, "a_cancelled_run_says_by_whom_and_why"),
 ];
 
 #[test]
@@ -381,7 +381,7 @@ fn a_lost_and_a_broken_worker_are_told_apart() -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_run_that_is_called_off_says_by_whom_and_why() -> anyhow::Result<()> {
+fn a_cancelled_run_says_by_whom_and_why() -> anyhow::Result<()> {
     let workers = vec![worker("w", "cpu=2 memory=1Gi", ("zone", "eu"), &[])];
     let cluster = Cluster::start(&ClusterOptions { store: Store::Embedded, workers })?;
     let tasks =

@@ -166,7 +166,7 @@ impl State {
             cancelled: run.cancelled.clone(),
             is_halted: run.is_halted,
             n_failures: run.n_failures,
-            cells: run.cells.iter().map(picture).collect(),
+            cells: run.cells.iter().map(cell_snapshot).collect(),
             history: run.history.clone(),
             spent: run.spent.clone(),
             messages: run.messages.clone(),
@@ -255,7 +255,7 @@ impl State {
     }
 }
 
-fn picture(cell: &Cell) -> CellSnapshot {
+fn cell_snapshot(cell: &Cell) -> CellSnapshot {
     CellSnapshot {
         state: cell.state,
         flags: cell.flags.0,

@@ -20,27 +20,27 @@ const PARTITIONS: u16 = 2;
 
 /// Returns the durable state of a core, without the time of the latest event, and with the ages of
 /// ready tasks reduced to their order.
-fn picture(core: &Core) -> Vec<Snapshot> {
-    let mut pictures: Vec<Snapshot> =
+fn durable_state(core: &Core) -> Vec<Snapshot> {
+    let mut states: Vec<Snapshot> =
         (0..PARTITIONS).map(|at| core.state().snapshot(Partition(at))).collect();
     let ready = |state| state == TaskState::Ready;
-    let ages: BTreeSet<u32> = pictures
+    let ages: BTreeSet<u32> = states
         .iter()
-        .flat_map(|picture| &picture.runs)
+        .flat_map(|snapshot| &snapshot.runs)
         .flat_map(|run| &run.cells)
         .filter(|cell| ready(cell.state))
         .map(|cell| cell.age)
         .collect();
     let order: BTreeMap<u32, u32> = ages.into_iter().zip(1..).collect();
-    for picture in &mut pictures {
-        picture.at = Timestamp::ZERO;
-        for cell in picture.runs.iter_mut().flat_map(|run| &mut run.cells) {
+    for snapshot in &mut states {
+        snapshot.at = Timestamp::ZERO;
+        for cell in snapshot.runs.iter_mut().flat_map(|run| &mut run.cells) {
             if ready(cell.state) {
                 cell.age = order[&cell.age];
             }
         }
     }
-    pictures
+    states
 }
 
 /// Disables prefetching, which depends on the workers' pace and thus on volatile state.
@@ -63,21 +63,21 @@ fn replay(core: &mut Core, log: &[(Timestamp, Change)]) {
 
 /// Executes a plan. Returns, for each act, the length of the log after it and a snapshot of the
 /// core.
-fn live_through(plan: &Plan) -> (Play, Vec<(usize, Vec<Snapshot>)>) {
+fn execute(plan: &Plan) -> (Play, Vec<(usize, Vec<Snapshot>)>) {
     let mut play = Play::new(plan);
-    let mut pictures = vec![(0, picture(&play.world.core))];
+    let mut states = vec![(0, durable_state(&play.world.core))];
     for act in &plan.acts {
         if let Some(event) = play.event(act) {
             // Refused events are part of the plan.
             let _ = play.world.step(event);
         }
-        pictures.push((play.world.log.len(), picture(&play.world.core)));
+        states.push((play.world.log.len(), durable_state(&play.world.core)));
     }
-    (play, pictures)
+    (play, states)
 }
 
 /// Creates a world with the given core and the workers of `play`, disconnected.
-fn taken_over(play: &Play, mut core: Core) -> (World, Vec<Command>) {
+fn world_after_takeover(play: &Play, mut core: Core) -> (World, Vec<Command>) {
     let mut world = World::with(settings());
     world.now = play.world.now + Duration::from_secs(3600);
     let step = core.begin(world.now, Term { epoch: 77, nonce: 5 });
@@ -96,7 +96,7 @@ fn taken_over(play: &Play, mut core: Core) -> (World, Vec<Command>) {
 }
 
 /// Returns the tasks whose evaluation was requested but not answered according to the log.
-fn open_questions(core: &Core) -> BTreeSet<(RunId, TaskIx)> {
+fn open_evaluations(core: &Core) -> BTreeSet<(RunId, TaskIx)> {
     let runs = core.state().runs().filter(|run| !run.state.is_terminal());
     runs.flat_map(|run| run.dag.tasks().map(move |task| (run, task)))
         .filter(|(run, task)| {
@@ -122,13 +122,13 @@ proptest! {
 
     #[test]
     fn replaying_the_log_gives_what_living_through_it_gave(plan in plans()) {
-        let (play, pictures) = live_through(&plan);
+        let (play, states) = execute(&plan);
         let mut core = Core::new(settings());
         let mut done = 0;
-        for (len, expected) in pictures {
+        for (len, expected) in states {
             replay(&mut core, &play.world.log[done..len]);
             done = len;
-            prop_assert_eq!(picture(&core), expected);
+            prop_assert_eq!(durable_state(&core), expected);
         }
     }
 
@@ -136,7 +136,7 @@ proptest! {
     fn a_checkpoint_and_the_rest_of_the_log_give_the_same_as_all_of_it(
         plan in plans(), cut in any::<prop::sample::Index>()
     ) {
-        let (play, _) = live_through(&plan);
+        let (play, _) = execute(&plan);
         let log = &play.world.log;
         let cut = cut.index(log.len() + 1);
         let before = replayed(&log[..cut]);
@@ -144,11 +144,11 @@ proptest! {
         for at in 0..PARTITIONS {
             core.restore(before.state().snapshot(Partition(at)));
         }
-        prop_assert_eq!(picture(&core), picture(&before));
+        prop_assert_eq!(durable_state(&core), durable_state(&before));
         prop_assert_eq!(core.audit(), Vec::<String>::new());
         replay(&mut core, &log[cut..]);
         let whole = replayed(log);
-        prop_assert_eq!(picture(&core), picture(&whole));
+        prop_assert_eq!(durable_state(&core), durable_state(&whole));
         prop_assert_eq!(core.audit(), Vec::<String>::new());
 
         // Both continue in the same way: ready order, timers and evaluations are equal too.
@@ -169,12 +169,12 @@ proptest! {
     fn no_lease_is_lost_within_its_time_after_a_takeover_and_the_runs_then_end(
         plan in plans(), cut in any::<prop::sample::Index>()
     ) {
-        let (play, _) = live_through(&plan);
+        let (play, _) = execute(&plan);
         let log = &play.world.log;
         // The end of the log may not be durable; commands that depend on it were never sent.
         let core = replayed(&log[..cut.index(log.len() + 1)]);
-        let questions = open_questions(&core);
-        let (mut world, commands) = taken_over(&play, core);
+        let questions = open_evaluations(&core);
+        let (mut world, commands) = world_after_takeover(&play, core);
         let asked: BTreeSet<_> = commands
             .iter()
             .filter_map(|command| match command {

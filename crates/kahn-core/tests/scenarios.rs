@@ -16,10 +16,10 @@ fn folder() -> PathBuf {
 }
 
 /// Returns the contents of a file with updated transcripts.
-fn told_anew(text: &str) -> String {
+fn with_updated_transcripts(text: &str) -> String {
     let mut out = String::new();
-    for story in text.split_inclusive('\n').collect::<String>().split("== ").skip(1) {
-        let (title, rest) = story.split_once('\n').expect("a title");
+    for scenario in text.split_inclusive('\n').collect::<String>().split("== ").skip(1) {
+        let (title, rest) = scenario.split_once('\n').expect("a title");
         let script = rest.split("\n----").next().expect("a script").trim_end();
         let transcript = script::carry_out(script);
         out.push_str(&format!("== {title}\n{script}\n----\n{transcript}\n"));
@@ -27,10 +27,10 @@ fn told_anew(text: &str) -> String {
     format!("{}\n", out.trim_end())
 }
 
-fn check(file: &str, tell: impl Fn(&str) -> String) {
+fn check(file: &str, update: impl Fn(&str) -> String) {
     let path = folder().join(file);
     let found = fs::read_to_string(&path).unwrap_or_default();
-    let expected = tell(&found);
+    let expected = update(&found);
     if is_blessed() {
         fs::write(&path, expected).unwrap();
         return;
@@ -46,37 +46,37 @@ fn is_blessed() -> bool {
     std::env::var("KAHN_BLESS").is_ok()
 }
 
-macro_rules! stories {
+macro_rules! scenarios {
     ($($name:ident: $file:literal,)*) => {
-        $(#[test] fn $name() { check($file, told_anew); })*
+        $(#[test] fn $name() { check($file, with_updated_transcripts); })*
 
         #[test]
-        fn every_file_of_stories_is_told() {
-            let mut told = vec![$($file,)* "triggers.txt"];
-            told.sort_unstable();
+        fn every_scenario_file_has_a_test() {
+            let mut listed = vec![$($file,)* "triggers.txt"];
+            listed.sort_unstable();
             let mut found: Vec<String> = fs::read_dir(folder())
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
                 .collect();
             found.sort_unstable();
-            assert_eq!(found, told);
+            assert_eq!(found, listed);
         }
     };
 }
 
-stories! {
+scenarios! {
     runs_go_from_submit_to_end: "runs.txt",
     failures_are_retried_handled_or_end_the_run: "failures.txt",
     dependencies_say_when_a_task_goes: "dependencies.txt",
     leases_have_one_holder_and_one_outcome: "leases.txt",
     workers_come_and_go: "workers.txt",
     a_coordinator_takes_over: "takeover.txt",
-    people_steer_runs: "steering.txt",
+    runs_are_paused_resumed_cancelled_and_retried: "steering.txt",
     gates_hold_tasks_back: "gates.txt",
-    times_run_out: "timeouts.txt",
+    timeouts_expire: "timeouts.txt",
     tasks_are_placed_in_order_and_where_there_is_room: "placement.txt",
-    work_is_given_ahead_and_called_back: "prefetch.txt",
-    every_no_is_explained: "explain.txt",
+    leases_are_prefetched_and_recalled: "prefetch.txt",
+    every_reason_to_wait_is_explained: "explain.txt",
     workers_under_pressure_get_less: "pressure.txt",
 }
 

@@ -68,7 +68,7 @@ async fn an_error_is_named_by_its_type() {
 }
 
 #[tokio::test]
-async fn a_function_that_is_called_off_is_told_and_then_dropped() {
+async fn a_cancelled_function_is_notified_and_then_dropped() {
     let (entered, told) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let signals = (Arc::clone(&entered), Arc::clone(&told));
     let rig = Rig::new(functions(|all| {

@@ -113,9 +113,9 @@ impl Core {
         if is_started && phase != LeasePhase::Started {
             self.emit(Change::AttemptStarted { run, task });
         }
-        let is_called_off =
+        let is_cancelled =
             self.state.run(run).is_some_and(|r| r.cell(task).flags.has(Flags::CANCELLED));
-        if is_called_off {
+        if is_cancelled {
             self.stop(lease_ix, StopReason::Cancelled);
         } else if was_timed_out {
             self.stop(lease_ix, StopReason::TimedOut);

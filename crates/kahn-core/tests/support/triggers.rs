@@ -24,7 +24,7 @@ pub(crate) fn table() -> String {
             for kind in DependencyKind::ALL {
                 write!(out, "{:<12} {:<9} {:<9} ", name(trigger), name(when), name(kind)).unwrap();
                 for end in [End::Succeeds, End::Fails, End::IsSkipped] {
-                    write!(out, " {:<11}", fate(trigger, when, kind, end)).unwrap();
+                    write!(out, " {:<11}", outcome_of(trigger, when, kind, end)).unwrap();
                 }
                 out.truncate(out.trim_end().len());
                 out.push('\n');
@@ -40,7 +40,7 @@ fn name(item: impl std::fmt::Debug) -> String {
 
 /// Returns the outcome of a task whose only dependency ends in this way. Another task keeps the run
 /// open.
-fn fate(trigger: Trigger, when: When, kind: DependencyKind, end: End) -> &'static str {
+fn outcome_of(trigger: Trigger, when: When, kind: DependencyKind, end: End) -> &'static str {
     let mut world = World::new();
     world.attach("w1", "cpu=2");
     let dag = dag()

@@ -45,12 +45,12 @@ impl Oracle {
 
     /// Checks the acknowledgement of a cancellation.
     pub(crate) fn cancellation_answered(&mut self, run: RunId, answer: &Result<(), Refusal>) {
-        let is_called_off = self
+        let is_cancelled = self
             .shadow
             .state()
             .run(run)
             .is_some_and(|run| run.cancelled.is_some() || run.state.is_terminal());
-        if answer.is_ok() && !is_called_off {
+        if answer.is_ok() && !is_cancelled {
             self.object("I17", format!("run {run} is said to be cancelled and is not"));
         }
     }
