@@ -31,12 +31,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the coordinator at `url`, such as `http://127.0.0.1:7400`. Tries only once.
+    /// Connects to the coordinator at `url`, such as `http://127.0.0.1:7400`, or to one of several,
+    /// separated by commas. Tries each only once.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Unreachable`] if nothing answers there, and [`Error::Refused`] if the URL
-    /// or the token is not valid.
+    /// Returns [`Error::Unreachable`] if nothing answers there, and [`Error::Refused`] if a URL or
+    /// the token is not valid.
     pub async fn connect(url: &str, token: Option<&str>) -> Result<Self, Error> {
         let bearer = Bearer::new(token)?;
         let channel = connection::connect(url).await?;

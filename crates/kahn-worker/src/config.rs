@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kahn_model::{InvalidName, InvalidResources, Resource, Resources, WorkerId};
+use kahn_proto::InvalidAddress;
 use kahn_runtime::health::HealthSettings;
 use kahn_runtime::human_duration;
 use kahn_runtime::secret::Secret;
@@ -20,7 +21,7 @@ use crate::pressure::PressureSettings;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The URL of the coordinator.
+    /// The URL of the coordinator, or of several, separated by commas.
     pub coordinator: String,
     /// The token that the worker presents to the coordinator. Default: read from `token_file`.
     pub token: Option<Secret>,
@@ -118,13 +119,8 @@ pub enum InvalidConfig {
     #[error(transparent)]
     Secret(#[from] InvalidSecret),
     /// The URL of the coordinator is invalid.
-    #[error("worker.coordinator: `{url}` is not an address: {reason}")]
-    Coordinator {
-        /// The input.
-        url: String,
-        /// The reason.
-        reason: String,
-    },
+    #[error("worker.coordinator: {0}")]
+    Coordinator(InvalidAddress),
     /// A pressure setting is invalid.
     #[error("worker.pressure.{field}: {reason}")]
     Pressure {

@@ -7,6 +7,7 @@ pub mod spool;
 
 mod config;
 mod driver;
+mod link;
 mod pressure;
 mod session;
 mod shipping;
@@ -18,6 +19,7 @@ mod worker;
 pub use config::{Config, InvalidConfig};
 pub use kahn_executor_function::FunctionContext;
 pub use kahn_executor_process::{LimitMode, LimitStatement};
+pub use link::Coordinators;
 pub use pressure::{PressureMode, PressureSettings};
 pub use standalone::RunError;
 pub use worker::{Offer, Services, StartError, Worker, WorkerBuilder};

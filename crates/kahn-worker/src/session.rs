@@ -2,55 +2,31 @@
 
 use std::time::Duration;
 
-use kahn_proto::worker::sessions_client::SessionsClient;
+use kahn_proto::worker::coordinator_message::Message;
 use kahn_proto::worker::{CoordinatorMessage, WorkerMessage};
 use kahn_runtime::backoff::Backoff;
 use kahn_runtime::token::Token;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::driver::Input;
+use crate::link::Link;
 
 /// Maximum outbound messages buffered for the network.
 const MESSAGES_MAX: usize = 64;
-/// Maximum size of a message in either direction, in bytes.
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// How long to wait for a coordinator to accept the stream. One that is not the leader keeps the
+/// request for a few seconds while no leader is known.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a coordinator may be silent before the lease is known. It answers every heartbeat.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Upper bounds of the delays between connection attempts.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// The sender of messages to the coordinator.
 pub(crate) type Outbound = mpsc::Sender<WorkerMessage>;
-
-/// The channel to the coordinator and the token for it.
-#[derive(Clone, Debug)]
-pub(crate) struct Link {
-    pub channel: Channel,
-    pub token: Token,
-}
-
-impl Link {
-    pub(crate) fn client(&self) -> SessionsClient<Channel> {
-        SessionsClient::new(self.channel.clone())
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
-    }
-
-    /// Creates a request with the token in its metadata.
-    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        if let Ok(mut value) =
-            self.token.to_header().expose().parse::<tonic::metadata::MetadataValue<_>>()
-        {
-            value.set_sensitive(true);
-            request.metadata_mut().insert("authorization", value);
-        }
-        request
-    }
-}
 
 /// Keeps a stream open until the driver ends.
 pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
@@ -60,6 +36,7 @@ pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
             Ok(()) => debug!("the coordinator has ended the stream"),
             Err(status) => report(&status, &link.token, backoff.n_tries()),
         }
+        link.reset();
         if inbox.is_closed() {
             return;
         }
@@ -86,18 +63,39 @@ async fn run_stream(
     inbox: &mpsc::Sender<Input>,
     backoff: &mut Backoff,
 ) -> Result<(), Status> {
-    let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
-    let request = link.request(ReceiverStream::new(messages));
-    let inbound = link.client().attach(request).await?.into_inner();
+    let (mut outbound, mut response) = attach(link).await?;
+    if link.find_leader(response.metadata()).await {
+        (outbound, response) = attach(link).await?;
+    }
+    let inbound = response.into_inner();
     // Connected only after the coordinator has accepted the stream: an earlier inventory could miss
     // leases granted in the meantime, and the coordinator would count them as lost.
     if inbox.send(Input::Connected(outbound)).await.is_err() {
         return Ok(());
     }
     let heard = listen(inbound, inbox, backoff).await;
+    if heard.as_ref().is_err_and(|status| status.code() == Code::DeadlineExceeded) {
+        link.avoid();
+    }
     // Fails only if the driver has ended.
     drop(inbox.send(Input::Disconnected).await);
     heard
+}
+
+/// Opens a stream.
+async fn attach(
+    link: &Link,
+) -> Result<(Outbound, Response<Streaming<CoordinatorMessage>>), Status> {
+    let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
+    let request = link.request(ReceiverStream::new(messages));
+    let mut client = link.client();
+    match tokio::time::timeout(ATTACH_TIMEOUT, client.attach(request)).await {
+        Ok(attached) => Ok((outbound, attached?)),
+        Err(_) => {
+            link.avoid();
+            Err(Status::deadline_exceeded("the coordinator does not respond"))
+        }
+    }
 }
 
 async fn listen(
@@ -105,8 +103,15 @@ async fn listen(
     inbox: &mpsc::Sender<Input>,
     backoff: &mut Backoff,
 ) -> Result<(), Status> {
-    while let Some(CoordinatorMessage { message }) = inbound.message().await? {
+    let mut silence_max = SILENCE_MAX;
+    loop {
+        let message = tokio::time::timeout(silence_max, inbound.message()).await;
+        let silent = |_| Status::deadline_exceeded("the coordinator is silent");
+        let Some(CoordinatorMessage { message }) = message.map_err(silent)?? else { break };
         let Some(message) = message else { continue };
+        if let Message::Welcome(welcome) = &message {
+            silence_max = Duration::from_micros(welcome.lease_ttl_micros) * 2 / 3;
+        }
         backoff.reset();
         if inbox.send(Input::Message(message)).await.is_err() {
             break;

@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::{debug, warn};
 
-use crate::session::Link;
+use crate::link::Link;
 use crate::wire;
 use kahn_executor::logs::{Leftover, LogDir, LogReader};
 

@@ -1,15 +1,14 @@
 //! A standalone worker: configured from the environment, stopped by a signal.
 
-use std::time::Duration;
-
+use kahn_proto::Addresses;
 use kahn_runtime::config::{self, ConfigError, Environment, Sources};
 use kahn_runtime::health::{HealthServer, Readiness};
 use kahn_runtime::metrics::Metrics;
 use kahn_runtime::shutdown::Shutdown;
 use kahn_runtime::token::{Token, TokenError};
-use tonic::transport::{Channel, Endpoint};
 
 use crate::config::{Config, InvalidConfig};
+use crate::link::Coordinators;
 use crate::worker::{Services, StartError, WorkerBuilder};
 
 /// All sections that the configuration file may have, including those of other programs.
@@ -55,24 +54,15 @@ impl Config {
         config::load("worker", &sources).map_err(Box::new)
     }
 
-    /// Returns a channel to the coordinator. It connects on first use and reconnects as needed.
+    /// Returns the addresses of the coordinators.
     ///
     /// # Errors
     ///
-    /// Fails if the URL is invalid.
-    pub fn channel(&self) -> Result<Channel, InvalidConfig> {
-        let endpoint = Endpoint::from_shared(self.coordinator.clone()).map_err(|error| {
-            InvalidConfig::Coordinator { url: self.coordinator.clone(), reason: error.to_string() }
-        })?;
-        Ok(endpoint
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(5))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20)
-            .connect_lazy())
+    /// Fails if a URL is invalid.
+    pub fn coordinators(&self) -> Result<Coordinators, InvalidConfig> {
+        Addresses::parse(&self.coordinator)
+            .map(Coordinators::at)
+            .map_err(InvalidConfig::Coordinator)
     }
 
     /// Reads the token for the coordinator.
@@ -119,9 +109,10 @@ impl WorkerBuilder {
             HealthServer::start(&config.health, readiness.clone(), metrics.clone()).await.map_err(
                 |error| RunError::Io { what: "health", source: std::io::Error::other(error) },
             )?;
-        let channel = config.channel()?;
+        let coordinators = config.coordinators()?;
         let environment = std::env::vars_os().collect();
-        let worker = self.start(channel, token, Services { metrics, readiness, environment })?;
+        let worker =
+            self.start(coordinators, token, Services { metrics, readiness, environment })?;
         shutdown.drain_requested().await;
         worker.drain().await;
         tokio::select! {

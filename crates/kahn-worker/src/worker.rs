@@ -20,13 +20,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::config::{Config, InvalidConfig};
 use crate::driver::{AttemptParts, Driver, Input, left_behind};
+use crate::link::{Coordinators, Link};
 use crate::pressure::watch;
-use crate::session::{Link, keep_open};
+use crate::session::keep_open;
 use crate::shipping::Shipping;
 use crate::spool::{Durability, Spool};
 use crate::stats::Stats;
@@ -150,7 +150,7 @@ impl WorkerBuilder {
     }
 
     /// Starts the worker: reads the results and output that a previous process left behind, and
-    /// attaches to the coordinator at `channel`.
+    /// attaches to the leader of the coordinators.
     ///
     /// # Errors
     ///
@@ -158,11 +158,11 @@ impl WorkerBuilder {
     /// error: the worker keeps trying to connect.
     pub fn start(
         self,
-        channel: Channel,
+        coordinators: impl Into<Coordinators>,
         token: Token,
         services: Services,
     ) -> Result<Worker, StartError> {
-        Worker::assemble(self, channel, token, services)
+        Worker::assemble(self, coordinators.into(), token, services)
     }
 }
 
@@ -199,7 +199,7 @@ impl Worker {
 
     fn assemble(
         builder: WorkerBuilder,
-        channel: Channel,
+        coordinators: Coordinators,
         token: Token,
         services: Services,
     ) -> Result<Self, StartError> {
@@ -247,7 +247,7 @@ impl Worker {
         };
         let core = WorkerCore::new(settings, left_behind(&spool));
         let (inbox, inputs) = mpsc::channel(INBOX_MAX);
-        let link = Link { channel, token };
+        let link = Link::new(coordinators, token);
         let stats = Stats::new(&services.metrics);
         let sent = stats.output.clone();
         let (shipping, streaming) = Shipping::start(link.clone(), logs.clone(), sent);
