@@ -8,7 +8,9 @@ use kahn_core::{Settings, Spreading};
 use kahn_runtime::health::HealthSettings;
 use kahn_runtime::human_duration;
 use kahn_runtime::secret::Secret;
+use kahn_store::LEASE_TTL;
 use serde::{Deserialize, Serialize};
+use tonic::codegen::http::uri::Authority;
 
 /// The configuration of a coordinator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,7 +18,10 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The address of the gRPC server.
     pub listen: SocketAddr,
-    /// The directory of tokens, logs and the embedded store.
+    /// The URL at which other coordinators, workers and clients reach this one; derived from
+    /// `listen` by default.
+    pub advertise: Option<String>,
+    /// The directory of tokens, logs and the embedded store. No two coordinators can share it.
     pub data_dir: PathBuf,
     /// The store for the state of runs.
     pub store: StoreConfig,
@@ -34,6 +39,9 @@ pub struct Config {
     pub health: HealthSettings,
     /// What the labels of metrics may name.
     pub metrics: MetricsConfig,
+    /// A standby takes over if the leader has not renewed its lease in the store for this long.
+    #[serde(with = "human_duration")]
+    pub leader_ttl: Duration,
     /// A worker that is silent for this long gets no new leases.
     #[serde(with = "human_duration")]
     pub suspect_after: Duration,
@@ -92,6 +100,12 @@ pub enum EmbeddedDurability {
 }
 
 impl StoreConfig {
+    /// Returns whether several coordinators can use the store.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        !matches!(self.url(), "embedded" | "memory")
+    }
+
     /// Returns `embedded`, `memory`, or the URL of a Redis server.
     #[must_use]
     pub fn url(&self) -> &str {
@@ -167,6 +181,7 @@ impl Default for Config {
         let core = Settings::default();
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7400),
+            advertise: None,
             data_dir: PathBuf::from("kahn-data"),
             store: StoreConfig::default(),
             client_token: None,
@@ -175,6 +190,7 @@ impl Default for Config {
             worker_token_file: None,
             health: HealthSettings::on_loopback(7401),
             metrics: MetricsConfig::default(),
+            leader_ttl: LEASE_TTL,
             suspect_after: core.suspect_after,
             lease_ttl: core.lease_ttl,
             infeasible_grace: core.infeasible_grace,
@@ -202,6 +218,15 @@ pub enum InvalidConfig {
         /// The configured value.
         lease_ttl: Duration,
     },
+    /// A leader would be replaced although it only waits for the store, or hardly ever.
+    #[error("leader_ttl is {leader_ttl:?}; it must be between 1 s and 60 s")]
+    LeaderTtl {
+        /// The configured value.
+        leader_ttl: Duration,
+    },
+    /// The advertised URL cannot be used.
+    #[error("advertise is {0:?}; write for example \"http://10.0.0.5:7400\"")]
+    Advertise(String),
     /// The number of partitions is out of range.
     #[error("store.partitions must be between 1 and 1024, not {0}")]
     Partitions(u16),
@@ -217,6 +242,14 @@ impl Config {
         let partitions = self.partitions();
         if !(1..=1024).contains(&partitions) {
             return Err(InvalidConfig::Partitions(partitions));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&self.leader_ttl) {
+            return Err(InvalidConfig::LeaderTtl { leader_ttl: self.leader_ttl });
+        }
+        if let Some(address) = &self.advertise
+            && !is_http_url(address)
+        {
+            return Err(InvalidConfig::Advertise(address.clone()));
         }
         if self.lease_ttl < Duration::from_secs(3) {
             return Err(InvalidConfig::LeaseTooShort { lease_ttl: self.lease_ttl });
@@ -242,7 +275,15 @@ impl Config {
     }
 
     fn partitions(&self) -> u16 {
-        let usual = if self.store.url().starts_with("redis") { 16 } else { 1 };
+        let usual = if self.store.is_shared() { 16 } else { 1 };
         self.store.partitions.unwrap_or(usual)
     }
+}
+
+/// Returns whether `text` is a URL that consists of the scheme `http`, a host and a port.
+fn is_http_url(text: &str) -> bool {
+    let Some(Ok(authority)) = text.strip_prefix("http://").map(str::parse::<Authority>) else {
+        return false;
+    };
+    authority.port().is_some() && !authority.host().is_empty()
 }

@@ -1,5 +1,8 @@
 //! The driver: the task that owns the core.
 //!
+//! Nothing is sent, and no deadline is handled, unless the store has confirmed recently that this
+//! coordinator is the leader.
+//!
 //! Each round takes the inputs that have arrived, passes them to the core, places tasks, sends the
 //! new changes to the log, and releases everything that has become durable. While an append is in
 //! flight, the next round collects the next batch; no timer is involved.
@@ -44,8 +47,13 @@ pub(crate) enum Effect {
 pub(crate) enum Ended {
     /// It was closed, and everything is durable.
     Closed,
-    /// The log of a partition cannot continue under this term.
-    LostPartition,
+    /// Another coordinator has taken over a partition.
+    Deposed,
+    /// The log of a partition contains what this coordinator did not write, or has lost more than
+    /// memory still holds. An operator has to look at it.
+    Diverged,
+    /// A bug.
+    Failed,
 }
 
 /// The state of the driver.
@@ -126,7 +134,8 @@ impl Driver {
         if self.core.has_more_to_place() {
             return Some(self.inbox.try_recv().unwrap_or(Input::Nothing));
         }
-        let due = [self.core.next_deadline(), self.stats.due()].into_iter().flatten().min();
+        let deadline = self.core.next_deadline().filter(|_| self.durable.is_leading());
+        let due = [deadline, self.stats.due()].into_iter().flatten().min();
         let due = due.map_or(self.audit_due, |at| at.min(self.audit_due));
         let wait = due.since(self.now());
         tokio::select! {
@@ -152,7 +161,8 @@ impl Driver {
             return Some(ended);
         }
         let now = self.now();
-        if self.core.next_deadline().is_some_and(|at| at <= now) {
+        let is_due = self.core.next_deadline().is_some_and(|at| at <= now);
+        if is_due && self.durable.is_leading() {
             self.handle(now, Event::DeadlineReached);
         }
         let step = self.core.place(now);
@@ -174,6 +184,10 @@ impl Driver {
     }
 
     fn release(&mut self) {
+        // Another coordinator may have taken over. A renewal of the lease brings the next round.
+        if !self.durable.is_leading() {
+            return;
+        }
         for effect in self.outbox.release_all() {
             match effect {
                 Effect::Command(command) => self.dispatch.carry_out(command, &self.core),
@@ -244,7 +258,7 @@ impl Driver {
                 None
             }
             durable::Progress::Waiting => None,
-            durable::Progress::Ended => Some(Ended::LostPartition),
+            durable::Progress::Ended(ended) => Some(ended),
         }
     }
 

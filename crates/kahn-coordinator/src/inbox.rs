@@ -58,7 +58,7 @@ pub(crate) enum Input {
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// The core refused the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -70,7 +70,7 @@ pub enum RequestError {
 
 /// A handle for sending to the driver.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     inbox: mpsc::Sender<Input>,
 }
 
@@ -88,7 +88,7 @@ impl Handle {
     /// # Errors
     ///
     /// Returns an error if the core refuses the event or the coordinator stops first.
-    pub async fn request(&self, event: Event) -> Result<(), RequestError> {
+    pub(crate) async fn request(&self, event: Event) -> Result<(), RequestError> {
         let (reply, answer) = oneshot::channel();
         self.send(Input::Request { event, reply }).await?;
         Ok(answer.await.map_err(|_| RequestError::Stopping)??)
@@ -99,7 +99,7 @@ impl Handle {
     /// # Errors
     ///
     /// Returns an error if the coordinator stops first.
-    pub async fn query<T: Send + 'static>(
+    pub(crate) async fn query<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Core) -> T + Send + 'static,
     ) -> Result<T, RequestError> {

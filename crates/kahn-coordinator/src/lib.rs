@@ -1,6 +1,10 @@
 //! The coordinator process: the driver around the core, and its services.
 //!
-//! A single task, the [`driver`], owns the core. Everything else (worker streams, requests, timers,
+//! Any number of coordinators may use one store. One of them is the [`leader`]; the others are
+//! standbys, which follow its logs, forward requests to it, and take over when it ends (see
+//! [`election`]).
+//!
+//! In the leader, a single task, the [`driver`], owns the core. Everything else (worker streams, requests, timers,
 //! the store) sends inputs to its [`inbox`] and carries out the effects that it releases. No effect
 //! is released before the changes that it depends on are durable.
 //!
@@ -8,11 +12,15 @@
 
 mod config;
 mod driver;
+mod election;
 mod evaluate;
 mod grpc;
 mod inbox;
+mod leader;
 mod logs;
-mod recovery;
+mod replica;
+mod retention;
+mod role;
 mod server;
 mod service;
 mod sessions;
@@ -26,6 +34,5 @@ pub mod fuzz;
 pub use config::{
     Config, EmbeddedDurability, InvalidConfig, Limits, MetricsConfig, Placement, StoreConfig,
 };
-pub use inbox::{Handle, RequestError};
-pub use recovery::RecoveryError;
+pub use replica::RecoveryError;
 pub use server::{Coordinator, Listener, LocalConnector, Services, StartError};

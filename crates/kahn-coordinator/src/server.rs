@@ -1,51 +1,44 @@
-//! Starts and stops a coordinator: store, recovery, driver and services.
+//! Starts and stops a coordinator: store, election, and the server in front of it.
 
+mod frontend;
+mod identity;
+mod interrupted;
+mod lifecycle;
 mod listener;
 mod open;
-mod retention;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use kahn_model::Timestamp;
 use kahn_proto::api::runs_server::RunsServer;
-use kahn_proto::api::workers_server::WorkersServer;
-use kahn_proto::worker::sessions_server::SessionsServer;
-use kahn_runtime::clock::Clock;
 use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
 use kahn_runtime::telemetry::Traces;
 use kahn_runtime::token::{Token, TokenError};
-use kahn_store::{Appender, StoreError};
-use tokio::sync::mpsc;
+use kahn_store::StoreError;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tracing::{error, info};
 
 pub use listener::{Listener, LocalConnector};
 
-use crate::config::{Config, InvalidConfig};
-use crate::driver::{Driver, Ended, Log, Parts};
-use crate::evaluate::Evaluators;
+use crate::config::{Config, InvalidConfig, Limits};
+use crate::driver::Ended;
+use crate::election::Candidate;
 use crate::grpc::auth::{AuthLayer, Tokens};
 use crate::grpc::limits::message_limit_layer;
 use crate::grpc::runs::RunService;
-use crate::grpc::sessions::SessionService;
-use crate::grpc::workers::WorkerService;
-use crate::inbox::{Handle, Input};
+use crate::leader::Shared;
 use crate::logs::{Caps, Logs};
-use crate::recovery::{RecoveryError, recover};
-use crate::service::Service;
-use crate::sessions::Sessions;
-use crate::spans::Spans;
+use crate::replica::RecoveryError;
+use crate::role::{Role, Roles};
 use crate::stats::Stats;
-use crate::watchers::Watchers;
-
-/// Capacity of the driver's inbox; senders wait if it is full.
-const INBOX_MAX: usize = 8192;
+use frontend::Frontend;
+use identity::Identity;
+use lifecycle::Lifecycle;
 
 /// Why a coordinator did not start.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +60,9 @@ pub enum StartError {
     /// The state cannot be recovered.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// Another coordinator uses the data directory.
+    #[error("another coordinator uses {0}; give each its own with coordinator.data_dir")]
+    InUse(String),
     /// An operating system call failed.
     #[error("{what}: {source}")]
     Io {
@@ -88,22 +84,25 @@ pub struct Services {
     pub traces: Traces,
 }
 
-/// A running coordinator. Dropping it stops it immediately, like a crash.
+/// A running coordinator, either the leader or a standby. Dropping it stops it immediately, like a
+/// crash.
 #[derive(Debug)]
 pub struct Coordinator {
-    handle: Handle,
     address: Option<SocketAddr>,
-    client_token: Arc<Token>,
-    worker_token: Arc<Token>,
+    tokens: Tokens,
     readiness: Readiness,
+    roles: Roles,
+    stopping: CancellationToken,
     closing: CancellationToken,
-    driver: Option<JoinHandle<Ended>>,
+    lifecycle: Option<JoinHandle<Ended>>,
     server: JoinHandle<()>,
-    retention: JoinHandle<()>,
+    /// Locked while the coordinator runs.
+    _identity: Option<Identity>,
 }
 
 impl Coordinator {
-    /// Takes over all partitions, replays their logs, and starts to serve.
+    /// Opens the store, takes part in the election, and starts to serve. Returns when this
+    /// coordinator is either the leader or a standby.
     ///
     /// # Errors
     ///
@@ -115,67 +114,52 @@ impl Coordinator {
     ) -> Result<Self, StartError> {
         let settings = config.settings()?;
         let tokens = open::tokens(&config)?;
+        let identity = Identity::of(&config)?;
         let store = open::store(&config, settings.partitions).await?;
         services.readiness.set("store", Ok(()));
         info!(durability = %store.durability(), partitions = settings.partitions, "store open");
-        let mut recovered = recover(&store, settings, open::nonce()?).await?;
-        let clock = Arc::new(Clock::starting_after(recovered.latest.0));
-        let (tx, inbox) = mpsc::channel(INBOX_MAX);
-        let handle = Handle::new(tx.clone());
-        let mut durable = Log::new(Arc::clone(&store), tx.clone());
-        for owned in &recovered.owned {
-            let events = forward(tx.clone());
-            let (term, head) = (owned.acquired.term, owned.acquired.head);
-            let appender = Appender::spawn(Arc::clone(&store), owned.partition, term, head, events);
-            durable.add(term, appender, owned.log_bytes);
-        }
-        let term = recovered.owned[0].acquired.term;
-        let first = recovered.core.begin(Timestamp(clock.unix_micros()), term);
-        let watchers = Watchers::default();
-        let evaluators = Evaluators::start_thread(tx.clone())
-            .map_err(|source| StartError::Io { what: "evaluator thread".into(), source })?;
-        let spans = Spans::new(services.traces, recovered.core.state());
-        let parts = Parts {
-            core: recovered.core,
-            clock,
-            inbox,
-            durable,
-            sessions: Sessions::default(),
-            watchers: watchers.clone(),
-            evaluators,
-            stats: Stats::new(&services.metrics, services.readiness.clone(), &config.metrics),
-            spans,
-        };
-        let driver = tokio::spawn(Driver::new(parts, first).run());
+        let address = listener.address();
+        let (owner, claim) = identity::candidacy(&config, address, identity.as_ref())?;
         let caps = Caps {
             attempt_bytes: config.limits.log_bytes,
             total_bytes: config.limits.total_log_bytes,
         };
         let logs = Logs::new(config.data_dir.join("logs"), caps);
-        let closing = CancellationToken::new();
-        let address = listener.address();
-        let service = Service::new(handle.clone(), watchers, logs.clone(), config.limits.clone());
-        let retention = retention::spawn(handle.clone(), logs.clone(), config.limits.finished_runs);
-        let sessions = SessionService {
-            handle: handle.clone(),
-            logs,
-            next_session: Arc::new(AtomicU64::new(1)),
+        let counted = logs.clone();
+        tokio::spawn(async move { counted.count().await });
+        let stats = Stats::new(&services.metrics, services.readiness.clone(), &config.metrics);
+        let (roles, stopping) = (Roles::new(), CancellationToken::new());
+        let mut lifecycle = Lifecycle {
+            candidate: Candidate::new(Arc::clone(&store), settings, owner, claim),
+            shared: Shared {
+                store,
+                limits: config.limits.clone(),
+                logs,
+                stats,
+                traces: services.traces,
+                next_session: Arc::default(),
+            },
+            roles: roles.clone(),
+            readiness: services.readiness.clone(),
+            stopping: stopping.clone(),
         };
-        let server = serve(&config, listener, tokens.clone(), service, sessions, closing.clone());
-        services.readiness.set("coordinator", Ok(()));
+        let stage = lifecycle.begin().await?;
+        let closing = CancellationToken::new();
+        let frontend = Frontend(roles.clone());
+        let server = serve(&config.limits, listener, tokens.clone(), frontend, closing.clone());
         if let Some(address) = address {
             info!(%address, "serving");
         }
         Ok(Self {
-            handle,
             address,
-            client_token: tokens.client,
-            worker_token: tokens.worker,
+            tokens,
             readiness: services.readiness,
+            roles,
+            stopping,
             closing,
-            driver: Some(driver),
+            lifecycle: Some(tokio::spawn(lifecycle.run(stage))),
             server,
-            retention,
+            _identity: identity,
         })
     }
 
@@ -188,41 +172,34 @@ impl Coordinator {
     /// Returns the clients' token.
     #[must_use]
     pub fn client_token(&self) -> &Token {
-        &self.client_token
+        &self.tokens.client
     }
 
     /// Returns the workers' token.
     #[must_use]
     pub fn worker_token(&self) -> &Token {
-        &self.worker_token
+        &self.tokens.worker
     }
 
-    /// Returns a handle to its driver for use within the process.
-    #[must_use]
-    pub fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
-    /// Waits until it ends by itself, because it has lost a partition to another coordinator.
+    /// Waits until it ends by itself, because its log contains what no coordinator has written, or
+    /// because of a bug.
     pub async fn ended(&mut self) {
-        if let Some(driver) = &mut self.driver {
-            match driver.await {
-                Ok(ended) => info!(?ended, "the driver has ended"),
-                Err(failure) => error!(%failure, "the driver has failed"),
+        if let Some(lifecycle) = &mut self.lifecycle {
+            match lifecycle.await {
+                Ok(ended) => info!(?ended, "the coordinator has ended"),
+                Err(failure) => error!(%failure, "the coordinator has failed"),
             }
-            self.driver = None;
-            self.readiness.set("coordinator", Err("the term has ended".into()));
+            self.lifecycle = None;
         }
     }
 
-    /// Stops the coordinator: makes everything durable, releases the partitions, and closes all
-    /// streams. Workers continue with the attempts they hold.
+    /// Stops the coordinator. A leader makes everything durable, releases the partitions, and
+    /// closes all streams. Workers continue with the attempts they hold.
     pub async fn stop(mut self) {
         self.readiness.set("coordinator", Err("stopping".into()));
-        self.retention.abort();
-        // If the driver has already ended, there is nothing to close.
-        drop(self.handle.send(Input::Close).await);
+        self.stopping.cancel();
         self.ended().await;
+        self.roles.set(Role::Stopping);
         self.closing.cancel();
         if tokio::time::timeout(Duration::from_secs(2), &mut self.server).await.is_err() {
             self.server.abort();
@@ -232,39 +209,30 @@ impl Coordinator {
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
-        if let Some(driver) = &self.driver {
-            driver.abort();
+        if let Some(lifecycle) = &self.lifecycle {
+            lifecycle.abort();
         }
         self.server.abort();
-        self.retention.abort();
-    }
-}
-
-/// Forwards the events of a log to the driver. The inbox has more capacity than all logs can fill.
-fn forward(tx: mpsc::Sender<Input>) -> impl Fn(kahn_store::AppendEvent) + Send + 'static {
-    move |event| {
-        if let Err(mpsc::error::TrySendError::Full(input)) = tx.try_send(Input::Log(event)) {
-            let tx = tx.clone();
-            tokio::spawn(async move { drop(tx.send(input).await) });
-        }
     }
 }
 
 fn serve(
-    config: &Config,
+    limits: &Limits,
     listener: Listener,
     tokens: Tokens,
-    service: Service,
-    sessions: SessionService,
+    frontend: Frontend,
     closing: CancellationToken,
 ) -> JoinHandle<()> {
-    let limits = config.limits.clone();
-    let max = limits.message_bytes;
-    let (runs, workers) = (RunService(service.clone()), WorkerService(service));
     let (health, health_service) = tonic_health::server::health_reporter();
+    let mut routes = Routes::new(health_service);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(kahn_proto::FILE_DESCRIPTOR_SET)
         .build_v1();
+    match reflection {
+        Ok(reflection) => routes = routes.add_service(reflection),
+        Err(failure) => error!(%failure, "server reflection is off"),
+    }
+    let routes = Routes::from(routes.into_axum_router().fallback_service(frontend)).prepare();
     let router = Server::builder()
         .concurrency_limit_per_connection(limits.calls_per_connection)
         .max_concurrent_streams(Some(limits.streams_per_connection))
@@ -277,27 +245,7 @@ fn serve(
         .tcp_nodelay(true)
         .layer(AuthLayer(tokens))
         .layer(message_limit_layer())
-        .add_service(health_service)
-        .add_service(
-            RunsServer::new(runs).max_decoding_message_size(max).max_encoding_message_size(max),
-        )
-        .add_service(
-            WorkersServer::new(workers)
-                .max_decoding_message_size(max)
-                .max_encoding_message_size(max),
-        )
-        .add_service(
-            SessionsServer::new(sessions)
-                .max_decoding_message_size(max)
-                .max_encoding_message_size(max),
-        );
-    let router = match reflection {
-        Ok(reflection) => router.add_service(reflection),
-        Err(failure) => {
-            error!(%failure, "server reflection is off");
-            router
-        }
-    };
+        .add_routes(routes);
     tokio::spawn(async move {
         health.set_serving::<RunsServer<RunService>>().await;
         if let Err(failure) = listener.serve(router, closing).await {

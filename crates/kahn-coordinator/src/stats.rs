@@ -7,6 +7,7 @@
 mod counters;
 mod demand;
 mod gauges;
+mod role;
 mod times;
 
 use std::collections::BTreeMap;
@@ -20,13 +21,16 @@ use kahn_runtime::metrics::Metrics;
 use crate::config::MetricsConfig;
 use counters::Counters;
 use gauges::Gauges;
+use role::RoleGauges;
 use times::Times;
+
+pub(crate) use role::RoleName;
 
 /// How often the gauges are updated; they are read a few times per minute.
 const OBSERVE_EVERY: Duration = Duration::from_millis(500);
 
-/// All metrics of one coordinator.
-#[derive(Debug)]
+/// All metrics of one coordinator. Each leadership starts with a clone of new ones.
+#[derive(Clone, Debug)]
 pub(crate) struct Stats {
     readiness: Readiness,
     troubles: BTreeMap<Partition, String>,
@@ -36,6 +40,7 @@ pub(crate) struct Stats {
     counters: Counters,
     times: Times,
     gauges: Gauges,
+    role: RoleGauges,
 }
 
 impl Stats {
@@ -48,7 +53,20 @@ impl Stats {
             counters: Counters::new(metrics),
             times: Times::new(metrics, config.namespaces),
             gauges: Gauges::new(metrics, config.labels),
+            role: RoleGauges::new(metrics),
         }
+    }
+
+    /// Records the role of the coordinator.
+    pub(crate) fn role(&self, role: RoleName) {
+        self.role.set(role);
+    }
+
+    /// Forgets what the gauges show, because a leadership has ended.
+    pub(crate) fn clear(&self) {
+        self.readiness.set("store", Ok(()));
+        self.times.clear();
+        self.gauges.clear();
     }
 
     /// Records the changes and the timings of a step of the core.

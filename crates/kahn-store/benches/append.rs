@@ -16,8 +16,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kahn_model::Partition;
 use kahn_store::testing::RedisServer;
 use kahn_store::{
-    Acquired, AppendEvent, Appender, Batch, ClusterId, ClusterMeta, Durability, EmbeddedStore,
-    LogStore, MemoryStore, RedisConfig, RedisStore,
+    Acquired, AppendEvent, Appender, Batch, Claim, ClusterId, ClusterMeta, Durability,
+    EmbeddedStore, LogStore, MemoryStore, Owner, RedisConfig, RedisStore,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -58,7 +58,10 @@ fn measure_store(c: &mut Criterion, name: &str, runtime: &Runtime, store: &Arc<d
     for size in SIZES {
         let (tx, mut events) = mpsc::channel(64);
         let mut appender = runtime.block_on(async {
-            let acquired = store.acquire(Partition(0), 1, false).await.unwrap();
+            let acquired = store
+                .acquire(Partition(0), &Owner::without_address(1), Claim::IfFree)
+                .await
+                .unwrap();
             let Acquired { term, head } = acquired;
             let tell = move |event| tx.try_send(event).unwrap();
             Appender::spawn(Arc::clone(store), Partition(0), term, head, tell)

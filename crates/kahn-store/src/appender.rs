@@ -13,6 +13,7 @@ use kahn_core::log::{Head, Term};
 use kahn_model::Partition;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::store::{Batch, LogStore};
 use task::{Command, Task};
@@ -42,6 +43,14 @@ pub enum AppendEvent {
     Recovered {
         /// The partition of the log.
         partition: Partition,
+    },
+    /// The lease was renewed: nobody else takes the partition within the
+    /// [`lease_ttl`](LogStore::lease_ttl) from when the renewal was sent, unless by force.
+    Renewed {
+        /// The partition of the log.
+        partition: Partition,
+        /// When the renewal was sent.
+        sent_at: Instant,
     },
     /// The store had lost committed batches. They are being appended again from memory.
     TailLost {

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +26,9 @@ use crate::durability::Durability;
 use crate::embedded::writer::{Outcome, Writer};
 use crate::error::StoreError;
 use crate::local::Leases;
-use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
+use crate::store::{
+    Acquired, AppendPipe, AppendReply, Batch, Claim, ClusterMeta, LEASE_TTL, LogStore, Owner,
+};
 
 /// The file name in a store's directory.
 const FILE: &str = "kahn.redb";
@@ -137,14 +140,19 @@ impl LogStore for EmbeddedStore {
         self.0.meta
     }
 
+    fn lease_ttl(&self) -> Duration {
+        LEASE_TTL
+    }
+
     async fn acquire(
         &self,
         partition: Partition,
-        nonce: u64,
-        steal: bool,
+        owner: &Owner,
+        claim: Claim,
     ) -> Result<Acquired, StoreError> {
         self.0.meta.check(partition)?;
-        self.0.leases.take(partition, nonce, steal)?;
+        self.0.leases.take(partition, owner, claim)?;
+        let nonce = owner.nonce;
         self.write(partition, move |tx| {
             let mut state = tables::state(tx, partition)?;
             let term = state.begin(nonce);
@@ -157,7 +165,7 @@ impl LogStore for EmbeddedStore {
     async fn renew(&self, partition: Partition, term: Term) -> Result<Head, StoreError> {
         let state = self.view(partition, move |tx| tables::state(tx, partition)).await?;
         state.check(partition, term)?;
-        self.0.leases.take(partition, term.nonce, true)?;
+        self.0.leases.extend(partition, term.nonce);
         Ok(state.head)
     }
 

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use kahn_core::log::Term;
 use kahn_model::Partition;
 
-use crate::store::ClusterId;
+use crate::store::{ClusterId, Owner};
 
 /// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another owner holds the partition and has renewed its lease in time.
-    #[error("partition {partition} is held by {holder:016x}")]
+    #[error("partition {partition} is held by {:016x} {}", holder.nonce, holder.address)]
     Held {
         /// The requested partition.
         partition: Partition,
-        /// The nonce of the holder.
-        holder: u64,
+        /// The current owner.
+        holder: Owner,
     },
     /// The term is over: another one has begun.
     #[error("term {term} of partition {partition} is over")]

@@ -30,6 +30,6 @@ pub use error::{StoreError, UnsafeSetting};
 pub use memory::MemoryStore;
 pub use redis::{RedisConfig, RedisStore};
 pub use store::{
-    Acquired, AppendPipe, AppendReply, Batch, ClusterId, ClusterMeta, LEASE_TTL, LogStore,
-    RENEW_EVERY,
+    Acquired, AppendPipe, AppendReply, Batch, Claim, ClusterId, ClusterMeta, LEASE_TTL, LogStore,
+    Owner,
 };

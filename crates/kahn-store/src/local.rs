@@ -7,7 +7,7 @@ use kahn_model::Partition;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
-use crate::store::{Batch, ClusterMeta, LEASE_TTL};
+use crate::store::{Batch, Claim, ClusterMeta, LEASE_TTL, Owner};
 
 /// The state of one log: the current term and the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,42 +45,59 @@ impl LogState {
 
 /// The owners of all partitions within this process.
 #[derive(Debug)]
-pub(crate) struct Leases(Mutex<Vec<Option<(u64, Instant)>>>);
+pub(crate) struct Leases(Mutex<Vec<Option<Lease>>>);
+
+#[derive(Clone, Debug)]
+struct Lease {
+    owner: Owner,
+    until: Instant,
+}
 
 impl Leases {
     pub(crate) fn new(meta: ClusterMeta) -> Self {
         Self(Mutex::new(vec![None; usize::from(meta.partitions)]))
     }
 
-    /// Takes the lease if it is free, expired, already ours, or if `steal` is set.
+    /// Takes the lease if it is free, expired, already the owner's, or if `claim` permits it.
     pub(crate) fn take(
         &self,
         partition: Partition,
-        nonce: u64,
-        steal: bool,
+        owner: &Owner,
+        claim: Claim,
     ) -> Result<(), StoreError> {
         let mut slots = self.lock();
         let slot = &mut slots[usize::from(partition.0)];
-        match *slot {
-            Some((holder, until)) if holder != nonce && !steal && Instant::now() < until => {
-                Err(StoreError::Held { partition, holder })
-            }
-            _ => {
-                *slot = Some((nonce, Instant::now() + LEASE_TTL));
-                Ok(())
-            }
+        if let Some(Lease { owner: holder, until }) = slot
+            && holder.nonce != owner.nonce
+            && !claim.replaces(holder.nonce)
+            && Instant::now() < *until
+        {
+            return Err(StoreError::Held { partition, holder: holder.clone() });
+        }
+        *slot = Some(Lease { owner: owner.clone(), until: Instant::now() + LEASE_TTL });
+        Ok(())
+    }
+
+    /// Extends the lease of the owner of the current term.
+    pub(crate) fn extend(&self, partition: Partition, nonce: u64) {
+        let mut slots = self.lock();
+        let slot = &mut slots[usize::from(partition.0)];
+        let until = Instant::now() + LEASE_TTL;
+        match slot {
+            Some(lease) if lease.owner.nonce == nonce => lease.until = until,
+            _ => *slot = Some(Lease { owner: Owner::without_address(nonce), until }),
         }
     }
 
     pub(crate) fn drop_if_held(&self, partition: Partition, nonce: u64) {
         let mut slots = self.lock();
         let slot = &mut slots[usize::from(partition.0)];
-        if slot.is_some_and(|(holder, _)| holder == nonce) {
+        if slot.as_ref().is_some_and(|lease| lease.owner.nonce == nonce) {
             *slot = None;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Option<(u64, Instant)>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Lease>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,12 +110,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_expires_when_it_is_not_renewed() {
         let leases = Leases::new(ClusterMeta { id: ClusterId(1), partitions: 1 });
-        leases.take(Partition(0), 1, false).unwrap();
-        let held = leases.take(Partition(0), 2, false);
-        assert!(matches!(held, Err(StoreError::Held { holder: 1, .. })));
+        let take = |nonce| leases.take(Partition(0), &Owner::without_address(nonce), Claim::IfFree);
+        take(1).unwrap();
+        let held = take(2);
+        assert!(matches!(held, Err(StoreError::Held { holder: Owner { nonce: 1, .. }, .. })));
         tokio::time::advance(LEASE_TTL).await;
-        leases.take(Partition(0), 2, false).unwrap();
+        take(2).unwrap();
         leases.drop_if_held(Partition(0), 1);
-        assert!(leases.take(Partition(0), 3, false).is_err());
+        assert!(take(3).is_err());
+        leases.extend(Partition(0), 2);
+        tokio::time::advance(LEASE_TTL / 2).await;
+        assert!(take(3).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +13,9 @@ use kahn_model::Partition;
 use crate::durability::Durability;
 use crate::error::StoreError;
 use crate::local::{Leases, LogState};
-use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
+use crate::store::{
+    Acquired, AppendPipe, AppendReply, Batch, Claim, ClusterMeta, LEASE_TTL, LogStore, Owner,
+};
 
 #[derive(Debug, Default)]
 struct PartitionData {
@@ -45,6 +48,9 @@ struct Partitions {
     meta: ClusterMeta,
     leases: Leases,
     partitions: Vec<Mutex<PartitionData>>,
+    /// Whether renewals wait, as if the store could not be reached.
+    #[cfg(feature = "testing")]
+    holds_renewals: tokio::sync::watch::Sender<bool>,
 }
 
 impl Partitions {
@@ -64,7 +70,13 @@ impl MemoryStore {
     #[must_use]
     pub fn new(meta: ClusterMeta) -> Self {
         let partitions = (0..meta.partitions).map(|_| Mutex::default()).collect();
-        Self(Arc::new(Partitions { meta, leases: Leases::new(meta), partitions }))
+        Self(Arc::new(Partitions {
+            meta,
+            leases: Leases::new(meta),
+            partitions,
+            #[cfg(feature = "testing")]
+            holds_renewals: tokio::sync::watch::Sender::new(false),
+        }))
     }
 
     /// Opens the same store again, as a restarted coordinator would.
@@ -75,6 +87,12 @@ impl MemoryStore {
     pub fn reopen(&self, wanted: ClusterMeta) -> Result<Self, StoreError> {
         self.0.meta.admit(wanted)?;
         Ok(self.clone())
+    }
+
+    /// Makes renewals wait, or lets them pass again.
+    #[cfg(feature = "testing")]
+    pub fn hold_renewals(&self, are_held: bool) {
+        self.0.holds_renewals.send_replace(are_held);
     }
 
     /// Drops the last `n` entries of a log, like a server that crashes with unwritten buffers.
@@ -103,22 +121,29 @@ impl LogStore for MemoryStore {
         self.0.meta
     }
 
+    fn lease_ttl(&self) -> Duration {
+        LEASE_TTL
+    }
+
     async fn acquire(
         &self,
         partition: Partition,
-        nonce: u64,
-        steal: bool,
+        owner: &Owner,
+        claim: Claim,
     ) -> Result<Acquired, StoreError> {
         let mut data = self.0.partition(partition)?;
-        self.0.leases.take(partition, nonce, steal)?;
-        let term = data.state.begin(nonce);
+        self.0.leases.take(partition, owner, claim)?;
+        let term = data.state.begin(owner.nonce);
         Ok(Acquired { term, head: data.state.head })
     }
 
     async fn renew(&self, partition: Partition, term: Term) -> Result<Head, StoreError> {
+        #[cfg(feature = "testing")]
+        // The sender is never gone, since this store owns it.
+        drop(self.0.holds_renewals.subscribe().wait_for(|are_held| !are_held).await);
         let data = self.0.partition(partition)?;
         data.state.check(partition, term)?;
-        self.0.leases.take(partition, term.nonce, true)?;
+        self.0.leases.extend(partition, term.nonce);
         Ok(data.state.head)
     }
 

@@ -31,7 +31,9 @@ use crate::redis::link::{Link, Target};
 use crate::redis::pipe::RedisPipe;
 use crate::redis::reply::{Answer, is_broken, is_no_script};
 use crate::redis::scripts::SCRIPTS;
-use crate::store::{Acquired, AppendPipe, ClusterId, ClusterMeta, LEASE_TTL, LogStore};
+use crate::store::{
+    Acquired, AppendPipe, Claim, ClusterId, ClusterMeta, LEASE_TTL, LogStore, Owner,
+};
 
 /// Connection settings for Redis, and the required level of safety.
 #[derive(Clone)]
@@ -44,6 +46,8 @@ pub struct RedisConfig {
     pub response_timeout: Duration,
     /// Whether to accept a Redis that may lose or evict acknowledged batches.
     pub allow_unsafe: bool,
+    /// How long an owner keeps a partition without renewing its lease.
+    pub lease_ttl: Duration,
 }
 
 impl RedisConfig {
@@ -55,6 +59,7 @@ impl RedisConfig {
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(2),
             allow_unsafe: false,
+            lease_ttl: LEASE_TTL,
         }
     }
 }
@@ -83,6 +88,7 @@ pub(crate) struct Shared {
     target: Target,
     meta: ClusterMeta,
     durability: Durability,
+    lease_ttl: Duration,
     control: Mutex<Option<Control>>,
 }
 
@@ -134,8 +140,8 @@ impl RedisStore {
         }
         let meta = create(&mut control.connection, wanted).await?.admit(wanted)?;
         let durability = settings.durability();
-        let control = Mutex::new(Some(control));
-        Ok(Self(Arc::new(Shared { target, meta, durability, control })))
+        let (lease_ttl, control) = (config.lease_ttl, Mutex::new(Some(control)));
+        Ok(Self(Arc::new(Shared { target, meta, durability, lease_ttl, control })))
     }
 
     /// Runs a command on the shared connection. A broken connection is replaced, once.
@@ -195,6 +201,17 @@ async fn create(
     Ok(ClusterMeta { id: ClusterId(id), partitions })
 }
 
+fn nonce_text(nonce: u64) -> String {
+    format!("{nonce:016x}")
+}
+
+/// Parses the text of a lease: a nonce, a space, and an address.
+fn parse_owner(lease: &str) -> Option<Owner> {
+    let (nonce, address) = lease.split_once(' ').unwrap_or((lease, ""));
+    let nonce = u64::from_str_radix(nonce, 16).ok()?;
+    Some(Owner { nonce, address: address.to_owned() })
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).expect("invariant: leases are short")
 }
@@ -209,21 +226,30 @@ impl LogStore for RedisStore {
         self.0.meta
     }
 
+    fn lease_ttl(&self) -> Duration {
+        self.0.lease_ttl
+    }
+
     async fn acquire(
         &self,
         partition: Partition,
-        nonce: u64,
-        steal: bool,
+        owner: &Owner,
+        claim: Claim,
     ) -> Result<Acquired, StoreError> {
         let keys = Keys::new(partition);
         let mut call = SCRIPTS.acquire.on(&[&keys.m, &keys.lease]);
-        call.arg(format!("{nonce:016x}")).arg(millis(LEASE_TTL)).arg(u8::from(steal));
+        call.arg(nonce_text(owner.nonce)).arg(&owner.address).arg(millis(self.0.lease_ttl));
+        call.arg(match claim {
+            Claim::IfFree => String::new(),
+            Claim::Succeeding(earlier) => nonce_text(earlier),
+            Claim::Force => "force".to_owned(),
+        });
         let mut answer = Answer::new(self.run(partition, &call).await?)?;
         let word = answer.text()?;
         let text = answer.text()?;
         let damaged = || StoreError::Damaged(format!("redis answered {word:?} {text:?}"));
         if word == "HELD" {
-            let holder = u64::from_str_radix(&text, 16).map_err(|_| damaged())?;
+            let holder = parse_owner(&text).ok_or_else(damaged)?;
             return Err(StoreError::Held { partition, holder });
         }
         let term = text.parse().map_err(|_| damaged())?;
@@ -233,7 +259,7 @@ impl LogStore for RedisStore {
     async fn renew(&self, partition: Partition, term: Term) -> Result<Head, StoreError> {
         let keys = Keys::new(partition);
         let mut call = SCRIPTS.renew.on(&[&keys.m, &keys.lease]);
-        call.arg(term.to_string()).arg(format!("{:016x}", term.nonce)).arg(millis(LEASE_TTL));
+        call.arg(term.to_string()).arg(millis(self.0.lease_ttl));
         self.run_fenced(partition, term, &call).await?.head()
     }
 

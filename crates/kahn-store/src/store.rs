@@ -16,11 +16,11 @@ use kahn_model::Partition;
 use crate::durability::Durability;
 use crate::error::StoreError;
 
-/// An owner that has not renewed its lease for this long may be replaced.
-pub const LEASE_TTL: Duration = Duration::from_millis(1500);
+/// The default of [`LogStore::lease_ttl`].
+pub const LEASE_TTL: Duration = Duration::from_secs(3);
 
-/// The interval at which an owner renews its lease.
-pub const RENEW_EVERY: Duration = Duration::from_millis(400);
+/// How often an owner renews its lease while it lasts.
+pub(crate) const RENEWALS_PER_TTL: u32 = 4;
 
 /// The id of a cluster, drawn at random when it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,45 @@ impl ClusterMeta {
             return Ok(self);
         }
         Err(StoreError::PartitionCount { found: self.partitions, wanted: wanted.partitions })
+    }
+}
+
+/// Who owns a partition, or wants to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// A number drawn at random by each process.
+    pub nonce: u64,
+    /// The URL at which other processes reach it; empty if they cannot.
+    pub address: String,
+}
+
+impl Owner {
+    /// Returns an owner that other processes cannot reach.
+    #[must_use]
+    pub fn without_address(nonce: u64) -> Self {
+        Self { nonce, address: String::new() }
+    }
+}
+
+/// Under which condition a partition is taken from its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Its lease has expired, or was released.
+    IfFree,
+    /// Its nonce is this one, or its lease has expired: it was an earlier process of the claimant.
+    Succeeding(u64),
+    /// None. This is always safe, because the owner is fenced.
+    Force,
+}
+
+impl Claim {
+    /// Returns whether an owner with an unexpired lease gives way.
+    pub(crate) fn replaces(self, nonce: u64) -> bool {
+        match self {
+            Self::IfFree => false,
+            Self::Succeeding(earlier) => earlier == nonce,
+            Self::Force => true,
+        }
     }
 }
 
@@ -127,21 +166,22 @@ pub trait LogStore: Send + Sync + fmt::Debug + 'static {
     /// Returns the properties of the cluster in the store.
     fn meta(&self) -> ClusterMeta;
 
+    /// Returns how long an owner keeps a partition without renewing its lease.
+    fn lease_ttl(&self) -> Duration;
+
     /// Begins a term, which fences every other term of the partition.
-    ///
-    /// With `steal` a live owner is replaced, which is always safe.
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::Held`] if another nonce holds the partition and `steal` is false.
+    /// Returns [`StoreError::Held`] if `claim` does not permit to replace the current owner.
     async fn acquire(
         &self,
         partition: Partition,
-        nonce: u64,
-        steal: bool,
+        owner: &Owner,
+        claim: Claim,
     ) -> Result<Acquired, StoreError>;
 
-    /// Extends the lease by another [`LEASE_TTL`] and returns the head of the log.
+    /// Extends the lease by another [`lease_ttl`](Self::lease_ttl) and returns the head of the log.
     ///
     /// # Errors
     ///

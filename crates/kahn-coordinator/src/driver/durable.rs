@@ -9,14 +9,18 @@ mod checkpoint;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kahn_core::Core;
 use kahn_core::log::Term;
 use kahn_model::{Partition, Timestamp};
-use kahn_store::{AppendEvent, Appender, LogStore, codec};
+use kahn_store::{AppendEvent, Appender, EndReason, LogStore, codec};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::Ended;
+use crate::election::FIRST;
 use crate::inbox::{Input, Written};
 use crate::stats::Stats;
 
@@ -27,7 +31,7 @@ const CHECKPOINT_BYTES: u64 = 16 << 20;
 pub(super) enum Progress {
     Committed { partition: Partition, number: u64 },
     Waiting,
-    Ended,
+    Ended(Ended),
 }
 
 struct OnePartition {
@@ -66,11 +70,27 @@ pub(crate) struct Durable {
     inbox: mpsc::Sender<Input>,
     /// Log bytes after which a checkpoint is due, unless the last checkpoint was larger.
     checkpoint_after: u64,
+    /// Until when nobody else can have been elected.
+    leads_until: Instant,
 }
 
 impl Durable {
-    pub(crate) fn new(store: Arc<dyn LogStore>, inbox: mpsc::Sender<Input>) -> Self {
-        Self { store, partitions: Vec::new(), inbox, checkpoint_after: CHECKPOINT_BYTES }
+    /// Creates the interface without partitions. The first one was acquired by a request that was
+    /// sent at `elected_at`.
+    pub(crate) fn new(
+        store: Arc<dyn LogStore>,
+        inbox: mpsc::Sender<Input>,
+        elected_at: Instant,
+    ) -> Self {
+        let leads_until = elected_at + certain_lease(&*store);
+        let checkpoint_after = CHECKPOINT_BYTES;
+        Self { store, partitions: Vec::new(), inbox, checkpoint_after, leads_until }
+    }
+
+    /// Returns whether this coordinator certainly leads. Otherwise it may have been paused, or cut
+    /// off from the store, and must neither answer nor decide that a worker is lost.
+    pub(super) fn is_leading(&self) -> bool {
+        Instant::now() < self.leads_until
     }
 
     /// Adds the next partition, which this coordinator owns under `term`.
@@ -147,14 +167,24 @@ impl Durable {
                 stats.store_troubled(partition, None);
                 Progress::Waiting
             }
+            AppendEvent::Renewed { partition, sent_at } => {
+                if partition == FIRST {
+                    self.leads_until = sent_at + certain_lease(&*self.store);
+                }
+                Progress::Waiting
+            }
             AppendEvent::TailLost { partition, missing } => {
                 warn!(%partition, missing, "the store lost committed batches; appending again");
                 stats.lost_tail(missing);
                 Progress::Waiting
             }
             AppendEvent::Ended { partition, reason } => {
-                error!(%partition, ?reason, "the term of this partition has ended");
-                Progress::Ended
+                info!(%partition, ?reason, "the term of this partition has ended");
+                Progress::Ended(match reason {
+                    EndReason::Fenced => Ended::Deposed,
+                    EndReason::Diverged { .. } => Ended::Diverged,
+                    EndReason::Closed => Ended::Closed,
+                })
             }
         }
     }
@@ -225,10 +255,17 @@ impl Durable {
     }
 
     pub(super) async fn close(self) {
-        for entry in self.partitions {
+        // The first one last: whoever owns it is the leader.
+        for entry in self.partitions.into_iter().rev() {
             entry.appender.close().await;
         }
     }
+}
+
+/// Returns how long a lease certainly lasts after it was requested, even if the clock of this host
+/// runs slower than that of the store by a tenth.
+fn certain_lease(store: &dyn LogStore) -> Duration {
+    store.lease_ttl() * 9 / 10
 }
 
 impl OnePartition {

@@ -44,12 +44,8 @@ fn create_dir(dir: &Path) -> Result<(), StartError> {
     })
 }
 
-/// Returns a random nonce for a term.
-pub(super) fn nonce() -> Result<u64, StartError> {
-    random().map(u64::from_le_bytes)
-}
-
-fn random<const N: usize>() -> Result<[u8; N], StartError> {
+/// Returns random bytes.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], StartError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| StartError::Io {
         what: "random numbers".into(),
@@ -85,6 +81,7 @@ pub(super) async fn store(
         _ => {
             let redis = RedisConfig {
                 allow_unsafe: config.store.allow_unsafe_redis,
+                lease_ttl: config.leader_ttl,
                 ..RedisConfig::new(url)
             };
             Arc::new(RedisStore::open(&redis, meta).await.map_err(failed)?)

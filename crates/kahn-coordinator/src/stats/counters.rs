@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 /// Counters of one coordinator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Counters {
     runs_submitted: Counter,
     leases_granted: Counter,
@@ -71,7 +71,7 @@ impl Counters {
 }
 
 /// A counter for each cause. All exist from the start, so that rates count the first failure.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ByCause([Counter; CauseKind::ALL.len()]);
 
 impl ByCause {

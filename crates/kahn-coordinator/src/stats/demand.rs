@@ -25,7 +25,7 @@ type Fractions = Gauge<f64, AtomicU64>;
 ///
 /// A shape without demand stays at 0 until its place is needed, since an autoscaler must see that
 /// the demand has ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct DemandGauges {
     tasks: Family<Shape, Gauge>,
     cpu: Family<Shape, Fractions>,
@@ -70,6 +70,15 @@ impl DemandGauges {
         };
         gauges.set(&[]);
         gauges
+    }
+
+    /// Removes all shapes but the one for all others, which becomes zero.
+    pub(super) fn clear(&self) {
+        self.tasks.clear();
+        self.cpu.clear();
+        self.memory.clear();
+        self.gpus.clear();
+        self.show(&others(), &Sum::default());
     }
 
     pub(super) fn set(&mut self, demands: &[Demand<'_>]) {

@@ -14,7 +14,7 @@ use super::demand::DemandGauges;
 const WORKER_STATES: [&str; 5] = ["attached", "cordoned", "draining", "suspect", "lost"];
 
 /// Gauges of one coordinator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Gauges {
     runs: BTreeMap<RunState, Gauge>,
     workers: BTreeMap<&'static str, Gauge>,
@@ -48,6 +48,17 @@ impl Gauges {
             held_back: metrics.gauge("outbox_waiting", "Commands and answers waiting for the log"),
             demand: DemandGauges::new(metrics, are_labels_shown),
         }
+    }
+
+    /// Sets all gauges to zero.
+    pub(super) fn clear(&self) {
+        let Self { runs, workers, leases_ahead, leases_placed, leases_started, .. } = self;
+        let Self { ready, held_back, demand, .. } = self;
+        let single = [leases_ahead, leases_placed, leases_started, ready, held_back];
+        for gauge in single.into_iter().chain(runs.values()).chain(workers.values()) {
+            gauge.set(0);
+        }
+        demand.clear();
     }
 
     pub(super) fn observe(&mut self, core: &Core, n_waiting: usize) {

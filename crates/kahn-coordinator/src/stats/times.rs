@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 pub(super) const NAMESPACES_MAX: usize = 100;
 
 /// Histograms of one coordinator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Times {
     queue_wait: ByNamespace,
     start_wait: Histogram,
@@ -52,14 +52,19 @@ impl Times {
         }
     }
 
+    /// Removes the histograms of namespaces, so that a next leadership does not exceed their number.
+    pub(super) fn clear(&self) {
+        self.queue_wait.clear();
+    }
+
     pub(super) fn observe(&mut self, timing: &Timing, state: &State) {
         let (histogram, span) = match *timing {
             Timing::Leased { namespace, wait } => {
                 (Some(self.queue_wait.histogram(namespace, state)), wait)
             }
-            Timing::Started { wait } => (Some(&self.start_wait), wait),
-            Timing::Ran { kind, elapsed } => (self.attempts.get(&kind), elapsed),
-            Timing::Ended { state, elapsed } => (self.runs.get(&state), elapsed),
+            Timing::Started { wait } => (Some(self.start_wait.clone()), wait),
+            Timing::Ran { kind, elapsed } => (self.attempts.get(&kind).cloned(), elapsed),
+            Timing::Ended { state, elapsed } => (self.runs.get(&state).cloned(), elapsed),
         };
         if let Some(histogram) = histogram {
             histogram.observe(span.as_secs_f64());
@@ -70,29 +75,40 @@ impl Times {
 type NamespaceLabel = [(&'static str, Arc<str>); 1];
 
 /// A histogram for each of the namespaces that are seen first, and one for all others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ByNamespace {
     family: Family<NamespaceLabel, Histogram>,
     shown: BTreeMap<NamespaceIx, Histogram>,
     n_shown_max: usize,
-    others: Histogram,
 }
 
 impl ByNamespace {
     fn new(family: Family<NamespaceLabel, Histogram>, are_shown: bool) -> Self {
         let n_shown_max = if are_shown { NAMESPACES_MAX } else { 0 };
-        let others = family.get_or_create_owned(&[("namespace", OTHER.into())]);
-        Self { family, shown: BTreeMap::new(), n_shown_max, others }
+        let histograms = Self { family, shown: BTreeMap::new(), n_shown_max };
+        histograms.others();
+        histograms
     }
 
-    fn histogram(&mut self, namespace: NamespaceIx, state: &State) -> &Histogram {
-        if self.shown.len() < self.n_shown_max {
-            self.shown.entry(namespace).or_insert_with(|| {
-                let name = state.namespace(namespace).to_string().into();
-                self.family.get_or_create_owned(&[("namespace", name)])
-            })
-        } else {
-            self.shown.get(&namespace).unwrap_or(&self.others)
+    fn others(&self) -> Histogram {
+        self.family.get_or_create_owned(&[("namespace", OTHER.into())])
+    }
+
+    fn clear(&self) {
+        self.family.clear();
+        self.others();
+    }
+
+    fn histogram(&mut self, namespace: NamespaceIx, state: &State) -> Histogram {
+        if let Some(histogram) = self.shown.get(&namespace) {
+            return histogram.clone();
         }
+        if self.shown.len() >= self.n_shown_max {
+            return self.others();
+        }
+        let name = state.namespace(namespace).to_string().into();
+        let histogram = self.family.get_or_create_owned(&[("namespace", name)]);
+        self.shown.insert(namespace, histogram.clone());
+        histogram
     }
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use kahn_core::log::{Head, LogWriter, Probe, Reply, Term, Verdict};
 use kahn_model::Partition;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use super::backoff::Backoff;
 use super::{AppendEvent, EndReason};
 use crate::chain::link;
 use crate::error::StoreError;
-use crate::store::{AppendPipe, AppendReply, Batch, LogStore, RENEW_EVERY};
+use crate::store::{AppendPipe, AppendReply, Batch, LogStore, RENEWALS_PER_TTL};
 
 pub(super) enum Command {
     Push(Batch),
@@ -44,6 +44,7 @@ enum Next {
 
 /// A renewal in flight, and whether the head that it returns is still relevant.
 struct Renewal {
+    sent_at: Instant,
     probe: Option<Probe>,
     done: Pin<Box<dyn Future<Output = Result<Head, StoreError>> + Send>>,
 }
@@ -77,7 +78,9 @@ impl Task {
         events: Box<dyn Fn(AppendEvent) + Send>,
     ) -> Self {
         let pipe = store.pipe(partition, term);
-        let mut renew_clock = interval_at(Instant::now() + RENEW_EVERY, RENEW_EVERY);
+        let renew_every = store.lease_ttl() / RENEWALS_PER_TTL;
+        // The first one at once: reading the log may have taken long.
+        let mut renew_clock = interval(renew_every);
         renew_clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             store,
@@ -244,19 +247,25 @@ impl Task {
         }
         let (store, partition, term) = (Arc::clone(&self.store), self.partition, self.term);
         let done = Box::pin(async move { store.renew(partition, term).await });
-        self.renewal = Some(Renewal { probe: self.writer.probe(), done });
+        let (sent_at, probe) = (Instant::now(), self.writer.probe());
+        self.renewal = Some(Renewal { sent_at, probe, done });
     }
 
     fn on_renewed(&mut self, done: Result<Head, StoreError>) -> ControlFlow<EndReason> {
-        let probe = self.renewal.take().and_then(|renewal| renewal.probe);
+        let Some(Renewal { sent_at, probe, .. }) = self.renewal.take() else {
+            return ControlFlow::Continue(());
+        };
         match done {
-            Ok(head) => match probe {
-                Some(probe) => {
-                    let verdict = self.writer.on_probe(probe, head);
-                    self.on_verdict(verdict)
+            Ok(head) => {
+                self.tell(AppendEvent::Renewed { partition: self.partition, sent_at });
+                match probe {
+                    Some(probe) => {
+                        let verdict = self.writer.on_probe(probe, head);
+                        self.on_verdict(verdict)
+                    }
+                    None => ControlFlow::Continue(()),
                 }
-                None => ControlFlow::Continue(()),
-            },
+            }
             Err(StoreError::Fenced { .. }) => ControlFlow::Break(EndReason::Fenced),
             Err(error) => {
                 self.tell_trouble(Some(&error));

@@ -12,11 +12,11 @@ pub(super) fn meta() -> String {
 /// The keys of one partition.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
-    /// A hash: `e` epoch, `f` fence, `s` and `h` sequence number and hash of the head.
+    /// A hash: `e` epoch, `f` fence, `o` owner, `s` and `h` sequence number and hash of the head.
     pub(super) m: String,
     /// A stream: entries `<seq>-0` with `h` hash and `b` payload, in this order.
     pub(super) log: String,
-    /// The nonce of the owner; expires.
+    /// The nonce and the address of the owner; expires.
     pub(super) lease: String,
     /// A hash: `s` and `h` sequence number and hash, `b` manifest.
     pub(super) checkpoint: String,

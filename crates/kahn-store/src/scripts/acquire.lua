@@ -1,10 +1,15 @@
--- Begins a term, unless another owner has renewed in time and '1' to steal is not given.
--- KEYS: m, lease   ARGV: nonce, ttl in ms, '1' to steal
-local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= ARGV[1] and ARGV[3] ~= '1' then return {'HELD', holder} end
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+-- Begins a term, unless another owner has renewed its lease in time and the claim does not cover it.
+-- A lease is the nonce of its owner, in 16 digits, and the address of the owner.
+-- KEYS: m, lease   ARGV: nonce, address, ttl in ms, claim: '' or an earlier nonce or 'force'
+local lease = redis.call('GET', KEYS[2])
+if lease and ARGV[4] ~= 'force' then
+  local holder = string.sub(lease, 1, 16)
+  if holder ~= ARGV[1] and holder ~= ARGV[4] then return {'HELD', lease} end
+end
+local own = ARGV[1] .. ' ' .. ARGV[2]
+redis.call('SET', KEYS[2], own, 'PX', ARGV[3])
 local epoch = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'e', 1))
 local fence = epoch .. ':' .. ARGV[1]
-redis.call('HSET', KEYS[1], 'f', fence)
+redis.call('HSET', KEYS[1], 'f', fence, 'o', own)
 local m = redis.call('HMGET', KEYS[1], 's', 'h')
 return {'OK', fence, m[1] or '0', m[2] or ''}

@@ -1,10 +1,10 @@
 //! The contract of all stores: the same cases for memory, the embedded store and Redis.
 
-use crate::support::{Fixture, P0, Watched, after, check_append, fill, on_top, read_all};
+use crate::support::{Fixture, P0, Watched, after, check_append, fill, on_top, owner, read_all};
 use bytes::Bytes;
 use kahn_core::log::{Append, Hash, Head, Reply};
 use kahn_model::Partition;
-use kahn_store::{Batch, Durability, EndReason, StoreError};
+use kahn_store::{Batch, Claim, Durability, EndReason, Owner, StoreError};
 
 /// Generates one test per case, for each kind of store.
 macro_rules! contract {
@@ -60,7 +60,7 @@ contract!(
 
 async fn entries_come_back_in_order(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     assert_eq!((acquired.term.epoch, acquired.head), (1, Head::GENESIS));
     fill(&*store, acquired, &[b"a", b"", b"c\0\r\n"]).await;
     assert_eq!(read_all(&*store, Head::GENESIS).await, [&b"a"[..], b"", b"c\0\r\n"]);
@@ -69,7 +69,7 @@ async fn entries_come_back_in_order(fixture: Fixture) {
 
 async fn an_append_elsewhere_is_told_where_the_log_stands(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let ahead = on_top(after(Head::GENESIS, b"a"), b"b");
     check_append(&*store, acquired.term, ahead, Reply::Behind(Head::GENESIS)).await;
     let head = fill(&*store, acquired, &[b"a", b"b"]).await;
@@ -84,7 +84,7 @@ async fn an_append_elsewhere_is_told_where_the_log_stands(fixture: Fixture) {
 
 async fn the_same_append_again_is_recognised(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let head = fill(&*store, acquired, &[b"a"]).await;
     let again = on_top(head, b"b");
     check_append(&*store, acquired.term, again.clone(), Reply::Applied).await;
@@ -94,9 +94,9 @@ async fn the_same_append_again_is_recognised(fixture: Fixture) {
 
 async fn a_deposed_writer_is_refused(fixture: Fixture) {
     let store = fixture.open().await;
-    let old = store.acquire(P0, 1, false).await.unwrap();
+    let old = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let head = fill(&*store, old, &[b"a"]).await;
-    let new = store.acquire(P0, 2, true).await.unwrap();
+    let new = store.acquire(P0, &owner(2), Claim::Force).await.unwrap();
     assert_eq!((new.term.epoch, new.head), (2, head));
     check_append(&*store, old.term, on_top(head, b"late"), Reply::Fenced).await;
     let fenced = |result: Result<(), StoreError>| matches!(result, Err(StoreError::Fenced { .. }));
@@ -104,30 +104,43 @@ async fn a_deposed_writer_is_refused(fixture: Fixture) {
     assert!(fenced(store.checkpoint(P0, old.term, 1, Bytes::new()).await));
     assert!(fenced(store.delete_blobs(P0, old.term, &["x".to_owned()]).await));
     store.release(P0, old.term).await.unwrap();
-    assert!(matches!(store.acquire(P0, 3, false).await, Err(StoreError::Held { holder: 2, .. })));
+    assert!(matches!(
+        store.acquire(P0, &owner(3), Claim::IfFree).await,
+        Err(StoreError::Held { holder: Owner { nonce: 2, .. }, .. })
+    ));
     check_append(&*store, new.term, on_top(head, b"b"), Reply::Applied).await;
 }
 
 async fn a_held_partition_is_taken_only_by_force(fixture: Fixture) {
     let store = fixture.open().await;
-    store.acquire(P0, 1, false).await.unwrap();
-    let held = store.acquire(P0, 2, false).await;
-    assert!(matches!(held, Err(StoreError::Held { partition: P0, holder: 1 })), "{held:?}");
-    assert_eq!(store.acquire(P0, 1, false).await.unwrap().term.epoch, 2);
-    assert_eq!(store.acquire(P0, 2, true).await.unwrap().term.epoch, 3);
-    assert_eq!(store.acquire(Partition(1), 1, false).await.unwrap().term.epoch, 1);
+    store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
+    for claim in [Claim::IfFree, Claim::Succeeding(3)] {
+        match store.acquire(P0, &owner(2), claim).await {
+            Err(StoreError::Held { partition: P0, holder }) => assert_eq!(holder, owner(1)),
+            other => panic!("{claim:?}: {other:?}"),
+        }
+    }
+    assert_eq!(store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap().term.epoch, 2);
+    assert_eq!(store.acquire(P0, &owner(2), Claim::Force).await.unwrap().term.epoch, 3);
+    assert_eq!(store.acquire(Partition(1), &owner(1), Claim::IfFree).await.unwrap().term.epoch, 1);
+    let succeeding = store.acquire(P0, &owner(3), Claim::Succeeding(2)).await.unwrap();
+    assert_eq!(succeeding.term.epoch, 4);
+    // A renewal keeps the address.
+    store.renew(P0, succeeding.term).await.unwrap();
+    let held = store.acquire(P0, &owner(4), Claim::IfFree).await;
+    assert!(matches!(held, Err(StoreError::Held { holder, .. }) if holder == owner(3)));
 }
 
 async fn a_released_partition_is_free_at_once(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     store.release(P0, acquired.term).await.unwrap();
-    assert_eq!(store.acquire(P0, 2, false).await.unwrap().term.epoch, 2);
+    assert_eq!(store.acquire(P0, &owner(2), Claim::IfFree).await.unwrap().term.epoch, 2);
 }
 
 async fn a_renewal_tells_the_head(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     assert_eq!(store.renew(P0, acquired.term).await.unwrap(), Head::GENESIS);
     let head = fill(&*store, acquired, &[b"a"]).await;
     assert_eq!(store.renew(P0, acquired.term).await.unwrap(), head);
@@ -135,7 +148,7 @@ async fn a_renewal_tells_the_head(fixture: Fixture) {
 
 async fn reading_goes_page_by_page(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     fill(&*store, acquired, &[b"aaaa", b"bbbb", b"cccc", b"dddddddddd"]).await;
     let seqs = async |after, bytes_max| -> Vec<u64> {
         let page = store.read(P0, after, bytes_max).await.unwrap();
@@ -150,7 +163,7 @@ async fn reading_goes_page_by_page(fixture: Fixture) {
 
 async fn a_checkpoint_replaces_the_entries_it_covers(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     assert_eq!(store.load_checkpoint(P0).await.unwrap(), None);
     let two = fill(&*store, acquired, &[b"a", b"b"]).await;
     let three = fill(&*store, kahn_store::Acquired { head: two, ..acquired }, &[b"c"]).await;
@@ -163,12 +176,12 @@ async fn a_checkpoint_replaces_the_entries_it_covers(fixture: Fixture) {
     assert_eq!(store.load_checkpoint(P0).await.unwrap(), Some((three, "all".into())));
     assert!(store.read(P0, 0, 1000).await.unwrap().is_empty());
     check_append(&*store, acquired.term, on_top(three, b"d"), Reply::Applied).await;
-    assert_eq!(store.acquire(P0, 1, false).await.unwrap().head, after(three, b"d"));
+    assert_eq!(store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap().head, after(three, b"d"));
 }
 
 async fn a_checkpoint_where_nothing_stands_is_refused(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     fill(&*store, acquired, &[b"a", b"b"]).await;
     for seq in [0, 3] {
         let refused = store.checkpoint(P0, acquired.term, seq, Bytes::new()).await;
@@ -181,7 +194,7 @@ async fn a_checkpoint_where_nothing_stands_is_refused(fixture: Fixture) {
 
 async fn blobs_come_with_their_batch(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let blobs = vec![("spec/1".to_owned(), "one".into()), ("spec/2".to_owned(), "two".into())];
     let batch = Batch { payload: "a".into(), blobs };
     assert_eq!(batch.size(), 7);
@@ -198,7 +211,7 @@ async fn blobs_come_with_their_batch(fixture: Fixture) {
 
 async fn blobs_are_listed_and_deleted(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     for name in ["b/2", "a/1", "b/1", "c"] {
         store.put_blob(P0, name, Bytes::from(name)).await.unwrap();
     }
@@ -222,7 +235,7 @@ async fn blobs_of_two_partitions_are_apart(fixture: Fixture) {
 async fn another_number_of_partitions_is_refused(fixture: Fixture) {
     let store = fixture.open().await;
     assert_eq!(store.meta(), crate::support::cluster(4));
-    let beyond = store.acquire(Partition(4), 1, false).await;
+    let beyond = store.acquire(Partition(4), &owner(1), Claim::IfFree).await;
     assert!(matches!(beyond, Err(StoreError::NoPartition { count: 4, .. })), "{beyond:?}");
     drop(store);
     let refused = fixture.try_open(8).await;
@@ -234,13 +247,13 @@ async fn another_number_of_partitions_is_refused(fixture: Fixture) {
 
 async fn what_was_written_is_found_again(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let head = fill(&*store, acquired, &[b"a", b"b"]).await;
     store.put_blob(P0, "x", "blob".into()).await.unwrap();
     store.checkpoint(P0, acquired.term, 1, "one".into()).await.unwrap();
     drop(store);
     let store = fixture.open().await;
-    let next = store.acquire(P0, 2, true).await.unwrap();
+    let next = store.acquire(P0, &owner(2), Claim::Force).await.unwrap();
     assert_eq!((next.term.epoch, next.head), (2, head));
     let one = after(Head::GENESIS, b"a");
     assert_eq!(store.load_checkpoint(P0).await.unwrap(), Some((one, "one".into())));
@@ -250,7 +263,7 @@ async fn what_was_written_is_found_again(fixture: Fixture) {
 
 async fn an_appender_commits_all_in_order(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let mut watched = Watched::spawn(&store, acquired);
     for n in 1..=200_u64 {
         assert_eq!(watched.push(format!("batch {n}")), n);
@@ -262,7 +275,7 @@ async fn an_appender_commits_all_in_order(fixture: Fixture) {
 
 async fn an_appender_carries_large_batches(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let mut watched = Watched::spawn(&store, acquired);
     for byte in 0..4 {
         watched.push(vec![byte; 1 << 20]);
@@ -272,10 +285,10 @@ async fn an_appender_carries_large_batches(fixture: Fixture) {
 
 async fn a_deposed_appender_ends(fixture: Fixture) {
     let store = fixture.open().await;
-    let old = store.acquire(P0, 1, false).await.unwrap();
+    let old = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let mut watched = Watched::spawn(&store, old);
     watched.check_complete(&*store).await;
-    store.acquire(P0, 2, true).await.unwrap();
+    store.acquire(P0, &owner(2), Claim::Force).await.unwrap();
     assert_eq!(watched.ended().await, EndReason::Fenced);
     assert!(watched.appender.push(Batch::new("late")).is_err());
     assert_eq!(read_all(&*store, Head::GENESIS).await, ["the last"]);
@@ -283,11 +296,11 @@ async fn a_deposed_appender_ends(fixture: Fixture) {
 
 async fn a_closed_appender_releases_the_partition(fixture: Fixture) {
     let store = fixture.open().await;
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let mut watched = Watched::spawn(&store, acquired);
     watched.push("a");
     watched.push("b");
     watched.appender.close().await;
     assert_eq!(read_all(&*store, Head::GENESIS).await, ["a", "b"]);
-    assert_eq!(store.acquire(P0, 2, false).await.unwrap().head.seq, 2);
+    assert_eq!(store.acquire(P0, &owner(2), Claim::IfFree).await.unwrap().head.seq, 2);
 }

@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Fixture, P0, Watched, cluster, read_all};
+use crate::support::{Fixture, P0, Watched, cluster, owner, read_all};
 use kahn_core::log::Head;
-use kahn_store::{Durability, EmbeddedStore, StoreError};
+use kahn_store::{Claim, Durability, EmbeddedStore, StoreError};
 
 /// Set for the process that will be killed: the directory of its store.
 const DIR: &str = "KAHN_TEST_CRASH_DIR";
@@ -21,7 +21,7 @@ fn payload(seq: u64) -> String {
 async fn write_for_ever(dir: OsString) {
     let store = EmbeddedStore::open(Path::new(&dir), cluster(4), Durability::Process).unwrap();
     let store: std::sync::Arc<dyn kahn_store::LogStore> = std::sync::Arc::new(store);
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let mut watched = Watched::spawn(&store, acquired);
     for seq in acquired.head.seq + 1.. {
         watched.push(payload(seq));

@@ -1,10 +1,11 @@
 //! Faults specific to Redis: crashes, lost tails, closed connections, and the check at startup.
 
-use crate::support::{P0, Watched, cluster, read_all, redis};
+use crate::support::{P0, Watched, cluster, owner, read_all, redis};
 use kahn_core::log::Head;
 use kahn_store::testing::{Cut, Proxy, RedisServer};
 use kahn_store::{
-    ClusterId, ClusterMeta, Durability, EndReason, LogStore, RedisConfig, RedisStore, StoreError,
+    Claim, ClusterId, ClusterMeta, Durability, EndReason, LogStore, RedisConfig, RedisStore,
+    StoreError,
 };
 
 #[tokio::test]
@@ -12,7 +13,8 @@ async fn a_killed_server_that_flushes_always_loses_nothing() {
     let mut server = RedisServer::start("always");
     let store = redis(&server.url(), cluster(1)).await.unwrap();
     assert_eq!(store.durability(), Durability::Disk);
-    let mut watched = Watched::spawn(&store, store.acquire(P0, 1, false).await.unwrap());
+    let mut watched =
+        Watched::spawn(&store, store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap());
     for round in 0..3 {
         for n in 0..50 {
             watched.push(format!("{round} {n}"));
@@ -30,7 +32,8 @@ async fn a_killed_server_that_flushes_always_loses_nothing() {
 /// Returns a store whose server was restored from a copy with 10 of 30 committed entries.
 async fn fallen_back(server: &mut RedisServer) -> (std::sync::Arc<dyn LogStore>, Watched) {
     let store = redis(&server.url(), cluster(1)).await.unwrap();
-    let mut watched = Watched::spawn(&store, store.acquire(P0, 1, false).await.unwrap());
+    let mut watched =
+        Watched::spawn(&store, store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap());
     for n in 0..10 {
         watched.push(format!("kept {n}"));
     }
@@ -70,7 +73,8 @@ async fn check_cuts(cuts: &[Cut]) {
     let server = RedisServer::start("everysec");
     let proxy = Proxy::start(server.port(), "marked").await;
     let store = redis(&proxy.url(), cluster(1)).await.unwrap();
-    let mut watched = Watched::spawn(&store, store.acquire(P0, 1, false).await.unwrap());
+    let mut watched =
+        Watched::spawn(&store, store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap());
     for (n, cut) in cuts.iter().enumerate() {
         proxy.cut(*cut);
         watched.push(format!("marked {n}"));
@@ -108,7 +112,8 @@ async fn a_silent_server_is_given_up_and_asked_again() {
     };
     let store: std::sync::Arc<dyn LogStore> =
         std::sync::Arc::new(RedisStore::open(&config, cluster(1)).await.unwrap());
-    let mut watched = Watched::spawn(&store, store.acquire(P0, 1, false).await.unwrap());
+    let mut watched =
+        Watched::spawn(&store, store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap());
     watched.check_complete(&*store).await;
     server.run(&["CLIENT", "PAUSE", "500", "WRITE"]);
     watched.push("into silence");
@@ -120,12 +125,13 @@ async fn a_silent_server_is_given_up_and_asked_again() {
 async fn forgotten_scripts_are_loaded_again() {
     let server = RedisServer::start("everysec");
     let store = redis(&server.url(), cluster(1)).await.unwrap();
-    let mut watched = Watched::spawn(&store, store.acquire(P0, 1, false).await.unwrap());
+    let mut watched =
+        Watched::spawn(&store, store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap());
     watched.check_complete(&*store).await;
     server.run(&["SCRIPT", "FLUSH"]);
     watched.check_complete(&*store).await;
     server.run(&["SCRIPT", "FLUSH"]);
-    assert_eq!(store.acquire(P0, 2, true).await.unwrap().head.seq, 2);
+    assert_eq!(store.acquire(P0, &owner(2), Claim::Force).await.unwrap().head.seq, 2);
 }
 
 #[tokio::test]
@@ -133,7 +139,8 @@ async fn a_redis_without_our_cluster_is_not_written_to() {
     let mut server = RedisServer::start("everysec");
     let empty = server.copy_aof();
     let store = redis(&server.url(), cluster(1)).await.unwrap();
-    let mut watched = Watched::spawn(&store, store.acquire(P0, 1, false).await.unwrap());
+    let mut watched =
+        Watched::spawn(&store, store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap());
     watched.check_complete(&*store).await;
     server.kill9();
     server.restore_aof(&empty);
@@ -154,7 +161,7 @@ async fn a_redis_without_our_cluster_is_not_written_to() {
 async fn a_history_that_is_not_ours_ends_the_appender() {
     let mut server = RedisServer::start("everysec");
     let store = redis(&server.url(), cluster(1)).await.unwrap();
-    let acquired = store.acquire(P0, 1, false).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
     let copy = server.copy_aof();
     let mut first = Watched::spawn(&store, acquired);
     first.push("ours");

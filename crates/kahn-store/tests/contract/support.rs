@@ -8,7 +8,7 @@ use kahn_model::Partition;
 use kahn_store::testing::RedisServer;
 use kahn_store::{
     Acquired, AppendEvent, Appender, Batch, ClusterId, ClusterMeta, Durability, EmbeddedStore,
-    EndReason, LogStore, MemoryStore, RedisConfig, RedisStore, StoreError, link,
+    EndReason, LogStore, MemoryStore, Owner, RedisConfig, RedisStore, StoreError, link,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -56,6 +56,10 @@ impl Fixture {
 
 pub(crate) async fn redis(url: &str, meta: ClusterMeta) -> Result<Arc<dyn LogStore>, StoreError> {
     Ok(Arc::new(RedisStore::open(&RedisConfig::new(url), meta).await?))
+}
+
+pub(crate) fn owner(nonce: u64) -> Owner {
+    Owner { nonce, address: format!("http://host-{nonce}:7400") }
 }
 
 pub(crate) fn after(prev: Head, payload: &[u8]) -> Head {

@@ -11,8 +11,8 @@ use kahn_model::Partition;
 use kahn_proto::worker::sessions_client::SessionsClient;
 use kahn_proto::worker::{Heartbeat, WorkerMessage, worker_message};
 use kahn_store::{
-    Batch, ClusterId, ClusterMeta, Durability, EmbeddedStore, LogStore, MemoryStore, RedisConfig,
-    RedisStore, link,
+    Batch, Claim, ClusterId, ClusterMeta, Durability, EmbeddedStore, LogStore, MemoryStore, Owner,
+    RedisConfig, RedisStore, link,
 };
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -117,7 +117,10 @@ async fn appends(kind: StoreKind, redis_url: Option<&str>) -> Result<Vec<f64>, F
         }
     };
     let partition = Partition(0);
-    let acquired = store.acquire(partition, 1, true).await.map_err(|e| failed(&e))?;
+    let acquired = store
+        .acquire(partition, &Owner::without_address(1), Claim::Force)
+        .await
+        .map_err(|e| failed(&e))?;
     let mut writer = LogWriter::new(acquired.head);
     let mut pipe = store.pipe(partition, acquired.term);
     let payload = Bytes::from(vec![7; RECORD_BYTES]);

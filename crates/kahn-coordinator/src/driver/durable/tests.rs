@@ -7,7 +7,7 @@ use kahn_core::{Change, Event};
 use kahn_model::{Dag, RunId};
 use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
-use kahn_store::{ClusterId, ClusterMeta, MemoryStore};
+use kahn_store::{Claim, ClusterId, ClusterMeta, MemoryStore, Owner};
 
 use super::*;
 use crate::config::MetricsConfig;
@@ -29,9 +29,10 @@ impl Rig {
     async fn new() -> Self {
         let meta = ClusterMeta { id: ClusterId(1), partitions: 1 };
         let store: Arc<dyn LogStore> = Arc::new(MemoryStore::new(meta));
-        let acquired = store.acquire(PARTITION, 1, true).await.unwrap();
+        let acquired =
+            store.acquire(PARTITION, &Owner::without_address(1), Claim::Force).await.unwrap();
         let (tx, inbox) = mpsc::channel(64);
-        let mut durable = Durable::new(Arc::clone(&store), tx.clone());
+        let mut durable = Durable::new(Arc::clone(&store), tx.clone(), Instant::now());
         durable.checkpoint_after = 0;
         let events = move |event| tx.try_send(Input::Log(event)).unwrap();
         let (term, head) = (acquired.term, acquired.head);

@@ -16,9 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Maximum number of runs removed at a time, so that other requests do not wait long.
 const RUNS_AT_ONCE: usize = 100;
 
-pub(super) fn spawn(handle: Handle, logs: Logs, kept: usize) -> JoinHandle<()> {
+pub(crate) fn spawn(handle: Handle, logs: Logs, kept: usize) -> JoinHandle<()> {
     tokio::spawn(async move {
-        logs.count().await;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let Ok(expired) = handle.query(move |core| expired(core, kept)).await else { return };

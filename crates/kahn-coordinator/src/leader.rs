@@ -1,0 +1,158 @@
+//! A leadership: the driver, and the services that depend on it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use kahn_model::Timestamp;
+use kahn_proto::api::runs_server::RunsServer;
+use kahn_proto::api::workers_server::WorkersServer;
+use kahn_proto::worker::sessions_server::SessionsServer;
+use kahn_runtime::clock::Clock;
+use kahn_runtime::telemetry::Traces;
+use kahn_store::{Appender, LogStore};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tonic::service::Routes;
+use tracing::{error, info};
+
+use crate::config::Limits;
+use crate::driver::{Driver, Ended, Log, Parts};
+use crate::evaluate::Evaluators;
+use crate::grpc::runs::RunService;
+use crate::grpc::sessions::SessionService;
+use crate::grpc::workers::WorkerService;
+use crate::inbox::{Handle, Input};
+use crate::logs::Logs;
+use crate::replica::Recovered;
+use crate::retention;
+use crate::service::Service;
+use crate::sessions::Sessions;
+use crate::spans::Spans;
+use crate::stats::Stats;
+use crate::watchers::Watchers;
+
+/// Capacity of the driver's inbox; senders wait if it is full.
+const INBOX_MAX: usize = 8192;
+
+/// What a coordinator keeps from one leadership to the next.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub store: Arc<dyn LogStore>,
+    pub limits: Limits,
+    pub logs: Logs,
+    pub stats: Stats,
+    pub traces: Traces,
+    /// Sessions are numbered over all leaderships.
+    pub next_session: Arc<AtomicU64>,
+}
+
+/// A leadership. Dropping it ends it immediately, like a crash.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    handle: Handle,
+    driver: JoinHandle<Ended>,
+    retention: JoinHandle<()>,
+}
+
+impl Leader {
+    /// Starts the driver on the recovered state. Returns the routes of the services with it.
+    ///
+    /// `elected_at` is when the request was sent by which this coordinator became the leader.
+    pub(crate) fn start(
+        recovered: Recovered,
+        elected_at: Instant,
+        shared: &Shared,
+    ) -> io::Result<(Self, Routes)> {
+        let Recovered { mut core, owned, latest } = recovered;
+        let clock = Arc::new(Clock::starting_after(latest.0));
+        let (tx, inbox) = mpsc::channel(INBOX_MAX);
+        let handle = Handle::new(tx.clone());
+        let mut durable = Log::new(Arc::clone(&shared.store), tx.clone(), elected_at);
+        for owned in &owned {
+            let (term, head) = (owned.acquired.term, owned.acquired.head);
+            let (store, events) = (Arc::clone(&shared.store), forward(tx.clone()));
+            let appender = Appender::spawn(store, owned.partition, term, head, events);
+            durable.add(term, appender, owned.log_bytes);
+        }
+        let term = owned[0].acquired.term;
+        let first = core.begin(Timestamp(clock.unix_micros()), term);
+        let spans = Spans::new(shared.traces.clone(), core.state());
+        let watchers = Watchers::default();
+        let parts = Parts {
+            core,
+            clock,
+            inbox,
+            durable,
+            sessions: Sessions::default(),
+            watchers: watchers.clone(),
+            evaluators: Evaluators::start_thread(tx)?,
+            stats: shared.stats.clone(),
+            spans,
+        };
+        let driver = tokio::spawn(Driver::new(parts, first).run());
+        let (logs, limits) = (shared.logs.clone(), shared.limits.clone());
+        let retention = retention::spawn(handle.clone(), logs.clone(), limits.finished_runs);
+        let service = Service::new(handle.clone(), watchers, logs, limits);
+        let routes = routes(service, handle.clone(), shared);
+        info!(%term, "leading");
+        Ok((Self { handle, driver, retention }, routes))
+    }
+
+    /// Waits until the leadership ends by itself.
+    pub(crate) async fn ended(&mut self) -> Ended {
+        match (&mut self.driver).await {
+            Ok(ended) => ended,
+            Err(failure) => {
+                error!(%failure, "the driver has failed");
+                Ended::Failed
+            }
+        }
+    }
+
+    /// Makes everything durable, and releases the partitions. Workers continue with the attempts
+    /// that they hold.
+    pub(crate) async fn resign(mut self) -> Ended {
+        self.retention.abort();
+        // If the driver has already ended, there is nothing to close.
+        drop(self.handle.send(Input::Close).await);
+        self.ended().await
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.driver.abort();
+        self.retention.abort();
+    }
+}
+
+/// Forwards the events of a log to the driver. The inbox has more capacity than all logs can fill.
+fn forward(tx: mpsc::Sender<Input>) -> impl Fn(kahn_store::AppendEvent) + Send + 'static {
+    move |event| {
+        if let Err(mpsc::error::TrySendError::Full(input)) = tx.try_send(Input::Log(event)) {
+            let tx = tx.clone();
+            tokio::spawn(async move { drop(tx.send(input).await) });
+        }
+    }
+}
+
+fn routes(service: Service, handle: Handle, shared: &Shared) -> Routes {
+    let max = shared.limits.message_bytes;
+    let sessions = SessionService {
+        handle,
+        logs: shared.logs.clone(),
+        next_session: Arc::clone(&shared.next_session),
+    };
+    let runs = RunsServer::new(RunService(service.clone()));
+    let workers = WorkersServer::new(WorkerService(service));
+    let sessions = SessionsServer::new(sessions);
+    Routes::new(runs.max_decoding_message_size(max).max_encoding_message_size(max))
+        .add_service(workers.max_decoding_message_size(max).max_encoding_message_size(max))
+        .add_service(sessions.max_decoding_message_size(max).max_encoding_message_size(max))
+        .prepare()
+}
+
+#[cfg(test)]
+mod tests;

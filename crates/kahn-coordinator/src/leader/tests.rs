@@ -1,0 +1,123 @@
+//! Leaderships on a store in memory, in virtual time.
+
+use std::time::Duration;
+
+use kahn_core::testing::{dag, submission};
+use kahn_core::{Core, Event, Settings};
+use kahn_model::Partition;
+use kahn_runtime::health::Readiness;
+use kahn_runtime::metrics::Metrics;
+use kahn_store::{Claim, ClusterId, ClusterMeta, MemoryStore, Owner};
+
+use super::*;
+use crate::config::MetricsConfig;
+use crate::election::{Candidate, Outcome};
+use crate::logs::Caps;
+
+const PARTITIONS: u16 = 2;
+/// Longer than anything waits.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn store() -> MemoryStore {
+    MemoryStore::new(ClusterMeta { id: ClusterId(1), partitions: PARTITIONS })
+}
+
+fn candidate(store: &MemoryStore, nonce: u64) -> Candidate {
+    let settings = Settings { partitions: PARTITIONS, ..Settings::default() };
+    let owner = Owner::without_address(nonce);
+    Candidate::new(Arc::new(store.clone()), settings, owner, Claim::IfFree)
+}
+
+/// A coordinator that has been elected.
+async fn elected(candidate: &mut Candidate, store: &MemoryStore) -> Leader {
+    let Outcome::Elected { recovered, asked_at } = candidate.campaign().await.unwrap() else {
+        panic!("another leads");
+    };
+    let caps = Caps { attempt_bytes: 1, total_bytes: 1 };
+    let shared = Shared {
+        store: Arc::new(store.clone()),
+        limits: Limits::default(),
+        logs: Logs::new(std::env::temp_dir().join("none"), caps),
+        stats: Stats::new(&Metrics::new(), Readiness::new(), &MetricsConfig::default()),
+        traces: Traces::off(),
+        next_session: Arc::default(),
+    };
+    Leader::start(*recovered, asked_at, &shared).unwrap().0
+}
+
+/// Submits the run with this number.
+async fn submit(leader: &Leader, number: u128) {
+    let dag = dag().task("a").build();
+    let submission = Arc::new(submission(number, "default", &dag));
+    leader.handle.request(Event::Submitted(submission)).await.unwrap();
+}
+
+async fn n_runs(leader: &Leader) -> usize {
+    leader.handle.query(|core| core.state().n_runs()).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_lease_is_not_confirmed_answers_nothing() {
+    let store = store();
+    let leader = elected(&mut candidate(&store, 1), &store).await;
+    let ask = || n_runs(&leader);
+    tokio::time::sleep(LONG).await;
+    assert_eq!(ask().await, 0);
+
+    store.hold_renewals(true);
+    tokio::time::sleep(2 * store.lease_ttl()).await;
+    assert!(tokio::time::timeout(LONG, ask()).await.is_err(), "it may have been replaced");
+    store.hold_renewals(false);
+    assert_eq!(ask().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_takes_over_when_the_leader_resigns_or_stops_renewing() {
+    let store = store();
+    let (mut first, mut second) = (candidate(&store, 1), candidate(&store, 2));
+    let leader = elected(&mut first, &store).await;
+    assert!(matches!(second.campaign().await, Ok(Outcome::Led(owner)) if owner.nonce == 1));
+    submit(&leader, 1).await;
+    assert!(matches!(leader.resign().await, Ended::Closed));
+
+    let mut leader = elected(&mut second, &store).await;
+    assert_eq!(n_runs(&leader).await, 1);
+    submit(&leader, 2).await;
+    assert!(matches!(first.campaign().await, Ok(Outcome::Led(owner)) if owner.nonce == 2));
+    store.hold_renewals(true);
+    tokio::time::sleep(store.lease_ttl()).await;
+    let next = elected(&mut first, &store).await;
+    store.hold_renewals(false);
+    assert!(matches!(leader.ended().await, Ended::Deposed));
+    assert_eq!(n_runs(&next).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_starts_again_when_a_checkpoint_has_replaced_what_it_needs() {
+    let store = store();
+    let (mut first, mut second) = (candidate(&store, 1), candidate(&store, 2));
+    let leader = elected(&mut first, &store).await;
+    submit(&leader, 1).await;
+    assert!(matches!(second.campaign().await, Ok(Outcome::Led(_))));
+    // Enough for both partitions.
+    for number in 2..=8 {
+        submit(&leader, number).await;
+    }
+    let take = |core: &Core| [0, 1].map(|partition| core.state().snapshot(Partition(partition)));
+    let snapshots = leader.handle.query(take).await.unwrap();
+    assert!(matches!(leader.resign().await, Ended::Closed));
+
+    for (partition, snapshot) in (0..).map(Partition).zip(snapshots) {
+        let owner = Owner::without_address(3);
+        let acquired = store.acquire(partition, &owner, Claim::IfFree).await.unwrap();
+        let encoded = kahn_store::codec::encode_snapshot(&snapshot);
+        for (name, bytes) in encoded.blobs {
+            store.put_blob(partition, &name, bytes).await.unwrap();
+        }
+        let (term, seq) = (acquired.term, acquired.head.seq);
+        store.checkpoint(partition, term, seq, encoded.payload).await.unwrap();
+        store.release(partition, term).await.unwrap();
+    }
+    let leader = elected(&mut second, &store).await;
+    assert_eq!(n_runs(&leader).await, 8);
+}

@@ -1,0 +1,86 @@
+//! Serves requests according to the role of this coordinator: here, or by forwarding them to the
+//! leader.
+//!
+//! While no leader is known, requests wait. Most are thus not even disturbed by a change of leader.
+//! A forwarded request is not forwarded again, so that two coordinators with an outdated view of
+//! each other do not pass it back and forth.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderName, HeaderValue, Request, Response};
+use tower::{Service, ServiceExt as _};
+use tracing::debug;
+
+use super::interrupted::Interrupted;
+use crate::role::{Peer, Role, Roles};
+
+/// Marks a request that another coordinator has forwarded.
+const FORWARDED: HeaderName = HeaderName::from_static("kahn-forwarded");
+/// Names the leader in a response that comes from it through another coordinator.
+const LEADER: HeaderName = HeaderName::from_static(kahn_proto::LEADER_HEADER);
+
+/// How long a request waits for a leader. A bit longer than it takes to elect one.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The service behind authorization that serves or forwards all requests.
+#[derive(Clone, Debug)]
+pub(super) struct Frontend(pub Roles);
+
+impl<B> Service<Request<B>> for Frontend
+where
+    B: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let roles = self.0.clone();
+        Box::pin(async move {
+            let request = request.map(Body::new);
+            Ok(match roles.known(WAIT_MAX).await {
+                Role::Leader(routes) => routes.oneshot(request).await?,
+                Role::Standby(peer) if !request.headers().contains_key(FORWARDED) => {
+                    forward(&roles, peer, request).await
+                }
+                Role::Standby(_) | Role::Waiting => unavailable("no coordinator leads now"),
+                Role::Stopping => unavailable("the coordinator is stopping"),
+            })
+        })
+    }
+}
+
+fn unavailable(message: &str) -> Response<Body> {
+    Status::unavailable(message).into_http()
+}
+
+async fn forward(roles: &Roles, mut peer: Peer, mut request: Request<Body>) -> Response<Body> {
+    request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
+    let answer = async {
+        peer.channel.ready().await?;
+        peer.channel.call(request).await
+    };
+    match answer.await {
+        Ok(mut response) => {
+            if let Ok(address) = HeaderValue::from_str(&peer.address) {
+                response.headers_mut().insert(LEADER, address);
+            }
+            response.map(|body| Body::new(Interrupted::new(body)))
+        }
+        Err(error) => {
+            debug!(peer = peer.address, %error, "the leader cannot be reached");
+            roles.forget(&peer);
+            unavailable("the leader cannot be reached")
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Alternates between standby and leader until the coordinator is stopped.
+
+use std::time::Duration;
+
+use kahn_runtime::health::Readiness;
+use kahn_store::Owner;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tracing::{debug, error, info, warn};
+
+use crate::driver::Ended;
+use crate::election::{Candidate, Outcome};
+use crate::leader::{Leader, Shared};
+use crate::replica::RecoveryError;
+use crate::role::{Peer, Role, Roles};
+use crate::stats::RoleName;
+
+/// How often a standby reads the logs and tries to become the leader while a lease lasts.
+const TRIES_PER_TTL: u32 = 12;
+/// The longest time to wait for a connection to the leader.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often an idle connection to the leader is checked.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
+const WINDOW_BYTES: u32 = 4 << 20;
+
+/// A coordinator between its start and its end.
+#[derive(Debug)]
+pub(super) struct Lifecycle {
+    pub candidate: Candidate,
+    pub shared: Shared,
+    pub roles: Roles,
+    pub readiness: Readiness,
+    pub stopping: CancellationToken,
+}
+
+/// What a coordinator is at a moment.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Leader(Leader),
+    Standby,
+}
+
+impl Lifecycle {
+    /// Takes part in the election for the first time.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the state cannot be read, which would otherwise only delay the election.
+    pub(super) async fn begin(&mut self) -> Result<Stage, RecoveryError> {
+        let outcome = self.candidate.campaign().await?;
+        Ok(self.enter(outcome).await)
+    }
+
+    /// Runs until the coordinator is stopped, or may not continue.
+    pub(super) async fn run(mut self, mut stage: Stage) -> Ended {
+        loop {
+            stage = match stage {
+                Stage::Standby => match self.stand_by().await {
+                    Some(next) => next,
+                    None => return Ended::Closed,
+                },
+                Stage::Leader(leader) => match self.lead(leader).await {
+                    Ended::Deposed => Stage::Standby,
+                    ended => return ended,
+                },
+            };
+        }
+    }
+
+    /// Follows the leader until it has to be replaced. Returns `None` when stopped.
+    async fn stand_by(&mut self) -> Option<Stage> {
+        let period = self.shared.store.lease_ttl() / TRIES_PER_TTL;
+        let mut is_behind = false;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(period) => {}
+                () = self.stopping.cancelled() => return None,
+            }
+            match self.candidate.campaign().await {
+                Ok(outcome) => match self.enter(outcome).await {
+                    Stage::Standby => is_behind = false,
+                    leader @ Stage::Leader(_) => return Some(leader),
+                },
+                Err(error) => {
+                    if !is_behind {
+                        warn!(%error, "cannot follow the leader");
+                        self.readiness.set("coordinator", Err(format!("cannot follow: {error}")));
+                        self.shared.stats.role(RoleName::CatchingUp);
+                    }
+                    is_behind = true;
+                }
+            }
+        }
+    }
+
+    async fn lead(&self, mut leader: Leader) -> Ended {
+        let ended = tokio::select! {
+            ended = leader.ended() => ended,
+            () = self.stopping.cancelled() => {
+                self.roles.set(Role::Stopping);
+                return leader.resign().await;
+            }
+        };
+        self.roles.set(Role::Waiting);
+        self.shared.stats.clear();
+        match ended {
+            Ended::Deposed => warn!("another coordinator has taken over"),
+            Ended::Closed | Ended::Diverged | Ended::Failed => {
+                error!(?ended, "the leadership has ended");
+                self.roles.set(Role::Stopping);
+                self.readiness.set("coordinator", Err("the leadership has ended".into()));
+            }
+        }
+        ended
+    }
+
+    /// Takes the role that results from the election.
+    async fn enter(&mut self, outcome: Outcome) -> Stage {
+        let stage = match outcome {
+            Outcome::Elected { recovered, asked_at } => {
+                match Leader::start(*recovered, asked_at, &self.shared) {
+                    Ok((leader, routes)) => {
+                        self.roles.set(Role::Leader(routes));
+                        self.shared.stats.role(RoleName::Leader);
+                        Stage::Leader(leader)
+                    }
+                    Err(error) => {
+                        error!(%error, "cannot start a thread, and thus not lead");
+                        self.roles.set(Role::Waiting);
+                        return Stage::Standby;
+                    }
+                }
+            }
+            Outcome::Led(leader) => {
+                self.follow(&leader).await;
+                self.shared.stats.role(RoleName::Standby);
+                Stage::Standby
+            }
+        };
+        self.readiness.set("coordinator", Ok(()));
+        stage
+    }
+
+    /// Connects to the leader, unless it is connected already.
+    async fn follow(&self, leader: &Owner) {
+        if self.roles.peer().as_ref() == Some(&leader.address) {
+            return;
+        }
+        match connect(&leader.address).await {
+            Ok(peer) => {
+                info!(leader = leader.address, "standing by");
+                self.roles.set(Role::Standby(peer));
+            }
+            Err(error) => {
+                debug!(leader = leader.address, %error, "the leader cannot be reached");
+                self.roles.set(Role::Waiting);
+            }
+        }
+    }
+}
+
+async fn connect(address: &str) -> Result<Peer, tonic::transport::Error> {
+    let channel = Endpoint::from_shared(address.to_owned())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_EVERY)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .connect()
+        .await?;
+    Ok(Peer { address: address.to_owned(), channel })
+}
