@@ -6,6 +6,7 @@
 
 mod binary;
 mod cluster;
+mod coordinators;
 mod engine;
 mod history;
 mod http;
@@ -19,6 +20,7 @@ mod wait;
 
 pub use binary::{Answer, example_worker_path, kahn, kahn_path};
 pub use cluster::{Cluster, ClusterOptions, Store, WorkerOptions};
+pub use coordinators::Coordinators;
 pub use engine::{Engine, IMAGE, warn_no_engine};
 pub use history::{History, RunEvent, dependencies};
 pub use http::metric;
