@@ -66,6 +66,8 @@ pub(super) struct Task {
     checkpoint: u64,
     is_troubled: bool,
     is_closing: bool,
+    /// Whether the store had everything when it was asked last, and nothing was sent since.
+    is_verified: bool,
 }
 
 impl Task {
@@ -97,6 +99,7 @@ impl Task {
             checkpoint: head.seq,
             is_troubled: false,
             is_closing: false,
+            is_verified: false,
         }
     }
 
@@ -104,11 +107,18 @@ impl Task {
         let reason = loop {
             if self.wait_until.is_none() {
                 while let Some(append) = self.writer.next_send() {
+                    self.is_verified = false;
                     self.pipe.send(append);
                 }
             }
             if self.is_closing && self.writer.is_settled() {
-                break EndReason::Closed;
+                if self.is_verified {
+                    break EndReason::Closed;
+                }
+                // Only this owner can append what the store may have lost, so it asks once more.
+                if self.wait_until.is_none() {
+                    self.renew();
+                }
             }
             let next = self.next().await;
             if let ControlFlow::Break(reason) = self.on(next) {
@@ -153,7 +163,7 @@ impl Task {
             Next::Reply(reply) => return self.on_reply(reply),
             Next::Command(Some(command)) => self.on_command(command),
             // The handle was dropped, and this task ends with it.
-            Next::Command(None) => self.is_closing = true,
+            Next::Command(None) => self.on_command(Command::Close),
             Next::WaitOver => self.wait_until = None,
             Next::RenewDue => self.renew(),
             Next::Renewed(done) => return self.on_renewed(done),
@@ -171,7 +181,10 @@ impl Task {
                 self.writer.checkpointed(self.checkpoint);
                 self.checkpoint = seq;
             }
-            Command::Close => self.is_closing = true,
+            Command::Close => {
+                self.is_closing = true;
+                self.is_verified = false;
+            }
         }
     }
 
@@ -261,6 +274,7 @@ impl Task {
                 match probe {
                     Some(probe) => {
                         let verdict = self.writer.on_probe(probe, head);
+                        self.is_verified = self.writer.is_settled() && head == self.writer.head();
                         self.on_verdict(verdict)
                     }
                     None => ControlFlow::Continue(()),
@@ -268,7 +282,11 @@ impl Task {
             }
             Err(StoreError::Fenced { .. }) => ControlFlow::Break(EndReason::Fenced),
             Err(error) => {
-                self.tell_trouble(Some(&error));
+                if self.is_closing {
+                    self.on_trouble(Some(&error));
+                } else {
+                    self.tell_trouble(Some(&error));
+                }
                 ControlFlow::Continue(())
             }
         }

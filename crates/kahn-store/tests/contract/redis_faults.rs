@@ -68,6 +68,16 @@ async fn a_lost_tail_is_found_while_nothing_is_appended() {
     watched.check_complete(&*store).await;
 }
 
+#[tokio::test]
+async fn a_lost_tail_is_appended_again_before_the_partition_is_released() {
+    let mut server = RedisServer::start("everysec");
+    let (store, watched) = fallen_back(&mut server).await;
+    let Watched { appender, pushed, .. } = watched;
+    appender.close().await;
+    assert_eq!(read_all(&*store, Head::GENESIS).await, pushed);
+    store.acquire(P0, &owner(2), Claim::IfFree).await.unwrap();
+}
+
 /// Pushes through a proxy that injects `cuts`, and checks the log.
 async fn check_cuts(cuts: &[Cut]) {
     let server = RedisServer::start("everysec");
