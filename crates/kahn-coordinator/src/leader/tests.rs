@@ -61,11 +61,11 @@ async fn a_leader_whose_lease_is_not_confirmed_answers_nothing() {
     let store = store();
     let leader = elected(&mut candidate(&store, 1), &store).await;
     let ask = || n_runs(&leader);
-    tokio::time::sleep(LONG).await;
+    tokio::time::advance(LONG).await;
     assert_eq!(ask().await, 0);
 
     store.hold_renewals(true);
-    tokio::time::sleep(2 * store.lease_ttl()).await;
+    tokio::time::advance(2 * store.lease_ttl()).await;
     assert!(tokio::time::timeout(LONG, ask()).await.is_err(), "it may have been replaced");
     store.hold_renewals(false);
     assert_eq!(ask().await, 0);
@@ -85,7 +85,7 @@ async fn a_standby_takes_over_when_the_leader_resigns_or_stops_renewing() {
     submit(&leader, 2).await;
     assert!(matches!(first.campaign().await, Ok(Outcome::Led(owner)) if owner.nonce == 2));
     store.hold_renewals(true);
-    tokio::time::sleep(store.lease_ttl()).await;
+    tokio::time::advance(store.lease_ttl()).await;
     let next = elected(&mut first, &store).await;
     store.hold_renewals(false);
     assert!(matches!(leader.ended().await, Ended::Deposed));
