@@ -16,6 +16,8 @@
 //! from in the meantime. Second, the clock of a leadership starts at or after the latest time in
 //! the log, and then follows monotonic time only.
 
+mod clock;
+mod follower;
 mod recovery;
 
 use std::collections::VecDeque;
@@ -23,11 +25,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_core::log::{Append, Head, LogWriter, Probe, Reply, Term, Verdict};
-use kahn_core::{
-    Change, Command, Core, Event, Outbox, Refusal, SessionId, Settings, Snapshot, Step,
-};
+use kahn_core::{Change, Command, Core, Event, Outbox, Refusal, SessionId, Snapshot, Step};
 use kahn_model::{Partition, RunId, RunState, Timestamp};
 
+use crate::mutation::Mutation;
+
+pub(crate) use clock::{Clock, EXACT};
+pub(crate) use follower::{Follower, Page};
 pub(crate) use recovery::{Loaded, link, recover};
 
 /// For this long after a renewal was sent nobody else may take over.
@@ -112,38 +116,42 @@ pub(crate) struct Leadership {
     core: Core,
     outbox: Outbox<Output>,
     logs: Vec<Log>,
-    began_at: Timestamp,
-    origin: Timestamp,
+    clock: Clock,
+    /// How long a lease certainly lasts after it was requested.
+    certain_lease: Duration,
 }
 
 impl Leadership {
-    /// Begins a leadership at monotonic time `mono` and wall time `wall`, from the content of the
-    /// store.
+    /// Begins a leadership with the state that follows from the content of the store. The clock
+    /// starts after the latest time in it.
     ///
-    /// `is_stale` injects a deliberate bug: knowledge about workers counts from the end of the log.
+    /// `mutation` injects a deliberate bug.
     pub(crate) fn begin(
-        settings: Settings,
+        mut core: Core,
         loaded: &[Loaded],
-        wall: Timestamp,
-        mono: Timestamp,
-        is_stale: bool,
+        clock: Clock,
+        mutation: Option<Mutation>,
     ) -> Self {
-        let mut core = recover(settings, loaded);
-        let origin = wall.max(core.state().now() + Duration::from_micros(1));
+        let is_stale = mutation == Some(Mutation::NoFreshLease);
+        let origin = clock.origin();
         let epoch = loaded.iter().map(|one| one.term.epoch).max().unwrap_or(0);
         let nonce = loaded.first().map_or(0, |one| one.term.nonce);
         let fresh_from = if is_stale { Timestamp::ZERO } else { origin };
         let step = core.begin(fresh_from, Term { epoch, nonce });
         let outbox = Outbox::new(core.state().settings().partitions);
         let logs = loaded.iter().map(Log::new).collect();
-        let mut leadership = Self { core, outbox, logs, began_at: mono, origin };
+        let certain_lease = match mutation {
+            Some(Mutation::NoLeaseCheck) => Duration::MAX,
+            _ => clock.certain(OWNER_TTL),
+        };
+        let mut leadership = Self { core, outbox, logs, clock, certain_lease };
         leadership.process_step(step);
         leadership
     }
 
     /// Returns the core's time at monotonic time `mono`.
     pub(crate) fn time_at(&self, mono: Timestamp) -> Timestamp {
-        self.origin + mono.since(self.began_at)
+        self.clock.at(mono)
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -165,7 +173,8 @@ impl Leadership {
 
     /// Returns whether the term is known to be current.
     pub(crate) fn is_sure(&self, mono: Timestamp) -> bool {
-        self.logs.iter().all(|log| mono < log.renewed_at + OWNER_TTL)
+        let elapsed = |log: &Log| self.clock.elapsed(log.renewed_at, mono);
+        self.logs.iter().all(|log| elapsed(log) < self.certain_lease)
     }
 
     /// Performs steps 1 to 3 of a turn.
@@ -194,7 +203,7 @@ impl Leadership {
             return Some(mono);
         }
         let due = self.core.next_deadline()?;
-        Some((self.began_at + due.since(self.origin)).max(mono))
+        Some(self.clock.when(due).max(mono))
     }
 
     /// Returns the next append of a partition, if one may be sent.

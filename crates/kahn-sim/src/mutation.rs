@@ -16,16 +16,19 @@ pub enum Mutation {
     /// The coordinator counts an attempt that exceeded a timeout as ended as soon as it asks the
     /// worker to stop it.
     NoConfirmation,
+    /// A coordinator acts although its lease may have expired.
+    NoLeaseCheck,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoFenceCheck,
         Self::NoSequenceCheck,
         Self::ActBeforeCommit,
         Self::NoFreshLease,
         Self::NoTokenCheck,
         Self::NoConfirmation,
+        Self::NoLeaseCheck,
     ];
 }

@@ -22,6 +22,7 @@
 //! | I15 containment | `ledger`: losses of a task stay within its crash limit |
 //! | I16 bounded | the world: the length of the outbox |
 //! | I17 durable before told | `exits`: grants, acknowledgements and answers are in the ledger |
+//! | I18 a standby's state is that of the log | the world: at each takeover by a warm standby |
 
 mod exits;
 mod journal;
@@ -37,6 +38,7 @@ use kahn_worker_core::Outcome;
 
 pub(crate) use journal::Start;
 
+use crate::driver::Clock;
 use crate::report::Violation;
 
 /// How a lease ended, as recorded.
@@ -75,9 +77,7 @@ struct Execution {
 #[derive(Debug)]
 struct Leadership {
     term: Term,
-    began_at: Timestamp,
-    /// The core's time at the beginning of the term.
-    origin: Timestamp,
+    clock: Clock,
     /// The times at which messages arrived from each worker.
     heard: BTreeMap<WorkerId, Vec<Timestamp>>,
 }
@@ -167,8 +167,8 @@ impl Oracle {
     }
 
     /// Records that a coordinator has begun a term.
-    pub(crate) fn began(&mut self, term: Term, origin: Timestamp) {
-        let leadership = Leadership { term, began_at: self.now, origin, heard: BTreeMap::new() };
+    pub(crate) fn began(&mut self, term: Term, clock: Clock) {
+        let leadership = Leadership { term, clock, heard: BTreeMap::new() };
         self.leaderships.insert(term.nonce, leadership);
     }
 

@@ -36,6 +36,8 @@ pub struct Report {
     pub n_executions: u64,
     /// The number of terms.
     pub n_terms: u64,
+    /// The number of terms that began with the state of a warm standby.
+    pub n_warm_takeovers: u64,
     /// The number of injected faults.
     pub n_faults: u64,
     /// The number of entries that the store lost.

@@ -14,7 +14,7 @@ use kahn_core::Snapshot;
 use kahn_core::log::{Append, Head, Reply, Term};
 use kahn_model::Timestamp;
 
-use crate::driver::{OWNER_TTL, Payload};
+use crate::driver::{OWNER_TTL, Page, Payload};
 use crate::mutation::Mutation;
 
 /// How long a server without replicas may still lose an answered write.
@@ -153,10 +153,30 @@ impl PartitionStore {
     /// Returns the latest checkpoint and the entries after it.
     pub(crate) fn load(&self) -> (Head, Option<Arc<Snapshot>>, Vec<Payload>) {
         let latest = self.checkpoints.last();
-        let from = latest.map_or(0, |(head, _)| head.seq);
-        let tail = self.log.iter().filter(|entry| from < entry.next.seq);
-        let entries = tail.map(|entry| Arc::clone(&entry.payload)).collect();
-        (self.head(), latest.map(|(_, snapshot)| Arc::clone(snapshot)), entries)
+        let from = latest.map_or(Head::GENESIS, |(head, _)| *head);
+        let entries = self.entries_after(from).map(|entry| Arc::clone(&entry.payload)).collect();
+        (from, latest.map(|(_, snapshot)| Arc::clone(snapshot)), entries)
+    }
+
+    /// Returns what a standby needs that has read up to `seq`.
+    pub(crate) fn read(&self, seq: u64) -> Page {
+        let replaced = self.checkpoints.last().filter(|(head, _)| seq < head.seq);
+        let checkpoint = replaced.map(|(head, snapshot)| (*head, Snapshot::clone(snapshot)));
+        let from = replaced.map_or(Head { seq, ..Head::GENESIS }, |(head, _)| *head);
+        let entries = self.entries_after(from);
+        let entries = entries.map(|entry| (entry.next, Arc::clone(&entry.payload))).collect();
+        Page { checkpoint, entries }
+    }
+
+    fn entries_after(&self, from: Head) -> impl Iterator<Item = &Entry> {
+        self.log.iter().filter(move |entry| from.seq < entry.next.seq)
+    }
+
+    /// Ends the lease at once.
+    pub(crate) fn release(&mut self, term: Term) {
+        if self.now.term == Some(term) {
+            self.lease = None;
+        }
     }
 
     /// Returns the current term.

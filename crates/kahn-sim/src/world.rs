@@ -56,6 +56,7 @@ enum SimEvent {
     Turn { coordinator: usize, leadership: u64 },
     Renew { coordinator: usize, leadership: u64 },
     Campaign { coordinator: usize, incarnation: u64 },
+    Follow { coordinator: usize, incarnation: u64 },
     WaitOver { coordinator: usize, leadership: u64, partition: usize },
     Evaluated { coordinator: usize, leadership: u64, event: Box<kahn_core::Event> },
     StoreAsked(Box<storage::Request>),
@@ -99,6 +100,8 @@ pub(crate) struct World {
     options: Options,
     /// Whether workers are under pressure.
     has_pressure: bool,
+    /// Whether there are warm standbys, hand-overs and clocks of different rates.
+    has_standbys: bool,
     next_leadership: u64,
     next_boot: u64,
     next_request: u64,
@@ -121,6 +124,9 @@ impl World {
         if chance(&mut rng, 20) {
             settings.prefetch_span = ms(2000);
         }
+        // Both exclude the seeds of the regression tests, so that they do not change.
+        let has_pressure = matches!(options.seed % 7, 3 | 5);
+        let has_standbys = has_pressure && !options.seed.is_multiple_of(3);
         let mut world = Self {
             now: Timestamp(1_000_000),
             queue: Queue::default(),
@@ -130,13 +136,13 @@ impl World {
             workers: Vec::new(),
             clients: Vec::new(),
             requests: BTreeMap::new(),
-            faults: Faults::new(&mut rng),
+            faults: Faults::new(&mut rng, has_standbys),
             oracle: Oracle::new(settings.clone()),
             digest: Digest::new(options.seed),
             report: Report::default(),
             settings,
-            // Excludes the seeds of the regression tests, so that they do not change.
-            has_pressure: matches!(options.seed % 7, 3 | 5),
+            has_pressure,
+            has_standbys,
             options,
             next_leadership: 0,
             next_boot: 0,
@@ -149,6 +155,7 @@ impl World {
 
     fn populate(&mut self) {
         let n_coordinators = if chance(&mut self.rng, 40) { 1 } else { 2 };
+        let n_coordinators = n_coordinators + usize::from(self.has_standbys);
         for ix in 0..n_coordinators {
             self.coordinators.push(Coordinator::down());
             self.queue.plan(self.now, SimEvent::CoordinatorStarts(ix));
@@ -236,6 +243,9 @@ impl World {
             SimEvent::Campaign { coordinator, incarnation } => {
                 self.campaign(coordinator, incarnation);
             }
+            SimEvent::Follow { coordinator, incarnation } => {
+                self.on_follow(coordinator, incarnation);
+            }
             SimEvent::WaitOver { coordinator, leadership, partition } => {
                 self.on_wait_over(coordinator, leadership, partition);
             }
@@ -284,6 +294,7 @@ impl World {
             SimEvent::Turn { coordinator, .. }
             | SimEvent::Renew { coordinator, .. }
             | SimEvent::Campaign { coordinator, .. }
+            | SimEvent::Follow { coordinator, .. }
             | SimEvent::WaitOver { coordinator, .. }
             | SimEvent::Evaluated { coordinator, .. }
             | SimEvent::RequestArrives { coordinator, .. } => {

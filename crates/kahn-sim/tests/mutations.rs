@@ -53,3 +53,8 @@ fn a_coordinator_that_does_not_check_tokens_is_found() {
 fn a_coordinator_that_does_not_wait_for_the_end_of_an_attempt_is_found() {
     check(Mutation::NoConfirmation);
 }
+
+#[test]
+fn a_coordinator_that_acts_although_its_lease_may_have_expired_is_found() {
+    check(Mutation::NoLeaseCheck);
+}

@@ -20,6 +20,7 @@ struct Totals {
     n_events: u64,
     n_executions: u64,
     n_terms: u64,
+    n_warm_takeovers: u64,
     n_faults: u64,
     n_lost_entries: u64,
     failed: Vec<(u64, String)>,
@@ -50,10 +51,12 @@ fn every_seed_keeps_every_promise_and_repeats_to_the_last_bit() {
     });
     let totals = totals.into_inner().unwrap();
     println!(
-        "{count} seeds, each twice: {} events, {} attempts, {} terms, {} faults, {} entries lost",
+        "{count} seeds, each twice: {} events, {} attempts, {} terms ({} of warm standbys), \
+         {} faults, {} entries lost",
         totals.n_events,
         totals.n_executions,
         totals.n_terms,
+        totals.n_warm_takeovers,
         totals.n_faults,
         totals.n_lost_entries,
     );
@@ -62,6 +65,7 @@ fn every_seed_keeps_every_promise_and_repeats_to_the_last_bit() {
     }
     assert!(totals.failed.is_empty(), "{} seeds failed", totals.failed.len());
     assert!(count < 100 || totals.n_lost_entries > 0, "the store never lost anything");
+    assert!(count < 100 || totals.n_warm_takeovers > 0, "no warm standby took over");
 }
 
 fn add(totals: &mut Totals, seed: u64, outcome: Result<Report, String>) {
@@ -70,6 +74,7 @@ fn add(totals: &mut Totals, seed: u64, outcome: Result<Report, String>) {
             totals.n_events += report.n_events;
             totals.n_executions += report.n_executions;
             totals.n_terms += report.n_terms;
+            totals.n_warm_takeovers += report.n_warm_takeovers;
             totals.n_faults += report.n_faults;
             totals.n_lost_entries += report.n_lost_entries;
         }

@@ -15,16 +15,18 @@ use crate::digest::Digest;
 pub(crate) struct Loaded {
     pub(crate) term: Term,
     pub(crate) head: Head,
+    /// The head that the checkpoint covers.
+    pub(crate) from: Head,
     pub(crate) checkpoint: Option<Arc<Snapshot>>,
     pub(crate) entries: Vec<Payload>,
     /// When the term was requested.
     pub(crate) asked_at: Timestamp,
 }
 
-/// Rebuilds the core from the logs of all partitions.
+/// Rebuilds the core from the logs of all partitions. Returns it with the latest time in them.
 ///
 /// Changes of different partitions are replayed in the order of their times.
-pub(crate) fn recover(settings: Settings, loaded: &[Loaded]) -> Core {
+pub(crate) fn recover(settings: Settings, loaded: &[Loaded]) -> (Core, Timestamp) {
     let mut core = Core::new(settings);
     for checkpoint in loaded.iter().filter_map(|one| one.checkpoint.as_ref()) {
         core.restore(Snapshot::clone(checkpoint));
@@ -35,7 +37,8 @@ pub(crate) fn recover(settings: Settings, loaded: &[Loaded]) -> Core {
     for (at, change) in changes {
         core.replay(*at, change);
     }
-    core
+    let latest = core.state().now();
+    (core, latest)
 }
 
 /// Returns the hash after appending `changes` to `prev`.

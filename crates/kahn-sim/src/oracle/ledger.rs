@@ -1,5 +1,7 @@
 //! The entries that become safe in the logs.
 
+use std::time::Duration;
+
 use kahn_core::{Change, Then};
 use kahn_model::{CauseKind, RunId, RunState, TaskIx, TaskState, Timestamp, Token};
 use kahn_worker_core::Outcome;
@@ -7,6 +9,9 @@ use kahn_worker_core::Outcome;
 use super::{Ending, Granted, Oracle};
 use crate::driver::link;
 use crate::store::Entry;
+
+/// The rounding error of converting between clocks.
+const ROUNDING: Duration = Duration::from_micros(2);
 
 impl Oracle {
     /// Checks an entry that can no longer be lost, or that is back after a loss.
@@ -182,13 +187,13 @@ impl Oracle {
         let leadership = self.leaderships.get(&nonce)?;
         let heard = leadership.heard.get(&granted.worker);
         let last = heard.and_then(|times| times.iter().rev().find(|heard| **heard <= at));
-        let since = last.copied().unwrap_or(leadership.began_at).max(leadership.began_at);
-        (at.since(since) < self.lease_ttl).then(|| {
+        let began_at = leadership.clock.began_at();
+        let since = last.copied().unwrap_or(began_at).max(began_at);
+        let silence = leadership.clock.elapsed(since, at) + ROUNDING;
+        (silence < self.lease_ttl).then(|| {
             format!(
-                "{token}: worker {} given up after {:?} of silence, in term {}",
-                granted.worker,
-                at.since(since),
-                leadership.term,
+                "{token}: worker {} given up after {silence:?} of silence, in term {}",
+                granted.worker, leadership.term,
             )
         })
     }
@@ -204,7 +209,8 @@ impl Oracle {
         let attempt = granted.attempt;
         let Some(run) = self.shadow.state().run(attempt.run) else { return };
         let span = run.dag.profile(attempt.task).timeouts.start.unwrap_or_default();
-        let waited = at.since(granted.at.max(leadership.began_at));
+        let since = granted.at.max(leadership.clock.began_at());
+        let waited = leadership.clock.elapsed(since, at) + ROUNDING;
         if waited < span {
             let message = format!("{token}: given {waited:?} of {span:?} to start in this term");
             self.object("I14", message);
@@ -276,8 +282,6 @@ impl Oracle {
 
     /// Returns the real time at which the coordinator of a term read `at` from its clock.
     fn true_time(&self, nonce: u64, at: Timestamp) -> Timestamp {
-        self.leaderships
-            .get(&nonce)
-            .map_or(self.now, |leadership| leadership.began_at + at.since(leadership.origin))
+        self.leaderships.get(&nonce).map_or(self.now, |leadership| leadership.clock.when(at))
     }
 }

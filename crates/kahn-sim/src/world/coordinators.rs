@@ -1,5 +1,7 @@
 //! Coordinator processes: they stand by, campaign, load, lead and crash.
 
+mod standbys;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,9 @@ use kahn_model::Timestamp;
 use super::network::StreamId;
 use super::storage::{Answer, Ask, Purpose};
 use super::{SimEvent, WAITING_MAX, World, partition_runs};
-use crate::driver::{End, Input, Leadership, Loaded, Next, RENEW_EVERY, recover};
+use crate::driver::{
+    Clock, EXACT, End, Follower, Input, Leadership, Loaded, Next, RENEW_EVERY, recover,
+};
 use crate::mutation::Mutation;
 use crate::workload::{chance, span};
 
@@ -54,6 +58,12 @@ pub(crate) struct Coordinator {
     waiting: BTreeSet<usize>,
     /// When each partition's last checkpoint was requested, and its sequence number.
     checkpoints: Vec<(Timestamp, u64)>,
+    /// A warm copy of the state.
+    follower: Option<Follower>,
+    /// The rate of its clock, in thousandths.
+    clock_rate: u32,
+    /// Whether it hands over as soon as everything is durable.
+    is_closing: bool,
 }
 
 impl Coordinator {
@@ -72,6 +82,9 @@ impl Coordinator {
             latest: BTreeMap::new(),
             waiting: BTreeSet::new(),
             checkpoints: Vec::new(),
+            follower: None,
+            clock_rate: EXACT,
+            is_closing: false,
         }
     }
 
@@ -127,6 +140,11 @@ impl World {
         let wall_error = if chance(&mut self.rng, 50) { 0 } else { self.rng.i64(-hour..=hour) };
         self.coordinators[ix] =
             Coordinator { incarnation, is_up: true, wall_error, ..Coordinator::down() };
+        if self.has_standbys {
+            self.coordinators[ix].clock_rate = self.rng.u32(950..=1050);
+            self.coordinators[ix].follower = Some(Follower::new(self.settings.clone()));
+            self.plan_follow(ix);
+        }
         self.plan_campaign(ix);
     }
 
@@ -207,7 +225,12 @@ impl World {
                     leadership.on_checkpointed(partition, seq);
                 }
             }
-            (Purpose::Checkpoint { .. }, _) => {}
+            (Purpose::Read, Answer::Read(page)) => {
+                if let Some(follower) = &mut self.coordinators[ix].follower {
+                    follower.read(partition, *page);
+                }
+            }
+            (Purpose::Checkpoint { .. } | Purpose::Read | Purpose::Release, _) => {}
         }
     }
 
@@ -232,9 +255,11 @@ impl World {
     fn begin_leadership(&mut self, ix: usize, loaded: &[Loaded]) {
         let wall = self.now.0 + 7_200_000_000;
         let wall = Timestamp(wall.saturating_add_signed(self.coordinators[ix].wall_error));
-        let is_stale = self.options.mutation == Some(Mutation::NoFreshLease);
-        let leadership = Leadership::begin(self.settings.clone(), loaded, wall, self.now, is_stale);
-        self.oracle.began(leadership.term(0), leadership.time_at(self.now));
+        let (core, latest) = self.take_over_state(ix, loaded);
+        let origin = wall.max(latest + Duration::from_micros(1));
+        let clock = Clock::new(self.now, origin, self.coordinators[ix].clock_rate);
+        let leadership = Leadership::begin(core, loaded, clock, self.options.mutation);
+        self.oracle.began(leadership.term(0), clock);
         self.report.n_terms += 1;
         let coordinator = &mut self.coordinators[ix];
         coordinator.phase = Phase::Leading(Box::new(leadership));
@@ -256,7 +281,7 @@ impl World {
         if !is_current || !chance(&mut self.rng, 50) {
             return;
         }
-        let core = recover(self.settings.clone(), loaded);
+        let (core, _) = recover(self.settings.clone(), loaded);
         for partition in 0..loaded.len() {
             self.compare(partition_runs(&core, partition), partition);
         }
@@ -310,10 +335,11 @@ impl World {
                 self.oracle.object("I13", finding.clone());
             }
         }
-        // While the term is unconfirmed, the next renewal triggers the next turn.
+        // While the lease is unconfirmed, the next renewal triggers the next turn.
         if let (Some(at), true) = (leader.next_turn(now), leader.is_sure(now)) {
             self.plan_turn(ix, at);
         }
+        self.hand_over_if_idle(ix);
     }
 
     fn release(&mut self, ix: usize) {
@@ -353,6 +379,7 @@ impl World {
                 self.release(ix);
                 self.send_appends(ix);
                 self.checkpoint_now_and_then(ix, partition);
+                self.hand_over_if_idle(ix);
             }
             Ok(Next::AfterWait) => {
                 self.coordinators[ix].waiting.insert(partition);
@@ -404,6 +431,9 @@ impl World {
         coordinator.leadership = self.next_leadership;
         coordinator.phase = Phase::Standby;
         coordinator.nonce = 0;
+        if self.has_standbys {
+            coordinator.follower = Some(Follower::new(self.settings.clone()));
+        }
         coordinator.inbox.clear();
         coordinator.turn_at = None;
         for stream in std::mem::take(&mut coordinator.streams) {

@@ -25,6 +25,7 @@ enum Kind {
     CrashWorker,
     PauseWorker,
     IsolateWorker,
+    StopCoordinator,
 }
 
 const KINDS: [Kind; 12] = [
@@ -55,8 +56,11 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn new(rng: &mut Rng) -> Self {
-        let kinds = KINDS.into_iter().filter(|_| chance(rng, 50)).collect();
+    pub(crate) fn new(rng: &mut Rng, has_standbys: bool) -> Self {
+        let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| chance(rng, 50)).collect();
+        if has_standbys {
+            kinds.push(Kind::StopCoordinator);
+        }
         Self {
             heal_at: Timestamp(1_000_000) + span(rng, 4_000, 30_000),
             slowness: [1, 1, 1, 5, 30][rng.usize(..5)],
@@ -132,6 +136,12 @@ impl World {
                 }
             }
             Kind::IsolateWorker => self.isolate_worker(),
+            Kind::StopCoordinator => {
+                let ix = self.rng.usize(..self.coordinators.len());
+                if self.coordinators[ix].is_up {
+                    self.stop_coordinator(ix);
+                }
+            }
         }
     }
 

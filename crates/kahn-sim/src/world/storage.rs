@@ -11,7 +11,7 @@ use kahn_model::Timestamp;
 
 use super::network::Node;
 use super::{SimEvent, World};
-use crate::driver::{Loaded, Payload};
+use crate::driver::{Loaded, Page, Payload};
 use crate::oracle::Oracle;
 use crate::queue::{ms, us};
 use crate::store::PartitionStore;
@@ -29,6 +29,8 @@ pub(crate) enum Ask {
     Acquire { nonce: u64, steal: bool },
     Load { term: Term, head: Head, asked_at: Timestamp },
     Checkpoint { term: Term, seq: u64, snapshot: Arc<Snapshot> },
+    Read { after_seq: u64 },
+    Release { term: Term },
 }
 
 /// A request in flight.
@@ -50,6 +52,8 @@ pub(crate) enum Answer {
     Acquired(Option<(Term, Head)>),
     Loaded(Box<Loaded>),
     Checkpointed(bool),
+    Read(Box<Page>),
+    Released,
     /// It was refused before it had any effect.
     Refused,
     /// The outcome is unknown.
@@ -64,6 +68,8 @@ pub(crate) enum Purpose {
     Acquire { sent_at: Timestamp },
     Load,
     Checkpoint { seq: u64 },
+    Read,
+    Release,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -202,15 +208,20 @@ impl World {
             Ask::Acquire { .. } if is_mending => Answer::Refused,
             Ask::Acquire { nonce, steal } => Answer::Acquired(stored.acquire(now, nonce, steal)),
             Ask::Load { term, head, asked_at } => {
-                let (found, checkpoint, entries) = stored.load();
-                if found != head {
+                if stored.head() != head {
                     return Answer::Refused;
                 }
-                let loaded = Loaded { term, head, checkpoint, entries, asked_at };
+                let (from, checkpoint, entries) = stored.load();
+                let loaded = Loaded { term, head, from, checkpoint, entries, asked_at };
                 Answer::Loaded(Box::new(loaded))
             }
             Ask::Checkpoint { term, seq, snapshot } => {
                 Answer::Checkpointed(stored.checkpoint(now, term, seq, snapshot))
+            }
+            Ask::Read { after_seq } => Answer::Read(Box::new(stored.read(after_seq))),
+            Ask::Release { term } => {
+                stored.release(term);
+                Answer::Released
             }
         }
     }
