@@ -9,7 +9,7 @@ use crate::log::Term;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::state::State;
+use crate::state::{Effects, State};
 use crate::timing::Timing;
 
 /// The result of one event: the changes that it made and the commands to carry out.
@@ -55,7 +55,10 @@ impl Core {
     /// Replays a durable change that was decided at `at`. Must be called before [`Core::begin`].
     pub fn replay(&mut self, at: Timestamp, change: &Change) {
         self.state.apply(at, change);
+        // All of this is determined anew when a term begins. A standby replays for a long time.
         self.state.timings.clear();
+        self.state.timers.clear();
+        self.state.effects = Effects::default();
     }
 
     /// Begins a term at `now`. All leases are renewed for their full duration, and unanswered
