@@ -227,7 +227,10 @@ fn a_task_that_this_machine_can_never_run_is_told_at_once_and_fails_the_run() {
     assert_eq!(done.code, 1, "{}", done.stderr);
     let summary = objects(&done.stdout).pop().unwrap();
     assert_eq!(summary["tasks"], json!({ "succeeded": 1, "failed": 1 }), "{summary}");
-    let told = objects(&done.stderr).remove(0);
+    // A warning of the worker may come first: on a busy host, the helper process of the run before
+    // has not quite ended.
+    let told: String = done.stderr.lines().filter(|line| line.starts_with('{')).collect();
+    let told = objects(&told).remove(0);
     assert_eq!((&told["code"], &told["line"]), (&json!("infeasible"), &json!(3)), "{told}");
 }
 

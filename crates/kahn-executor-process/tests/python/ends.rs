@@ -168,8 +168,12 @@ async fn usage_is_that_of_the_call() {
     assert!(Duration::from_millis(600) < usage.elapsed, "{usage:?}");
     assert!(Duration::from_millis(5) < usage.cpu && usage.cpu < 2 * usage.elapsed, "{usage:?}");
     assert!((80 << 20) < usage.memory_peak && usage.memory_peak < (1 << 30), "{usage:?}");
-    let usage = worker.call("pid", "null").await.report.usage;
-    assert!(usage.cpu < Duration::from_millis(5), "{usage:?}");
+    // The same interpreter. On a busy host, one undisturbed call of some is enough.
+    let mut least = Duration::MAX;
+    for _ in 0..10 {
+        least = least.min(worker.call("pid", "null").await.report.usage.cpu);
+    }
+    assert!(least < Duration::from_millis(5), "{least:?}");
 }
 
 #[tokio::test]
