@@ -12,7 +12,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use crate::connection::{self, Bearer, MESSAGE_BYTES_IN_MAX, MESSAGE_BYTES_OUT_MAX, Options};
+use crate::connection::{Bearer, Line, MESSAGE_BYTES_IN_MAX, MESSAGE_BYTES_OUT_MAX, Options};
 use crate::convert;
 use crate::error::Error;
 use crate::logs::{LogQuery, Logs};
@@ -25,7 +25,7 @@ pub(crate) type Transport = InterceptedService<Channel, Bearer>;
 /// A connection to a coordinator. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
+    line: Line,
     bearer: Bearer,
     options: Options,
 }
@@ -40,8 +40,8 @@ impl Client {
     /// the token is not valid.
     pub async fn connect(url: &str, token: Option<&str>) -> Result<Self, Error> {
         let bearer = Bearer::new(token)?;
-        let channel = connection::connect(url).await?;
-        Ok(Self { channel, bearer, options: Options::default() })
+        let line = Line::open(url).await?;
+        Ok(Self { line, bearer, options: Options::default() })
     }
 
     /// Creates a client over an existing channel, such as one within the process.
@@ -50,7 +50,8 @@ impl Client {
     ///
     /// Returns [`Error::Refused`] if the token is not valid.
     pub fn new(channel: Channel, token: Option<&str>) -> Result<Self, Error> {
-        Ok(Self { channel, bearer: Bearer::new(token)?, options: Options::default() })
+        let line = Line::over(channel);
+        Ok(Self { line, bearer: Bearer::new(token)?, options: Options::default() })
     }
 
     /// Returns the client with other timeouts.
@@ -64,13 +65,13 @@ impl Client {
     }
 
     pub(crate) fn runs(&self) -> RunsClient<Transport> {
-        RunsClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+        RunsClient::with_interceptor(self.line.channel(), self.bearer.clone())
             .max_decoding_message_size(MESSAGE_BYTES_IN_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_OUT_MAX)
     }
 
     fn workers(&self) -> WorkersClient<Transport> {
-        WorkersClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+        WorkersClient::with_interceptor(self.line.channel(), self.bearer.clone())
             .max_decoding_message_size(MESSAGE_BYTES_IN_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_OUT_MAX)
     }
@@ -283,9 +284,22 @@ impl Client {
         loop {
             match within(what, self.options.call_timeout, ask()).await {
                 Ok(answer) => return Ok(answer.into_inner()),
-                Err(error) => retry.pause(error).await?,
+                Err(error) => self.retry_elsewhere(&mut retry, error).await?,
             }
         }
+    }
+
+    /// Waits before the next try, which goes to another coordinator if there are several. Returns
+    /// `error` instead if retrying cannot help or the outage has lasted too long.
+    pub(crate) async fn retry_elsewhere(
+        &self,
+        retry: &mut OutageRetry,
+        error: Error,
+    ) -> Result<(), Error> {
+        if error.is_unreachable() {
+            self.line.leave();
+        }
+        retry.pause(error).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! The connection to a coordinator: URLs, message sizes, timeouts, keep-alive and the token.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kahn_proto::Addresses;
@@ -44,20 +45,57 @@ impl Default for Options {
     }
 }
 
-/// Opens a connection to one of the addresses in `urls`.
-pub(crate) async fn connect(urls: &str) -> Result<Channel, Error> {
-    let addresses = Addresses::parse(urls)
-        .map_err(|error| Error::refused(Reason::BadRequest, error.to_string()))?;
-    let endpoint = Endpoint::from(addresses.preferred().clone())
+/// The connection to one of the coordinators. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    current: Arc<Mutex<Channel>>,
+    /// The coordinators to choose from; `None` if there is only this channel.
+    addresses: Option<Addresses>,
+}
+
+impl Line {
+    /// Opens a connection to one of the addresses in `urls`.
+    pub(crate) async fn open(urls: &str) -> Result<Self, Error> {
+        let addresses = Addresses::parse(urls)
+            .map_err(|error| Error::refused(Reason::BadRequest, error.to_string()))?;
+        let channel = addresses.connect(endpoint(&addresses)).await.map_err(|error| {
+            match Error::from_transport(&error) {
+                Error::Unreachable { message } => Error::unreachable(format!("{urls}: {message}")),
+                other => other,
+            }
+        })?;
+        Ok(Self { current: Arc::new(Mutex::new(channel)), addresses: Some(addresses) })
+    }
+
+    /// Uses an existing channel.
+    pub(crate) fn over(channel: Channel) -> Self {
+        Self { current: Arc::new(Mutex::new(channel)), addresses: None }
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.lock().clone()
+    }
+
+    /// Connects to another coordinator with the next call, because this one does not serve.
+    pub(crate) fn leave(&self) {
+        if let Some(addresses) = &self.addresses {
+            addresses.rotate();
+            *self.lock() = addresses.connect_lazy(endpoint(addresses));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Channel> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn endpoint(addresses: &Addresses) -> Endpoint {
+    Endpoint::from(addresses.preferred().clone())
         .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES);
-    addresses.connect(endpoint).await.map_err(|error| match Error::from_transport(&error) {
-        Error::Unreachable { message } => Error::unreachable(format!("{urls}: {message}")),
-        other => other,
-    })
+        .initial_connection_window_size(WINDOW_BYTES)
 }
 
 /// Adds the token to each call.
@@ -100,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_cannot_work_is_refused_with_an_example() {
-        let error = connect("127.0.0.1:7400").await.unwrap_err();
+        let error = Line::open("127.0.0.1:7400").await.unwrap_err();
         assert!(error.refusal().is_some(), "{error}");
         assert!(error.to_string().contains("http://127.0.0.1:7400"), "{error}");
     }
@@ -110,7 +148,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let error = connect(&url).await.unwrap_err();
+        let error = Line::open(&url).await.unwrap_err();
         assert!(error.is_unreachable() && error.to_string().contains(&url), "{error}");
     }
 

@@ -101,7 +101,7 @@ impl Logs {
                 Ok(None) => {}
                 Err(error) => {
                     self.stream = None;
-                    self.retry.pause(error).await?;
+                    self.client.retry_elsewhere(&mut self.retry, error).await?;
                 }
             }
         }

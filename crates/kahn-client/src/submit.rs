@@ -91,7 +91,7 @@ impl Client {
             n_tries += 1;
             match within("submit", self.options().submit_timeout, asked).await {
                 Ok(answer) => return submitted(answer.into_inner(), submission, n_tries),
-                Err(error) => retry.pause(error).await?,
+                Err(error) => self.retry_elsewhere(&mut retry, error).await?,
             }
         }
     }

@@ -80,7 +80,7 @@ impl Watch {
                 Ok(None) => {}
                 Err(error) => {
                     self.stream = None;
-                    self.retry.pause(error).await?;
+                    self.client.retry_elsewhere(&mut self.retry, error).await?;
                 }
             }
         }

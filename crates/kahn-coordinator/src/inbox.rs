@@ -79,6 +79,11 @@ impl Handle {
         Self { inbox }
     }
 
+    /// Waits until the driver has ended.
+    pub(crate) async fn ended(&self) {
+        self.inbox.closed().await;
+    }
+
     pub(crate) async fn send(&self, input: Input) -> Result<(), RequestError> {
         self.inbox.send(input).await.map_err(|_| RequestError::Stopping)
     }

@@ -1,15 +1,15 @@
 //! The connection to the coordinators: to any of them at first, then to the leader.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kahn_proto::worker::sessions_client::SessionsClient;
 use kahn_proto::{Addresses, LEADER_HEADER};
 use kahn_runtime::token::Token;
+use tokio::sync::watch;
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
-use tracing::{debug, info};
+use tracing::debug;
 
 /// Maximum size of a message in either direction, in bytes.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -69,19 +69,25 @@ fn tuned(endpoint: Endpoint) -> Endpoint {
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     coordinators: Coordinators,
-    current: Arc<Mutex<Channel>>,
+    current: watch::Sender<Current>,
     pub token: Token,
+}
+
+#[derive(Clone, Debug)]
+struct Current {
+    channel: Channel,
+    /// Whether it leads to the leader itself, whose address is not necessarily among the known ones.
+    is_direct: bool,
 }
 
 impl Link {
     pub(crate) fn new(coordinators: Coordinators, token: Token) -> Self {
-        let current = Arc::new(Mutex::new(coordinators.channel()));
-        Self { coordinators, current, token }
+        let current = Current { channel: coordinators.channel(), is_direct: false };
+        Self { coordinators, current: watch::Sender::new(current), token }
     }
 
     pub(crate) fn client(&self) -> SessionsClient<Channel> {
-        let channel = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        SessionsClient::new(channel)
+        SessionsClient::new(self.current.borrow().channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
@@ -98,39 +104,38 @@ impl Link {
         request
     }
 
+    /// Waits until the channel is replaced.
+    pub(crate) async fn replaced(&self) {
+        // The sender is not gone, since this link owns it.
+        drop(self.current.subscribe().changed().await);
+    }
+
     /// Connects to the leader itself if a response came from it through another coordinator.
-    /// Returns whether the next call goes to the leader.
-    pub(crate) async fn find_leader(&self, response: &MetadataMap) -> bool {
-        let address = response.get(LEADER_HEADER).and_then(|value| value.to_str().ok());
-        let Some(address) = address else { return false };
-        match connect(address).await {
-            Some(channel) => {
-                info!(leader = address, "connected to the leader");
-                self.set(channel);
-                true
-            }
-            None => {
-                debug!(leader = address, "the leader is reached through another coordinator only");
-                false
-            }
+    /// Returns a link to it alone, which [`follow`](Self::follow) makes the current one.
+    pub(crate) async fn find_leader(&self, response: &MetadataMap) -> Option<Self> {
+        let address = response.get(LEADER_HEADER)?.to_str().ok()?;
+        let channel = connect(address).await;
+        if channel.is_none() {
+            debug!(leader = address, "the leader is reached through another coordinator only");
         }
+        Some(Self::new(channel?.into(), self.token.clone()))
     }
 
-    /// Makes the next call go to any coordinator, because a stream has ended.
-    pub(crate) fn reset(&self) {
-        self.set(self.coordinators.channel());
+    /// Uses the channel of a link to the leader from now on.
+    pub(crate) fn follow(&self, leader: &Self) {
+        let channel = leader.current.borrow().channel.clone();
+        self.current.send_replace(Current { channel, is_direct: true });
     }
 
-    /// Makes the next call go to another coordinator, because this one does not respond.
-    pub(crate) fn avoid(&self) {
+    /// Leaves the coordinator, because it does not serve: the next call goes to another one.
+    pub(crate) fn leave(&self) {
         if let Kind::At(addresses) = &self.coordinators.0 {
-            addresses.rotate();
+            if !self.current.borrow().is_direct {
+                addresses.rotate();
+            }
+            let channel = self.coordinators.channel();
+            self.current.send_replace(Current { channel, is_direct: false });
         }
-        self.reset();
-    }
-
-    fn set(&self, channel: Channel) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = channel;
     }
 }
 

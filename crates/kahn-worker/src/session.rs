@@ -8,7 +8,7 @@ use kahn_runtime::backoff::Backoff;
 use kahn_runtime::token::Token;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Response, Status, Streaming};
+use tonic::{Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::driver::Input;
@@ -36,7 +36,7 @@ pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
             Ok(()) => debug!("the coordinator has ended the stream"),
             Err(status) => report(&status, &link.token, backoff.n_tries()),
         }
-        link.reset();
+        link.leave();
         if inbox.is_closed() {
             return;
         }
@@ -64,8 +64,14 @@ async fn run_stream(
     backoff: &mut Backoff,
 ) -> Result<(), Status> {
     let (mut outbound, mut response) = attach(link).await?;
-    if link.find_leader(response.metadata()).await {
-        (outbound, response) = attach(link).await?;
+    if let Some(direct) = link.find_leader(response.metadata()).await {
+        match attach(&direct).await {
+            Ok(attached) => {
+                link.follow(&direct);
+                (outbound, response) = attached;
+            }
+            Err(status) => debug!(%status, "the leader is reached by forwarding only"),
+        }
     }
     let inbound = response.into_inner();
     // Connected only after the coordinator has accepted the stream: an earlier inventory could miss
@@ -74,9 +80,6 @@ async fn run_stream(
         return Ok(());
     }
     let heard = listen(inbound, inbox, backoff).await;
-    if heard.as_ref().is_err_and(|status| status.code() == Code::DeadlineExceeded) {
-        link.avoid();
-    }
     // Fails only if the driver has ended.
     drop(inbox.send(Input::Disconnected).await);
     heard
@@ -91,10 +94,7 @@ async fn attach(
     let mut client = link.client();
     match tokio::time::timeout(ATTACH_TIMEOUT, client.attach(request)).await {
         Ok(attached) => Ok((outbound, attached?)),
-        Err(_) => {
-            link.avoid();
-            Err(Status::deadline_exceeded("the coordinator does not respond"))
-        }
+        Err(_) => Err(Status::deadline_exceeded("the coordinator does not respond")),
     }
 }
 

@@ -19,11 +19,12 @@ impl Tokens {
     /// Returns whether a call to `path` with this `authorization` header is allowed. Health checks
     /// need no token, since they reveal only the health.
     fn admit(&self, path: &str, header: Option<&str>) -> bool {
-        let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-        match service {
-            "grpc.health.v1.Health" => true,
-            "kahn.worker.v1.Sessions" => self.worker.matches_header(header),
-            _ => self.client.matches_header(header),
+        if path.starts_with("/grpc.health.v1.Health/") {
+            true
+        } else if path.starts_with("/kahn.worker.v1.Sessions/") {
+            self.worker.matches_header(header)
+        } else {
+            self.client.matches_header(header)
         }
     }
 }

@@ -44,6 +44,8 @@ impl Sessions for SessionService {
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        // A coordinator that may not lead any more must not keep the worker from finding the leader.
+        self.handle.query(|_| ()).await.map_err(stopping)?;
         // Session numbers follow the order in which streams were opened. The response is sent
         // before the worker reports what it holds, so the report is not older than this term.
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
@@ -67,7 +69,7 @@ impl Sessions for SessionService {
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
         let receiver = OutputReceiver::new(self.handle.clone(), self.logs.clone());
         let (tx, receipts) = mpsc::channel(RECEIPTS_MAX);
-        tokio::spawn(receive_all(receiver, request.into_inner(), tx));
+        tokio::spawn(receive_all(self.handle.clone(), receiver, request.into_inner(), tx));
         Ok(Response::new(Box::pin(ReceiverStream::new(receipts))))
     }
 }

@@ -4,16 +4,23 @@ use kahn_proto::worker::{LogPiece, LogReceipt, Report, report::Kind};
 use tonic::{Status, Streaming};
 
 use super::{limits, status, wire};
+use crate::inbox::Handle;
 use crate::logs::Piece;
 use crate::service::OutputReceiver;
 
-/// Receives output until the stream ends.
+/// Receives output until the stream ends, or this coordinator no longer leads.
 pub(super) async fn receive_all(
+    handle: Handle,
     mut receiver: OutputReceiver,
     mut inbound: Streaming<LogPiece>,
     receipts: tokio::sync::mpsc::Sender<Result<LogReceipt, Status>>,
 ) {
-    while let Ok(Some(piece)) = limits::next(&mut inbound).await {
+    loop {
+        let piece = tokio::select! {
+            piece = limits::next(&mut inbound) => piece,
+            () = handle.ended() => return,
+        };
+        let Ok(Some(piece)) = piece else { return };
         let receipt = receive(&mut receiver, piece).await;
         let is_over = receipt.is_err();
         if receipts.send(receipt).await.is_err() || is_over {
