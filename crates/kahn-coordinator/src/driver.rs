@@ -231,7 +231,9 @@ impl Driver {
                 }
             }
             Input::Heartbeat { session, number } => {
-                if self.handle_from(now, session, Event::Heartbeat { session }) {
+                let is_known = self.handle_from(now, session, Event::Heartbeat { session });
+                // A receipt extends the worker's right to go on, which only the leader may do.
+                if is_known && self.durable.is_leading() {
                     self.dispatch.receipt(session, number);
                 }
             }

@@ -32,6 +32,8 @@ pub(crate) enum Outcome {
     },
     /// Another coordinator is the leader.
     Led(Owner),
+    /// It is not known yet whether there is a leader.
+    Undecided,
 }
 
 /// A coordinator that is not the leader.
@@ -42,6 +44,18 @@ pub(crate) struct Candidate {
     owner: Owner,
     claim: Claim,
     replica: Replica,
+    outage: Outage,
+}
+
+/// Whether the store can be reached, as this candidate sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outage {
+    /// It could always be reached.
+    None,
+    /// It cannot be reached.
+    Present,
+    /// It can be reached again since then.
+    OverSince(Instant),
 }
 
 impl Candidate {
@@ -53,13 +67,26 @@ impl Candidate {
         claim: Claim,
     ) -> Self {
         let replica = Replica::new(Arc::clone(&store), settings.clone());
-        Self { store, settings, owner, claim, replica }
+        Self { store, settings, owner, claim, replica, outage: Outage::None }
     }
 
     /// Reads what was appended to the logs, and tries to become the leader.
     pub(crate) async fn campaign(&mut self) -> Result<Outcome, RecoveryError> {
+        let outcome = self.try_campaign().await;
+        self.outage = match (&outcome, self.outage) {
+            (Err(RecoveryError::Store { .. }), _) => Outage::Present,
+            (_, Outage::Present) => Outage::OverSince(Instant::now()),
+            (_, outage) => outage,
+        };
+        outcome
+    }
+
+    async fn try_campaign(&mut self) -> Result<Outcome, RecoveryError> {
         // First, because a leader that cannot read the logs would be of no use.
         self.replica.follow().await?;
+        if self.is_leader_excused() {
+            return Ok(Outcome::Undecided);
+        }
         let (asked_at, claim) = (Instant::now(), mem::replace(&mut self.claim, Claim::IfFree));
         let first = match self.acquire(FIRST, claim).await {
             Ok(acquired) => acquired,
@@ -74,6 +101,17 @@ impl Candidate {
         let next = Replica::new(Arc::clone(&self.store), self.settings.clone());
         let recovered = mem::replace(&mut self.replica, next).finish(owned).await?;
         Ok(Outcome::Elected { recovered: Box::new(recovered), asked_at })
+    }
+
+    /// Returns whether the leader may have been unable to renew its lease because of an outage of the
+    /// store. It gets the time of a lease to do so: if the store has lost the tail of the log, only
+    /// the leader can restore it.
+    fn is_leader_excused(&self) -> bool {
+        match self.outage {
+            Outage::None => false,
+            Outage::Present => true,
+            Outage::OverSince(at) => at.elapsed() < self.store.lease_ttl(),
+        }
     }
 
     async fn acquire(&self, partition: Partition, claim: Claim) -> Result<Acquired, StoreError> {

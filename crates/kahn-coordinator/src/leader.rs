@@ -1,5 +1,6 @@
 //! A leadership: the driver, and the services that depend on it.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,9 +12,9 @@ use kahn_proto::worker::sessions_server::SessionsServer;
 use kahn_runtime::clock::Clock;
 use kahn_runtime::telemetry::Traces;
 use kahn_store::{Appender, LogStore};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tonic::service::Routes;
 use tracing::{error, info};
 
@@ -54,17 +55,19 @@ pub(crate) struct Leader {
     handle: Handle,
     driver: JoinHandle<Ended>,
     retention: JoinHandle<()>,
+    leads_until: watch::Receiver<Instant>,
+    routes: Routes,
 }
 
 impl Leader {
-    /// Starts the driver on the recovered state. Returns the routes of the services with it.
+    /// Starts the driver on the recovered state, and the services.
     ///
     /// `elected_at` is when the request was sent by which this coordinator became the leader.
     pub(crate) fn start(
         recovered: Recovered,
         elected_at: Instant,
         shared: &Shared,
-    ) -> io::Result<(Self, Routes)> {
+    ) -> io::Result<Self> {
         let Recovered { mut core, owned, latest } = recovered;
         let clock = Arc::new(Clock::starting_after(latest.0));
         let (tx, inbox) = mpsc::channel(INBOX_MAX);
@@ -76,6 +79,7 @@ impl Leader {
             let appender = Appender::spawn(store, owned.partition, term, head, events);
             durable.add(term, appender, owned.log_bytes);
         }
+        let leads_until = durable.leads_until();
         let term = owned[0].acquired.term;
         let first = core.begin(Timestamp(clock.unix_micros()), term);
         let spans = Spans::new(shared.traces.clone(), core.state());
@@ -97,7 +101,17 @@ impl Leader {
         let service = Service::new(handle.clone(), watchers, logs, limits);
         let routes = routes(service, handle.clone(), shared);
         info!(%term, "leading");
-        Ok((Self { handle, driver, retention }, routes))
+        Ok(Self { handle, driver, retention, leads_until, routes })
+    }
+
+    /// Returns the routes of its services.
+    pub(crate) fn routes(&self) -> Routes {
+        self.routes.clone()
+    }
+
+    /// Returns whether it is certain that this coordinator leads.
+    pub(crate) fn certainty(&self) -> Certainty {
+        Certainty { leads_until: self.leads_until.clone(), is_certain: true }
     }
 
     /// Waits until the leadership ends by itself.
@@ -118,6 +132,35 @@ impl Leader {
         // If the driver has already ended, there is nothing to close.
         drop(self.handle.send(Input::Close).await);
         self.ended().await
+    }
+}
+
+/// Whether it is certain that a coordinator leads. It is not while the coordinator cannot renew its
+/// lease, and it is again if no other coordinator has taken over meanwhile.
+#[derive(Debug)]
+pub(crate) struct Certainty {
+    leads_until: watch::Receiver<Instant>,
+    is_certain: bool,
+}
+
+impl Certainty {
+    /// Waits for a change, and returns the new value. Pending after the end of the leadership.
+    pub(crate) async fn changed(&mut self) -> bool {
+        loop {
+            let until = *self.leads_until.borrow_and_update();
+            let is_certain = Instant::now() < until;
+            if is_certain != self.is_certain {
+                self.is_certain = is_certain;
+                return is_certain;
+            }
+            let renewed = tokio::select! {
+                renewed = self.leads_until.changed() => renewed.is_ok(),
+                () = sleep_until(until), if is_certain => true,
+            };
+            if !renewed {
+                pending::<()>().await;
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! A standby keeps its replica up to date, so that little is left to replay when it takes over. A
 //! coordinator that takes over at its start uses a new replica.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
@@ -12,12 +12,10 @@ use kahn_core::log::Head;
 use kahn_core::{Core, Settings};
 use kahn_model::{Partition, Timestamp};
 use kahn_store::{Acquired, LogStore, StoreError, codec, link};
-use tracing::info;
+use tracing::{error, info};
 
 /// Payload bytes requested at a time.
 const PAGE_BYTES: usize = 4 << 20;
-/// Maximum number of names of blobs kept per partition.
-const NAMES_MAX: usize = 10_000;
 /// Maximum number of log bytes that count as written after the last checkpoint. The leader has taken
 /// checkpoints since a standby loaded one.
 const BYTES_MAX: u64 = 8 << 20;
@@ -90,17 +88,6 @@ struct Log {
     head: Head,
     /// Log bytes after the checkpoint that was loaded.
     bytes: u64,
-    /// Blobs that the checkpoint and the log refer to; `None` if there were too many to keep.
-    named: Option<BTreeSet<String>>,
-}
-
-impl Log {
-    fn add_names(&mut self, names: &[String]) {
-        self.named = self.named.take().filter(|named| named.len() < NAMES_MAX).map(|mut named| {
-            named.extend(names.iter().cloned());
-            named
-        });
-    }
 }
 
 impl Replica {
@@ -129,6 +116,11 @@ impl Replica {
 
     /// Reads the rest of all logs, which are now owned: one [`Acquired`] for each partition.
     pub(crate) async fn finish(mut self, owned: Vec<Acquired>) -> Result<Recovered, RecoveryError> {
+        for (log, acquired) in self.logs.iter().zip(&owned) {
+            if let Some(lost @ 1..) = log.head.seq.checked_sub(acquired.head.seq) {
+                error!(lost, "the store has lost records that this coordinator had read");
+            }
+        }
         match self.read_all(Some(&owned)).await {
             Err(RecoveryError::Chain { partition, seq }) => {
                 info!(%partition, seq, "the log has changed; starting from the checkpoints");
@@ -139,7 +131,6 @@ impl Replica {
         let mut partitions = Vec::new();
         for (partition, (acquired, log)) in owned.into_iter().zip(&self.logs).enumerate() {
             let partition = Partition(u16::try_from(partition).unwrap_or(u16::MAX));
-            self.sweep(partition, &acquired, log).await?;
             partitions.push(Owned { partition, acquired, log_bytes: log.bytes.min(BYTES_MAX) });
         }
         let state = self.core.state();
@@ -169,7 +160,7 @@ impl Replica {
 
     /// Loads the checkpoint of a partition.
     async fn load(&mut self, partition: Partition) -> Result<Log, RecoveryError> {
-        let mut log = Log { named: Some(BTreeSet::new()), ..Log::default() };
+        let mut log = Log::default();
         let checkpoint = self.store.load_checkpoint(partition).await;
         let Some((head, manifest)) = checkpoint.map_err(store_error(partition))? else {
             return Ok(log);
@@ -182,7 +173,6 @@ impl Replica {
         self.latest = self.latest.max(snapshot.at);
         self.core.restore(snapshot);
         log.head = head;
-        log.add_names(&names);
         Ok(log)
     }
 
@@ -229,7 +219,6 @@ impl Replica {
             self.core.replay(at, &change);
         }
         log.bytes += u64::try_from(payload.len()).unwrap_or(u64::MAX);
-        log.add_names(&names);
         Ok(())
     }
 
@@ -247,25 +236,6 @@ impl Replica {
             }
         }
         Ok(blobs)
-    }
-
-    /// Removes unreferenced blobs, left by removed runs or failed writes. If the names of the
-    /// referenced ones are not known, they are removed after the next checkpoint instead.
-    async fn sweep(
-        &self,
-        partition: Partition,
-        acquired: &Acquired,
-        log: &Log,
-    ) -> Result<(), RecoveryError> {
-        let Some(named) = &log.named else { return Ok(()) };
-        let all = self.store.list_blobs(partition, "").await.map_err(store_error(partition))?;
-        let orphans: Vec<String> = all.into_iter().filter(|name| !named.contains(name)).collect();
-        if orphans.is_empty() {
-            return Ok(());
-        }
-        info!(%partition, n = orphans.len(), "removing orphaned blobs");
-        let swept = self.store.delete_blobs(partition, acquired.term, &orphans).await;
-        swept.map_err(store_error(partition))
     }
 }
 

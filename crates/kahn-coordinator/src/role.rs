@@ -1,18 +1,52 @@
 //! The role of this coordinator, as its server sees it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::transport::Channel;
 
-/// Another coordinator that can be reached.
+/// The leader, as a standby reaches it. Clones share the connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    /// Its URL.
-    pub address: String,
-    /// The connection to it.
-    pub channel: Channel,
+pub(crate) struct Peer(Arc<PeerParts>);
+
+#[derive(Debug)]
+struct PeerParts {
+    address: String,
+    channels: Vec<Channel>,
+    next: AtomicUsize,
+    replaced: CancellationToken,
+}
+
+impl Peer {
+    /// Creates a peer with at least one channel to it.
+    pub(crate) fn new(address: &str, channels: Vec<Channel>) -> Self {
+        let (next, replaced) = (AtomicUsize::new(0), CancellationToken::new());
+        Self(Arc::new(PeerParts { address: address.to_owned(), channels, next, replaced }))
+    }
+
+    /// Returns its URL.
+    pub(crate) fn address(&self) -> &str {
+        &self.0.address
+    }
+
+    /// Returns the channel for the next request.
+    pub(crate) fn channel(&self) -> Channel {
+        let next = self.0.next.fetch_add(1, Ordering::Relaxed);
+        self.0.channels[next % self.0.channels.len()].clone()
+    }
+
+    /// Returns a token that is cancelled when requests are no longer forwarded to this peer.
+    pub(crate) fn replaced(&self) -> CancellationToken {
+        self.0.replaced.clone()
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// What is done with requests.
@@ -28,45 +62,65 @@ pub(crate) enum Role {
     Stopping,
 }
 
-/// The sender of roles.
+/// The current role, and what ends with it.
+#[derive(Debug)]
+struct Current {
+    role: Role,
+    /// Ends the streams that were forwarded in this role.
+    _streams: Option<DropGuard>,
+}
+
+impl Current {
+    fn new(role: Role) -> Self {
+        let streams = match &role {
+            Role::Standby(peer) => Some(peer.replaced().drop_guard()),
+            Role::Waiting | Role::Leader(_) | Role::Stopping => None,
+        };
+        Self { role, _streams: streams }
+    }
+}
+
+/// The role, for the server to read and for the [`Lifecycle`](crate::server) to set.
 #[derive(Clone, Debug)]
-pub(crate) struct Roles(watch::Sender<Role>);
+pub(crate) struct Roles(watch::Sender<Arc<Current>>);
 
 impl Roles {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(Role::Waiting))
+        Self(watch::Sender::new(Arc::new(Current::new(Role::Waiting))))
     }
 
     pub(crate) fn set(&self, role: Role) {
-        self.0.send_replace(role);
+        self.0.send_replace(Arc::new(Current::new(role)));
     }
 
-    /// Returns the address that requests are forwarded to, if they are.
-    pub(crate) fn peer(&self) -> Option<String> {
-        match &*self.0.borrow() {
-            Role::Standby(peer) => Some(peer.address.clone()),
-            Role::Waiting | Role::Leader(_) | Role::Stopping => None,
-        }
+    /// Returns whether requests are forwarded to this address.
+    pub(crate) fn is_forwarding_to(&self, address: &str) -> bool {
+        matches!(&self.0.borrow().role, Role::Standby(peer) if peer.address() == address)
     }
 
     /// Forwards nothing more to a peer that has failed.
-    pub(crate) fn forget(&self, peer: &Peer) {
-        self.0.send_if_modified(|role| {
-            let is_same = matches!(role, Role::Standby(known) if known.address == peer.address);
+    pub(crate) fn forget(&self, failed: &Peer) {
+        self.0.send_if_modified(|current| {
+            let is_same = matches!(&current.role, Role::Standby(peer) if peer.is(failed));
             if is_same {
-                *role = Role::Waiting;
+                *current = Arc::new(Current::new(Role::Waiting));
             }
             is_same
         });
     }
 
+    /// Returns the role if it is known.
+    pub(crate) fn current(&self) -> Role {
+        self.0.borrow().role.clone()
+    }
+
     /// Returns the role, waiting for at most `wait_max` until it is known.
     pub(crate) async fn known(&self, wait_max: Duration) -> Role {
         let mut changes = self.0.subscribe();
-        let is_known = |role: &Role| !matches!(role, Role::Waiting);
+        let is_known = |current: &Arc<Current>| !matches!(current.role, Role::Waiting);
         let known = tokio::time::timeout(wait_max, changes.wait_for(is_known)).await;
         match known {
-            Ok(Ok(role)) => role.clone(),
+            Ok(Ok(current)) => current.role.clone(),
             // Not known in time, or the sender is gone.
             _ => Role::Waiting,
         }

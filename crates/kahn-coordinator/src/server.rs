@@ -114,7 +114,7 @@ impl Coordinator {
     ) -> Result<Self, StartError> {
         let settings = config.settings()?;
         let tokens = open::tokens(&config)?;
-        let identity = Identity::of(&config)?;
+        let mut identity = Identity::of(&config)?;
         let store = open::store(&config, settings.partitions).await?;
         services.readiness.set("store", Ok(()));
         info!(durability = %store.durability(), partitions = settings.partitions, "store open");
@@ -142,10 +142,15 @@ impl Coordinator {
             roles: roles.clone(),
             readiness: services.readiness.clone(),
             stopping: stopping.clone(),
+            connecting: None,
         };
         let stage = lifecycle.begin().await?;
+        if let Some(identity) = &mut identity {
+            let what = config.data_dir.display().to_string();
+            identity.keep().map_err(|source| StartError::Io { what, source })?;
+        }
         let closing = CancellationToken::new();
-        let frontend = Frontend(roles.clone());
+        let frontend = Frontend::new(roles.clone());
         let server = serve(&config.limits, listener, tokens.clone(), frontend, closing.clone());
         if let Some(address) = address {
             info!(%address, "serving");

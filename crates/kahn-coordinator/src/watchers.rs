@@ -1,7 +1,7 @@
 //! Watchers of runs, notified about changes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kahn_core::Core;
 use kahn_model::RunId;
@@ -18,25 +18,46 @@ pub(crate) struct News {
 
 /// Watchers by run. A std mutex suffices, since it is held only for a look-up and never across an
 /// await.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Watchers(Arc<Mutex<BTreeMap<RunId, watch::Sender<News>>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Watchers(Arc<Mutex<Option<Senders>>>);
+
+type Senders = BTreeMap<RunId, watch::Sender<News>>;
+
+impl Default for Watchers {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Some(Senders::new()))))
+    }
+}
 
 impl Watchers {
-    /// Returns a receiver that is notified about every change of `run`.
+    /// Returns a receiver that is notified about every change of `run`, and closed when this
+    /// leadership ends.
     pub(crate) fn watch(&self, run: RunId) -> watch::Receiver<News> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, sender| sender.receiver_count() > 0);
-        all.entry(run).or_insert_with(|| watch::Sender::new(News::default())).subscribe()
+        match &mut *self.lock() {
+            Some(all) => {
+                all.retain(|_, sender| sender.receiver_count() > 0);
+                all.entry(run).or_insert_with(|| watch::Sender::new(News::default())).subscribe()
+            }
+            None => watch::Sender::new(News::default()).subscribe(),
+        }
     }
 
     pub(crate) fn notify(&self, core: &Core, run: RunId) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = all.get(&run) {
+        if let Some(sender) = self.lock().as_ref().and_then(|all| all.get(&run)) {
             let is_over = core.state().run(run).is_none_or(|run| run.state.is_terminal());
             sender.send_modify(|news| {
                 news.version += 1;
                 news.is_over = is_over;
             });
         }
+    }
+
+    /// Closes all receivers, those of later watchers included.
+    pub(crate) fn close(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Senders>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -92,7 +92,7 @@ pub(crate) async fn run(args: CoordinatorArgs, context: &Context) -> Result<Exit
     health.stop().await;
     context.flush(telemetry).await;
     match has_failed {
-        true => Err(Failure::refused("the coordinator has lost its store or its term")),
+        true => Err(Failure::refused("the coordinator cannot go on; its log says why")),
         false => Ok(Exit::Success),
     }
 }

@@ -90,7 +90,8 @@ impl Dispatch {
         }
     }
 
-    /// Acknowledges a heartbeat. This does not depend on anything durable.
+    /// Acknowledges a heartbeat. This does not depend on anything durable, but only the leader may do
+    /// it.
     pub(super) fn receipt(&mut self, session: SessionId, number: u64) {
         let receipt = HeartbeatReceipt { number };
         self.send(session, coordinator_message::Message::Heartbeat(receipt));
@@ -141,6 +142,13 @@ impl Dispatch {
             self.send_gathered(*session);
         }
         std::mem::take(&mut self.failed)
+    }
+}
+
+impl Drop for Dispatch {
+    fn drop(&mut self) {
+        // Requests that wait for news have to end with the driver, and hold the watchers themselves.
+        self.watchers.close();
     }
 }
 

@@ -15,7 +15,7 @@ use kahn_core::Core;
 use kahn_core::log::Term;
 use kahn_model::{Partition, Timestamp};
 use kahn_store::{AppendEvent, Appender, EndReason, LogStore, codec};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -71,7 +71,7 @@ pub(crate) struct Durable {
     /// Log bytes after which a checkpoint is due, unless the last checkpoint was larger.
     checkpoint_after: u64,
     /// Until when nobody else can have been elected.
-    leads_until: Instant,
+    leads_until: watch::Sender<Instant>,
 }
 
 impl Durable {
@@ -82,7 +82,7 @@ impl Durable {
         inbox: mpsc::Sender<Input>,
         elected_at: Instant,
     ) -> Self {
-        let leads_until = elected_at + certain_lease(&*store);
+        let leads_until = watch::Sender::new(elected_at + certain_lease(&*store));
         let checkpoint_after = CHECKPOINT_BYTES;
         Self { store, partitions: Vec::new(), inbox, checkpoint_after, leads_until }
     }
@@ -90,7 +90,12 @@ impl Durable {
     /// Returns whether this coordinator certainly leads. Otherwise it may have been paused, or cut
     /// off from the store, and must neither answer nor decide that a worker is lost.
     pub(super) fn is_leading(&self) -> bool {
-        Instant::now() < self.leads_until
+        Instant::now() < *self.leads_until.borrow()
+    }
+
+    /// Returns a receiver of the time until which this coordinator certainly leads.
+    pub(crate) fn leads_until(&self) -> watch::Receiver<Instant> {
+        self.leads_until.subscribe()
     }
 
     /// Adds the next partition, which this coordinator owns under `term`.
@@ -169,7 +174,7 @@ impl Durable {
             }
             AppendEvent::Renewed { partition, sent_at } => {
                 if partition == FIRST {
-                    self.leads_until = sent_at + certain_lease(&*self.store);
+                    self.leads_until.send_replace(sent_at + certain_lease(&*self.store));
                 }
                 Progress::Waiting
             }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use kahn_core::log::Head;
 use kahn_core::testing::{dag, submission};
-use kahn_core::{Core, Event, Settings};
-use kahn_model::Partition;
+use kahn_core::{Attachment, Core, Event, SessionId, Settings};
+use kahn_model::{Admission, BootId, Labels, Partition, Resources};
 use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
 use kahn_store::{Claim, ClusterId, ClusterMeta, MemoryStore, Owner};
@@ -23,9 +24,13 @@ fn store() -> MemoryStore {
 }
 
 fn candidate(store: &MemoryStore, nonce: u64) -> Candidate {
+    claiming(store, nonce, Claim::IfFree)
+}
+
+fn claiming(store: &MemoryStore, nonce: u64, claim: Claim) -> Candidate {
     let settings = Settings { partitions: PARTITIONS, ..Settings::default() };
     let owner = Owner::without_address(nonce);
-    Candidate::new(Arc::new(store.clone()), settings, owner, Claim::IfFree)
+    Candidate::new(Arc::new(store.clone()), settings, owner, claim)
 }
 
 /// A coordinator that has been elected.
@@ -42,7 +47,23 @@ async fn elected(candidate: &mut Candidate, store: &MemoryStore) -> Leader {
         traces: Traces::off(),
         next_session: Arc::default(),
     };
-    Leader::start(*recovered, asked_at, &shared).unwrap().0
+    Leader::start(*recovered, asked_at, &shared).unwrap()
+}
+
+/// A worker without attempts.
+fn attachment(session: SessionId) -> Attachment {
+    Attachment {
+        session,
+        worker: kahn_core::testing::worker_id("w1"),
+        boot: BootId(1),
+        capacity: Resources::cpu_milli(1000),
+        leases_max: 1,
+        labels: Labels::new(),
+        executors: Vec::new(),
+        admission: Admission::default(),
+        held: Vec::new(),
+        unacknowledged: Vec::new(),
+    }
 }
 
 /// Submits the run with this number.
@@ -50,6 +71,29 @@ async fn submit(leader: &Leader, number: u128) {
     let dag = dag().task("a").build();
     let submission = Arc::new(submission(number, "default", &dag));
     leader.handle.request(Event::Submitted(submission)).await.unwrap();
+}
+
+/// Ends a leadership and replaces all log entries by checkpoints.
+async fn resign_with_checkpoints(leader: Leader, store: &MemoryStore) {
+    let take = |core: &Core| [0, 1].map(|partition| core.state().snapshot(Partition(partition)));
+    let snapshots = leader.handle.query(take).await.unwrap();
+    assert!(matches!(leader.resign().await, Ended::Closed));
+
+    for (partition, snapshot) in (0..).map(Partition).zip(snapshots) {
+        let owner = Owner::without_address(3);
+        let acquired = store.acquire(partition, &owner, Claim::IfFree).await.unwrap();
+        if acquired.head == Head::GENESIS {
+            store.release(partition, acquired.term).await.unwrap();
+            continue;
+        }
+        let encoded = kahn_store::codec::encode_snapshot(&snapshot);
+        for (name, bytes) in encoded.blobs {
+            store.put_blob(partition, &name, bytes).await.unwrap();
+        }
+        let (term, seq) = (acquired.term, acquired.head.seq);
+        store.checkpoint(partition, term, seq, encoded.payload).await.unwrap();
+        store.release(partition, term).await.unwrap();
+    }
 }
 
 async fn n_runs(leader: &Leader) -> usize {
@@ -103,21 +147,41 @@ async fn a_standby_starts_again_when_a_checkpoint_has_replaced_what_it_needs() {
     for number in 2..=8 {
         submit(&leader, number).await;
     }
-    let take = |core: &Core| [0, 1].map(|partition| core.state().snapshot(Partition(partition)));
-    let snapshots = leader.handle.query(take).await.unwrap();
-    assert!(matches!(leader.resign().await, Ended::Closed));
-
-    for (partition, snapshot) in (0..).map(Partition).zip(snapshots) {
-        let owner = Owner::without_address(3);
-        let acquired = store.acquire(partition, &owner, Claim::IfFree).await.unwrap();
-        let encoded = kahn_store::codec::encode_snapshot(&snapshot);
-        for (name, bytes) in encoded.blobs {
-            store.put_blob(partition, &name, bytes).await.unwrap();
-        }
-        let (term, seq) = (acquired.term, acquired.head.seq);
-        store.checkpoint(partition, term, seq, encoded.payload).await.unwrap();
-        store.release(partition, term).await.unwrap();
-    }
+    resign_with_checkpoints(leader, &store).await;
     let leader = elected(&mut second, &store).await;
     assert_eq!(n_runs(&leader).await, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_lease_is_not_confirmed_acknowledges_no_heartbeat() {
+    let store = store();
+    let leader = elected(&mut candidate(&store, 1), &store).await;
+    let (outbound, mut messages) = mpsc::channel(16);
+    let session = SessionId(1);
+    let attachment = Box::new(attachment(session));
+    leader.handle.send(Input::Attach { attachment, outbound }).await.unwrap();
+    let beat = |number| leader.handle.send(Input::Heartbeat { session, number });
+    beat(1).await.unwrap();
+    let mut next = async || tokio::time::timeout(LONG, messages.recv()).await;
+    assert!(next().await.is_ok(), "welcome");
+    assert!(next().await.is_ok(), "a receipt");
+
+    store.hold_renewals(true);
+    tokio::time::advance(2 * store.lease_ttl()).await;
+    beat(2).await.unwrap();
+    assert!(next().await.is_err(), "another coordinator may have declared the worker lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn blobs_of_a_checkpoint_outlive_a_takeover_by_a_warm_standby() {
+    let store = store();
+    let (mut first, mut second) = (candidate(&store, 1), candidate(&store, 2));
+    let leader = elected(&mut first, &store).await;
+    submit(&leader, 1).await;
+    assert!(matches!(second.campaign().await, Ok(Outcome::Led(_))));
+    resign_with_checkpoints(leader, &store).await;
+    assert_eq!(n_runs(&elected(&mut second, &store).await).await, 1);
+    // A coordinator that starts from nothing finds all that the checkpoint needs.
+    let mut third = claiming(&store, 3, Claim::Force);
+    assert_eq!(n_runs(&elected(&mut third, &store).await).await, 1);
 }

@@ -6,10 +6,12 @@
 //! each other do not pass it back and forth.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderName, HeaderValue, Request, Response};
@@ -27,9 +29,31 @@ const LEADER: HeaderName = HeaderName::from_static(kahn_proto::LEADER_HEADER);
 /// How long a request waits for a leader. A bit longer than it takes to elect one.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// Maximum number of requests that wait for a leader.
+const WAITING_MAX: usize = 10_000;
+
 /// The service behind authorization that serves or forwards all requests.
 #[derive(Clone, Debug)]
-pub(super) struct Frontend(pub Roles);
+pub(super) struct Frontend {
+    roles: Roles,
+    room: Arc<Semaphore>,
+}
+
+impl Frontend {
+    pub(super) fn new(roles: Roles) -> Self {
+        Self { roles, room: Arc::new(Semaphore::new(WAITING_MAX)) }
+    }
+
+    async fn role(&self) -> Role {
+        match self.roles.current() {
+            Role::Waiting => match self.room.try_acquire() {
+                Ok(_permit) => self.roles.known(WAIT_MAX).await,
+                Err(_) => Role::Waiting,
+            },
+            known => known,
+        }
+    }
+}
 
 impl<B> Service<Request<B>> for Frontend
 where
@@ -45,13 +69,13 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let roles = self.0.clone();
+        let this = self.clone();
         Box::pin(async move {
             let request = request.map(Body::new);
-            Ok(match roles.known(WAIT_MAX).await {
+            Ok(match this.role().await {
                 Role::Leader(routes) => routes.oneshot(request).await?,
                 Role::Standby(peer) if !request.headers().contains_key(FORWARDED) => {
-                    forward(&roles, peer, request).await
+                    forward(&this.roles, peer, request).await
                 }
                 Role::Standby(_) | Role::Waiting => unavailable("no coordinator leads now"),
                 Role::Stopping => unavailable("the coordinator is stopping"),
@@ -64,21 +88,22 @@ fn unavailable(message: &str) -> Response<Body> {
     Status::unavailable(message).into_http()
 }
 
-async fn forward(roles: &Roles, mut peer: Peer, mut request: Request<Body>) -> Response<Body> {
+async fn forward(roles: &Roles, peer: Peer, mut request: Request<Body>) -> Response<Body> {
     request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
+    let mut channel = peer.channel();
     let answer = async {
-        peer.channel.ready().await?;
-        peer.channel.call(request).await
+        channel.ready().await?;
+        channel.call(request).await
     };
     match answer.await {
         Ok(mut response) => {
-            if let Ok(address) = HeaderValue::from_str(&peer.address) {
+            if let Ok(address) = HeaderValue::from_str(peer.address()) {
                 response.headers_mut().insert(LEADER, address);
             }
-            response.map(|body| Body::new(Interrupted::new(body)))
+            response.map(|body| Body::new(Interrupted::new(body, peer.replaced())))
         }
         Err(error) => {
-            debug!(peer = peer.address, %error, "the leader cannot be reached");
+            debug!(peer = peer.address(), %error, "the leader cannot be reached");
             roles.forget(&peer);
             unavailable("the leader cannot be reached")
         }

@@ -1,7 +1,7 @@
 //! Who this coordinator is to others: a nonce, and the address at which they reach it.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use kahn_store::{Claim, Owner};
@@ -15,7 +15,7 @@ use crate::config::Config;
 pub(super) struct Identity {
     nonce: u64,
     earlier: Option<u64>,
-    _lock: File,
+    file: File,
 }
 
 impl Identity {
@@ -42,11 +42,15 @@ impl Identity {
         // A file that is not text, or no nonce, was damaged. Without it, only a lease is waited for.
         let earlier = file.read_to_string(&mut text).ok();
         let earlier = earlier.and_then(|_| u64::from_str_radix(text.trim(), 16).ok());
-        let nonce = nonce()?;
-        file.set_len(0).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        writeln!(file, "{nonce:016x}").map_err(failed)?;
-        Ok(Some(Self { nonce, earlier, _lock: file }))
+        Ok(Some(Self { nonce: nonce()?, earlier, file }))
+    }
+
+    /// Keeps the nonce for the next process. Until then, that of the earlier process is kept, which
+    /// may still hold a lease.
+    pub(super) fn keep(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        writeln!(self.file, "{:016x}", self.nonce)
     }
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use kahn_runtime::health::Readiness;
 use kahn_store::Owner;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
-use tracing::{debug, error, info, warn};
+use tonic::transport::{Channel, Endpoint};
+use tracing::{error, info, warn};
 
 use crate::driver::Ended;
 use crate::election::{Candidate, Outcome};
@@ -21,7 +22,13 @@ const TRIES_PER_TTL: u32 = 12;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often an idle connection to the leader is checked.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
-const WINDOW_BYTES: u32 = 4 << 20;
+/// The pause after a failed attempt to connect to the leader.
+const CONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// The number of connections to the leader. Each has a limited number of streams, and streams that
+/// are not read delay the others of their connection.
+const CHANNELS: usize = 16;
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
 /// A coordinator between its start and its end.
 #[derive(Debug)]
@@ -31,6 +38,8 @@ pub(super) struct Lifecycle {
     pub roles: Roles,
     pub readiness: Readiness,
     pub stopping: CancellationToken,
+    /// The task that connects to the leader.
+    pub connecting: Option<JoinHandle<()>>,
 }
 
 /// What a coordinator is at a moment.
@@ -48,7 +57,7 @@ impl Lifecycle {
     /// Returns an error if the state cannot be read, which would otherwise only delay the election.
     pub(super) async fn begin(&mut self) -> Result<Stage, RecoveryError> {
         let outcome = self.candidate.campaign().await?;
-        Ok(self.enter(outcome).await)
+        Ok(self.enter(outcome))
     }
 
     /// Runs until the coordinator is stopped, or may not continue.
@@ -76,8 +85,12 @@ impl Lifecycle {
                 () = tokio::time::sleep(period) => {}
                 () = self.stopping.cancelled() => return None,
             }
-            match self.candidate.campaign().await {
-                Ok(outcome) => match self.enter(outcome).await {
+            let outcome = tokio::select! {
+                outcome = self.candidate.campaign() => outcome,
+                () = self.stopping.cancelled() => return None,
+            };
+            match outcome {
+                Ok(outcome) => match self.enter(outcome) {
                     Stage::Standby => is_behind = false,
                     leader @ Stage::Leader(_) => return Some(leader),
                 },
@@ -94,11 +107,19 @@ impl Lifecycle {
     }
 
     async fn lead(&self, mut leader: Leader) -> Ended {
-        let ended = tokio::select! {
-            ended = leader.ended() => ended,
-            () = self.stopping.cancelled() => {
-                self.roles.set(Role::Stopping);
-                return leader.resign().await;
+        let mut certainty = leader.certainty();
+        let ended = loop {
+            tokio::select! {
+                ended = leader.ended() => break ended,
+                () = self.stopping.cancelled() => {
+                    self.roles.set(Role::Stopping);
+                    return leader.resign().await;
+                }
+                is_certain = certainty.changed() => self.roles.set(match is_certain {
+                    true => Role::Leader(leader.routes()),
+                    // Another coordinator may lead. Requests wait here until that is known.
+                    false => Role::Waiting,
+                }),
             }
         };
         self.roles.set(Role::Waiting);
@@ -115,12 +136,13 @@ impl Lifecycle {
     }
 
     /// Takes the role that results from the election.
-    async fn enter(&mut self, outcome: Outcome) -> Stage {
+    fn enter(&mut self, outcome: Outcome) -> Stage {
         let stage = match outcome {
             Outcome::Elected { recovered, asked_at } => {
                 match Leader::start(*recovered, asked_at, &self.shared) {
-                    Ok((leader, routes)) => {
-                        self.roles.set(Role::Leader(routes));
+                    Ok(leader) => {
+                        self.stop_connecting();
+                        self.roles.set(Role::Leader(leader.routes()));
                         self.shared.stats.role(RoleName::Leader);
                         Stage::Leader(leader)
                     }
@@ -132,43 +154,63 @@ impl Lifecycle {
                 }
             }
             Outcome::Led(leader) => {
-                self.follow(&leader).await;
+                self.follow(leader);
                 self.shared.stats.role(RoleName::Standby);
                 Stage::Standby
             }
+            Outcome::Undecided => Stage::Standby,
         };
         self.readiness.set("coordinator", Ok(()));
         stage
     }
 
-    /// Connects to the leader, unless it is connected already.
-    async fn follow(&self, leader: &Owner) {
-        if self.roles.peer().as_ref() == Some(&leader.address) {
+    /// Connects to the leader in the background, unless it is connected already.
+    fn follow(&mut self, leader: Owner) {
+        let is_connecting = self.connecting.as_ref().is_some_and(|task| !task.is_finished());
+        if is_connecting || self.roles.is_forwarding_to(&leader.address) {
             return;
         }
-        match connect(&leader.address).await {
-            Ok(peer) => {
-                info!(leader = leader.address, "standing by");
-                self.roles.set(Role::Standby(peer));
+        self.roles.set(Role::Waiting);
+        let roles = self.roles.clone();
+        self.connecting = Some(tokio::spawn(async move {
+            match connect(&leader.address).await {
+                Ok(peer) => {
+                    info!(leader = leader.address, "standing by");
+                    roles.set(Role::Standby(peer));
+                }
+                Err(error) => {
+                    warn!(leader = leader.address, %error, "the leader cannot be reached");
+                    // Not tried again at once.
+                    tokio::time::sleep(CONNECT_PAUSE).await;
+                }
             }
-            Err(error) => {
-                debug!(leader = leader.address, %error, "the leader cannot be reached");
-                self.roles.set(Role::Waiting);
-            }
+        }));
+    }
+
+    fn stop_connecting(&mut self) {
+        if let Some(connecting) = self.connecting.take() {
+            connecting.abort();
         }
     }
 }
 
+impl Drop for Lifecycle {
+    fn drop(&mut self) {
+        self.stop_connecting();
+    }
+}
+
 async fn connect(address: &str) -> Result<Peer, tonic::transport::Error> {
-    let channel = Endpoint::from_shared(address.to_owned())?
+    let endpoint = Endpoint::from_shared(address.to_owned())?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_EVERY)
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .connect()
-        .await?;
-    Ok(Peer { address: address.to_owned(), channel })
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    // The others connect when they are used.
+    let mut channels: Vec<Channel> = vec![endpoint.connect().await?];
+    channels.resize_with(CHANNELS, || endpoint.connect_lazy());
+    Ok(Peer::new(address, channels))
 }

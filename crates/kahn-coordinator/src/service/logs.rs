@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::late::{LateEnd, ended_attempt};
 use super::{ErrorKind, Service, ServiceError};
+use crate::inbox::RequestError;
 use crate::logs::Extent;
 use crate::watchers::News;
 
@@ -215,7 +216,7 @@ impl Reading {
         tokio::select! {
             changed = self.news.changed() => match changed {
                 Ok(()) => tokio::time::sleep(GATHER).await,
-                Err(_) => return Err(Broken::ReaderGone),
+                Err(_) => return Err(ServiceError::from(RequestError::Stopping).into()),
             },
             () = self.tx.closed() => return Err(Broken::ReaderGone),
         }

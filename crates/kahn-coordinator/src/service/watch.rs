@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::view::events;
 use super::{EventView, RunView, Service, ServiceError};
+use crate::inbox::RequestError;
 use crate::watchers::News;
 
 /// Maximum number of events in one update.
@@ -64,6 +65,7 @@ struct Watcher {
 
 impl Watcher {
     async fn run(mut self) {
+        let tx = self.tx.clone();
         loop {
             self.news.mark_unchanged();
             let update = match self.look().await {
@@ -83,8 +85,16 @@ impl Watcher {
             if is_full {
                 continue;
             }
-            if is_over || self.request.is_snapshot || !self.wait().await {
+            if is_over || self.request.is_snapshot {
                 return;
+            }
+            tokio::select! {
+                is_leading = self.wait() => if !is_leading {
+                    // The receiver may be gone.
+                    drop(self.tx.send(Err(RequestError::Stopping.into())).await);
+                    return;
+                },
+                () = tx.closed() => return,
             }
         }
     }
@@ -100,17 +110,13 @@ impl Watcher {
             .await
     }
 
-    /// Waits for news. Returns whether to continue.
+    /// Waits for news. Returns whether this coordinator still leads.
     async fn wait(&mut self) -> bool {
         if !self.request.is_summary {
-            return tokio::select! {
-                news = self.news.changed() => news.is_ok(),
-                () = self.tx.closed() => false,
-            };
+            return self.news.changed().await.is_ok();
         }
         tokio::select! {
             news = self.news.wait_for(|news| news.is_over) => news.is_ok(),
-            () = self.tx.closed() => false,
             () = tokio::time::sleep(SUMMARY_EVERY) => true,
         }
     }
