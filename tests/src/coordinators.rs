@@ -42,6 +42,17 @@ pub struct Coordinators {
     workers: Vec<Process>,
 }
 
+/// A process of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The coordinator with this number.
+    Coordinator(usize),
+    /// The worker with this number, named `w` and the number.
+    Worker(usize),
+    /// The Redis server.
+    Redis,
+}
+
 impl Coordinators {
     /// Starts this many coordinators and workers, and waits until one of the coordinators leads,
     /// the others stand by, and the workers are attached.
@@ -66,7 +77,7 @@ impl Coordinators {
         });
         ready.with_context(|| cluster.printed())?;
         for number in 0..n_workers {
-            let worker = cluster.launch_worker(&format!("w{number}"))?;
+            let worker = cluster.launch_worker(number)?;
             cluster.workers.push(worker);
         }
         cluster.wait_for_workers()?;
@@ -98,16 +109,16 @@ impl Coordinators {
         Process::start(command, &at(&format!("{name}.log")))
     }
 
-    fn launch_worker(&self, name: &str) -> anyhow::Result<Process> {
-        let at = |name: &str| self.dir.path().join(name);
+    fn launch_worker(&self, number: usize) -> anyhow::Result<Process> {
+        let (name, at) = (format!("w{number}"), |name: &str| self.dir.path().join(name));
         let mut command = Command::new(kahn_path());
         command
             .arg("worker")
             .env("KAHN_WORKER__PRESSURE__MODE", "off")
             .env("KAHN_WORKER__COORDINATOR", self.urls())
-            .env("KAHN_WORKER__NAME", name)
+            .env("KAHN_WORKER__NAME", &name)
             .env("KAHN_WORKER__CAPACITY", "cpu=4 memory=4Gi")
-            .env("KAHN_WORKER__DATA_DIR", at(name))
+            .env("KAHN_WORKER__DATA_DIR", at(&name))
             .env("KAHN_WORKER__TOKEN_FILE", at("worker.token"))
             .env("KAHN_WORKER__HEALTH__LISTEN", "127.0.0.1:0");
         Process::start(command, &at(&format!("{name}.log")))
@@ -156,22 +167,30 @@ impl Coordinators {
         Ok((leader.with_context(|| self.printed())?, since.elapsed()))
     }
 
-    /// Kills a coordinator with SIGKILL.
+    fn process(&mut self, part: Part) -> &mut Process {
+        match part {
+            Part::Coordinator(ix) => &mut self.members[ix].process,
+            Part::Worker(ix) => &mut self.workers[ix],
+            Part::Redis => self.redis.process(),
+        }
+    }
+
+    /// Kills a process with SIGKILL.
     ///
     /// # Errors
     ///
     /// Returns an error if a system call fails.
-    pub fn kill9(&mut self, ix: usize) -> anyhow::Result<()> {
-        self.members[ix].process.kill9()
+    pub fn kill9(&mut self, part: Part) -> anyhow::Result<()> {
+        self.process(part).kill9()
     }
 
-    /// Sends a signal to a coordinator, by name, such as `TERM`.
+    /// Sends a signal to a process, by name, such as `TERM`.
     ///
     /// # Errors
     ///
     /// Returns an error if it does not run.
-    pub fn signal(&self, ix: usize, name: &str) -> anyhow::Result<()> {
-        self.members[ix].process.signal(name)
+    pub fn signal(&mut self, part: Part, name: &str) -> anyhow::Result<()> {
+        self.process(part).signal(name)
     }
 
     /// Waits for the exit of a coordinator, and returns its code.
@@ -183,15 +202,51 @@ impl Coordinators {
         self.members[ix].process.wait(TIMEOUT)
     }
 
-    /// Starts a coordinator again that has ended, and waits until it stands by.
+    /// Starts a process again that has ended, with the data that it left.
     ///
     /// # Errors
     ///
-    /// Returns an error if it does not become ready.
-    pub fn restart(&mut self, ix: usize) -> anyhow::Result<()> {
-        let Member { name, port, health_port, .. } = &self.members[ix];
-        self.members[ix].process = self.launch(name, *port, *health_port)?;
-        self.wait_for_role(ix, "standby")
+    /// Returns an error if it cannot be started.
+    pub fn restart(&mut self, part: Part) -> anyhow::Result<()> {
+        match part {
+            Part::Coordinator(ix) => {
+                let Member { name, port, health_port, .. } = &self.members[ix];
+                self.members[ix].process = self.launch(name, *port, *health_port)?;
+            }
+            Part::Worker(ix) => self.workers[ix] = self.launch_worker(ix)?,
+            Part::Redis => self.redis.restart()?,
+        }
+        Ok(())
+    }
+
+    /// Removes the data directory of a coordinator that has ended.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it cannot be removed.
+    pub fn remove_data(&self, ix: usize) -> anyhow::Result<()> {
+        Ok(std::fs::remove_dir_all(self.dir.path().join(&self.members[ix].name))?)
+    }
+
+    /// Returns the number of coordinators.
+    #[must_use]
+    pub fn n_coordinators(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Returns the number of workers.
+    #[must_use]
+    pub fn n_workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Returns the token of clients.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if its file cannot be read.
+    pub fn client_token(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.dir.path().join("client.token"))?)
     }
 
     /// Returns the URL of a coordinator.

@@ -16,11 +16,12 @@ mod pressure;
 mod process;
 mod redis;
 mod survivors;
+pub mod torture;
 mod wait;
 
 pub use binary::{Answer, example_worker_path, kahn, kahn_path};
 pub use cluster::{Cluster, ClusterOptions, Store, WorkerOptions};
-pub use coordinators::Coordinators;
+pub use coordinators::{Coordinators, Part};
 pub use engine::{Engine, IMAGE, warn_no_engine};
 pub use history::{History, RunEvent, dependencies};
 pub use http::metric;

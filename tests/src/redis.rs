@@ -52,6 +52,11 @@ impl RedisServer {
         Ok(())
     }
 
+    /// Returns its process.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
     /// Kills the server with SIGKILL.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kahn_e2e::{Coordinators, History, wait_for, wait_until};
+use kahn_e2e::{Coordinators, History, Part, wait_for, wait_until};
 
 /// The `leader_ttl` of these clusters.
 const LEADER_TTL: Duration = Duration::from_secs(2);
@@ -55,10 +55,11 @@ fn standbys_take_over_from_killed_leaders_and_nothing_is_lost_or_repeated() -> a
     for n in 1..=3 {
         wait_until_ended(&cluster, &run, 40 * n)?;
         let (leader, _) = cluster.wait_for_leader(None)?;
-        cluster.kill9(leader)?;
+        cluster.kill9(Part::Coordinator(leader))?;
         let (_, elapsed) = cluster.wait_for_leader(Some(leader))?;
         assert!(elapsed <= LEADER_TTL + TAKEOVER_MAX, "{elapsed:?}\n{}", cluster.printed());
-        cluster.restart(leader)?;
+        cluster.restart(Part::Coordinator(leader))?;
+        cluster.wait_for_role(leader, "standby")?;
     }
     check_end(&cluster, &run)
 }
@@ -70,22 +71,25 @@ fn a_leader_that_is_stopped_hands_over_within_a_second() -> anyhow::Result<()> {
     for n in 1..=2 {
         wait_until_ended(&cluster, &run, 40 * n)?;
         let (leader, _) = cluster.wait_for_leader(None)?;
-        cluster.signal(leader, "TERM")?;
+        cluster.signal(Part::Coordinator(leader), "TERM")?;
         let (_, elapsed) = cluster.wait_for_leader(Some(leader))?;
         assert!(elapsed <= TAKEOVER_MAX, "{elapsed:?}\n{}", cluster.printed());
         assert_eq!(cluster.wait_for_exit(leader)?, 0);
-        cluster.restart(leader)?;
+        cluster.restart(Part::Coordinator(leader))?;
+        cluster.wait_for_role(leader, "standby")?;
     }
     check_end(&cluster, &run)
 }
 
 #[test]
 fn a_leader_that_was_paused_becomes_a_standby_and_has_written_nothing() -> anyhow::Result<()> {
-    let cluster = Coordinators::start(2, 2)?;
+    let mut cluster = Coordinators::start(2, 2)?;
     let run = submit(&cluster, &cluster.urls())?;
     wait_until_ended(&cluster, &run, 40)?;
     let (leader, _) = cluster.wait_for_leader(None)?;
-    cluster.signal(leader, "STOP")?;
+    let mut watch = cluster.start_kahn(&cluster.url(leader), "watch", &["watch", &run])?;
+    wait_until("the watch to begin", Duration::from_secs(20), || !watch.printed().is_empty())?;
+    cluster.signal(Part::Coordinator(leader), "STOP")?;
     let (next, _) = cluster.wait_for_leader(Some(leader))?;
     // Its workers notice that it is silent, and attach to the next one.
     let next_alone = cluster.url(next);
@@ -94,10 +98,13 @@ fn a_leader_that_was_paused_becomes_a_standby_and_has_written_nothing() -> anyho
         let shown = shown.and_then(|answer| answer.ok()?.json());
         shown.is_ok_and(|shown| shown["tasks"]["succeeded"].as_u64() >= Some(120))
     })?;
-    cluster.signal(leader, "CONT")?;
+    cluster.signal(Part::Coordinator(leader), "CONT")?;
     cluster.wait_for_role(leader, "standby")?;
     assert!(cluster.has_role(next, "leader"));
-    check_end(&cluster, &run)
+    check_end(&cluster, &run)?;
+    // What began at the earlier leader goes on through it.
+    assert_eq!(watch.wait(Duration::from_secs(60))?, 0, "{}", watch.printed());
+    Ok(())
 }
 
 #[test]
@@ -118,7 +125,7 @@ fn a_standby_serves_everything_by_forwarding_it() -> anyhow::Result<()> {
     let follow = ["logs", &run, "c0-29", "--follow"];
     let mut logs = cluster.start_kahn(&standby, "logs", &follow)?;
     wait_until_ended(&cluster, &run, 40)?;
-    cluster.kill9(leader)?;
+    cluster.kill9(Part::Coordinator(leader))?;
     assert_eq!(watch.wait(Duration::from_secs(120))?, 0, "{}", watch.printed());
     assert_eq!(logs.wait(Duration::from_secs(60))?, 0, "{}", logs.printed());
     assert_eq!(logs.printed().trim(), "29");

@@ -1,4 +1,4 @@
-//! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `sim` and `fuzz`.
+//! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `sim`, `torture` and `fuzz`.
 //!
 //! Needs only cargo. Each command installs its other prerequisites or asks for them.
 
@@ -14,15 +14,18 @@ mod process;
 mod sim;
 mod test;
 mod tidy;
+mod torture;
 mod workspace;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
   test [filter]              build the kahn binary, then run all tests, or those with this name
-  ci                         fmt, clippy, tidy, test, sim and fuzz: what CI runs
+  ci                         fmt, clippy, tidy, test, sim, torture and fuzz: what CI runs
   tidy                       check layers, headers, links and other habits of this repository
   sim [--seeds N] [--seed S] run the simulator over N seeds, or over seed S alone
   fuzz [--seconds N]         drive each byte-driven test for N seconds
+  torture [--minutes N] [--seed S]
+                             kill, pause and stop the parts of a cluster under load
 ";
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["ci"] => ci::run(),
         ["tidy"] => tidy::run(),
         ["sim", ref options @ ..] => sim::run(&sim::Seeds::parse(options)?),
+        ["torture", ref options @ ..] => torture::run(torture::Options::parse(options)?),
         ["fuzz", ref options @ ..] => fuzz::run(fuzz::parse(options)?),
         ["help" | "--help" | "-h"] => {
             process::say(USAGE);
