@@ -129,5 +129,9 @@ fn a_standby_serves_everything_by_forwarding_it() -> anyhow::Result<()> {
     assert_eq!(watch.wait(Duration::from_secs(120))?, 0, "{}", watch.printed());
     assert_eq!(logs.wait(Duration::from_secs(60))?, 0, "{}", logs.printed());
     assert_eq!(logs.printed().trim(), "29");
-    check_end(&cluster, &run)
+    check_end(&cluster, &run)?;
+    // What only the earlier leader has is not passed off as nothing.
+    let early = cluster.kahn_at(&standby, &["logs", &run, "c0-0"])?;
+    assert!(early.stderr.contains("another coordinator has received it"), "{early:?}");
+    Ok(())
 }

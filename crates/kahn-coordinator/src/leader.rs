@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub store: Arc<dyn LogStore>,
     pub limits: Limits,
     pub logs: Logs,
+    /// Whether other coordinators can use the store.
+    pub is_store_shared: bool,
     pub stats: Stats,
     pub traces: Traces,
     /// Sessions are numbered over all leaderships.
@@ -81,7 +83,11 @@ impl Leader {
         }
         let leads_until = durable.leads_until();
         let term = owned[0].acquired.term;
-        let first = core.begin(Timestamp(clock.unix_micros()), term);
+        let now = Timestamp(clock.unix_micros());
+        if shared.is_store_shared {
+            shared.logs.begin_term(term.epoch, now);
+        }
+        let first = core.begin(now, term);
         let spans = Spans::new(shared.traces.clone(), core.state());
         let watchers = Watchers::default();
         let parts = Parts {

@@ -7,18 +7,21 @@
 //! incomplete.
 
 mod quota;
+mod since;
 mod writing;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use kahn_model::{AttemptId, RunId, Token};
+use kahn_model::{AttemptId, RunId, Timestamp, Token};
 use tokio::fs;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::watch;
+use tracing::warn;
 
 use quota::StorageQuota;
 use writing::{Paths, Writing};
@@ -67,13 +70,31 @@ pub(crate) struct Logs {
     open: Arc<Mutex<BTreeMap<AttemptId, Arc<Mutex<Writing>>>>>,
     /// Logs that are being watched.
     watched: Arc<Mutex<BTreeMap<AttemptId, watch::Sender<Extent>>>>,
+    /// Since when all output was received here, in microseconds since the Unix epoch.
+    complete_since: Arc<AtomicU64>,
 }
 
 impl Logs {
     pub(crate) fn new(dir: PathBuf, caps: Caps) -> Self {
         let quota = StorageQuota::new(caps.total_bytes);
         let attempt_bytes = caps.attempt_bytes;
-        Self { dir, attempt_bytes, quota, open: Arc::default(), watched: Arc::default() }
+        let (open, watched, complete_since) = Default::default();
+        Self { dir, attempt_bytes, quota, open, watched, complete_since }
+    }
+
+    /// Records that this coordinator leads from `now` on, with the epoch of its term.
+    pub(crate) fn begin_term(&self, epoch: u64, now: Timestamp) {
+        let since = since::begin(&self.dir.with_extension("since"), epoch, now);
+        let since = since.unwrap_or_else(|error| {
+            warn!(%error, "it is not known whether another coordinator has led");
+            now
+        });
+        self.complete_since.store(since.0, Ordering::Relaxed);
+    }
+
+    /// Returns since when no other coordinator has received output.
+    pub(crate) fn complete_since(&self) -> Timestamp {
+        Timestamp(self.complete_since.load(Ordering::Relaxed))
     }
 
     /// Counts the bytes stored before this start.

@@ -134,6 +134,7 @@ impl Coordinator {
             shared: Shared {
                 store,
                 limits: config.limits.clone(),
+                is_store_shared: config.store.is_shared(),
                 logs,
                 stats,
                 traces: services.traces,
@@ -143,6 +144,7 @@ impl Coordinator {
             readiness: services.readiness.clone(),
             stopping: stopping.clone(),
             connecting: None,
+            last_tried: 0,
         };
         let stage = lifecycle.begin().await?;
         if let Some(identity) = &mut identity {

@@ -7,7 +7,7 @@ use kahn_store::Owner;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::driver::Ended;
 use crate::election::{Candidate, Outcome};
@@ -40,6 +40,8 @@ pub(super) struct Lifecycle {
     pub stopping: CancellationToken,
     /// The task that connects to the leader.
     pub connecting: Option<JoinHandle<()>>,
+    /// The leader that was last connected to, in vain or not.
+    pub last_tried: u64,
 }
 
 /// What a coordinator is at a moment.
@@ -172,6 +174,8 @@ impl Lifecycle {
         }
         self.roles.set(Role::Waiting);
         let roles = self.roles.clone();
+        let is_first_try = self.last_tried != leader.nonce;
+        self.last_tried = leader.nonce;
         self.connecting = Some(tokio::spawn(async move {
             match connect(&leader.address).await {
                 Ok(peer) => {
@@ -179,7 +183,11 @@ impl Lifecycle {
                     roles.set(Role::Standby(peer));
                 }
                 Err(error) => {
-                    warn!(leader = leader.address, %error, "the leader cannot be reached");
+                    let (leader, error) = (leader.address, chain(&error));
+                    match is_first_try {
+                        true => warn!(leader, error, "the leader cannot be reached"),
+                        false => debug!(leader, error, "the leader cannot be reached"),
+                    }
                     // Not tried again at once.
                     tokio::time::sleep(CONNECT_PAUSE).await;
                 }
@@ -198,6 +206,13 @@ impl Drop for Lifecycle {
     fn drop(&mut self) {
         self.stop_connecting();
     }
+}
+
+/// Formats an error with its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |source| source.source());
+    let sources: String = sources.map(|source| format!(": {source}")).collect();
+    format!("{error}{sources}")
 }
 
 async fn connect(address: &str) -> Result<Peer, tonic::transport::Error> {

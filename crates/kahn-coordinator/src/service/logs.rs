@@ -294,12 +294,18 @@ impl Reading {
                 let why = "it was removed to make room (limits.total_log_bytes)";
                 return Ok(Some(End::Cut(why.into())));
             }
-            return Ok(Some(End::Sealed));
         }
         let asked = self.service.handle.query(move |core| ended_attempt(core, attempt)).await;
         let Some(ended) = asked.map_err(ServiceError::from)? else {
             return Ok(Some(End::Sealed));
         };
+        if extent.is_none() {
+            let is_elsewhere = ended.leased_at < self.service.logs.complete_since();
+            return Ok(Some(match is_elsewhere {
+                true => End::Cut("another coordinator has received it, if there was any".into()),
+                false => End::Sealed,
+            }));
+        }
         if !late.is_given_up(&ended, self.request.is_following) {
             return Ok(None);
         }

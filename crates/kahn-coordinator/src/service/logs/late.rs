@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kahn_core::{Core, RecordKind};
-use kahn_model::{AttemptId, CauseKind, WorkerId};
+use kahn_model::{AttemptId, CauseKind, Timestamp, WorkerId};
 use tokio::time::Instant;
 
 /// Maximum wait after the last piece while the worker is present, for a reader that does not
@@ -18,6 +18,7 @@ const LATE_MAX_LOST: Duration = Duration::from_secs(3);
 pub(super) struct EndedAttempt {
     pub is_lost: bool,
     pub worker: Option<WorkerId>,
+    pub leased_at: Timestamp,
     pub is_worker_present: bool,
     pub lease_ttl: Duration,
 }
@@ -58,18 +59,19 @@ pub(super) fn ended_attempt(core: &Core, attempt: AttemptId) -> Option<EndedAtte
     let of_attempt = run.history.iter().rev().filter(|record| {
         record.task == attempt.task.0 && u32::from(record.attempt) == attempt.number
     });
-    let (mut is_lost, mut worker) = (false, None);
+    let (mut is_lost, mut worker, mut leased_at) = (false, None, Timestamp::ZERO);
     for record in of_attempt {
         let is_end = matches!(record.kind, RecordKind::TaskRetried | RecordKind::TaskFailed);
         is_lost |= is_end && record.cause == Some(CauseKind::WorkerLost);
         if record.kind == RecordKind::TaskLeased {
             let position = usize::from(record.worker).checked_sub(1);
             worker = position.and_then(|at| run.workers.get(at)).cloned();
+            leased_at = record.at;
             break;
         }
     }
     let known = worker.as_ref().and_then(|worker| core.state().worker(worker));
     let is_worker_present = known.is_some_and(|worker| worker.status.is_present());
     let lease_ttl = core.state().settings().lease_ttl;
-    Some(EndedAttempt { is_lost, worker, is_worker_present, lease_ttl })
+    Some(EndedAttempt { is_lost, worker, leased_at, is_worker_present, lease_ttl })
 }
