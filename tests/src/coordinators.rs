@@ -240,6 +240,24 @@ impl Coordinators {
         self.workers.len()
     }
 
+    /// Returns the token of workers.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if its file cannot be read.
+    pub fn worker_token(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.dir.path().join("worker.token"))?)
+    }
+
+    /// Returns the processor time that a process has used.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the process has ended.
+    pub fn cpu(&mut self, part: Part) -> anyhow::Result<Duration> {
+        self.process(part).cpu()
+    }
+
     /// Returns the token of clients.
     ///
     /// # Errors

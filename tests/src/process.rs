@@ -62,6 +62,19 @@ impl Process {
         self.child.id()
     }
 
+    /// Returns the processor time that the process has used, from `/proc`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the process has ended.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
+        // The fields after the name, which may contain spaces. Times are in hundredths of seconds.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let ticks: Result<Vec<u64>, _> = fields.skip(11).take(2).map(str::parse).collect();
+        Ok(Duration::from_millis(10 * ticks?.iter().sum::<u64>()))
+    }
+
     /// Kills the process with SIGKILL, and waits for its exit.
     ///
     /// # Errors
