@@ -146,9 +146,10 @@ impl World {
     ///
     /// Panics if the state is inconsistent afterwards.
     pub fn step(&mut self, event: Event) -> Result<(), Refusal> {
-        let outcome = self.core.handle(self.now, event).map(|step| self.process_step(step));
+        let step = self.core.handle(self.now, event)?;
+        self.process_step(step);
         self.place_all();
-        outcome
+        Ok(())
     }
 
     /// Handles an event that must not be refused.

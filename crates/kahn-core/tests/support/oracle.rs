@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kahn_core::testing::World;
-use kahn_core::{Change, RecordKind};
+use kahn_core::{Change, RecordKind, Run};
 use kahn_model::{
     DependencyKind, DependencyRef, RunId, TaskIx, TaskState, Timestamp, Token, Trigger, When,
 };
@@ -15,6 +15,10 @@ type Task = (RunId, TaskIx);
 pub(crate) struct Oracle {
     tokens: BTreeSet<Token>,
     leased: BTreeSet<Task>,
+    /// How often each run was retried.
+    retries: BTreeMap<RunId, usize>,
+    /// With which of these retries a task was last reset.
+    reset: BTreeMap<Task, usize>,
     ended: BTreeMap<Task, TaskState>,
     cancelled: BTreeSet<RunId>,
     expired: BTreeSet<(RunId, TaskIx, TaskIx)>,
@@ -45,8 +49,11 @@ impl Oracle {
             }
             Change::RunRetried { tasks, .. } => {
                 self.cancelled.remove(&run);
+                let retries = self.retries.entry(run).or_default();
+                *retries += 1;
                 for task in tasks {
                     self.ended.remove(&(run, *task));
+                    self.reset.insert((run, *task), *retries);
                     self.expired.retain(|(of, dependent, _)| (*of, *dependent) != (run, *task));
                 }
             }
@@ -58,6 +65,8 @@ impl Oracle {
             }
             Change::RunRemoved { .. } => {
                 self.ended.retain(|(of, _), _| *of != run);
+                self.retries.remove(&run);
+                self.reset.retain(|(of, _), _| *of != run);
             }
             _ => {}
         }
@@ -72,15 +81,24 @@ impl Oracle {
             .dag
             .dependencies(*task)
             .map(|edge| {
-                let has_started = known.history.iter().any(|record| {
-                    record.kind == RecordKind::TaskStarted && record.task() == Some(edge.task)
-                });
+                let has_started = self.has_started(known, edge.task);
                 let is_expired = self.expired.contains(&(*run, *task, edge.task));
                 Seen { edge, state: known.cell(edge.task).state, has_started, is_expired }
             })
             .collect();
         let trigger = known.dag.trigger(*task);
         assert!(may_start(trigger, &edges), "{change}, trigger {trigger:?}, after {edges:?}");
+    }
+
+    /// Returns whether a task has started since it was last reset by a retry.
+    fn has_started(&self, run: &Run, task: TaskIx) -> bool {
+        let reset = self.reset.get(&(run.id(), task)).copied().unwrap_or(0);
+        let mut n_retries = 0;
+        run.history.iter().any(|record| {
+            n_retries += usize::from(record.kind == RecordKind::RunRetried);
+            let is_start = record.kind == RecordKind::TaskStarted && record.task() == Some(task);
+            is_start && n_retries >= reset
+        })
     }
 
     fn check_outcomes(&mut self, world: &World) {
