@@ -19,6 +19,9 @@ use crate::wait::{wait_for, wait_until};
 /// How long to wait for anything that is not measured.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The number of lines of output to show of each process.
+const LINES_SHOWN: usize = 50;
+
 #[derive(Debug)]
 struct Member {
     name: String,
@@ -173,6 +176,11 @@ impl Coordinators {
             Part::Worker(ix) => &mut self.workers[ix],
             Part::Redis => self.redis.process(),
         }
+    }
+
+    /// Returns whether a process is running.
+    pub fn is_running(&mut self, part: Part) -> bool {
+        self.process(part).is_running()
     }
 
     /// Kills a process with SIGKILL.
@@ -336,10 +344,15 @@ impl Coordinators {
         Ok(path)
     }
 
-    /// Returns the output of all coordinators and workers.
+    /// Returns the latest output of all coordinators and workers.
     #[must_use]
     pub fn printed(&self) -> String {
         let coordinators = self.members.iter().map(|member| &member.process);
-        coordinators.chain(&self.workers).map(Process::printed).collect()
+        let tail = |process: &Process| {
+            let printed = process.printed();
+            let lines: Vec<&str> = printed.lines().rev().take(LINES_SHOWN).collect();
+            lines.into_iter().rev().map(|line| format!("{line}\n")).collect::<String>()
+        };
+        coordinators.chain(&self.workers).map(tail).collect()
     }
 }

@@ -29,6 +29,8 @@ const RECOVERY_MAX: Duration = Duration::from_secs(120);
 /// How long everything may take to end after the last fault.
 const END_MAX: Duration = Duration::from_secs(300);
 
+const POLL_EVERY: Duration = Duration::from_millis(10);
+
 /// What to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -62,8 +64,14 @@ async fn inject_faults(cluster: &mut Coordinators, options: Options) -> anyhow::
         journal.mark(&fault)?;
         let began_at = Instant::now();
         fault.begin(cluster).with_context(|| format!("{fault:?}"))?;
+        // A task that was being started then may write only now.
+        journal.mark(&fault)?;
         let end = async {
             tokio::time::sleep_until(began_at + fault.span()).await;
+            while !fault.may_end(cluster) {
+                tokio::time::sleep(POLL_EVERY).await; // poll
+            }
+            journal.mark(&fault)?;
             fault.end(cluster)
         };
         let probe = async {

@@ -88,15 +88,20 @@ impl Fault {
         }
     }
 
+    /// Returns whether the fault can be ended.
+    pub(super) fn may_end(&self, cluster: &mut Coordinators) -> bool {
+        match *self {
+            Self::Stop { ix } => !cluster.is_running(Part::Coordinator(ix)),
+            Self::Kill { .. } | Self::KillAndErase { .. } | Self::Pause { .. } => true,
+        }
+    }
+
     /// Ends the fault.
     pub(super) fn end(&self, cluster: &mut Coordinators) -> anyhow::Result<()> {
         match *self {
             Self::Kill { part, .. } => cluster.restart(part),
             Self::KillAndErase { ix, .. } => cluster.restart(Part::Coordinator(ix)),
-            Self::Stop { ix } => {
-                cluster.wait_for_exit(ix)?;
-                cluster.restart(Part::Coordinator(ix))
-            }
+            Self::Stop { ix } => cluster.restart(Part::Coordinator(ix)),
             Self::Pause { part, .. } => cluster.signal(part, "CONT"),
         }
     }
