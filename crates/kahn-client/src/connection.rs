@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kahn_proto::Addresses;
+use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
@@ -17,9 +18,12 @@ pub const MESSAGE_BYTES_IN_MAX: usize = 64 << 20;
 /// The largest message that is sent, in bytes.
 pub const MESSAGE_BYTES_OUT_MAX: usize = 4 << 20;
 
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A coordinator that is paused or cut off is noticed within the sum of both.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 const WINDOW_BYTES: u32 = 4 << 20;
+/// How long a new connection is not left again.
+const FRESH_FOR: Duration = Duration::from_millis(300);
 
 /// Timeouts of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +52,7 @@ impl Default for Options {
 /// The connection to one of the coordinators. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    current: Arc<Mutex<Channel>>,
+    current: Arc<Mutex<(Channel, Instant)>>,
     /// The coordinators to choose from; `None` if there is only this channel.
     addresses: Option<Addresses>,
 }
@@ -64,27 +68,32 @@ impl Line {
                 other => other,
             }
         })?;
-        Ok(Self { current: Arc::new(Mutex::new(channel)), addresses: Some(addresses) })
+        let current = Arc::new(Mutex::new((channel, Instant::now())));
+        Ok(Self { current, addresses: Some(addresses) })
     }
 
     /// Uses an existing channel.
     pub(crate) fn over(channel: Channel) -> Self {
-        Self { current: Arc::new(Mutex::new(channel)), addresses: None }
+        Self { current: Arc::new(Mutex::new((channel, Instant::now()))), addresses: None }
     }
 
     pub(crate) fn channel(&self) -> Channel {
-        self.lock().clone()
+        self.lock().0.clone()
     }
 
     /// Connects to another coordinator with the next call, because this one does not serve.
+    ///
+    /// Several calls may fail together. Only the first of them leaves.
     pub(crate) fn leave(&self) {
-        if let Some(addresses) = &self.addresses {
+        let Some(addresses) = &self.addresses else { return };
+        let mut current = self.lock();
+        if FRESH_FOR <= current.1.elapsed() {
             addresses.rotate();
-            *self.lock() = addresses.connect_lazy(endpoint(addresses));
+            *current = (addresses.connect_lazy(endpoint(addresses)), Instant::now());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Channel> {
+    fn lock(&self) -> MutexGuard<'_, (Channel, Instant)> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -58,6 +58,7 @@ pub(crate) struct Leader {
     driver: JoinHandle<Ended>,
     retention: JoinHandle<()>,
     leads_until: watch::Receiver<Instant>,
+    watchers: Watchers,
     routes: Routes,
 }
 
@@ -104,15 +105,20 @@ impl Leader {
         let driver = tokio::spawn(Driver::new(parts, first).run());
         let (logs, limits) = (shared.logs.clone(), shared.limits.clone());
         let retention = retention::spawn(handle.clone(), logs.clone(), limits.finished_runs);
-        let service = Service::new(handle.clone(), watchers, logs, limits);
-        let routes = routes(service, handle.clone(), shared);
+        let service = Service::new(handle.clone(), watchers.clone(), logs, limits);
+        let routes = routes(service, handle.clone(), leads_until.clone(), shared);
         info!(%term, "leading");
-        Ok(Self { handle, driver, retention, leads_until, routes })
+        Ok(Self { handle, driver, retention, leads_until, watchers, routes })
     }
 
     /// Returns the routes of its services.
     pub(crate) fn routes(&self) -> Routes {
         self.routes.clone()
+    }
+
+    /// Ends the streams of clients that wait for news, which another coordinator may have.
+    pub(crate) fn end_watches(&self) {
+        self.watchers.end();
     }
 
     /// Returns whether it is certain that this coordinator leads.
@@ -187,10 +193,16 @@ fn forward(tx: mpsc::Sender<Input>) -> impl Fn(kahn_store::AppendEvent) + Send +
     }
 }
 
-fn routes(service: Service, handle: Handle, shared: &Shared) -> Routes {
+fn routes(
+    service: Service,
+    handle: Handle,
+    leads_until: watch::Receiver<Instant>,
+    shared: &Shared,
+) -> Routes {
     let max = shared.limits.message_bytes;
     let sessions = SessionService {
         handle,
+        leads_until,
         logs: shared.logs.clone(),
         next_session: Arc::clone(&shared.next_session),
     };

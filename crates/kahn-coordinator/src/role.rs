@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 
@@ -22,9 +22,10 @@ struct PeerParts {
 }
 
 impl Peer {
-    /// Creates a peer with at least one channel to it.
-    pub(crate) fn new(address: &str, channels: Vec<Channel>) -> Self {
-        let (next, replaced) = (AtomicUsize::new(0), CancellationToken::new());
+    /// Creates a peer with at least one channel to it. `replaced` is cancelled when it leads no
+    /// more.
+    pub(crate) fn new(address: &str, channels: Vec<Channel>, replaced: CancellationToken) -> Self {
+        let next = AtomicUsize::new(0);
         Self(Arc::new(PeerParts { address: address.to_owned(), channels, next, replaced }))
     }
 
@@ -39,7 +40,7 @@ impl Peer {
         self.0.channels[next % self.0.channels.len()].clone()
     }
 
-    /// Returns a token that is cancelled when requests are no longer forwarded to this peer.
+    /// Returns a token that is cancelled when this peer leads no more.
     pub(crate) fn replaced(&self) -> CancellationToken {
         self.0.replaced.clone()
     }
@@ -62,48 +63,30 @@ pub(crate) enum Role {
     Stopping,
 }
 
-/// The current role, and what ends with it.
-#[derive(Debug)]
-struct Current {
-    role: Role,
-    /// Ends the streams that were forwarded in this role.
-    _streams: Option<DropGuard>,
-}
-
-impl Current {
-    fn new(role: Role) -> Self {
-        let streams = match &role {
-            Role::Standby(peer) => Some(peer.replaced().drop_guard()),
-            Role::Waiting | Role::Leader(_) | Role::Stopping => None,
-        };
-        Self { role, _streams: streams }
-    }
-}
-
 /// The role, for the server to read and for the [`Lifecycle`](crate::server) to set.
 #[derive(Clone, Debug)]
-pub(crate) struct Roles(watch::Sender<Arc<Current>>);
+pub(crate) struct Roles(watch::Sender<Role>);
 
 impl Roles {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(Arc::new(Current::new(Role::Waiting))))
+        Self(watch::Sender::new(Role::Waiting))
     }
 
     pub(crate) fn set(&self, role: Role) {
-        self.0.send_replace(Arc::new(Current::new(role)));
+        self.0.send_replace(role);
     }
 
     /// Returns whether requests are forwarded to this address.
     pub(crate) fn is_forwarding_to(&self, address: &str) -> bool {
-        matches!(&self.0.borrow().role, Role::Standby(peer) if peer.address() == address)
+        matches!(&*self.0.borrow(), Role::Standby(peer) if peer.address() == address)
     }
 
-    /// Forwards nothing more to a peer that has failed.
+    /// Forwards no more requests to a peer that has failed. What is under way continues if it can.
     pub(crate) fn forget(&self, failed: &Peer) {
-        self.0.send_if_modified(|current| {
-            let is_same = matches!(&current.role, Role::Standby(peer) if peer.is(failed));
+        self.0.send_if_modified(|role| {
+            let is_same = matches!(role, Role::Standby(peer) if peer.is(failed));
             if is_same {
-                *current = Arc::new(Current::new(Role::Waiting));
+                *role = Role::Waiting;
             }
             is_same
         });
@@ -111,16 +94,16 @@ impl Roles {
 
     /// Returns the role if it is known.
     pub(crate) fn current(&self) -> Role {
-        self.0.borrow().role.clone()
+        self.0.borrow().clone()
     }
 
     /// Returns the role, waiting for at most `wait_max` until it is known.
     pub(crate) async fn known(&self, wait_max: Duration) -> Role {
         let mut changes = self.0.subscribe();
-        let is_known = |current: &Arc<Current>| !matches!(current.role, Role::Waiting);
+        let is_known = |role: &Role| !matches!(role, Role::Waiting);
         let known = tokio::time::timeout(wait_max, changes.wait_for(is_known)).await;
         match known {
-            Ok(Ok(current)) => current.role.clone(),
+            Ok(Ok(role)) => role.clone(),
             // Not known in time, or the sender is gone.
             _ => Role::Waiting,
         }

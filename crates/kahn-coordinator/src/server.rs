@@ -143,8 +143,7 @@ impl Coordinator {
             roles: roles.clone(),
             readiness: services.readiness.clone(),
             stopping: stopping.clone(),
-            connecting: None,
-            last_tried: 0,
+            following: None,
         };
         let stage = lifecycle.begin().await?;
         if let Some(identity) = &mut identity {

@@ -52,6 +52,13 @@ impl Watchers {
         }
     }
 
+    /// Closes all receivers, but not those of later watchers.
+    pub(crate) fn end(&self) {
+        if let Some(all) = &mut *self.lock() {
+            all.clear();
+        }
+    }
+
     /// Closes all receivers, those of later watchers included.
     pub(crate) fn close(&self) {
         *self.lock() = None;

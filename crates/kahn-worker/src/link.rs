@@ -104,10 +104,11 @@ impl Link {
         request
     }
 
-    /// Waits until the channel is replaced.
-    pub(crate) async fn replaced(&self) {
-        // The sender is not gone, since this link owns it.
-        drop(self.current.subscribe().changed().await);
+    /// Returns a future that completes when the channel is replaced after this call.
+    pub(crate) fn replaced(&self) -> impl Future<Output = ()> + use<> {
+        let mut changes = self.current.subscribe();
+        // The sender is not gone while its link is used.
+        async move { drop(changes.changed().await) }
     }
 
     /// Connects to the leader itself if a response came from it through another coordinator.

@@ -291,12 +291,13 @@ async fn keep_open(
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     // Ends when all senders of `demand` are dropped.
     while demand.wait_for(|n| *n > 0).await.is_ok() {
+        let replaced = link.replaced();
         tokio::select! {
             done = run_stream(&link, &streams, &waiting, &mut backoff) => if let Err(status) = done {
                 debug!(reason = status.message(), "output cannot be shipped for now");
             },
             // The session has moved to another coordinator. This one may keep the stream open.
-            () = link.replaced() => debug!("output is shipped to another coordinator"),
+            () = replaced => debug!("output is shipped to another coordinator"),
         }
         streams.send_replace(None);
         tokio::time::sleep(backoff.next_delay()).await;

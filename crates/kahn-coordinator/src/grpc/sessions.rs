@@ -10,7 +10,8 @@ use kahn_proto::worker::sessions_server::Sessions;
 use kahn_proto::worker::{
     CoordinatorMessage, LogPiece, LogReceipt, WorkerMessage, worker_message::Message,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
@@ -29,6 +30,8 @@ const RECEIPTS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct SessionService {
     pub handle: Handle,
+    /// Until when this coordinator certainly leads.
+    pub leads_until: watch::Receiver<Instant>,
     pub logs: Logs,
     pub next_session: Arc<AtomicU64>,
 }
@@ -69,7 +72,8 @@ impl Sessions for SessionService {
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
         let receiver = OutputReceiver::new(self.handle.clone(), self.logs.clone());
         let (tx, receipts) = mpsc::channel(RECEIPTS_MAX);
-        tokio::spawn(receive_all(self.handle.clone(), receiver, request.into_inner(), tx));
+        let leadership = (self.handle.clone(), self.leads_until.clone());
+        tokio::spawn(receive_all(leadership, receiver, request.into_inner(), tx));
         Ok(Response::new(Box::pin(ReceiverStream::new(receipts))))
     }
 }

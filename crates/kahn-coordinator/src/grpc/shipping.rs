@@ -1,6 +1,8 @@
 //! Receives the output of attempts from workers.
 
 use kahn_proto::worker::{LogPiece, LogReceipt, Report, report::Kind};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::{limits, status, wire};
@@ -8,9 +10,9 @@ use crate::inbox::Handle;
 use crate::logs::Piece;
 use crate::service::OutputReceiver;
 
-/// Receives output until the stream ends, or this coordinator no longer leads.
+/// Receives output until the stream ends, or this coordinator may no longer lead.
 pub(super) async fn receive_all(
-    handle: Handle,
+    (handle, leads_until): (Handle, watch::Receiver<Instant>),
     mut receiver: OutputReceiver,
     mut inbound: Streaming<LogPiece>,
     receipts: tokio::sync::mpsc::Sender<Result<LogReceipt, Status>>,
@@ -21,6 +23,9 @@ pub(super) async fn receive_all(
             () = handle.ended() => return,
         };
         let Ok(Some(piece)) = piece else { return };
+        if *leads_until.borrow() <= Instant::now() {
+            return;
+        }
         let receipt = receive(&mut receiver, piece).await;
         let is_over = receipt.is_err();
         if receipts.send(receipt).await.is_err() || is_over {

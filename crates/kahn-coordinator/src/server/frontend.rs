@@ -26,6 +26,8 @@ const FORWARDED: HeaderName = HeaderName::from_static("kahn-forwarded");
 /// Names the leader in a response that comes from it through another coordinator.
 const LEADER: HeaderName = HeaderName::from_static(kahn_proto::LEADER_HEADER);
 
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
 /// How long a request waits for a leader. A bit longer than it takes to elect one.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -90,17 +92,24 @@ fn unavailable(message: &str) -> Response<Body> {
 
 async fn forward(roles: &Roles, peer: Peer, mut request: Request<Body>) -> Response<Body> {
     request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
+    // This server enforces it. The channel would report it like a failure of the leader.
+    request.headers_mut().remove(GRPC_TIMEOUT);
     let mut channel = peer.channel();
     let answer = async {
         channel.ready().await?;
         channel.call(request).await
     };
-    match answer.await {
+    let replaced = peer.replaced();
+    let answer = tokio::select! {
+        answer = answer => answer,
+        () = replaced.cancelled() => return unavailable("another coordinator leads now"),
+    };
+    match answer {
         Ok(mut response) => {
             if let Ok(address) = HeaderValue::from_str(peer.address()) {
                 response.headers_mut().insert(LEADER, address);
             }
-            response.map(|body| Body::new(Interrupted::new(body, peer.replaced())))
+            response.map(|body| Body::new(Interrupted::new(body, replaced)))
         }
         Err(error) => {
             debug!(peer = peer.address(), %error, "the leader cannot be reached");

@@ -1,11 +1,12 @@
 //! Alternates between standby and leader until the coordinator is stopped.
 
+use std::future::pending;
 use std::time::Duration;
 
 use kahn_runtime::health::Readiness;
 use kahn_store::Owner;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, error, info, warn};
 
@@ -38,10 +39,63 @@ pub(super) struct Lifecycle {
     pub roles: Roles,
     pub readiness: Readiness,
     pub stopping: CancellationToken,
-    /// The task that connects to the leader.
-    pub connecting: Option<JoinHandle<()>>,
-    /// The leader that was last connected to, in vain or not.
-    pub last_tried: u64,
+    pub following: Option<Following>,
+}
+
+/// The leader that a standby follows.
+#[derive(Debug)]
+pub(super) struct Following {
+    leader: Owner,
+    /// Ends what was forwarded to this leader.
+    replaced: CancellationToken,
+    _guard: DropGuard,
+    connecting: Option<JoinHandle<Option<Peer>>>,
+    has_tried: bool,
+}
+
+impl Following {
+    fn new(leader: Owner) -> Self {
+        let replaced = CancellationToken::new();
+        let guard = replaced.clone().drop_guard();
+        Self { leader, replaced, _guard: guard, connecting: None, has_tried: false }
+    }
+
+    /// Starts to connect in the background.
+    fn connect(&mut self) {
+        let (address, replaced) = (self.leader.address.clone(), self.replaced.clone());
+        let is_first = !std::mem::replace(&mut self.has_tried, true);
+        self.connecting = Some(tokio::spawn(async move {
+            match connect(&address, replaced).await {
+                Ok(peer) => return Some(peer),
+                Err(error) => {
+                    let error = chain(&error);
+                    match is_first {
+                        true => warn!(leader = address, error, "the leader cannot be reached"),
+                        false => debug!(leader = address, error, "the leader cannot be reached"),
+                    }
+                }
+            }
+            // Not tried again at once.
+            tokio::time::sleep(CONNECT_PAUSE).await;
+            None
+        }));
+    }
+
+    /// Waits for the connection that is being made. Pending if none is.
+    async fn connected(&mut self) -> Option<Peer> {
+        let Some(connecting) = &mut self.connecting else { return pending().await };
+        let connected = connecting.await;
+        self.connecting = None;
+        connected.ok().flatten()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        if let Some(connecting) = &self.connecting {
+            connecting.abort();
+        }
+    }
 }
 
 /// What a coordinator is at a moment.
@@ -86,6 +140,13 @@ impl Lifecycle {
             tokio::select! {
                 () = tokio::time::sleep(period) => {}
                 () = self.stopping.cancelled() => return None,
+                peer = connected(&mut self.following) => {
+                    if let Some(peer) = peer {
+                        info!(leader = peer.address(), "standing by");
+                        self.roles.set(Role::Standby(peer));
+                    }
+                    continue;
+                }
             }
             let outcome = tokio::select! {
                 outcome = self.candidate.campaign() => outcome,
@@ -117,11 +178,14 @@ impl Lifecycle {
                     self.roles.set(Role::Stopping);
                     return leader.resign().await;
                 }
-                is_certain = certainty.changed() => self.roles.set(match is_certain {
-                    true => Role::Leader(leader.routes()),
+                is_certain = certainty.changed() => match is_certain {
+                    true => self.roles.set(Role::Leader(leader.routes())),
                     // Another coordinator may lead. Requests wait here until that is known.
-                    false => Role::Waiting,
-                }),
+                    false => {
+                        self.roles.set(Role::Waiting);
+                        leader.end_watches();
+                    }
+                },
             }
         };
         self.roles.set(Role::Waiting);
@@ -143,7 +207,7 @@ impl Lifecycle {
             Outcome::Elected { recovered, asked_at } => {
                 match Leader::start(*recovered, asked_at, &self.shared) {
                     Ok(leader) => {
-                        self.stop_connecting();
+                        self.following = None;
                         self.roles.set(Role::Leader(leader.routes()));
                         self.shared.stats.role(RoleName::Leader);
                         Stage::Leader(leader)
@@ -160,51 +224,38 @@ impl Lifecycle {
                 self.shared.stats.role(RoleName::Standby);
                 Stage::Standby
             }
-            Outcome::Undecided => Stage::Standby,
+            Outcome::Undecided => {
+                // Probably the same as before.
+                if let Some(leader) = self.following.as_ref().map(|known| known.leader.clone()) {
+                    self.follow(leader);
+                }
+                Stage::Standby
+            }
         };
         self.readiness.set("coordinator", Ok(()));
         stage
     }
 
-    /// Connects to the leader in the background, unless it is connected already.
+    /// Follows the leader, and connects to it unless that is done or under way.
     fn follow(&mut self, leader: Owner) {
-        let is_connecting = self.connecting.as_ref().is_some_and(|task| !task.is_finished());
-        if is_connecting || self.roles.is_forwarding_to(&leader.address) {
-            return;
-        }
-        self.roles.set(Role::Waiting);
-        let roles = self.roles.clone();
-        let is_first_try = self.last_tried != leader.nonce;
-        self.last_tried = leader.nonce;
-        self.connecting = Some(tokio::spawn(async move {
-            match connect(&leader.address).await {
-                Ok(peer) => {
-                    info!(leader = leader.address, "standing by");
-                    roles.set(Role::Standby(peer));
-                }
-                Err(error) => {
-                    let (leader, error) = (leader.address, chain(&error));
-                    match is_first_try {
-                        true => warn!(leader, error, "the leader cannot be reached"),
-                        false => debug!(leader, error, "the leader cannot be reached"),
-                    }
-                    // Not tried again at once.
-                    tokio::time::sleep(CONNECT_PAUSE).await;
-                }
+        let following = match &mut self.following {
+            Some(following) if following.leader == leader => following,
+            other => {
+                self.roles.set(Role::Waiting);
+                other.insert(Following::new(leader))
             }
-        }));
-    }
-
-    fn stop_connecting(&mut self) {
-        if let Some(connecting) = self.connecting.take() {
-            connecting.abort();
+        };
+        let is_connected = self.roles.is_forwarding_to(&following.leader.address);
+        if following.connecting.is_none() && !is_connected {
+            following.connect();
         }
     }
 }
 
-impl Drop for Lifecycle {
-    fn drop(&mut self) {
-        self.stop_connecting();
+async fn connected(following: &mut Option<Following>) -> Option<Peer> {
+    match following {
+        Some(following) => following.connected().await,
+        None => pending().await,
     }
 }
 
@@ -215,7 +266,10 @@ fn chain(error: &dyn std::error::Error) -> String {
     format!("{error}{sources}")
 }
 
-async fn connect(address: &str) -> Result<Peer, tonic::transport::Error> {
+async fn connect(
+    address: &str,
+    replaced: CancellationToken,
+) -> Result<Peer, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(address.to_owned())?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -227,5 +281,5 @@ async fn connect(address: &str) -> Result<Peer, tonic::transport::Error> {
     // The others connect when they are used.
     let mut channels: Vec<Channel> = vec![endpoint.connect().await?];
     channels.resize_with(CHANNELS, || endpoint.connect_lazy());
-    Ok(Peer::new(address, channels))
+    Ok(Peer::new(address, channels, replaced))
 }
