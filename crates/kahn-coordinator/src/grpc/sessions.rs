@@ -115,12 +115,17 @@ async fn read(
     session: SessionId,
     inbound: &mut Streaming<WorkerMessage>,
 ) -> Result<(), Status> {
-    while let Some(message) = limits::next(inbound).await? {
+    loop {
+        let message = tokio::select! {
+            message = limits::next(inbound) => message?,
+            // The worker finds the next leader at once, and not only with its next message.
+            () = handle.ended() => return Err(stopping(RequestError::Stopping)),
+        };
+        let Some(message) = message else { return Ok(()) };
         if let Some(Message::Reports(reports)) = &message.message {
             expect_late_output(receiver, &reports.reports).await;
         }
         let input = wire::input(session, message).map_err(status::unreadable)?;
         handle.send(input).await.map_err(stopping)?;
     }
-    Ok(())
 }
