@@ -9,12 +9,14 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::binary::{Answer, kahn, kahn_path};
+use crate::certs::Certs;
 use crate::history::History;
 use crate::http::metric;
 use crate::port::free_port;
 use crate::process::Process;
 use crate::redis::RedisServer;
 use crate::wait::{wait_for, wait_until};
+use crate::wire::{Condition, Wire};
 
 /// How long to wait for anything that is not measured.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,15 +26,36 @@ const LINES_SHOWN: usize = 50;
 
 #[derive(Debug)]
 struct Member {
-    name: String,
+    place: Place,
     process: Process,
-    port: u16,
-    health_port: u16,
 }
 
-impl Member {
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+/// Where a coordinator listens and keeps its data.
+#[derive(Debug)]
+struct Place {
+    name: String,
+    port: u16,
+    health_port: u16,
+    wires: Option<Wires>,
+}
+
+/// The proxies of a coordinator.
+#[derive(Debug)]
+struct Wires {
+    /// In front of it: for clients, workers and other coordinators.
+    front: Wire,
+    /// Between it and Redis.
+    store: Wire,
+}
+
+impl Place {
+    fn find(name: String) -> anyhow::Result<Self> {
+        Ok(Self { name, port: free_port()?, health_port: free_port()?, wires: None })
+    }
+
+    /// Returns the port for clients.
+    fn front_port(&self) -> u16 {
+        self.wires.as_ref().map_or(self.port, |wires| wires.front.port())
     }
 }
 
@@ -41,6 +64,7 @@ impl Member {
 pub struct Coordinators {
     dir: TempDir,
     redis: RedisServer,
+    certs: Option<Certs>,
     members: Vec<Member>,
     workers: Vec<Process>,
 }
@@ -56,6 +80,22 @@ pub enum Part {
     Redis,
 }
 
+/// What can be slow, silent or cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cable {
+    /// All connections to the coordinator with this number.
+    Front(usize),
+    /// The connections between the coordinator with this number and Redis.
+    Store(usize),
+}
+
+/// How a cluster differs from the usual one.
+#[derive(Debug, Default)]
+struct Variant {
+    certs: Option<Certs>,
+    has_wires: bool,
+}
+
 impl Coordinators {
     /// Starts this many coordinators and workers, and waits until one of the coordinators leads,
     /// the others stand by, and the workers are attached.
@@ -64,15 +104,52 @@ impl Coordinators {
     ///
     /// Returns an error if a process does not start or become ready.
     pub fn start(n: usize, n_workers: usize) -> anyhow::Result<Self> {
+        Self::start_in(tempfile::tempdir()?, Variant::default(), n, n_workers)
+    }
+
+    /// Like [`start`](Self::start), with proxies in front of all coordinators and between them and
+    /// Redis, for [`set_condition`](Self::set_condition).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a process does not start or become ready.
+    pub fn start_with_wires(n: usize, n_workers: usize) -> anyhow::Result<Self> {
+        let variant = Variant { has_wires: true, ..Variant::default() };
+        Self::start_in(tempfile::tempdir()?, variant, n, n_workers)
+    }
+
+    /// Like [`start`](Self::start), with TLS and certificates for everybody: `coordinator`, `worker`
+    /// and `client`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a process does not start or become ready.
+    pub fn start_with_tls(n: usize, n_workers: usize) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
+        let certs = Certs::create(&dir.path().join("certs"))?;
+        for name in ["coordinator", "worker", "client"] {
+            certs.issue(name)?;
+        }
+        Self::start_in(dir, Variant { certs: Some(certs), ..Variant::default() }, n, n_workers)
+    }
+
+    fn start_in(
+        dir: TempDir,
+        Variant { certs, has_wires }: Variant,
+        n: usize,
+        n_workers: usize,
+    ) -> anyhow::Result<Self> {
         let redis = RedisServer::start(dir.path().join("redis"), "everysec")?;
-        let mut cluster = Self { dir, redis, members: Vec::new(), workers: Vec::new() };
+        let mut cluster = Self { dir, redis, certs, members: Vec::new(), workers: Vec::new() };
         cluster.write_tokens()?;
         for number in 0..n {
-            let (port, health_port) = (free_port()?, free_port()?);
-            let name = format!("c{number}");
-            let process = cluster.launch(&name, port, health_port)?;
-            cluster.members.push(Member { name, process, port, health_port });
+            let mut place = Place::find(format!("c{number}"))?;
+            if has_wires {
+                let (front, store) = (Wire::to(place.port)?, Wire::to(cluster.redis.port())?);
+                place.wires = Some(Wires { front, store });
+            }
+            let process = cluster.launch(&place)?;
+            cluster.members.push(Member { place, process });
         }
         let ready = wait_until("a leader and its standbys", TIMEOUT, || {
             (0..n).filter(|ix| cluster.has_role(*ix, "leader")).count() == 1
@@ -97,8 +174,13 @@ impl Coordinators {
         Ok(())
     }
 
-    fn launch(&self, name: &str, port: u16, health_port: u16) -> anyhow::Result<Process> {
+    fn launch(&self, place: &Place) -> anyhow::Result<Process> {
         let at = |name: &str| self.dir.path().join(name);
+        let Place { name, port, health_port, wires } = place;
+        let store_url = match wires {
+            Some(wires) => format!("redis://127.0.0.1:{}", wires.store.port()),
+            None => self.redis.url(),
+        };
         let mut command = Command::new(kahn_path());
         command
             .arg("coordinator")
@@ -107,8 +189,13 @@ impl Coordinators {
             .env("KAHN_COORDINATOR__DATA_DIR", at(name))
             .env("KAHN_COORDINATOR__CLIENT_TOKEN_FILE", at("client.token"))
             .env("KAHN_COORDINATOR__WORKER_TOKEN_FILE", at("worker.token"))
-            .env("KAHN_COORDINATOR__STORE__URL", self.redis.url())
-            .env("KAHN_COORDINATOR__LEADER_TTL", "2s");
+            .env("KAHN_COORDINATOR__ADVERTISE", self.url_of(place))
+            .env("KAHN_COORDINATOR__STORE__URL", store_url)
+            .env("KAHN_COORDINATOR__LEADER_TTL", "2s")
+            .envs(self.tls_environment("KAHN_COORDINATOR__TLS__", "coordinator"));
+        if let Some(certs) = &self.certs {
+            command.env("KAHN_COORDINATOR__TLS__CLIENT_CA_FILE", certs.file("ca.pem"));
+        }
         Process::start(command, &at(&format!("{name}.log")))
     }
 
@@ -123,8 +210,19 @@ impl Coordinators {
             .env("KAHN_WORKER__CAPACITY", "cpu=4 memory=4Gi")
             .env("KAHN_WORKER__DATA_DIR", at(&name))
             .env("KAHN_WORKER__TOKEN_FILE", at("worker.token"))
-            .env("KAHN_WORKER__HEALTH__LISTEN", "127.0.0.1:0");
+            .env("KAHN_WORKER__HEALTH__LISTEN", "127.0.0.1:0")
+            .envs(self.tls_environment("KAHN_WORKER__TLS__", "worker"));
         Process::start(command, &at(&format!("{name}.log")))
+    }
+
+    fn tls_environment(&self, prefix: &str, name: &str) -> Vec<(String, String)> {
+        self.certs.as_ref().map(|certs| certs.environment(prefix, name)).unwrap_or_default()
+    }
+
+    /// Returns the certificates, if the cluster has any.
+    #[must_use]
+    pub fn certs(&self) -> Option<&Certs> {
+        self.certs.as_ref()
     }
 
     fn wait_for_workers(&self) -> anyhow::Result<()> {
@@ -143,7 +241,7 @@ impl Coordinators {
     #[must_use]
     pub fn has_role(&self, ix: usize, role: &str) -> bool {
         let gauge = format!("kahn_coordinator_role{{role=\"{role}\"}}");
-        metric(self.members[ix].health_port, &gauge).is_ok_and(|value| value > 0.0)
+        metric(self.members[ix].place.health_port, &gauge).is_ok_and(|value| value > 0.0)
     }
 
     /// Waits until a coordinator has this role.
@@ -152,7 +250,7 @@ impl Coordinators {
     ///
     /// Returns an error if it does not have it in time.
     pub fn wait_for_role(&self, ix: usize, role: &str) -> anyhow::Result<()> {
-        let name = &self.members[ix].name;
+        let name = &self.members[ix].place.name;
         wait_until(&format!("{name} to be {role}"), TIMEOUT, || self.has_role(ix, role))
             .with_context(|| self.printed())
     }
@@ -218,8 +316,7 @@ impl Coordinators {
     pub fn restart(&mut self, part: Part) -> anyhow::Result<()> {
         match part {
             Part::Coordinator(ix) => {
-                let Member { name, port, health_port, .. } = &self.members[ix];
-                self.members[ix].process = self.launch(name, *port, *health_port)?;
+                self.members[ix].process = self.launch(&self.members[ix].place)?;
             }
             Part::Worker(ix) => self.workers[ix] = self.launch_worker(ix)?,
             Part::Redis => self.redis.restart()?,
@@ -233,7 +330,7 @@ impl Coordinators {
     ///
     /// Returns an error if it cannot be removed.
     pub fn remove_data(&self, ix: usize) -> anyhow::Result<()> {
-        Ok(std::fs::remove_dir_all(self.dir.path().join(&self.members[ix].name))?)
+        Ok(std::fs::remove_dir_all(self.dir.path().join(&self.members[ix].place.name))?)
     }
 
     /// Returns the number of coordinators.
@@ -278,13 +375,33 @@ impl Coordinators {
     /// Returns the URL of a coordinator.
     #[must_use]
     pub fn url(&self, ix: usize) -> String {
-        self.members[ix].url()
+        self.url_of(&self.members[ix].place)
+    }
+
+    fn url_of(&self, place: &Place) -> String {
+        let scheme = if self.certs.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", place.front_port())
+    }
+
+    /// Changes the state of connections of a cluster [with
+    /// wires](Self::start_with_wires).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the cluster has none.
+    pub fn set_condition(&self, cable: Cable, condition: Condition) {
+        let (Cable::Front(ix) | Cable::Store(ix)) = cable;
+        let wires = self.members[ix].place.wires.as_ref().expect("a cluster with wires");
+        match cable {
+            Cable::Front(_) => wires.front.set(condition),
+            Cable::Store(_) => wires.store.set(condition),
+        }
     }
 
     /// Returns the URLs of all coordinators.
     #[must_use]
     pub fn urls(&self) -> String {
-        self.members.iter().map(Member::url).collect::<Vec<_>>().join(",")
+        (0..self.members.len()).map(|ix| self.url(ix)).collect::<Vec<_>>().join(",")
     }
 
     /// Runs `kahn` as a client of these URLs.
@@ -321,7 +438,9 @@ impl Coordinators {
         let token = self.dir.path().join("client.token").display().to_string();
         [("KAHN_COORDINATOR_URL", urls), ("KAHN_TOKEN_FILE", token.as_str())]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into()
+            .into_iter()
+            .chain(self.tls_environment("KAHN_", "client"))
+            .collect()
     }
 
     /// Returns all events of a run.

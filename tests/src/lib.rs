@@ -5,6 +5,7 @@
 //! environment, as in a container.
 
 mod binary;
+mod certs;
 mod cluster;
 mod coordinators;
 mod engine;
@@ -18,10 +19,12 @@ mod redis;
 mod survivors;
 pub mod torture;
 mod wait;
+mod wire;
 
 pub use binary::{Answer, example_worker_path, kahn, kahn_path};
+pub use certs::Certs;
 pub use cluster::{Cluster, ClusterOptions, Store, WorkerOptions};
-pub use coordinators::{Coordinators, Part};
+pub use coordinators::{Cable, Coordinators, Part};
 pub use engine::{Engine, IMAGE, warn_no_engine};
 pub use history::{History, RunEvent, dependencies};
 pub use http::metric;
@@ -32,6 +35,7 @@ pub use process::Process;
 pub use redis::RedisServer;
 pub use survivors::{CANARY, live_processes};
 pub use wait::{wait_for, wait_until};
+pub use wire::{Condition, Wire};
 
 use std::path::PathBuf;
 

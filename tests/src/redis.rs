@@ -38,6 +38,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Returns the port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Writes an uncompressed dump of all data, which can be searched, beside the append-only file.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use kahn_e2e::{Coordinators, Part};
-use kahn_proto::Addresses;
+use kahn_net::Addresses;
 use kahn_proto::storage::Resources;
 use kahn_proto::worker::sessions_client::SessionsClient;
 use kahn_proto::worker::{Heartbeat, Hello, WorkerMessage, coordinator_message, worker_message};

@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Bench(commands::bench::BenchArgs),
     /// Print a shell completion script
     Completions(commands::completions::CompletionsArgs),
+    /// Make certificates for a trial of TLS
+    Certs(commands::certs::CertsArgs),
     /// Check the setup on this host
     Doctor,
     /// Show the configuration

@@ -23,6 +23,7 @@ pub(crate) mod simulate;
 pub(crate) mod validate;
 
 pub(crate) mod bench;
+pub(crate) mod certs;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod doctor;
@@ -57,6 +58,7 @@ pub(crate) async fn carry_out(command: Command, context: &Context) -> Result<Exi
         Command::Simulate(args) => simulate::run(&args, context),
         Command::Import(args) => import::run(&args, context),
         Command::Bench(args) => Box::pin(bench::carry_out(args, context)).await,
+        Command::Certs(args) => certs::run(args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Doctor => Box::pin(doctor::run(context)).await,
         Command::Config(args) => config::run(&args, context),

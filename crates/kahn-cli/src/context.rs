@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kahn_client::Client;
+use kahn_client::{Client, ClientTls};
 use kahn_runtime::config::{self, ConfigError, Environment, Sources};
 use kahn_runtime::secret::Secret;
 use kahn_runtime::shutdown::Shutdown;
@@ -19,13 +19,25 @@ pub(crate) struct Globals {
     /// Output format of results
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub output: Format,
-    /// URL of the coordinator [or KAHN_COORDINATOR_URL; default: http://127.0.0.1:7400]
+    /// URL of the coordinator, or of several, separated by commas [or KAHN_COORDINATOR_URL; default:
+    /// http://127.0.0.1:7400]
     #[arg(long, global = true, value_name = "URL")]
     pub coordinator: Option<String>,
     /// File with the token for the coordinator [or KAHN_TOKEN, KAHN_TOKEN_FILE; default:
     /// client.token in the data directory]
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// File with the certificates of the authorities of coordinators [or KAHN_CA_FILE; default: the
+    /// authorities that this host trusts]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// File with the certificate to show: to coordinators [or KAHN_CERT_FILE], or for `kahn
+    /// coordinator` to everybody
+    #[arg(long, global = true, value_name = "FILE")]
+    pub cert_file: Option<PathBuf>,
+    /// File with the private key of that certificate [or KAHN_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// Directory for state on this host [or KAHN_DATA_DIR; default: ~/.local/state/kahn]
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -92,6 +104,27 @@ impl Context {
     /// Returns the URL of the coordinator if given explicitly.
     pub(crate) fn given_url(&self) -> Option<&str> {
         self.globals.coordinator.as_deref().or(self.environment.get("KAHN_COORDINATOR_URL"))
+    }
+
+    /// Returns the files for TLS that were given explicitly.
+    pub(crate) fn tls(&self) -> ClientTls {
+        let file = |flag: &Option<PathBuf>, name| {
+            flag.clone().or_else(|| self.variable(name).map(PathBuf::from))
+        };
+        ClientTls {
+            ca_file: file(&self.globals.ca_file, "KAHN_CA_FILE"),
+            cert_file: file(&self.globals.cert_file, "KAHN_CERT_FILE"),
+            key_file: file(&self.globals.key_file, "KAHN_KEY_FILE"),
+        }
+    }
+
+    /// Returns the files for TLS that were given with flags.
+    pub(crate) fn tls_flags(&self) -> [(&'static str, &'static str, Option<&Path>); 3] {
+        [
+            ("ca_file", "--ca-file", self.globals.ca_file.as_deref()),
+            ("cert_file", "--cert-file", self.globals.cert_file.as_deref()),
+            ("key_file", "--key-file", self.globals.key_file.as_deref()),
+        ]
     }
 
     /// Returns the data directory.
@@ -182,7 +215,8 @@ impl Context {
     /// Connects to the coordinator.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
         let token = self.token()?;
-        Ok(Client::connect(self.url(), token.as_ref().map(Token::expose)).await?)
+        let token = token.as_ref().map(Token::expose);
+        Ok(Client::connect_with_tls(self.url(), token, self.tls()).await?)
     }
 }
 

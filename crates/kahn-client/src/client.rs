@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use kahn_model::{RunId, RunRef, RunState, TaskState};
+use kahn_net::ClientTls;
 use kahn_proto::api;
 use kahn_proto::api::runs_client::RunsClient;
 use kahn_proto::api::workers_client::WorkersClient;
@@ -39,8 +40,23 @@ impl Client {
     /// Returns [`Error::Unreachable`] if nothing answers there, and [`Error::Refused`] if a URL or
     /// the token is not valid.
     pub async fn connect(url: &str, token: Option<&str>) -> Result<Self, Error> {
+        Self::connect_with_tls(url, token, ClientTls::default()).await
+    }
+
+    /// Connects like [`Client::connect`], with these files for URLs that begin with `https://`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error like [`Client::connect`], and [`Error::Refused`] if a file cannot be used, the
+    /// certificate of the coordinator cannot be trusted, or the coordinator refuses that of this
+    /// client.
+    pub async fn connect_with_tls(
+        url: &str,
+        token: Option<&str>,
+        tls: ClientTls,
+    ) -> Result<Self, Error> {
         let bearer = Bearer::new(token)?;
-        let line = Line::open(url).await?;
+        let line = Line::open(url, tls).await?;
         Ok(Self { line, bearer, options: Options::default() })
     }
 

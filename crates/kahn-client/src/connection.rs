@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kahn_proto::Addresses;
+use kahn_net::{Addresses, ClientTls};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -59,9 +59,10 @@ pub(crate) struct Line {
 
 impl Line {
     /// Opens a connection to one of the addresses in `urls`.
-    pub(crate) async fn open(urls: &str) -> Result<Self, Error> {
+    pub(crate) async fn open(urls: &str, tls: ClientTls) -> Result<Self, Error> {
         let addresses = Addresses::parse(urls)
-            .map_err(|error| Error::refused(Reason::BadRequest, error.to_string()))?;
+            .map_err(|error| Error::refused(Reason::BadRequest, error.to_string()))?
+            .with_tls(tls);
         let channel = addresses.connect(endpoint(&addresses)).await.map_err(|error| {
             match Error::from_transport(&error) {
                 Error::Unreachable { message } => Error::unreachable(format!("{urls}: {message}")),
@@ -147,7 +148,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_cannot_work_is_refused_with_an_example() {
-        let error = Line::open("127.0.0.1:7400").await.unwrap_err();
+        let error = Line::open("127.0.0.1:7400", ClientTls::default()).await.unwrap_err();
         assert!(error.refusal().is_some(), "{error}");
         assert!(error.to_string().contains("http://127.0.0.1:7400"), "{error}");
     }
@@ -157,7 +158,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let error = Line::open(&url).await.unwrap_err();
+        let error = Line::open(&url, ClientTls::default()).await.unwrap_err();
         assert!(error.is_unreachable() && error.to_string().contains(&url), "{error}");
     }
 

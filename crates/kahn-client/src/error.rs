@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use kahn_net::DialError;
 use kahn_proto::convert::ConvertError;
 use tonic::{Code, Status};
 
@@ -65,6 +66,8 @@ pub enum Reason {
     TooMuch,
     /// The coordinator does not support this call.
     Unsupported,
+    /// The coordinator and this client do not trust each other's certificates.
+    Untrusted,
 }
 
 impl Reason {
@@ -80,6 +83,7 @@ impl Reason {
             Self::Conflict => "conflict",
             Self::TooMuch => "too_much",
             Self::Unsupported => "unsupported",
+            Self::Untrusted => "untrusted",
         }
     }
 
@@ -92,7 +96,11 @@ impl Reason {
             Self::Forbidden => Some("this needs the client token, not that of a worker"),
             Self::Unsupported => Some("the coordinator may be older than this client"),
             Self::TooMuch => Some("try again later, or ask for less at once"),
-            Self::BadRequest | Self::NotFound | Self::AlreadyExists | Self::Conflict => None,
+            Self::BadRequest
+            | Self::NotFound
+            | Self::AlreadyExists
+            | Self::Conflict
+            | Self::Untrusted => None,
         }
     }
 }
@@ -131,14 +139,25 @@ impl Error {
     }
 
     pub(crate) fn from_transport(error: &tonic::transport::Error) -> Self {
-        Self::unreachable(chain(error))
+        Self::from_connection(error)
+    }
+
+    /// Converts an error of the connection.
+    fn from_connection(error: &(dyn std::error::Error + 'static)) -> Self {
+        match DialError::cause_of(error) {
+            Some(cause) if cause.is_local() => Self::refused(Reason::BadRequest, cause.to_string()),
+            Some(cause) if cause.is_permanent() => {
+                Self::refused(Reason::Untrusted, cause.to_string())
+            }
+            _ => Self::unreachable(chain(error)),
+        }
     }
 
     /// Converts a status. A status that was received has no source. A status that was created
     /// locally, because the connection failed, has one.
     pub(crate) fn from_status(status: &Status) -> Self {
         if let Some(source) = status.source() {
-            return Self::unreachable(chain(source));
+            return Self::from_connection(source);
         }
         let message = status.message();
         let reason = match status.code() {

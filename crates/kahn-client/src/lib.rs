@@ -39,6 +39,7 @@ mod retry;
 pub use client::Client;
 pub use connection::{MESSAGE_BYTES_IN_MAX, MESSAGE_BYTES_OUT_MAX, Options};
 pub use error::{Error, Reason, Refusal};
+pub use kahn_net::ClientTls;
 pub use logs::{LogPiece, LogQuery, Logs};
 pub use submit::{DOCUMENT_PIECE_BYTES, Submission, Submitted};
 pub use types::{

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kahn_core::{Settings, Spreading};
+use kahn_net::{ClientAuth, ClientTls, ServerTlsFiles};
 use kahn_runtime::health::HealthSettings;
 use kahn_runtime::human_duration;
 use kahn_runtime::secret::Secret;
@@ -21,6 +22,10 @@ pub struct Config {
     /// The URL at which other coordinators, workers and clients reach this one; derived from
     /// `listen` by default.
     pub advertise: Option<String>,
+    /// TLS of the gRPC server.
+    pub tls: TlsConfig,
+    /// Whether to listen on an address that other hosts can reach without TLS.
+    pub insecure: bool,
     /// The directory of tokens, logs and the embedded store. No two coordinators can share it.
     pub data_dir: PathBuf,
     /// The store for the state of runs.
@@ -58,6 +63,67 @@ pub struct Config {
     pub placement: Placement,
     /// Limits on sizes and numbers.
     pub limits: Limits,
+}
+
+/// TLS of the gRPC server, and of connections to other coordinators.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate that is shown to clients, workers and other coordinators, with those between
+    /// it and the authority. TLS is off without it.
+    pub cert_file: Option<PathBuf>,
+    /// The private key of the certificate.
+    pub key_file: Option<PathBuf>,
+    /// The certificates of the authorities of clients and workers. Without it, these need no
+    /// certificate.
+    pub client_ca_file: Option<PathBuf>,
+    /// With a `client_ca_file`: `required` (the default), or `workers` if only workers have to show a
+    /// certificate.
+    pub client_auth: Option<ClientAuth>,
+    /// The certificates of the authorities of other coordinators; `client_ca_file` by default, or
+    /// else what this host trusts.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// Returns the files of the server, or `None` if TLS is off.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file is missing without which another one is of no use.
+    pub fn server(&self) -> Result<Option<ServerTlsFiles>, InvalidConfig> {
+        let needs = |given, needed| Err(InvalidConfig::TlsFile { given, needed });
+        if self.client_auth.is_some() && self.client_ca_file.is_none() {
+            return needs("client_auth", "client_ca_file");
+        }
+        match (&self.cert_file, &self.key_file) {
+            (Some(cert), Some(key)) => Ok(Some(ServerTlsFiles {
+                cert_file: cert.clone(),
+                key_file: key.clone(),
+                client_ca_file: self.client_ca_file.clone(),
+                client_auth: self.client_auth.unwrap_or_default(),
+            })),
+            (Some(_), None) => needs("cert_file", "key_file"),
+            (None, Some(_)) => needs("key_file", "cert_file"),
+            (None, None) if self.client_ca_file.is_some() => needs("client_ca_file", "cert_file"),
+            (None, None) if self.ca_file.is_some() => needs("ca_file", "cert_file"),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Returns the files for connections to other coordinators.
+    pub(crate) fn peers(&self) -> ClientTls {
+        ClientTls {
+            ca_file: self.ca_file.clone().or_else(|| self.client_ca_file.clone()),
+            cert_file: self.cert_file.clone(),
+            key_file: self.key_file.clone(),
+        }
+    }
+
+    /// Returns whether a worker without a certificate is refused.
+    pub(crate) fn needs_worker_certificate(&self) -> bool {
+        self.client_ca_file.is_some()
+    }
 }
 
 /// Which of several workers with room gets a task.
@@ -182,6 +248,8 @@ impl Default for Config {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7400),
             advertise: None,
+            tls: TlsConfig::default(),
+            insecure: false,
             data_dir: PathBuf::from("kahn-data"),
             store: StoreConfig::default(),
             client_token: None,
@@ -225,8 +293,31 @@ pub enum InvalidConfig {
         leader_ttl: Duration,
     },
     /// The advertised URL cannot be used.
-    #[error("advertise is {0:?}; write for example \"http://10.0.0.5:7400\"")]
-    Advertise(String),
+    #[error(
+        "advertise is {address:?}; as TLS is {}, write for example \"{scheme}://10.0.0.5:7400\"",
+        if *.scheme == "https" { "on" } else { "off" }
+    )]
+    Advertise {
+        /// The configured value.
+        address: String,
+        /// How it has to begin.
+        scheme: &'static str,
+    },
+    /// A file for TLS is of no use without another one.
+    #[error("tls.{given} is set without tls.{needed}")]
+    TlsFile {
+        /// The key that is set.
+        given: &'static str,
+        /// The key that is missing.
+        needed: &'static str,
+    },
+    /// Tokens and output would pass through a network in clear text.
+    #[error(
+        "listen is {0}, which other hosts can reach, and TLS is off; set tls.cert_file and \
+         tls.key_file (`kahn certs` makes some for a trial), or accept clear text with insecure = true \
+         (--insecure)"
+    )]
+    ClearText(SocketAddr),
     /// The number of partitions is out of range.
     #[error("store.partitions must be between 1 and 1024, not {0}")]
     Partitions(u16),
@@ -246,10 +337,15 @@ impl Config {
         if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&self.leader_ttl) {
             return Err(InvalidConfig::LeaderTtl { leader_ttl: self.leader_ttl });
         }
+        let is_secure = self.tls.server()?.is_some();
+        if !is_secure && !self.insecure && !self.listen.ip().is_loopback() {
+            return Err(InvalidConfig::ClearText(self.listen));
+        }
+        let scheme = if is_secure { "https" } else { "http" };
         if let Some(address) = &self.advertise
-            && !is_http_url(address)
+            && !is_url(address, scheme)
         {
-            return Err(InvalidConfig::Advertise(address.clone()));
+            return Err(InvalidConfig::Advertise { address: address.clone(), scheme });
         }
         if self.lease_ttl < Duration::from_secs(3) {
             return Err(InvalidConfig::LeaseTooShort { lease_ttl: self.lease_ttl });
@@ -280,10 +376,51 @@ impl Config {
     }
 }
 
-/// Returns whether `text` is a URL that consists of the scheme `http`, a host and a port.
-fn is_http_url(text: &str) -> bool {
-    let Some(Ok(authority)) = text.strip_prefix("http://").map(str::parse::<Authority>) else {
-        return false;
-    };
+/// Returns whether `text` is a URL that consists of this scheme, a host and a port.
+fn is_url(text: &str, scheme: &str) -> bool {
+    let rest = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+    let Some(Ok(authority)) = rest.map(str::parse::<Authority>) else { return false };
     authority.port().is_some() && !authority.host().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_refused(config: &Config, expected: &str) {
+        let error = config.settings().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    fn with_tls(tls: TlsConfig) -> Config {
+        Config { tls, ..Config::default() }
+    }
+
+    #[test]
+    fn clear_text_off_loopback_has_to_be_accepted() {
+        let open = Config { listen: ([0, 0, 0, 0], 7400).into(), ..Config::default() };
+        check_refused(&open, "insecure = true");
+        assert!(Config { insecure: true, ..open.clone() }.settings().is_ok());
+        let (cert_file, key_file) = (Some("a.pem".into()), Some("a.key".into()));
+        let tls = TlsConfig { cert_file, key_file, ..TlsConfig::default() };
+        let secure = Config { tls, ..open };
+        assert!(secure.settings().is_ok());
+        let advertise = Some("http://10.0.0.5:7400".to_owned());
+        check_refused(&Config { advertise, ..secure }, "https://10.0.0.5:7400");
+    }
+
+    #[test]
+    fn settings_of_tls_without_effect_are_refused() {
+        let file = || Some(PathBuf::from("a"));
+        let off = TlsConfig::default;
+        check_refused(&with_tls(TlsConfig { cert_file: file(), ..off() }), "tls.key_file");
+        check_refused(&with_tls(TlsConfig { key_file: file(), ..off() }), "tls.cert_file");
+        check_refused(&with_tls(TlsConfig { client_ca_file: file(), ..off() }), "tls.cert_file");
+        check_refused(&with_tls(TlsConfig { ca_file: file(), ..off() }), "tls.cert_file");
+        let (cert_file, key_file) = (file(), file());
+        let client_auth = Some(ClientAuth::Workers);
+        let tls = TlsConfig { cert_file, key_file, client_auth, ..off() };
+        check_refused(&with_tls(tls), "tls.client_ca_file");
+    }
 }

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kahn_net::TlsFileError;
 use kahn_proto::api::runs_server::RunsServer;
 use kahn_runtime::health::Readiness;
 use kahn_runtime::metrics::Metrics;
@@ -49,6 +50,9 @@ pub enum StartError {
     /// A token cannot be read or created.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// A certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
     /// The store cannot be opened.
     #[error("store {url}: {source}")]
     Store {
@@ -89,6 +93,7 @@ pub struct Services {
 #[derive(Debug)]
 pub struct Coordinator {
     address: Option<SocketAddr>,
+    is_secure: bool,
     tokens: Tokens,
     readiness: Readiness,
     roles: Roles,
@@ -118,8 +123,8 @@ impl Coordinator {
         let store = open::store(&config, settings.partitions).await?;
         services.readiness.set("store", Ok(()));
         info!(durability = %store.durability(), partitions = settings.partitions, "store open");
-        let address = listener.address();
-        let (owner, claim) = identity::candidacy(&config, address, identity.as_ref())?;
+        let (address, is_secure) = (listener.address(), listener.is_secure());
+        let (owner, claim) = identity::candidacy(&config, &listener, identity.as_ref())?;
         let caps = Caps {
             attempt_bytes: config.limits.log_bytes,
             total_bytes: config.limits.total_log_bytes,
@@ -144,6 +149,7 @@ impl Coordinator {
             readiness: services.readiness.clone(),
             stopping: stopping.clone(),
             following: None,
+            peer_tls: is_secure.then(|| config.tls.peers()),
         };
         let stage = lifecycle.begin().await?;
         if let Some(identity) = &mut identity {
@@ -152,12 +158,17 @@ impl Coordinator {
         }
         let closing = CancellationToken::new();
         let frontend = Frontend::new(roles.clone());
-        let server = serve(&config.limits, listener, tokens.clone(), frontend, closing.clone());
+        let auth = AuthLayer {
+            tokens: tokens.clone(),
+            needs_worker_certificate: is_secure && config.tls.needs_worker_certificate(),
+        };
+        let server = serve(&config.limits, listener, auth, frontend, closing.clone());
         if let Some(address) = address {
             info!(%address, "serving");
         }
         Ok(Self {
             address,
+            is_secure,
             tokens,
             readiness: services.readiness,
             roles,
@@ -173,6 +184,13 @@ impl Coordinator {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Returns the URL at which it can be reached on this host, if it listens on a socket.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        self.address.map(|address| format!("{scheme}://{address}"))
     }
 
     /// Returns the clients' token.
@@ -225,7 +243,7 @@ impl Drop for Coordinator {
 fn serve(
     limits: &Limits,
     listener: Listener,
-    tokens: Tokens,
+    auth: AuthLayer,
     frontend: Frontend,
     closing: CancellationToken,
 ) -> JoinHandle<()> {
@@ -248,8 +266,7 @@ fn serve(
         .http2_max_header_list_size(Some(16 << 10))
         .initial_stream_window_size(Some(1 << 20))
         .initial_connection_window_size(Some(4 << 20))
-        .tcp_nodelay(true)
-        .layer(AuthLayer(tokens))
+        .layer(auth)
         .layer(message_limit_layer())
         .add_routes(routes);
     tokio::spawn(async move {

@@ -3,12 +3,10 @@
 //! The messages are generated from the files under `proto/`, whose comments are the reference
 //! documentation. [`convert`] contains all conversions.
 
-mod addresses;
 pub mod convert;
 
 mod generated;
 
-pub use addresses::{Addresses, InvalidAddress};
 pub use generated::kahn::api::v1 as api;
 pub use generated::kahn::storage::v1 as storage;
 pub use generated::kahn::worker::v1 as worker;

@@ -12,8 +12,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use kahn_net::{Acceptor, Protocol, ServerTls, ServerTlsFiles, TlsFileError};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -33,6 +33,10 @@ pub struct HealthSettings {
     pub metrics_token: Option<Secret>,
     /// A file, of mode 0600, with the token required for `/metrics`.
     pub metrics_token_file: Option<PathBuf>,
+    /// The certificate, with those between it and the authority. TLS is off without it.
+    pub cert_file: Option<PathBuf>,
+    /// The private key of the certificate.
+    pub key_file: Option<PathBuf>,
 }
 
 impl HealthSettings {
@@ -43,6 +47,19 @@ impl HealthSettings {
             listen: (Ipv4Addr::LOCALHOST, port).into(),
             metrics_token: None,
             metrics_token_file: None,
+            cert_file: None,
+            key_file: None,
+        }
+    }
+
+    fn tls(&self) -> Result<Option<ServerTls>, HealthError> {
+        match (&self.cert_file, &self.key_file) {
+            (Some(cert), Some(key)) => {
+                let files = ServerTlsFiles::new(cert.clone(), key.clone());
+                Ok(Some(ServerTls::load(files, Protocol::Http1)?))
+            }
+            (None, None) => Ok(None),
+            _ => Err(HealthError::IncompleteTls),
         }
     }
 
@@ -76,6 +93,12 @@ pub enum HealthError {
     /// The token cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+    /// The certificate or its key is missing.
+    #[error("of health.cert_file and health.key_file, only one is set; they belong together")]
+    IncompleteTls,
 }
 
 /// The running listener. Dropping it stops it immediately; [`HealthServer::stop`] stops it
@@ -100,11 +123,15 @@ impl HealthServer {
     ) -> Result<Self, HealthError> {
         let token = settings.token()?;
         let failed = |source| HealthError::Listen { address: settings.listen, source };
-        let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let acceptor = Acceptor::bind(settings.listen, settings.tls()?).await.map_err(failed)?;
+        let address = acceptor.local_addr().map_err(failed)?;
+        let is_in_clear = !acceptor.is_secure() && !address.ip().is_loopback();
+        if token.is_some() && is_in_clear {
+            tracing::warn!(%address, "the token for metrics passes in clear text; set cert_file");
+        }
         let router = routes::router(address.ip(), readiness, metrics, token);
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(listener::serve(listener, router, stop.clone()));
+        let serving = tokio::spawn(listener::serve(acceptor.run(), router, stop.clone()));
         tracing::info!(%address, "listening for health checks");
         Ok(Self { address, stop: stop.drop_guard(), serving })
     }

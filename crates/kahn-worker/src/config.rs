@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kahn_model::{InvalidName, InvalidResources, Resource, Resources, WorkerId};
-use kahn_proto::InvalidAddress;
+use kahn_net::{ClientTls, InvalidAddress, TlsFileError};
 use kahn_runtime::health::HealthSettings;
 use kahn_runtime::human_duration;
 use kahn_runtime::secret::Secret;
@@ -23,6 +23,8 @@ use crate::pressure::PressureSettings;
 pub struct Config {
     /// The URL of the coordinator, or of several, separated by commas.
     pub coordinator: String,
+    /// The files for URLs of coordinators that begin with `https://`.
+    pub tls: ClientTls,
     /// The token that the worker presents to the coordinator. Default: read from `token_file`.
     pub token: Option<Secret>,
     /// The file with the workers' token. Default: `worker.token` in the data directory.
@@ -79,6 +81,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             coordinator: "http://127.0.0.1:7400".into(),
+            tls: ClientTls::default(),
             token: None,
             token_file: None,
             name: None,
@@ -121,6 +124,9 @@ pub enum InvalidConfig {
     /// The URL of the coordinator is invalid.
     #[error("worker.coordinator: {0}")]
     Coordinator(InvalidAddress),
+    /// A file for TLS cannot be used.
+    #[error("worker.tls: {0}")]
+    Tls(#[from] TlsFileError),
     /// A pressure setting is invalid.
     #[error("worker.pressure.{field}: {reason}")]
     Pressure {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use kahn_net::Addresses;
+use kahn_proto::LEADER_HEADER;
 use kahn_proto::worker::sessions_client::SessionsClient;
-use kahn_proto::{Addresses, LEADER_HEADER};
 use kahn_runtime::token::Token;
 use tokio::sync::watch;
 use tonic::Request;
@@ -46,6 +47,18 @@ impl Coordinators {
             Kind::Over(channel) => channel.clone(),
         }
     }
+
+    /// Connects to the leader, at an address that a coordinator has named. Without TLS only if the
+    /// configured addresses are without, too.
+    async fn connect_to_leader(&self, address: &str) -> Option<Channel> {
+        let tls = match &self.0 {
+            Kind::At(known) if known.is_secure() => Some(known.tls().clone()),
+            Kind::At(_) | Kind::Over(_) => None,
+        };
+        let leader = Addresses::of_leader(address, tls).ok()?;
+        let endpoint = tuned(Endpoint::from(leader.preferred().clone()));
+        tokio::time::timeout(LEADER_TIMEOUT, leader.connect(endpoint)).await.ok()?.ok()
+    }
 }
 
 impl From<Channel> for Coordinators {
@@ -57,7 +70,6 @@ impl From<Channel> for Coordinators {
 
 fn tuned(endpoint: Endpoint) -> Endpoint {
     endpoint
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_EVERY)
         .keep_alive_while_idle(true)
@@ -115,7 +127,7 @@ impl Link {
     /// Returns a link to it alone, which [`follow`](Self::follow) makes the current one.
     pub(crate) async fn find_leader(&self, response: &MetadataMap) -> Option<Self> {
         let address = response.get(LEADER_HEADER)?.to_str().ok()?;
-        let channel = connect(address).await;
+        let channel = self.coordinators.connect_to_leader(address).await;
         if channel.is_none() {
             debug!(leader = address, "the leader is reached through another coordinator only");
         }
@@ -138,9 +150,4 @@ impl Link {
             self.current.send_replace(Current { channel, is_direct: false });
         }
     }
-}
-
-async fn connect(address: &str) -> Option<Channel> {
-    let endpoint = tuned(Endpoint::from_shared(address.to_owned()).ok()?);
-    tokio::time::timeout(LEADER_TIMEOUT, endpoint.connect()).await.ok()?.ok()
 }

@@ -1,7 +1,9 @@
 //! The connection to the coordinator, reopened with jitter when it is lost.
 
+use std::error::Error as _;
 use std::time::Duration;
 
+use kahn_net::DialError;
 use kahn_proto::worker::coordinator_message::Message;
 use kahn_proto::worker::{CoordinatorMessage, WorkerMessage};
 use kahn_runtime::backoff::Backoff;
@@ -45,12 +47,19 @@ pub(crate) async fn keep_open(link: Link, inbox: mpsc::Sender<Input>) {
 }
 
 fn report(status: &Status, token: &Token, n_tries: u32) {
+    let refused = status.source().and_then(DialError::cause_of).filter(|it| it.is_permanent());
+    if let Some(refused) = refused {
+        warn!(reason = %refused, "cannot connect to the coordinator");
+        return;
+    }
     if status.code() == tonic::Code::Unauthenticated {
         warn!(
             "the coordinator refuses this worker's token from {}; set worker.token_file to the \
              coordinator's file `worker.token`",
             token.origin()
         );
+    } else if status.code() == tonic::Code::PermissionDenied {
+        warn!(reason = status.message(), "the coordinator refuses this worker");
     } else if n_tries == 0 {
         info!(reason = status.message(), "lost the coordinator; continuing with the held leases");
     } else {

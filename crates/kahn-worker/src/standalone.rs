@@ -1,6 +1,6 @@
 //! A standalone worker: configured from the environment, stopped by a signal.
 
-use kahn_proto::Addresses;
+use kahn_net::Addresses;
 use kahn_runtime::config::{self, ConfigError, Environment, Sources};
 use kahn_runtime::health::{HealthServer, Readiness};
 use kahn_runtime::metrics::Metrics;
@@ -58,11 +58,12 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Fails if a URL is invalid.
+    /// Fails if a URL is invalid, or a file for TLS cannot be used.
     pub fn coordinators(&self) -> Result<Coordinators, InvalidConfig> {
-        Addresses::parse(&self.coordinator)
-            .map(Coordinators::at)
-            .map_err(InvalidConfig::Coordinator)
+        let addresses = Addresses::parse(&self.coordinator).map_err(InvalidConfig::Coordinator)?;
+        let addresses = addresses.with_tls(self.tls.clone());
+        addresses.check_files()?;
+        Ok(Coordinators::at(addresses))
     }
 
     /// Reads the token for the coordinator.

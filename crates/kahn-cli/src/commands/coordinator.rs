@@ -1,10 +1,11 @@
 //! `kahn coordinator`: serves as the coordinator of a cluster.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use kahn_coordinator::{Config, Coordinator, Listener, Services};
-use kahn_runtime::config;
+use kahn_runtime::config::{self, Sources};
 use kahn_runtime::health::{HealthServer, Readiness};
 use kahn_runtime::metrics::Metrics;
 use serde_json::json;
@@ -28,6 +29,13 @@ pub(crate) struct CoordinatorArgs {
     /// Crash that acknowledged changes in the embedded store survive: process, or disk for the host
     #[arg(long, value_name = "LEVEL")]
     durability: Option<String>,
+    /// File with the certificates of the authorities of clients and workers, which then have to show
+    /// a certificate
+    #[arg(long, value_name = "FILE")]
+    client_ca_file: Option<PathBuf>,
+    /// Listen without TLS on an address that other hosts can reach
+    #[arg(long)]
+    insecure: bool,
     /// Accept a Redis server whose settings can lose acknowledged changes
     #[arg(long)]
     allow_unsafe_redis: bool,
@@ -36,7 +44,26 @@ pub(crate) struct CoordinatorArgs {
 /// Reads the configuration, with flags taking precedence. The data directory defaults to that of
 /// the user.
 pub(crate) fn load(args: &CoordinatorArgs, context: &Context) -> Result<Config, Failure> {
+    load_from(context.sources(), args, context)
+}
+
+/// Reads the configuration of the coordinator to start. The global flags for TLS are its own ones
+/// here, and those of a client in other commands.
+fn load_to_run(args: &CoordinatorArgs, context: &Context) -> Result<Config, Failure> {
     let mut sources = context.sources();
+    for (key, flag, file) in context.tls_flags() {
+        if let Some(file) = file {
+            sources = sources.set(&format!("coordinator.tls.{key}"), flag, file.display());
+        }
+    }
+    load_from(sources, args, context)
+}
+
+fn load_from(
+    mut sources: Sources,
+    args: &CoordinatorArgs,
+    context: &Context,
+) -> Result<Config, Failure> {
     if let Some(dir) = context.given_data_dir() {
         sources = sources.set("coordinator.data_dir", "--data-dir", dir.display());
     }
@@ -55,6 +82,12 @@ pub(crate) fn load(args: &CoordinatorArgs, context: &Context) -> Result<Config, 
     if args.allow_unsafe_redis {
         sources = sources.set("coordinator.store.allow_unsafe_redis", "--allow-unsafe-redis", true);
     }
+    if let Some(file) = &args.client_ca_file {
+        sources = sources.set("coordinator.tls.client_ca_file", "--client-ca-file", file.display());
+    }
+    if args.insecure {
+        sources = sources.set("coordinator.insecure", "--insecure", true);
+    }
     let mut config: Config = config::load("coordinator", &sources)?;
     if config.data_dir == Config::default().data_dir {
         config.data_dir = context.data_dir();
@@ -63,7 +96,7 @@ pub(crate) fn load(args: &CoordinatorArgs, context: &Context) -> Result<Config, 
 }
 
 pub(crate) async fn run(args: CoordinatorArgs, context: &Context) -> Result<Exit, Failure> {
-    let config = load(&args, context)?;
+    let config = load_to_run(&args, context)?;
     let telemetry = context.telemetry("info")?;
     let shutdown = context.shutdown()?;
     let (metrics, readiness) = (Metrics::of_process(), Readiness::new());
@@ -73,10 +106,8 @@ pub(crate) async fn run(args: CoordinatorArgs, context: &Context) -> Result<Exit
     let health = HealthServer::start(&config.health, readiness.clone(), metrics.clone())
         .await
         .map_err(|error| Failure::refused(error.to_string()))?;
-    let listen = config.listen;
-    let listener = Listener::tcp(listen)
-        .await
-        .map_err(|error| Failure::refused(format!("cannot listen on {listen}: {error}")))?;
+    let listener =
+        Listener::bind(&config).await.map_err(|error| Failure::refused(error.to_string()))?;
     let services = Services { metrics, readiness, traces: telemetry.traces() };
     let started = Coordinator::start(config, listener, services).await;
     let mut coordinator = started.map_err(|error| Failure::refused(error.to_string()))?;
@@ -103,11 +134,10 @@ fn announce(
     coordinator: &Coordinator,
     health: &HealthServer,
 ) -> Result<(), Failure> {
-    let Some(address) = coordinator.address() else { return Ok(()) };
+    let Some(url) = coordinator.url() else { return Ok(()) };
     if context.is_json() {
-        let url = format!("http://{address}");
         return output::json(&json!({ "url": url, "health": health.address().to_string() }));
     }
-    output::note(&format!("coordinator at http://{address}, health at {}", health.address()));
+    output::note(&format!("coordinator at {url}, health at {}", health.address()));
     Ok(())
 }

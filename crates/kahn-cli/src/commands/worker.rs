@@ -1,6 +1,7 @@
 //! `kahn worker`: serves as a worker of a cluster.
 
 use clap::Args;
+use kahn_net::ClientTls;
 use kahn_runtime::config;
 use kahn_runtime::token::Token;
 use kahn_worker::{Config, RunError, Worker};
@@ -46,6 +47,11 @@ fn load_section(args: &WorkerArgs, context: &Context) -> Result<Config, Failure>
     if let Some(url) = context.given_url() {
         sources = sources.set("worker.coordinator", "--coordinator", url);
     }
+    for (key, flag, file) in context.tls_flags() {
+        if let Some(file) = file {
+            sources = sources.set(&format!("worker.tls.{key}"), flag, file.display());
+        }
+    }
     if let Some(name) = &args.name {
         sources = sources.set("worker.name", "--name", name);
     }
@@ -57,6 +63,7 @@ fn load_section(args: &WorkerArgs, context: &Context) -> Result<Config, Failure>
     }
     let mut config: Config = config::load("worker", &sources)?;
     config.labels.extend(args.labels.iter().cloned());
+    config.tls = tls(config.tls, context.tls());
     if config.data_dir == Config::default().data_dir {
         config.data_dir = context.data_dir();
     }
@@ -84,6 +91,17 @@ pub(crate) async fn run(args: WorkerArgs, context: &Context) -> Result<Exit, Fai
 /// precedence, because other commands use the token of a client.
 fn shared_token(config: &Config, context: &Context) -> Option<TokenSource> {
     if has_own_token(config) { None } else { context.token_source() }
+}
+
+/// Returns the files for TLS of the worker, with those of clients for what is not set.
+fn tls(own: ClientTls, shared: ClientTls) -> ClientTls {
+    // A certificate and its key belong together.
+    let has_certificate = own.cert_file.is_some() || own.key_file.is_some();
+    let (cert_file, key_file) = match has_certificate {
+        true => (own.cert_file, own.key_file),
+        false => (shared.cert_file, shared.key_file),
+    };
+    ClientTls { ca_file: own.ca_file.or(shared.ca_file), cert_file, key_file }
 }
 
 fn has_own_token(config: &Config) -> bool {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use kahn_store::{Claim, Owner};
 
-use super::{StartError, open};
+use super::{Listener, StartError, open};
 use crate::config::Config;
 
 /// The nonce of this process, kept for the next one with the same data directory. The file is
@@ -58,16 +58,17 @@ impl Identity {
 /// process, which has ended.
 pub(super) fn candidacy(
     config: &Config,
-    listens_on: Option<SocketAddr>,
+    listener: &Listener,
     identity: Option<&Identity>,
 ) -> Result<(Owner, Claim), StartError> {
     let Some(identity) = identity else {
         return Ok((Owner::without_address(nonce()?), Claim::Force));
     };
     let claim = identity.earlier.map_or(Claim::IfFree, Claim::Succeeding);
-    let address = match (&config.advertise, listens_on) {
+    let scheme = if listener.is_secure() { "https" } else { "http" };
+    let address = match (&config.advertise, listener.address()) {
         (Some(address), _) => address.clone(),
-        (None, Some(address)) => format!("http://{}", reachable(address)),
+        (None, Some(address)) => format!("{scheme}://{}", reachable(address)),
         (None, None) => String::new(),
     };
     Ok((Owner { nonce: identity.nonce, address }, claim))

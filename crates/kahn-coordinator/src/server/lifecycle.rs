@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
+use kahn_net::{Addresses, ClientTls};
 use kahn_runtime::health::Readiness;
 use kahn_store::Owner;
 use tokio::task::JoinHandle;
@@ -40,6 +41,8 @@ pub(super) struct Lifecycle {
     pub readiness: Readiness,
     pub stopping: CancellationToken,
     pub following: Option<Following>,
+    /// The files for connections to other coordinators, if they use TLS.
+    pub peer_tls: Option<ClientTls>,
 }
 
 /// The leader that a standby follows.
@@ -61,14 +64,14 @@ impl Following {
     }
 
     /// Starts to connect in the background.
-    fn connect(&mut self) {
+    fn connect(&mut self, tls: Option<ClientTls>) {
         let (address, replaced) = (self.leader.address.clone(), self.replaced.clone());
         let is_first = !std::mem::replace(&mut self.has_tried, true);
         self.connecting = Some(tokio::spawn(async move {
-            match connect(&address, replaced).await {
+            match connect(&address, tls, replaced).await {
                 Ok(peer) => return Some(peer),
                 Err(error) => {
-                    let error = chain(&error);
+                    let error = chain(&*error);
                     match is_first {
                         true => warn!(leader = address, error, "the leader cannot be reached"),
                         false => debug!(leader = address, error, "the leader cannot be reached"),
@@ -247,7 +250,7 @@ impl Lifecycle {
         };
         let is_connected = self.roles.is_forwarding_to(&following.leader.address);
         if following.connecting.is_none() && !is_connected {
-            following.connect();
+            following.connect(self.peer_tls.clone());
         }
     }
 }
@@ -268,18 +271,19 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 async fn connect(
     address: &str,
+    tls: Option<ClientTls>,
     replaced: CancellationToken,
-) -> Result<Peer, tonic::transport::Error> {
+) -> Result<Peer, tonic::codegen::StdError> {
+    let addresses = Addresses::of_leader(address, tls)?;
     let endpoint = Endpoint::from_shared(address.to_owned())?
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_EVERY)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     // The others connect when they are used.
-    let mut channels: Vec<Channel> = vec![endpoint.connect().await?];
-    channels.resize_with(CHANNELS, || endpoint.connect_lazy());
+    let mut channels: Vec<Channel> = vec![addresses.connect(endpoint.clone()).await?];
+    channels.resize_with(CHANNELS, || addresses.connect_lazy(endpoint.clone()));
     Ok(Peer::new(address, channels, replaced))
 }

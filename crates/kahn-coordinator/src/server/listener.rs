@@ -1,24 +1,35 @@
 //! Incoming connections: from a socket or from the same process.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use kahn_net::{Acceptor, Incoming, Protocol, ServerTls, Stream};
 use tokio::io::DuplexStream;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::Request;
 use tonic::transport::server::Router;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tower::layer::util::{Identity, Stack};
 
+use super::StartError;
+use crate::config::Config;
 use crate::grpc::auth::AuthLayer;
 use crate::grpc::limits::MessageLimitLayer;
 
 /// Buffer size of an in-memory connection, in bytes.
 const PIPE_BYTES: usize = 1 << 20;
+
+/// How long a connection without TLS may be used if the socket requires it. It is closed by force
+/// after twice as long.
+const REFUSING_FOR: Duration = Duration::from_secs(1);
 
 /// The layers around the services.
 type Layers = Stack<MessageLimitLayer, Stack<AuthLayer, Identity>>;
@@ -29,18 +40,28 @@ pub struct Listener(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Tcp(TcpListener),
+    Tcp(Acceptor),
     Local(mpsc::Receiver<DuplexStream>),
 }
 
 impl Listener {
-    /// Listens on a socket; port 0 picks a free one.
+    /// Listens on the configured address, with TLS if that is configured; port 0 picks a free one.
     ///
     /// # Errors
     ///
-    /// Returns an error if the address cannot be bound.
-    pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self(Kind::Tcp(TcpListener::bind(address).await?)))
+    /// Returns an error if the configuration is invalid, a certificate cannot be read, or the address
+    /// cannot be bound.
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        config.settings()?;
+        let tls = config
+            .tls
+            .server()?
+            .map(|files| ServerTls::load(files, Protocol::Http2))
+            .transpose()?;
+        let acceptor = Acceptor::bind(config.listen, tls).await.map_err(|source| {
+            StartError::Io { what: format!("cannot listen on {}", config.listen), source }
+        })?;
+        Ok(Self(Kind::Tcp(acceptor)))
     }
 
     /// Accepts connections only from this process, over memory with the same protocol.
@@ -54,9 +75,15 @@ impl Listener {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.0 {
-            Kind::Tcp(listener) => listener.local_addr().ok(),
+            Kind::Tcp(acceptor) => acceptor.local_addr().ok(),
             Kind::Local(_) => None,
         }
+    }
+
+    /// Returns whether connections use TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        matches!(&self.0, Kind::Tcp(acceptor) if acceptor.is_secure())
     }
 
     pub(super) async fn serve(
@@ -66,15 +93,17 @@ impl Listener {
     ) -> Result<(), tonic::transport::Error> {
         let closed = closing.cancelled_owned();
         match self.0 {
-            Kind::Tcp(listener) => {
-                let incoming = TcpListenerStream::new(listener).map(|stream| {
-                    stream.inspect(|stream| {
-                        // Small messages must not be delayed. Without this option they are only
-                        // slower.
-                        let _ = stream.set_nodelay(true);
-                    })
-                });
-                router.serve_with_incoming_shutdown(incoming, closed).await
+            Kind::Tcp(acceptor) => {
+                let Incoming { ready, plain, accepting } = acceptor.run();
+                let refusing = tokio::spawn(refuse(plain));
+                let ready = ReceiverStream::new(ready).map(Ok::<_, io::Error>);
+                let closed = async {
+                    closed.await;
+                    accepting.stop().await;
+                };
+                let served = router.serve_with_incoming_shutdown(ready, closed).await;
+                refusing.abort();
+                served
             }
             Kind::Local(connections) => {
                 let incoming = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
@@ -82,6 +111,19 @@ impl Listener {
             }
         }
     }
+}
+
+/// Tells clients that do not use TLS that they have to.
+async fn refuse(connections: mpsc::Receiver<Stream>) {
+    let answer = tower::service_fn(|_: Request<Body>| async {
+        let advice = "this port requires TLS; write https:// for it instead of http://";
+        Ok::<_, Infallible>(Status::failed_precondition(advice).into_http::<Body>())
+    });
+    let incoming = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
+    let server =
+        Server::builder().max_connection_age(REFUSING_FOR).max_connection_age_grace(REFUSING_FOR);
+    // Nothing depends on it.
+    drop(server.serve_with_incoming(answer, incoming).await);
 }
 
 /// Connects to a coordinator in the same process.

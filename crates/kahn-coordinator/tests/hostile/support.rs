@@ -46,15 +46,15 @@ impl Server {
                 streams_per_connection: u32::try_from(STREAMS_MAX).unwrap(),
                 ..Limits::default()
             },
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             ..Config::default()
         };
-        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let services = Services {
             metrics: Metrics::new(),
             readiness: Readiness::new(),
             traces: Traces::off(),
         };
-        let listener = Listener::tcp(free).await.unwrap();
+        let listener = Listener::bind(&config).await.unwrap();
         let coordinator = Coordinator::start(config, listener, services).await.unwrap();
         Self { coordinator, _dir: dir }
     }

@@ -8,12 +8,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use kahn_net::Incoming;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Concurrent connections; more wait to be accepted.
+/// Concurrent connections that are served; a few more wait for that.
 pub(super) const MAX_CONNECTIONS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -23,31 +23,24 @@ pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60);
 /// Time for pending responses when the listener stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause after a failed accept, usually because file descriptors are exhausted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves connections until `stop`, then lets pending responses finish.
-pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub(super) async fn serve(mut incoming: Incoming, router: Router, stop: CancellationToken) {
+    // Whoever does not use TLS where it is required is disconnected.
+    incoming.plain.close();
     let builder = connection_builder();
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accept = async {
             let permit = room.clone().acquire_owned().await;
-            (permit, listener.accept().await)
+            (permit, incoming.ready.recv().await)
         };
         let (permit, accepted) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = accept => accepted,
         };
-        let stream: TcpStream = match accepted {
-            Ok((stream, _peer)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "health connection not accepted");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let Some(stream) = accepted else { break };
         let service = TowerToHyperService::new(router.clone());
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
@@ -60,7 +53,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
             }
         });
     }
-    drop(listener);
+    incoming.accepting.stop().await;
     if timeout(STOP_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("health connections did not end in time");
     }

@@ -2,17 +2,18 @@
 //!
 //! Any coordinator will do, because those that do not lead forward requests to the leader.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, lookup_host};
+use rustls::pki_types::ServerName;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-/// How long to wait for a connection to one of several addresses.
-const TIMEOUT: Duration = Duration::from_secs(2);
+use crate::dial::{self, DialError, Security};
+use crate::stream::Stream;
+use crate::tls::client::ClientTls;
+use crate::tls::files::TlsFileError;
+
 /// Maximum number of addresses.
 const ADDRESSES_MAX: usize = 100;
 
@@ -30,6 +31,7 @@ pub struct InvalidAddress {
 #[derive(Clone, Debug)]
 pub struct Addresses {
     all: Arc<[Address]>,
+    tls: Arc<ClientTls>,
     /// The index of the address to try first.
     first: Arc<AtomicUsize>,
 }
@@ -39,6 +41,8 @@ struct Address {
     uri: Uri,
     /// A host and a port, such as `127.0.0.1:7400` or `[::1]:7400`.
     target: String,
+    /// The name that a certificate must have; `None` without TLS.
+    server: Option<ServerName<'static>>,
 }
 
 impl Addresses {
@@ -54,7 +58,59 @@ impl Addresses {
             let address = text.chars().take(60).collect();
             return Err(InvalidAddress { address, reason: "is a list of more than 100" });
         }
-        Ok(Self { all, first: Arc::default() })
+        if let Some(other) = all.iter().find(|one| one.is_secure() != all[0].is_secure()) {
+            let address = other.uri.to_string();
+            let reason = match all[0].is_secure() {
+                true => "is without TLS, unlike the first one",
+                false => "is with TLS, unlike the first one",
+            };
+            return Err(InvalidAddress { address, reason });
+        }
+        Ok(Self { all, tls: Arc::default(), first: Arc::default() })
+    }
+
+    /// Parses the address of the leader, as a coordinator has named it. `tls` are the files of this
+    /// side, if it uses TLS: the address then has to be one with TLS, too.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the address cannot be used, or if only one of both sides uses TLS.
+    pub fn of_leader(text: &str, tls: Option<ClientTls>) -> Result<Self, InvalidAddress> {
+        let leader = Self::parse(text)?;
+        let refuse = |reason| InvalidAddress { address: text.to_owned(), reason };
+        match tls {
+            Some(tls) if leader.is_secure() => Ok(leader.with_tls(tls)),
+            None if !leader.is_secure() => Ok(leader),
+            Some(_) => Err(refuse("is without TLS, which is required here")),
+            None => Err(refuse("requires TLS, for which nothing is configured here")),
+        }
+    }
+
+    /// Reads the files for TLS, if they are needed, to find out whether they can be used.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the file that cannot be used.
+    pub fn check_files(&self) -> Result<(), TlsFileError> {
+        if self.is_secure() { self.tls.session().map(drop) } else { Ok(()) }
+    }
+
+    /// Returns the addresses with these files for TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: ClientTls) -> Self {
+        Self { tls: Arc::new(tls), ..self }
+    }
+
+    /// Returns the files for TLS.
+    #[must_use]
+    pub fn tls(&self) -> &ClientTls {
+        &self.tls
+    }
+
+    /// Returns whether connections use TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.all[0].is_secure()
     }
 
     /// Returns the URL to try first.
@@ -85,7 +141,7 @@ impl Addresses {
 
     fn connector(
         &self,
-    ) -> impl tower::Service<Uri, Response = TokioIo<TcpStream>, Error = io::Error, Future: Send>
+    ) -> impl tower::Service<Uri, Response = TokioIo<Stream>, Error = DialError, Future: Send>
     + Send
     + 'static {
         let addresses = self.clone();
@@ -95,21 +151,23 @@ impl Addresses {
         })
     }
 
-    async fn dial(&self) -> io::Result<TcpStream> {
+    async fn dial(&self) -> Result<Stream, DialError> {
         let first = self.first();
-        let mut reasons = Vec::new();
+        let mut failures = Vec::new();
         for n in 0..self.all.len() {
             let ix = first.wrapping_add(n) % self.all.len();
-            let target = &self.all[ix].target;
-            match dial_all(target).await {
+            let Address { target, server, .. } = &self.all[ix];
+            let security =
+                server.clone().map(|server| Security { files: Arc::clone(&self.tls), server });
+            match dial::dial(target, security).await {
                 Ok(stream) => {
                     self.first.store(ix, Ordering::Relaxed);
                     return Ok(stream);
                 }
-                Err(error) => reasons.push(format!("{target}: {error}")),
+                Err(failure) => failures.push(failure),
             }
         }
-        Err(io::Error::new(io::ErrorKind::ConnectionRefused, reasons.join("; ")))
+        Err(DialError(failures))
     }
 
     fn first(&self) -> usize {
@@ -117,49 +175,56 @@ impl Addresses {
     }
 }
 
-/// Tries all addresses that a name resolves to.
-async fn dial_all(target: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host(target).await? {
-        match tokio::time::timeout(TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
-        }
+impl Address {
+    fn is_secure(&self) -> bool {
+        self.server.is_some()
     }
-    Err(last)
 }
 
 fn address(text: &str) -> Result<Address, InvalidAddress> {
     let refuse = |reason| InvalidAddress { address: text.to_owned(), reason };
-    if text.starts_with("https://") {
-        return Err(refuse("uses TLS, which this version does not support"));
-    }
-    if !text.starts_with("http://") {
-        return Err(refuse("does not begin with `http://`"));
+    let is_secure = text.starts_with("https://");
+    if !is_secure && !text.starts_with("http://") {
+        return Err(refuse("begins neither with `http://` nor with `https://`"));
     }
     let uri: Uri = text.parse().map_err(|_| refuse("is not a URL"))?;
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refuse("names no host"))?;
-    let target = format!("{host}:{}", uri.port_u16().unwrap_or(80));
-    Ok(Address { uri, target })
+    let server = match is_secure {
+        // An IPv6 address is in brackets in a URL, and without them in a certificate.
+        true => Some(
+            ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+                .map_err(|_| refuse("has a host that no certificate can name"))?,
+        ),
+        false => None,
+    };
+    let usual_port = if is_secure { 443 } else { 80 };
+    let target = format!("{host}:{}", uri.port_u16().unwrap_or(usual_port));
+    Ok(Address { uri, target, server })
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
+    use tonic::transport::server::Connected as _;
 
     use super::*;
 
     #[test]
     fn addresses_that_cannot_work_are_refused_with_an_example() {
         let list = "http://a:1, b:2";
-        for text in ["127.0.0.1:7400", "https://host:7400", "http://a b", "", "http://", list] {
+        let mixed = "http://a:1,https://b:2";
+        for text in ["127.0.0.1:7400", "https://", "http://a b", "", "http://", list, mixed] {
             let error = Addresses::parse(text).unwrap_err().to_string();
             assert!(error.contains("http://127.0.0.1:7400"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_leader_is_followed_only_to_an_address_with_as_much_protection() {
+        let (plain, secure) = ("http://a:1", "https://a:1");
+        let of_leader = |text, tls| Addresses::of_leader(text, tls).is_ok();
+        assert!(of_leader(secure, Some(ClientTls::default())) && of_leader(plain, None));
+        assert!(!of_leader(plain, Some(ClientTls::default())) && !of_leader(secure, None));
     }
 
     #[tokio::test]
@@ -170,7 +235,7 @@ mod tests {
         let addresses = Addresses::parse(&text).unwrap();
         assert_eq!(addresses.preferred().port_u16(), Some(closed.port()));
         let stream = addresses.dial().await.unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), open.local_addr().unwrap());
+        assert_eq!(stream.connect_info().address.unwrap(), open.local_addr().unwrap());
         assert_eq!(addresses.preferred().port_u16(), Some(open.local_addr().unwrap().port()));
 
         addresses.rotate();
