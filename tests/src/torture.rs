@@ -47,7 +47,7 @@ pub struct Options {
 /// Returns an error if the cluster cannot be started, does not recover, or a promise is broken. The
 /// message contains what was found, and the output of all processes.
 pub async fn run(options: Options) -> anyhow::Result<Table> {
-    let mut cluster = Coordinators::start(3, 3)?;
+    let mut cluster = Coordinators::start_with_wires(3, 3)?;
     let result = inject_faults(&mut cluster, options).await;
     result.with_context(|| cluster.printed())
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::coordinators::{Coordinators, Part};
+use crate::coordinators::{Cable, Coordinators, Part};
+use crate::wire::Condition;
 
 /// A fault with a beginning and an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(super) enum Fault {
     Stop { ix: usize },
     /// Pauses a part with SIGSTOP.
     Pause { part: Part, is_leader: bool, pause: Duration },
+    /// Makes connections slow, silent or cut.
+    Network { cable: Cable, condition: Condition, is_leader: bool, span: Duration },
 }
 
 impl Fault {
@@ -29,7 +32,7 @@ impl Fault {
         let worker = Part::Worker(rng.usize(..cluster.n_workers()));
         let mut pause = |from: u64, to: u64| Duration::from_millis(rng.u64(from..=to));
         let (short, long) = (pause(0, 2000), pause(500, 8000));
-        match rng.u32(..20) {
+        match rng.u32(..26) {
             0..6 => Self::Kill { part: Part::Coordinator(ix), is_leader, pause: short },
             6..8 => Self::KillAndErase { ix, is_leader },
             8..11 => Self::Stop { ix: leader },
@@ -37,8 +40,19 @@ impl Fault {
             14..16 => Self::Kill { part: worker, is_leader: false, pause: short },
             16..17 => Self::Pause { part: worker, is_leader: false, pause: long },
             17..19 => Self::Kill { part: Part::Redis, is_leader: false, pause: short / 2 },
-            _ => Self::Pause { part: Part::Redis, is_leader: false, pause: long / 2 },
+            19 => Self::Pause { part: Part::Redis, is_leader: false, pause: long / 2 },
+            _ => Self::draw_network(rng, ix, is_leader, long),
         }
+    }
+
+    fn draw_network(rng: &mut Rng, ix: usize, is_leader: bool, span: Duration) -> Self {
+        let cable = if rng.bool() { Cable::Front(ix) } else { Cable::Store(ix) };
+        let condition = match rng.u32(..3) {
+            0 => Condition::Slow(Duration::from_millis(rng.u64(5..=100))),
+            1 => Condition::Silent,
+            _ => Condition::Cut,
+        };
+        Self::Network { cable, condition, is_leader, span }
     }
 
     /// Returns the name of its kind, for the table.
@@ -55,6 +69,11 @@ impl Fault {
             Self::Pause { part: Part::Worker(_), .. } => "worker paused",
             Self::Pause { is_leader: true, .. } => "leader paused",
             Self::Pause { .. } => "standby paused",
+            Self::Network { condition: Condition::Slow(_), .. } => "slow network",
+            Self::Network { cable: Cable::Store(_), is_leader: true, .. } => "leader without redis",
+            Self::Network { cable: Cable::Store(_), .. } => "standby without redis",
+            Self::Network { is_leader: true, .. } => "leader unreachable",
+            Self::Network { .. } => "standby unreachable",
         }
     }
 
@@ -70,7 +89,9 @@ impl Fault {
     /// Returns how long the fault lasts.
     pub(super) fn span(&self) -> Duration {
         match self {
-            Self::Kill { pause, .. } | Self::Pause { pause, .. } => *pause,
+            Self::Kill { pause: span, .. }
+            | Self::Pause { pause: span, .. }
+            | Self::Network { span, .. } => *span,
             Self::KillAndErase { .. } | Self::Stop { .. } => Duration::ZERO,
         }
     }
@@ -85,6 +106,10 @@ impl Fault {
             }
             Self::Stop { ix } => cluster.signal(Part::Coordinator(ix), "TERM"),
             Self::Pause { part, .. } => cluster.signal(part, "STOP"),
+            Self::Network { cable, condition, .. } => {
+                cluster.set_condition(cable, condition);
+                Ok(())
+            }
         }
     }
 
@@ -92,7 +117,10 @@ impl Fault {
     pub(super) fn may_end(&self, cluster: &mut Coordinators) -> bool {
         match *self {
             Self::Stop { ix } => !cluster.is_running(Part::Coordinator(ix)),
-            Self::Kill { .. } | Self::KillAndErase { .. } | Self::Pause { .. } => true,
+            Self::Kill { .. }
+            | Self::KillAndErase { .. }
+            | Self::Pause { .. }
+            | Self::Network { .. } => true,
         }
     }
 
@@ -103,6 +131,10 @@ impl Fault {
             Self::KillAndErase { ix, .. } => cluster.restart(Part::Coordinator(ix)),
             Self::Stop { ix } => cluster.restart(Part::Coordinator(ix)),
             Self::Pause { part, .. } => cluster.signal(part, "CONT"),
+            Self::Network { cable, .. } => {
+                cluster.set_condition(cable, Condition::Open);
+                Ok(())
+            }
         }
     }
 }
