@@ -1,0 +1,69 @@
+{{/* Parts of pods that several components have. */}}
+
+{{/* The scheduling and security of a pod. Takes the settings of a component. */}}
+{{- define "kahn.pod.settings" -}}
+# Variables of Services, such as KAHN_COORDINATOR_PORT, would look like settings.
+enableServiceLinks: false
+securityContext:
+  {{- toYaml .podSecurityContext | nindent 2 }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+terminationGracePeriodSeconds: {{ int .terminationGracePeriodSeconds }}
+{{- end -}}
+
+{{- define "kahn.pod.imagePullSecrets" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The labels and annotations of a pod. Takes a dict: root, component, settings, checksums; optional: pool. */}}
+{{- define "kahn.pod.metadata" -}}
+labels:
+  {{- include "kahn.labels" (list .root .component) | nindent 2 }}
+  {{- with .pool }}
+  kahn/pool: {{ . | quote }}
+  {{- end }}
+  {{- with .settings.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  {{- toYaml .checksums | nindent 2 }}
+  {{- with .settings.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* The probes of a coordinator or a worker. Neither restarts while it waits for others. */}}
+{{- define "kahn.pod.probes" -}}
+livenessProbe:
+  httpGet: { path: /health, port: health }
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: { path: /ready, port: health }
+  periodSeconds: 3
+  timeoutSeconds: 3
+  failureThreshold: 2
+{{- end -}}
+
+{{/* A variable with the value of a Secret's key. Takes (list variable secret key). */}}
+{{- define "kahn.secretVariable" -}}
+- name: {{ index . 0 }}
+  valueFrom:
+    secretKeyRef: { name: {{ index . 1 }}, key: {{ index . 2 }} }
+{{- end -}}

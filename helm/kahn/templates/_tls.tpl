@@ -1,0 +1,68 @@
+{{/* Certificates of the coordinators, the workers and the clients. */}}
+
+{{/* The Secret with the certificate of `coordinator`, `worker` or `client`. Takes (list root owner). */}}
+{{- define "kahn.tls.secret" -}}
+{{- $root := index . 0 -}}
+{{- $owner := index . 1 -}}
+{{- if eq $root.Values.tls.mode "existingSecrets" -}}
+{{- default (get $root.Values.tls.existingSecrets "coordinator") (get $root.Values.tls.existingSecrets $owner) -}}
+{{- else -}}
+{{- printf "%s-%s-tls" (include "kahn.fullname" $root) $owner -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The owners of certificates in this release, as YAML. Without mutual TLS, only coordinators have one. */}}
+{{- define "kahn.tls.owners" -}}
+{{- toYaml (ternary (list "coordinator" "worker" "client") (list "coordinator") .Values.tls.mutual) -}}
+{{- end -}}
+
+{{/* The DNS names of a certificate, as YAML. Takes (list root owner). */}}
+{{- define "kahn.tls.dnsNames" -}}
+{{- $root := index . 0 -}}
+{{- $owner := index . 1 -}}
+{{- $names := list (printf "%s-%s" (include "kahn.fullname" $root) $owner) -}}
+{{- if eq $owner "coordinator" -}}
+{{- $service := include "kahn.coordinator.name" $root -}}
+{{- $headless := include "kahn.coordinator.headless" $root -}}
+{{- $namespace := $root.Release.Namespace -}}
+{{- $names = list
+  $service
+  (printf "%s.%s" $service $namespace)
+  (printf "%s.%s.svc" $service $namespace)
+  (printf "%s.%s.svc.cluster.local" $service $namespace)
+  (printf "*.%s.%s.svc" $headless $namespace)
+  (printf "*.%s.%s.svc.cluster.local" $headless $namespace)
+  "localhost" -}}
+{{- $names = concat $names $root.Values.tls.dnsNames -}}
+{{- end -}}
+{{- toYaml $names -}}
+{{- end -}}
+
+{{/* The IP addresses of a certificate, as YAML. Loopback is for `kubectl port-forward`. Takes (list root owner). */}}
+{{- define "kahn.tls.ipAddresses" -}}
+{{- if eq (index . 1) "coordinator" -}}
+{{- toYaml (concat (list "127.0.0.1") (index . 0).Values.tls.ipAddresses) -}}
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
+
+{{/*
+The volume with the certificate of an owner, under the name `tls`. Without mutual TLS, workers and clients only get the
+certificate authority. Takes (list root owner).
+*/}}
+{{- define "kahn.tls.volume" -}}
+{{- $root := index . 0 -}}
+{{- $owner := index . 1 -}}
+{{- $has := or (eq $owner "coordinator") $root.Values.tls.mutual -}}
+- name: tls
+  secret:
+    secretName: {{ include "kahn.tls.secret" (list $root (ternary $owner "coordinator" $has)) }}
+    defaultMode: 0440
+    items:
+      - { key: ca.crt, path: ca.crt }
+      {{- if $has }}
+      - { key: tls.crt, path: tls.crt }
+      - { key: tls.key, path: tls.key }
+      {{- end }}
+{{- end -}}
