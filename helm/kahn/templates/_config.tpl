@@ -14,7 +14,7 @@
 {{- end -}}
 {{- end -}}
 {{- if and $path $lines -}}
-{{- printf "[%s]\n" $path -}}
+{{- printf "\n[%s]\n" $path -}}
 {{- end -}}
 {{- range $lines -}}
 {{- printf "%s\n" . -}}

@@ -1,7 +1,12 @@
 {{/* Parts of pods that several components have. */}}
 
-{{/* The scheduling and security of a pod. Takes the settings of a component. */}}
+{{/* The scheduling and security of a pod. Takes (list root settings). */}}
 {{- define "kahn.pod.settings" -}}
+{{- with (index . 0).Values.imagePullSecrets -}}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{ end -}}
+{{- with index . 1 -}}
 # Variables of Services, such as KAHN_COORDINATOR_PORT, would look like settings.
 enableServiceLinks: false
 securityContext:
@@ -22,18 +27,18 @@ runtimeClassName: {{ . }}
 {{- end }}
 terminationGracePeriodSeconds: {{ int .terminationGracePeriodSeconds }}
 {{- end -}}
-
-{{- define "kahn.pod.imagePullSecrets" -}}
-{{- with .Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
 {{- end -}}
 
-{{/* The labels and annotations of a pod. Takes a dict: root, component, settings, checksums; optional: pool. */}}
+{{/*
+The labels and annotations of a pod. They do not name the version of the chart, so that an upgrade of the chart alone restarts
+nothing. Takes a dict: root, component, settings, checksums; optional: pool.
+*/}}
 {{- define "kahn.pod.metadata" -}}
 labels:
-  {{- include "kahn.labels" (list .root .component) | nindent 2 }}
+  {{- include "kahn.selector" (list .root .component) | nindent 2 }}
+  {{- with .root.Values.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
   {{- with .pool }}
   kahn/pool: {{ . | quote }}
   {{- end }}
