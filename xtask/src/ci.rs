@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::process::{self, cargo, say};
 use crate::workspace::root;
-use crate::{fuzz, machine, sim, test, tidy, torture};
+use crate::{chart, fuzz, machine, sim, test, tidy, torture};
 
 /// Runs every check, stopping at the first failure.
 pub(crate) fn run() -> Result<()> {
@@ -25,6 +25,7 @@ fn checks(steps: &mut Steps) -> Result<()> {
         process::run(cargo().args(lints).current_dir(root()))
     })?;
     steps.run("tidy", tidy::run)?;
+    steps.run("chart", || chart::run(chart::Mode::Check))?;
     steps.run("test", || test::run(None))?;
     steps.run("sim", || sim::run(&sim::Seeds::First(sim::CI_SEEDS)))?;
     steps.run("torture", || torture::run(torture::CI))?;

@@ -1,4 +1,5 @@
-//! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `sim`, `torture` and `fuzz`.
+//! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `chart`, `sim`, `torture` and
+//! `fuzz`.
 //!
 //! Needs only cargo. Each command installs its other prerequisites or asks for them.
 
@@ -6,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+mod chart;
 mod ci;
 mod engine;
 mod fuzz;
@@ -20,8 +22,10 @@ mod workspace;
 const USAGE: &str = "usage: cargo xtask <command>
 
   test [filter]              build the kahn binary, then run all tests, or those with this name
-  ci                         fmt, clippy, tidy, test, sim, torture and fuzz: what CI runs
+  ci                         fmt, clippy, tidy, chart, test, sim, torture and fuzz: what CI runs
   tidy                       check layers, headers, links and other habits of this repository
+  chart [--check]            update, or only check, the documentation of the helm chart, and check the
+                             chart itself
   sim [--seeds N] [--seed S] run the simulator over N seeds, or over seed S alone
   fuzz [--seconds N]         drive each byte-driven test for N seconds
   torture [--minutes N] [--seed S]
@@ -46,6 +50,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["test", filter] => test::run(Some(filter)),
         ["ci"] => ci::run(),
         ["tidy"] => tidy::run(),
+        ["chart", ref options @ ..] => chart::run(chart::parse(options)?),
         ["sim", ref options @ ..] => sim::run(&sim::Seeds::parse(options)?),
         ["torture", ref options @ ..] => torture::run(torture::Options::parse(options)?),
         ["fuzz", ref options @ ..] => fuzz::run(fuzz::parse(options)?),
