@@ -3,6 +3,7 @@
 //! The comments of `values.yaml` are the only place where a value is described. The table in
 //! `README.md` and the descriptions in `values.schema.json` are generated from them.
 
+mod alerts;
 mod helm;
 mod manifests;
 mod readme;
@@ -49,6 +50,7 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
         Ok(helm) => {
             problems.extend(rendering::check(&helm, &chart)?);
             problems.extend(refusals::check(&helm, &chart)?);
+            problems.extend(alerts::check(&helm, &chart)?);
         }
         Err(why) => say(&format!("NOT RUN: rendering of the chart: {why:#}\n")),
     }

@@ -40,7 +40,7 @@ pub(super) fn check(helm: &Helm, chart: &Chart) -> Result<Vec<String>> {
 }
 
 /// Parses the objects that helm rendered.
-fn objects(text: &str) -> Result<Vec<Json>> {
+pub(super) fn objects(text: &str) -> Result<Vec<Json>> {
     let documents: Vec<Json> = serde_saphyr::from_multiple(text)?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
