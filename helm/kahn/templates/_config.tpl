@@ -84,8 +84,14 @@
 {{- if eq .Values.tls.mode "disabled" -}}
 {{- $_ := set $coordinator "insecure" true -}}
 {{- else -}}
-{{- $tls := dict "cert_file" "/run/kahn/tls/tls.crt" "key_file" "/run/kahn/tls/tls.key" -}}
-{{- if .Values.tls.mutual -}}{{- $_ := set $tls "client_ca_file" "/run/kahn/tls/ca.crt" -}}{{- end -}}
+{{- $tls := dict
+  "cert_file" "/run/kahn/tls/tls.crt"
+  "key_file" "/run/kahn/tls/tls.key"
+  "ca_file" "/run/kahn/tls/ca.crt" -}}
+{{- if ne .Values.tls.clientAuth "none" -}}
+{{- $_ := set $tls "client_ca_file" "/run/kahn/tls/ca.crt" -}}
+{{- $_ := set $tls "client_auth" .Values.tls.clientAuth -}}
+{{- end -}}
 {{- $_ := set $coordinator "tls" $tls -}}
 {{- end -}}
 {{- with .Values.blobs.url -}}{{- $_ := set $coordinator "blobs" (dict "url" .) -}}{{- end -}}
@@ -112,7 +118,7 @@
   "secrets" $secrets -}}
 {{- if ne $root.Values.tls.mode "disabled" -}}
 {{- $tls := dict "ca_file" "/run/kahn/tls/ca.crt" -}}
-{{- if $root.Values.tls.mutual -}}
+{{- if include "kahn.tls.has" (list $root "worker") -}}
 {{- $_ := set $tls "cert_file" "/run/kahn/tls/tls.crt" -}}
 {{- $_ := set $tls "key_file" "/run/kahn/tls/tls.key" -}}
 {{- end -}}

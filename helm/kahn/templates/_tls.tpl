@@ -11,9 +11,18 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The owners of certificates in this release, as YAML. Without mutual TLS, only coordinators have one. */}}
+{{/* The owners of certificates in this release, as YAML: coordinators, and those who must show one. */}}
 {{- define "kahn.tls.owners" -}}
-{{- toYaml (ternary (list "coordinator" "worker" "client") (list "coordinator") .Values.tls.mutual) -}}
+{{- $owners := dict
+  "none" (list "coordinator")
+  "workers" (list "coordinator" "worker")
+  "required" (list "coordinator" "worker" "client") -}}
+{{- toYaml (get $owners .Values.tls.clientAuth) -}}
+{{- end -}}
+
+{{/* Whether an owner has a certificate: `true` or empty. Takes (list root owner). */}}
+{{- define "kahn.tls.has" -}}
+{{- if has (index . 1) (include "kahn.tls.owners" (index . 0) | fromYamlArray) }}true{{ end -}}
 {{- end -}}
 
 {{/* The DNS names of a certificate, as YAML. Takes (list root owner). */}}
@@ -48,16 +57,16 @@
 {{- end -}}
 
 {{/*
-The volume with the certificate of an owner, under the name `tls`. Without mutual TLS, workers and clients only get the
-certificate authority. Takes (list root owner).
+The volume with the certificate of an owner, under the name `tls`. Workers and clients without a certificate only get that of the
+authority. Takes (list root owner).
 */}}
 {{- define "kahn.tls.volume" -}}
 {{- $root := index . 0 -}}
 {{- $owner := index . 1 -}}
-{{- $has := or (eq $owner "coordinator") $root.Values.tls.mutual -}}
+{{- $has := include "kahn.tls.has" . -}}
 - name: tls
   secret:
-    secretName: {{ include "kahn.tls.secret" (list $root (ternary $owner "coordinator" $has)) }}
+    secretName: {{ include "kahn.tls.secret" (list $root (ternary $owner "coordinator" (ne $has ""))) }}
     defaultMode: 0440
     items:
       - { key: ca.crt, path: ca.crt }

@@ -132,8 +132,11 @@ The room of a worker for tasks, as Kahn writes it. `$(CPU_MILLI)` is replaced by
 {{- if eq .Values.tls.mode "existingSecrets" -}}
 {{- $secrets := .Values.tls.existingSecrets -}}
 {{- if not $secrets.coordinator -}}{{- fail "tls.mode is existingSecrets: set tls.existingSecrets.coordinator" -}}{{- end -}}
-{{- if and .Values.tls.mutual (not (and $secrets.worker $secrets.client)) -}}
-{{- fail "tls.mutual is true: set tls.existingSecrets.worker and tls.existingSecrets.client" -}}
+{{- if and (include "kahn.tls.has" (list . "worker")) (not $secrets.worker) -}}
+{{- fail "workers must show a certificate: set tls.existingSecrets.worker, or tls.clientAuth to none" -}}
+{{- end -}}
+{{- if and (include "kahn.tls.has" (list . "client")) (not $secrets.client) -}}
+{{- fail "tls.clientAuth is required: set tls.existingSecrets.client" -}}
 {{- end -}}
 {{- end -}}
 {{- if and (eq .Values.tls.mode "certManager") (not .Values.tls.certManager.issuerRef) -}}
