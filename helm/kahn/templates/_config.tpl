@@ -64,6 +64,10 @@
 {{- if not $external.urlSecret -}}{{- $_ := set $store "url" $external.url -}}{{- end -}}
 {{- with $external.user -}}{{- $_ := set $store "user" . -}}{{- end -}}
 {{- with $external.passwordSecret -}}{{- $_ := set $store "password_file" "/run/kahn/store-password/password" -}}{{- end -}}
+{{- with $external.sentinelUser -}}{{- $_ := set $store "sentinel_user" . -}}{{- end -}}
+{{- with $external.sentinelPasswordSecret -}}
+{{- $_ := set $store "sentinel_password_file" "/run/kahn/sentinel-password/password" -}}
+{{- end -}}
 {{- with $external.caSecret -}}{{- $_ := set $store "ca_file" "/run/kahn/store-ca/ca.crt" -}}{{- end -}}
 {{- with $external.certificateSecret -}}
 {{- $_ := set $store "cert_file" "/run/kahn/store-certificate/tls.crt" -}}

@@ -46,6 +46,9 @@
 {{- if .Values.store.external.passwordSecret }}
 - { name: store-password, mountPath: /run/kahn/store-password, readOnly: true }
 {{- end }}
+{{- if .Values.store.external.sentinelPasswordSecret }}
+- { name: sentinel-password, mountPath: /run/kahn/sentinel-password, readOnly: true }
+{{- end }}
 {{- if .Values.store.external.caSecret }}
 - { name: store-ca, mountPath: /run/kahn/store-ca, readOnly: true }
 {{- end }}
@@ -76,6 +79,10 @@
 {{- if eq .Values.store.type "external" }}
 {{- with .Values.store.external.passwordSecret }}
 - name: store-password
+  secret: { secretName: {{ .name }}, defaultMode: 0440, items: [{ key: {{ .key }}, path: password }] }
+{{- end }}
+{{- with .Values.store.external.sentinelPasswordSecret }}
+- name: sentinel-password
   secret: { secretName: {{ .name }}, defaultMode: 0440, items: [{ key: {{ .key }}, path: password }] }
 {{- end }}
 {{- with .Values.store.external.caSecret }}
