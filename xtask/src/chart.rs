@@ -9,6 +9,7 @@ mod manifests;
 mod readme;
 mod refusals;
 mod rendering;
+mod rollouts;
 mod schema;
 mod usage;
 mod values;
@@ -50,6 +51,7 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
         Ok(helm) => {
             problems.extend(rendering::check(&helm, &chart)?);
             problems.extend(refusals::check(&helm, &chart)?);
+            problems.extend(rollouts::check(&helm, &chart)?);
             problems.extend(alerts::check(&helm, &chart)?);
         }
         Err(why) => say(&format!("NOT RUN: rendering of the chart: {why:#}\n")),

@@ -50,17 +50,17 @@ impl Helm {
 
     /// Renders the chart with the values of a file.
     pub(super) fn template(&self, chart: &Path, values: Option<&Path>) -> Result<String> {
-        let output = self.render(chart, &values_flags(values))?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "helm template: {complaint}");
-        String::from_utf8(output.stdout).context("helm template printed no UTF-8")
+        accepted(self.render(chart, &values_flags(values))?)
+    }
+
+    /// Renders the chart with single values.
+    pub(super) fn template_with(&self, chart: &Path, values: &[&str]) -> Result<String> {
+        accepted(self.render(chart, &set_flags(values))?)
     }
 
     /// Renders the chart with single values, and returns why helm refused it, if it did.
     pub(super) fn refusal(&self, chart: &Path, values: &[&str]) -> Result<Option<String>> {
-        let flags: Vec<&OsStr> =
-            values.iter().flat_map(|value| ["--set", value]).map(OsStr::new).collect();
-        let output = self.render(chart, &flags)?;
+        let output = self.render(chart, &set_flags(values))?;
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         Ok((!output.status.success()).then_some(complaint))
     }
@@ -75,6 +75,17 @@ impl Helm {
         command.args(arguments).args(flags).arg(chart);
         command.output().context("cannot start helm")
     }
+}
+
+/// Returns what `helm template` rendered.
+fn accepted(output: Output) -> Result<String> {
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "helm template: {complaint}");
+    String::from_utf8(output.stdout).context("helm template printed no UTF-8")
+}
+
+fn set_flags<'a>(values: &[&'a str]) -> Vec<&'a OsStr> {
+    values.iter().flat_map(|value| ["--set", value]).map(OsStr::new).collect()
 }
 
 fn values_flags(values: Option<&Path>) -> Vec<&OsStr> {
