@@ -1,6 +1,6 @@
 {{/* The files `kahn.toml`. What is secret, or differs between the pods of a component, is in their environment instead. */}}
 
-{{/* A dict as TOML. Numbers of values have lost whether they are integers. Takes (list dict path). */}}
+{{/* A dict as TOML. Takes (list dict path). */}}
 {{- define "kahn.toml" -}}
 {{- $path := index . 1 -}}
 {{- $tables := dict -}}
@@ -31,10 +31,10 @@
 [{{ join ", " $items }}]
 {{- else if kindIs "map" . -}}
 {{- fail "a list of tables cannot be written to kahn.toml" -}}
-{{- else if and (kindIs "float64" .) (eq (floor .) .) -}}
-{{- int64 . -}}
-{{- else -}}
+{{- else if kindIs "string" . -}}
 {{- toRawJson . -}}
+{{- else -}}
+{{- include "kahn.plain" . -}}
 {{- end -}}
 {{- end -}}
 

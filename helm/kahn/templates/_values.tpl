@@ -59,9 +59,14 @@ for which it was given. Takes (list root pool).
   "digest" $digest) -}}
 {{- end -}}
 
+{{/* A text or a number as text. Numbers of values have lost whether they are integers, and would be shown as 2e+09. */}}
+{{- define "kahn.plain" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
 {{/* The number of bytes of a quantity, such as `2Gi`. Takes (list quantity what-it-is). */}}
 {{- define "kahn.bytes" -}}
-{{- $text := toString (index . 0) -}}
+{{- $text := include "kahn.plain" (index . 0) -}}
 {{- if not (regexMatch "^[0-9]+([.][0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$" $text) -}}
 {{- fail (printf "%s is %q; write an amount such as 512Mi or 4Gi" (index . 1) $text) -}}
 {{- end -}}
@@ -102,7 +107,7 @@ The room of a worker for tasks, as Kahn writes it. `$(CPU_MILLI)` is replaced by
 {{- end -}}
 {{- $items := list -}}
 {{- range $resource, $amount := $capacity -}}
-{{- $items = append $items (printf "%s=%v" $resource $amount) -}}
+{{- $items = append $items (printf "%s=%s" $resource (include "kahn.plain" $amount)) -}}
 {{- end -}}
 {{- join "," $items -}}
 {{- end -}}
