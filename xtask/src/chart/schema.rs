@@ -16,7 +16,7 @@ pub(super) fn with_descriptions(schema: &Json, values: &[Value]) -> Result<Strin
     let mut described = schema.clone();
     let mut covered = BTreeSet::new();
     for value in values {
-        let Some(pointer) = pointer(schema, &value.path)
+        let Some(pointer) = place_of(schema, &value.path)
             .with_context(|| format!("values.schema.json: {}", value.name()))?
         else {
             continue;
@@ -25,6 +25,10 @@ pub(super) fn with_descriptions(schema: &Json, values: &[Value]) -> Result<Strin
             property.insert("description".to_owned(), value.comment.clone().into());
         }
         covered.insert(pointer);
+        // The maps that contain it are covered, too.
+        for length in 1..value.path.len() {
+            covered.extend(place_of(schema, &value.path[..length])?);
+        }
     }
     refuse_others(schema, values, &covered)?;
     // The order of keys would otherwise depend on features of other crates.
@@ -34,7 +38,7 @@ pub(super) fn with_descriptions(schema: &Json, values: &[Value]) -> Result<Strin
 
 /// Returns where the schema describes a value, or `None` for one of any number of alike values,
 /// such as a pool.
-fn pointer(schema: &Json, path: &[String]) -> Result<Option<String>> {
+fn place_of(schema: &Json, path: &[String]) -> Result<Option<String>> {
     let mut at = String::new();
     for key in path {
         at = resolved(schema, at);
@@ -64,7 +68,7 @@ fn refuse_others(schema: &Json, values: &[Value], covered: &BTreeSet<String>) ->
     let is_leaf = |pointer: &str| {
         values.iter().any(|value| {
             !value.default.is_empty()
-                && self::pointer(schema, &value.path).ok().flatten().as_deref() == Some(pointer)
+                && place_of(schema, &value.path).ok().flatten().as_deref() == Some(pointer)
         })
     };
     let mut open = vec![resolved(schema, String::new())];
@@ -76,10 +80,7 @@ fn refuse_others(schema: &Json, values: &[Value], covered: &BTreeSet<String>) ->
         }
         for key in properties.keys().filter(|key| *key != "global") {
             let property = format!("{at}/properties/{key}");
-            let is_known = covered
-                .iter()
-                .any(|known| *known == property || known.starts_with(&format!("{property}/")));
-            if !is_known {
+            if !covered.contains(&property) {
                 bail!("values.schema.json: `{property}` is not in values.yaml");
             }
             if !is_leaf(&property) {

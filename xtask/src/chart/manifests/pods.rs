@@ -135,7 +135,7 @@ mod tests {
         let mut object = deployment();
         object["spec"]["template"]["spec"]["automountServiceAccountToken"] = json!(true);
         let role = json!({ "kind": "Role", "metadata": { "name": "a" } });
-        assert_eq!(check(&[object.clone()]).len(), 1);
+        assert_eq!(check(std::slice::from_ref(&object)).len(), 1);
         assert_eq!(check(&[object, role]).len(), 0);
     }
 }

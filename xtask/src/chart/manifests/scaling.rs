@@ -40,10 +40,10 @@ mod tests {
         let free = json!({ "kind": "Deployment", "metadata": { "name": "a" }, "spec": {} });
         let scaler =
             json!({ "kind": "ScaledObject", "spec": { "scaleTargetRef": { "name": "a" } } });
-        assert!(check(&[fixed.clone()]).is_empty());
+        assert!(check(std::slice::from_ref(&fixed)).is_empty());
         assert!(check(&[free.clone(), scaler.clone()]).is_empty());
         assert_eq!(check(&[fixed, scaler.clone()]).len(), 1);
-        assert_eq!(check(&[free.clone()]).len(), 1);
+        assert_eq!(check(std::slice::from_ref(&free)).len(), 1);
         assert_eq!(check(&[free, scaler.clone(), scaler]).len(), 1);
     }
 }
