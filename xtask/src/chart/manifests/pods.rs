@@ -1,6 +1,6 @@
 //! Every pod satisfies the Pod Security Standard `restricted`, and more.
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::title;
 
@@ -14,14 +14,14 @@ pub(super) fn pod(object: &Json) -> Option<&Json> {
     object.pointer(pointer)
 }
 
-/// Settings of a pod, and their only allowed value.
+/// Settings of a pod, and their only allowed value as JSON.
 const OF_PODS: [(&str, &str); 3] = [
     ("/securityContext/runAsNonRoot", "true"),
     ("/securityContext/seccompProfile/type", "\"RuntimeDefault\""),
     ("/enableServiceLinks", "false"),
 ];
 
-/// Settings of a container, and their only allowed value.
+/// Settings of a container, and their only allowed value as JSON.
 const OF_CONTAINERS: [(&str, &str); 3] = [
     ("/securityContext/allowPrivilegeEscalation", "false"),
     ("/securityContext/readOnlyRootFilesystem", "true"),
@@ -64,9 +64,10 @@ pub(super) fn check(objects: &[Json]) -> Vec<String> {
     problems
 }
 
+/// Returns whether an object has a value, which is given as JSON.
 fn has(object: &Json, pointer: &str, expected: &str) -> bool {
-    let found = object.pointer(pointer).cloned().unwrap_or(json!(null));
-    found.to_string() == expected
+    let expected: Option<Json> = serde_json::from_str(expected).ok();
+    object.pointer(pointer) == expected.as_ref()
 }
 
 fn containers(pod: &Json) -> impl Iterator<Item = &Json> {
@@ -85,6 +86,7 @@ fn is_ours(container: &Json) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn deployment() -> Json {
         json!({ "kind": "Deployment", "metadata": { "name": "a" }, "spec": { "template": { "spec": {
