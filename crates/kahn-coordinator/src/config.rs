@@ -9,7 +9,7 @@ use kahn_net::{ClientAuth, ClientTls, ServerTlsFiles};
 use kahn_runtime::health::HealthSettings;
 use kahn_runtime::human_duration;
 use kahn_runtime::secret::Secret;
-use kahn_store::LEASE_TTL;
+use kahn_store::{LEASE_TTL, RedisConfig, RedisTls};
 use serde::{Deserialize, Serialize};
 use tonic::codegen::http::uri::Authority;
 
@@ -142,8 +142,25 @@ pub enum Placement {
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
     /// `embedded` (a file in the data directory, the default), `memory`, or the URL of a Redis
-    /// server.
+    /// server, of sentinels or of a Redis Cluster.
     pub url: Option<Secret>,
+    /// The user of Redis, if it is not in the URL.
+    pub user: Option<String>,
+    /// A file with the password of Redis, if it is not in the URL. It is read for each connection.
+    pub password_file: Option<PathBuf>,
+    /// The user of the sentinels.
+    pub sentinel_user: Option<String>,
+    /// A file with the password of the sentinels. It is read for each connection.
+    pub sentinel_password_file: Option<PathBuf>,
+    /// The authorities that sign the certificates of Redis; those of the operating system by
+    /// default.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate to show to Redis.
+    pub cert_file: Option<PathBuf>,
+    /// The private key of the certificate.
+    pub key_file: Option<PathBuf>,
+    /// The number of replicas of Redis that must have received a change before it is acknowledged.
+    pub replicas: u32,
     /// For the embedded store: `process` survives the end of the process, `disk` also a crash of
     /// the machine. The durability of Redis depends on its own configuration.
     pub durability: EmbeddedDurability,
@@ -177,12 +194,40 @@ impl StoreConfig {
     pub fn url(&self) -> &str {
         self.url.as_ref().map_or("embedded", Secret::expose)
     }
+
+    /// Returns the configuration of a store in Redis for a leader with this lease.
+    #[must_use]
+    pub fn redis(&self, leader_ttl: Duration) -> RedisConfig {
+        RedisConfig {
+            user: self.user.clone(),
+            password_file: self.password_file.clone(),
+            sentinel_user: self.sentinel_user.clone(),
+            sentinel_password_file: self.sentinel_password_file.clone(),
+            tls: RedisTls {
+                ca_file: self.ca_file.clone(),
+                cert_file: self.cert_file.clone(),
+                key_file: self.key_file.clone(),
+            },
+            replicas: self.replicas,
+            allow_unsafe: self.allow_unsafe_redis,
+            lease_ttl: leader_ttl,
+            ..RedisConfig::new(self.url())
+        }
+    }
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             url: None,
+            user: None,
+            password_file: None,
+            sentinel_user: None,
+            sentinel_password_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            replicas: 0,
             durability: EmbeddedDurability::Process,
             partitions: None,
             allow_unsafe_redis: false,

@@ -73,11 +73,66 @@ pub enum StoreError {
     /// The store has been closed.
     #[error("store is closed")]
     Closed,
-    /// No answer arrived in time.
-    #[error("no answer from {what} in time")]
-    TimedOut {
-        /// The server or operation that did not answer.
-        what: &'static str,
+    /// A server did not become ready in time.
+    #[error("no answer from redis at {server} in time, when connecting")]
+    NoAnswer {
+        /// The address of the server.
+        server: String,
+    },
+    /// A connection could not be set up.
+    #[error("redis at {server}: {source}{hint}")]
+    Connect {
+        /// The address of the server.
+        server: String,
+        /// What may be the reason.
+        hint: &'static str,
+        /// The error.
+        source: Box<::redis::RedisError>,
+    },
+    /// A TLS connection could not be made.
+    #[error("TLS with redis at {server}: {source}; {advice}")]
+    Tls {
+        /// The address of the server.
+        server: String,
+        /// What to do about it.
+        advice: &'static str,
+        /// The error.
+        source: std::io::Error,
+    },
+    /// A server that should be the master replicates another one.
+    #[error("redis at {server} is a replica and not the master")]
+    NotMaster {
+        /// The address of the server.
+        server: String,
+    },
+    /// The servers that know where the master is could not be asked, or do not know it.
+    #[error("no master of redis for {wanted} is known: {problems}")]
+    NoMaster {
+        /// The name of the master, or the slot.
+        wanted: String,
+        /// What each server has answered.
+        problems: String,
+    },
+    /// At the start, fewer replicas are connected than writes have to reach.
+    #[error(
+        "redis at {server} has {found} connected replicas, and coordinator.store.replicas is \
+         {wanted}: connect more replicas, or lower the number"
+    )]
+    TooFewReplicas {
+        /// The address of the server.
+        server: String,
+        /// The number of connected replicas.
+        found: u32,
+        /// The configured number.
+        wanted: u32,
+    },
+    /// A write has been made, but too few replicas have received it in time.
+    #[error("{found} of {wanted} replicas of redis have received a write in time")]
+    NotReplicated {
+        /// The number of replicas that have received it.
+        found: u32,
+        /// The required number.
+        wanted: u32,
     },
     /// Redis, or the connection to it, failed.
     #[error("redis: {0}")]
@@ -99,10 +154,12 @@ pub enum StoreError {
 /// A Redis setting that contradicts the required durability, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "redis setting {setting} is {found:?}, and acknowledged work could be lost; needed is \
+    "redis at {server}: setting {setting} is {found:?}, and acknowledged work could be lost; needed is \
      {needed}: run {way_out:?}, or start with --allow-unsafe-redis"
 )]
 pub struct UnsafeSetting {
+    /// The address of the server.
+    pub server: String,
     /// The name of the setting or of the reported status.
     pub setting: &'static str,
     /// Its value.

@@ -6,7 +6,15 @@
 mod cases;
 #[path = "contract/embedded_crash.rs"]
 mod embedded_crash;
+#[path = "contract/failover.rs"]
+mod failover;
+#[path = "contract/load.rs"]
+mod load;
 #[path = "contract/redis_faults.rs"]
 mod redis_faults;
+#[path = "contract/redis_tls.rs"]
+mod redis_tls;
+#[path = "contract/replicas.rs"]
+mod replicas;
 #[path = "contract/support.rs"]
 mod support;

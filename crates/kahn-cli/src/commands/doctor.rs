@@ -9,7 +9,7 @@ use kahn_model::Timestamp;
 use kahn_runtime::clock::Clock;
 use kahn_runtime::secret::mask_url_password;
 use kahn_runtime::token::{Token, TokenError};
-use kahn_store::{ClusterId, ClusterMeta, RedisConfig, RedisStore};
+use kahn_store::{ClusterId, ClusterMeta, RedisStore};
 use kahn_worker::{LimitMode, LimitStatement};
 use serde::Serialize;
 
@@ -179,8 +179,7 @@ async fn check_redis(config: &Config) -> Check {
         Err(error) => return check(Status::Failed, error.to_string()),
     };
     let id = ClusterId(uuid::Uuid::now_v7().as_u128());
-    let redis =
-        RedisConfig { allow_unsafe: config.store.allow_unsafe_redis, ..RedisConfig::new(url) };
+    let redis = config.store.redis(config.leader_ttl);
     match RedisStore::open(&redis, ClusterMeta { id, partitions }).await {
         Ok(store) => {
             use kahn_store::LogStore as _;

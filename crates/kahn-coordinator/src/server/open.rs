@@ -6,8 +6,7 @@ use std::sync::Arc;
 use kahn_runtime::secret::{Secret, mask_url_password};
 use kahn_runtime::token::{Token, TokenError};
 use kahn_store::{
-    ClusterId, ClusterMeta, Durability, EmbeddedStore, LogStore, MemoryStore, RedisConfig,
-    RedisStore,
+    ClusterId, ClusterMeta, Durability, EmbeddedStore, LogStore, MemoryStore, RedisStore,
 };
 
 use super::StartError;
@@ -79,11 +78,7 @@ pub(super) async fn store(
             Arc::new(opened.map_err(failed)?)
         }
         _ => {
-            let redis = RedisConfig {
-                allow_unsafe: config.store.allow_unsafe_redis,
-                lease_ttl: config.leader_ttl,
-                ..RedisConfig::new(url)
-            };
+            let redis = config.store.redis(config.leader_ttl);
             Arc::new(RedisStore::open(&redis, meta).await.map_err(failed)?)
         }
     })

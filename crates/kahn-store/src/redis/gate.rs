@@ -1,139 +1,158 @@
-//! The check at startup of whether this Redis is configured to keep acknowledged writes.
+//! The check of whether a server is configured to keep acknowledged writes.
+//!
+//! It is made of every server to which a connection is made, because a failover may promote one
+//! whose configuration differs from that of its former master. Such a server is refused: writes
+//! wait, with a message that names the setting, until it is corrected, which needs no restart.
 
-use std::collections::BTreeMap;
+mod settings;
 
-use ::redis::aio::MultiplexedConnection;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::warn;
 
 use crate::durability::Durability;
 use crate::error::{StoreError, UnsafeSetting};
+pub(super) use settings::Settings;
 
-/// The settings that determine what an acknowledged write survives.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Settings {
-    aof_enabled: String,
-    aof_last_write_status: String,
-    appendfsync: String,
-    maxmemory_policy: String,
+/// What is required of a server.
+#[derive(Debug)]
+pub(super) struct Gate {
+    allow_unsafe: bool,
+    replicas: u32,
+    phase: Mutex<Phase>,
 }
 
-impl Settings {
-    /// Queries the server. Settings that it does not reveal are left empty, which counts as unsafe.
-    pub(super) async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, StoreError> {
-        let mut info = ::redis::cmd("INFO");
-        let text: String = info.arg("persistence").query_async(connection).await?;
-        let status: BTreeMap<&str, &str> =
-            text.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
-        let one = |name: &str| status.get(name).copied().unwrap_or_default().to_owned();
-        Ok(Self {
-            aof_enabled: one("aof_enabled"),
-            aof_last_write_status: one("aof_last_write_status"),
-            appendfsync: config(connection, "appendfsync").await?,
-            maxmemory_policy: config(connection, "maxmemory-policy").await?,
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// The store is being opened; the lowest level of the servers found so far.
+    Opening(Option<Durability>),
+    /// No server may offer less.
+    Open(Durability),
+}
+
+impl Gate {
+    pub(super) fn new(allow_unsafe: bool, replicas: u32) -> Self {
+        Self { allow_unsafe, replicas, phase: Mutex::new(Phase::Opening(None)) }
+    }
+
+    /// Ends the opening and returns the level of the store.
+    pub(super) fn close(&self) -> Durability {
+        let mut phase = self.phase();
+        let level = match *phase {
+            Phase::Opening(lowest) => lowest.unwrap_or(Durability::Ephemeral),
+            Phase::Open(level) => level,
+        };
+        *phase = Phase::Open(level);
+        level
+    }
+
+    /// Checks the settings of a server to which a connection was made.
+    pub(super) fn admit(&self, server: &str, settings: &Settings) -> Result<(), StoreError> {
+        let mut phase = self.phase();
+        let refused = match *phase {
+            Phase::Opening(lowest) => {
+                let level = settings.durability(self.replicas);
+                *phase = Phase::Opening(Some(lowest.map_or(level, |lowest| lowest.min(level))));
+                let checked = settings.check(server, self.replicas).map_err(StoreError::from);
+                checked.and_then(|()| self.check_replicas(server, settings))
+            }
+            // The number of connected replicas is not checked: right after a failover there are
+            // fewer, and each write waits for them anyway.
+            Phase::Open(level) => {
+                let checked = settings.check(server, self.replicas);
+                checked.and_then(|()| self.check_level(server, settings, level)).map_err(Into::into)
+            }
+        };
+        match refused {
+            Err(error) if self.allow_unsafe => {
+                warn!(%error, "redis is used although acknowledged work could be lost");
+                Ok(())
+            }
+            checked => checked,
+        }
+    }
+
+    fn check_replicas(&self, server: &str, settings: &Settings) -> Result<(), StoreError> {
+        if self.replicas <= settings.connected_replicas {
+            return Ok(());
+        }
+        Err(StoreError::TooFewReplicas {
+            server: server.to_owned(),
+            found: settings.connected_replicas,
+            wanted: self.replicas,
         })
     }
 
-    /// Returns the durability that these settings provide.
-    pub(super) fn durability(&self) -> Durability {
-        match (self.aof_enabled.as_str(), self.appendfsync.as_str()) {
-            ("1", "always") => Durability::Disk,
-            ("1", _) => Durability::Process,
-            _ => Durability::Ephemeral,
+    /// Checks that a promoted server does not flush less often than those found at the start. The
+    /// other settings that lower the level are refused in any case.
+    fn check_level(
+        &self,
+        server: &str,
+        settings: &Settings,
+        level: Durability,
+    ) -> Result<(), UnsafeSetting> {
+        if level <= settings.durability(self.replicas) {
+            return Ok(());
         }
+        Err(UnsafeSetting {
+            server: server.to_owned(),
+            setting: "appendfsync",
+            found: settings.appendfsync.clone(),
+            needed: "always, as when the coordinator started",
+            way_out: "CONFIG SET appendfsync always",
+        })
     }
 
-    /// Returns an error for the first setting that could lose acknowledged work.
-    pub(super) fn check(&self) -> Result<(), UnsafeSetting> {
-        if self.aof_enabled != "1" {
-            return Err(UnsafeSetting {
-                setting: "appendonly",
-                found: if self.aof_enabled == "0" { "no" } else { "unknown" }.to_owned(),
-                needed: "yes",
-                way_out: "CONFIG SET appendonly yes",
-            });
-        }
-        if !matches!(self.appendfsync.as_str(), "everysec" | "always") {
-            return Err(UnsafeSetting {
-                setting: "appendfsync",
-                found: self.appendfsync.clone(),
-                needed: "everysec or always",
-                way_out: "CONFIG SET appendfsync everysec",
-            });
-        }
-        if self.maxmemory_policy != "noeviction" {
-            return Err(UnsafeSetting {
-                setting: "maxmemory-policy",
-                found: self.maxmemory_policy.clone(),
-                needed: "noeviction",
-                way_out: "CONFIG SET maxmemory-policy noeviction",
-            });
-        }
-        if self.aof_last_write_status != "ok" {
-            return Err(UnsafeSetting {
-                setting: "aof_last_write_status",
-                found: self.aof_last_write_status.clone(),
-                needed: "ok",
-                way_out: "free space on the disk of redis, then CONFIG SET appendonly yes",
-            });
-        }
-        Ok(())
-    }
-}
-
-/// Returns one setting, or an empty string if the server does not reveal it.
-async fn config(connection: &mut MultiplexedConnection, name: &str) -> Result<String, StoreError> {
-    let mut get = ::redis::cmd("CONFIG");
-    let got = get.arg("GET").arg(name).query_async::<Vec<String>>(connection).await;
-    match got {
-        Ok(pair) => Ok(pair.into_iter().nth(1).unwrap_or_default()),
-        Err(error) if error.is_io_error() => Err(error.into()),
-        Err(_) => Ok(String::new()),
+    fn phase(&self) -> std::sync::MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::settings::tests::safe;
     use super::*;
 
-    fn safe() -> Settings {
-        Settings {
-            aof_enabled: "1".to_owned(),
-            aof_last_write_status: "ok".to_owned(),
-            appendfsync: "everysec".to_owned(),
-            maxmemory_policy: "noeviction".to_owned(),
+    #[test]
+    fn the_level_of_a_store_is_the_lowest_of_its_servers() {
+        let gate = Gate::new(false, 0);
+        let always = Settings { appendfsync: "always".to_owned(), ..safe() };
+        gate.admit("a", &always).unwrap();
+        gate.admit("b", &safe()).unwrap();
+        assert_eq!(gate.close(), Durability::Process);
+        gate.admit("c", &safe()).unwrap();
+    }
+
+    #[test]
+    fn a_promoted_server_must_flush_as_often_as_the_first_did() {
+        for allow_unsafe in [false, true] {
+            let gate = Gate::new(allow_unsafe, 0);
+            gate.admit("a", &Settings { appendfsync: "always".to_owned(), ..safe() }).unwrap();
+            assert_eq!(gate.close(), Durability::Disk);
+            let promoted = gate.admit("b:1", &safe());
+            assert_eq!(promoted.is_ok(), allow_unsafe);
+            if let Err(error) = promoted {
+                let text = error.to_string();
+                assert!(text.contains("b:1") && text.contains("appendfsync"), "{text}");
+            }
         }
     }
 
-    #[track_caller]
-    fn check_refused(settings: &Settings, setting: &str, found: &str) {
-        let refused = settings.check().unwrap_err();
-        assert_eq!((refused.setting, refused.found.as_str()), (setting, found));
-    }
-
     #[test]
-    fn safe_settings_pass_and_give_their_level() {
-        assert_eq!(safe().check(), Ok(()));
-        assert_eq!(safe().durability(), Durability::Process);
-        let always = Settings { appendfsync: "always".to_owned(), ..safe() };
-        assert_eq!((always.check(), always.durability()), (Ok(()), Durability::Disk));
-    }
-
-    #[test]
-    fn each_unsafe_setting_is_named_with_its_value() {
-        let off = Settings { aof_enabled: "0".to_owned(), ..safe() };
-        check_refused(&off, "appendonly", "no");
-        assert_eq!(off.durability(), Durability::Ephemeral);
-        check_refused(&Settings { appendfsync: "no".to_owned(), ..safe() }, "appendfsync", "no");
-        let policy = "allkeys-lru".to_owned();
-        check_refused(
-            &Settings { maxmemory_policy: policy, ..safe() },
-            "maxmemory-policy",
-            "allkeys-lru",
-        );
-        let status = "err".to_owned();
-        check_refused(
-            &Settings { aof_last_write_status: status, ..safe() },
-            "aof_last_write_status",
-            "err",
-        );
+    fn replicas_must_be_connected_at_the_start_only() {
+        let replicated = Settings {
+            appendfsync: "always".to_owned(),
+            min_replicas_to_write: 1,
+            connected_replicas: 1,
+            ..safe()
+        };
+        let alone = Settings { connected_replicas: 0, ..replicated.clone() };
+        let gate = Gate::new(false, 1);
+        let refused = gate.admit("a:1", &alone).unwrap_err();
+        assert!(matches!(refused, StoreError::TooFewReplicas { found: 0, wanted: 1, .. }));
+        let gate = Gate::new(false, 1);
+        gate.admit("a:1", &replicated).unwrap();
+        assert_eq!(gate.close(), Durability::Replicated);
+        gate.admit("b:1", &alone).unwrap();
     }
 }

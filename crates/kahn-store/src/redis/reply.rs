@@ -40,9 +40,32 @@ pub(super) fn is_no_script(error: &RedisError) -> bool {
 }
 
 /// Returns whether the connection must be closed, because a later reply could belong to any
-/// request.
+/// request, or because the server is not the master any more.
 pub(super) fn is_broken(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_unrecoverable_error() || is_no_script(error)
+    let code = error.code().unwrap_or_default();
+    error.is_io_error()
+        || error.is_unrecoverable_error()
+        || is_no_script(error)
+        || matches!(code, "READONLY" | "MASTERDOWN" | "UNBLOCKED")
+}
+
+/// Returns whether another server may be the master.
+pub(super) fn is_misdirected(error: &RedisError) -> bool {
+    let code = error.code().unwrap_or_default();
+    error.is_io_error() || matches!(code, "MOVED" | "CLUSTERDOWN" | "LOADING") || is_broken(error)
+}
+
+/// Returns whether the request had no effect and will be accepted soon, there or elsewhere.
+pub(super) fn is_refused_for_now(error: &RedisError) -> bool {
+    let code = error.code().unwrap_or_default();
+    matches!(code, "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED")
+}
+
+/// Returns whether a script answers that it has changed nothing.
+pub(super) fn is_declined(answer: &Value) -> bool {
+    let Value::Array(words) = answer else { return false };
+    let declined: [&[u8]; 4] = [b"FENCED", b"HELD", b"FOREIGN", b"NOENTRY"];
+    matches!(words.first(), Some(Value::BulkString(word)) if declined.contains(&&word[..]))
 }
 
 /// The strings in the answer of a script.

@@ -33,10 +33,12 @@ pub(super) struct Scripts {
     pub(super) put_blob: Script,
     pub(super) delete_blobs: Script,
     pub(super) create: Script,
+    pub(super) mark: Script,
+    pub(super) complete: Script,
 }
 
 impl Scripts {
-    pub(super) fn all(&self) -> [&Script; 9] {
+    pub(super) fn all(&self) -> [&Script; 11] {
         [
             &self.append,
             &self.acquire,
@@ -47,6 +49,8 @@ impl Scripts {
             &self.put_blob,
             &self.delete_blobs,
             &self.create,
+            &self.mark,
+            &self.complete,
         ]
     }
 }
@@ -61,4 +65,6 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     put_blob: Script::new(include_str!("../scripts/put_blob.lua")),
     delete_blobs: Script::new(include_str!("../scripts/delete_blobs.lua")),
     create: Script::new(include_str!("../scripts/create.lua")),
+    mark: Script::new(include_str!("../scripts/mark.lua")),
+    complete: Script::new(include_str!("../scripts/complete.lua")),
 });

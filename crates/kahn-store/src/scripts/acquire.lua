@@ -1,6 +1,10 @@
 -- Begins a term, unless another owner has renewed its lease in time and the claim does not cover it.
 -- A lease is the nonce of its owner, in 16 digits, and the address of the owner.
--- KEYS: m, lease   ARGV: nonce, address, ttl in ms, claim: '' or an earlier nonce or 'force'
+-- A partition of another cluster, or of none, is refused: its log would be taken for an empty one.
+-- KEYS: m, lease
+-- ARGV: nonce, address, ttl in ms, claim: '' or an earlier nonce or 'force', id of the cluster
+local id = redis.call('HGET', KEYS[1], 'id')
+if id ~= ARGV[5] then return {'FOREIGN', id or ''} end
 local lease = redis.call('GET', KEYS[2])
 if lease and ARGV[4] ~= 'force' then
   local holder = string.sub(lease, 1, 16)

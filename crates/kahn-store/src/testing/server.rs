@@ -5,11 +5,18 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 const ADVICE: &str = "redis-server is needed for this test: install it (apt-get install redis-server) \
                       and see that it is on PATH";
+
+/// What a server prints once it is ready: the second one if it is a sentinel.
+const READY: [&str; 2] = ["eady to accept connections", "Sentinel ID is"];
+
+/// How long a server may take to answer a test.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// A running redis-server with an append-only file. It is killed on drop.
 #[derive(Debug)]
@@ -40,10 +47,36 @@ impl RedisServer {
     pub fn start_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self::on_free_port(dir, |dir, port| {
+            let common = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"];
+            let dir = dir.to_str().expect("a path in UTF-8");
+            let common = common.into_iter().chain([dir]).map(str::to_owned);
+            common.chain(args.iter().cloned()).collect()
+        })
+    }
+
+    /// Starts a sentinel with these lines in its configuration.
+    ///
+    /// # Panics
+    ///
+    /// Panics like [`start`](Self::start).
+    #[must_use]
+    pub fn start_sentinel(lines: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self::on_free_port(dir, |dir, port| {
+            let path = dir.join("sentinel.conf");
+            let text = format!("port {port}\nbind 127.0.0.1\ndir {}\n{lines}", dir.display());
+            fs::write(&path, text).expect("a configuration");
+            vec![path.to_str().expect("a path in UTF-8").to_owned(), "--sentinel".to_owned()]
+        })
+    }
+
+    fn on_free_port(dir: TempDir, args: impl Fn(&Path, u16) -> Vec<String>) -> Self {
         // Another process may take a free port before it is used.
         for _ in 0..10 {
             let port = free_port();
-            if let Some(child) = launch(dir.path(), port, &args) {
+            let args = args(dir.path(), port);
+            if let Some(child) = launch(&args) {
                 return Self { child, dir, port, args };
             }
         }
@@ -54,6 +87,12 @@ impl RedisServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Returns the directory of the server's files.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Returns the port on the loopback interface.
@@ -78,7 +117,7 @@ impl RedisServer {
     ///
     /// Panics if it does not start.
     pub fn restart(&mut self) {
-        let launched = launch(self.dir.path(), self.port, &self.args);
+        let launched = launch(&self.args);
         self.child = launched.expect("redis-server starts again on its port");
     }
 
@@ -104,16 +143,68 @@ impl RedisServer {
         copy_files(copy.path(), &self.aof_dir());
     }
 
+    /// Stops all threads of the server with `SIGSTOP`. Connections stay open, but nothing answers.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the signal cannot be sent.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Continues the server after [`pause`](Self::pause).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the signal cannot be sent.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.expect("kill is installed").success(), "SIG{name} to redis-server");
+    }
+
     /// Runs one command over a separate connection.
     ///
     /// # Panics
     ///
     /// Panics if the command fails.
     pub fn run(&self, command: &[&str]) {
-        let client = ::redis::Client::open(self.url()).expect("a good address");
-        let mut connection = client.get_connection().expect("redis-server answers");
-        let mut call = ::redis::cmd(command[0]);
-        call.arg(&command[1..]).exec(&mut connection).expect("redis-server carries it out");
+        self.query::<::redis::Value>(command);
+    }
+
+    /// Runs one command over a separate connection, and returns its answer.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the command fails.
+    pub fn query<T: ::redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        self.try_query(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Runs one command over a separate connection, with a timeout.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the server does not answer, or answers with one.
+    pub fn try_query<T: ::redis::FromRedisValue>(
+        &self,
+        command: &[&str],
+    ) -> ::redis::RedisResult<T> {
+        let client = ::redis::Client::open(self.url())?;
+        let mut connection = client.get_connection_with_timeout(ANSWER_MAX)?;
+        connection.set_read_timeout(Some(ANSWER_MAX))?;
+        ::redis::cmd(command[0]).arg(&command[1..]).query(&mut connection)
+    }
+
+    /// Returns whether the server is up and a master.
+    #[must_use]
+    pub fn is_master(&self) -> bool {
+        let info = self.try_query::<String>(&["INFO", "replication"]);
+        info.is_ok_and(|info| info.contains("role:master"))
     }
 
     fn aof_dir(&self) -> PathBuf {
@@ -129,7 +220,7 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound address").port()
 }
@@ -143,10 +234,8 @@ fn copy_files(from: &Path, to: &Path) {
 }
 
 /// Starts a server and waits until it is ready. Returns `None` if it exits before.
-fn launch(dir: &Path, port: u16, args: &[String]) -> Option<Child> {
+fn launch(args: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-        .arg(dir)
         .args(args)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -156,7 +245,7 @@ fn launch(dir: &Path, port: u16, args: &[String]) -> Option<Child> {
     let is_ready = lines
         .by_ref()
         .map_while(Result::ok)
-        .any(|line| line.contains("eady to accept connections"));
+        .any(|line| READY.iter().any(|ready| line.contains(ready)));
     if !is_ready {
         child.wait().expect("redis-server has ended");
         return None;

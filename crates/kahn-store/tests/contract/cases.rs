@@ -4,7 +4,8 @@ use crate::support::{Fixture, P0, Watched, after, check_append, fill, on_top, ow
 use bytes::Bytes;
 use kahn_core::log::{Append, Hash, Head, Reply};
 use kahn_model::Partition;
-use kahn_store::{Batch, Claim, Durability, EndReason, Owner, StoreError};
+use kahn_store::testing::{RedisCluster, SentinelSetup};
+use kahn_store::{Batch, Claim, Durability, EndReason, Owner, RedisConfig, StoreError};
 
 /// Generates one test per case, for each kind of store.
 macro_rules! contract {
@@ -33,6 +34,13 @@ macro_rules! contract {
                 super::$case(super::Fixture::redis()).await;
             })*
         }
+
+        /// Checks all cases one after the other, each with a fixture that `next` makes. Servers that
+        /// take long to start are used for all of them.
+        async fn check_all(mut next: impl FnMut(&str) -> Fixture) {
+            $(eprintln!("case {}", stringify!($case));
+            $case(next(stringify!($case))).await;)*
+        }
     };
 }
 
@@ -57,6 +65,41 @@ contract!(
     a_deposed_appender_ends,
     a_closed_appender_releases_the_partition,
 );
+
+#[tokio::test]
+async fn every_case_holds_behind_sentinels() {
+    let setup = SentinelSetup::start(&["--appendonly", "yes"]);
+    let mut databases = 0..;
+    check_all(|_| {
+        let url = setup.url(databases.next().unwrap());
+        Fixture::Served(RedisConfig::new(url))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_case_holds_in_a_cluster() {
+    let cluster = RedisCluster::start(&["--appendonly", "yes"]);
+    check_all(|_| {
+        for node in cluster.nodes.iter().filter(|node| node.is_master()) {
+            node.run(&["FLUSHALL", "SYNC"]);
+        }
+        Fixture::Served(RedisConfig::new(cluster.url()))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_case_holds_when_replicas_must_have_each_write() {
+    let args = ["--appendonly", "yes", "--appendfsync", "always", "--min-replicas-to-write", "1"];
+    let setup = SentinelSetup::start(&args);
+    let mut databases = 0..;
+    check_all(|_| {
+        let url = setup.url(databases.next().unwrap());
+        Fixture::Served(RedisConfig { replicas: 2, ..RedisConfig::new(url) })
+    })
+    .await;
+}
 
 async fn entries_come_back_in_order(fixture: Fixture) {
     let store = fixture.open().await;

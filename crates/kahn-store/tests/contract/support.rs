@@ -24,6 +24,8 @@ pub(crate) enum Fixture {
     Memory(MemoryStore),
     Embedded(TempDir, Durability),
     Redis(RedisServer),
+    /// Servers that outlive the fixture.
+    Served(RedisConfig),
 }
 
 impl Fixture {
@@ -46,6 +48,7 @@ impl Fixture {
                 Arc::new(EmbeddedStore::open(dir.path(), cluster(partitions), *durability)?)
             }
             Self::Redis(server) => redis(&server.url(), cluster(partitions)).await?,
+            Self::Served(config) => open(config, cluster(partitions)).await?,
         })
     }
 
@@ -55,7 +58,14 @@ impl Fixture {
 }
 
 pub(crate) async fn redis(url: &str, meta: ClusterMeta) -> Result<Arc<dyn LogStore>, StoreError> {
-    Ok(Arc::new(RedisStore::open(&RedisConfig::new(url), meta).await?))
+    open(&RedisConfig::new(url), meta).await
+}
+
+pub(crate) async fn open(
+    config: &RedisConfig,
+    meta: ClusterMeta,
+) -> Result<Arc<dyn LogStore>, StoreError> {
+    Ok(Arc::new(RedisStore::open(config, meta).await?))
 }
 
 pub(crate) fn owner(nonce: u64) -> Owner {
@@ -142,6 +152,11 @@ impl Watched {
             self.missing += missing;
         }
         event
+    }
+
+    /// Returns the next event that has already been sent.
+    pub(crate) fn waiting_event(&mut self) -> Option<AppendEvent> {
+        self.events.try_recv().ok()
     }
 
     pub(crate) async fn committed(&mut self, seq: u64) {

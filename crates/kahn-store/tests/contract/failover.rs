@@ -1,0 +1,226 @@
+//! Failovers under load: nothing acknowledged is lost while the owner lives, and nothing at all if
+//! replicas must have each write.
+
+use std::time::Duration;
+
+use kahn_store::testing::{RedisCluster, SentinelSetup, wait_until};
+use kahn_store::{Durability, LogStore as _, RedisConfig, RedisStore};
+use tokio::time::Instant;
+
+use crate::load::{Load, Report, check_log};
+use crate::support::{cluster, open};
+
+const REPLICATED: [&str; 6] =
+    ["--appendonly", "yes", "--appendfsync", "always", "--min-replicas-to-write", "1"];
+
+/// How a master fails.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// It is killed, and starts again after it was replaced.
+    Kill,
+    /// It hands over on request.
+    HandOver,
+    /// It stops, and goes on after it was replaced.
+    Pause,
+    /// It blocks for two seconds.
+    Sleep,
+}
+
+const FAULTS: [Fault; 4] = [Fault::Kill, Fault::HandOver, Fault::Pause, Fault::Sleep];
+
+/// Returns how many failovers to make: `KAHN_FAILOVERS`, or `usual`.
+fn n_failovers(usual: usize) -> usize {
+    #[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
+    let set = std::env::var("KAHN_FAILOVERS");
+    set.map_or(usual, |n| n.parse().unwrap())
+}
+
+/// Prints what a series of failovers has shown.
+fn report(what: &str, mut outages: Vec<Duration>, reports: &[Report]) {
+    outages.sort_unstable();
+    let acknowledged = reports.last().map_or(0, |last| last.committed);
+    let again: u64 = reports.iter().map(|report| report.lost).sum();
+    eprintln!(
+        "{what}: {} failovers, {acknowledged} acknowledged, {again} appended again, 0 lost; until \
+         writes went on: p50 {:?}, max {:?}",
+        outages.len(),
+        outages[outages.len() / 2],
+        outages[outages.len() - 1],
+    );
+}
+
+/// Lets the master behind sentinels fail, and returns once there is another one.
+fn replace_master(setup: &mut SentinelSetup, fault: Fault) {
+    setup.wait_until_whole();
+    let port = setup.master_port();
+    match fault {
+        Fault::Kill => setup.master().kill9(),
+        Fault::HandOver => setup.fail_over(),
+        Fault::Pause => setup.master().pause(),
+        Fault::Sleep => {
+            // The answer comes too late, and the server is asked no more.
+            drop(setup.master().try_query::<String>(&["DEBUG", "SLEEP", "2.1"]));
+        }
+    }
+    wait_until("another master", || setup.master_port() != port);
+    let former = setup.servers.iter_mut().find(|one| one.port() == port).unwrap();
+    match fault {
+        Fault::Kill => former.restart(),
+        Fault::Pause => former.resume(),
+        Fault::HandOver | Fault::Sleep => {}
+    }
+}
+
+/// Runs `fault`, which blocks, and returns the time from its beginning until writes go on.
+async fn outage(load: &mut Load, fault: impl FnOnce() + Send + 'static) -> Duration {
+    load.progress(20).await;
+    let began = Instant::now();
+    let failing = tokio::task::spawn_blocking(fault);
+    // What is in flight may still be acknowledged; more than that needs a new master.
+    load.progress(200).await;
+    let outage = began.elapsed();
+    failing.await.unwrap();
+    load.progress(20).await;
+    outage
+}
+
+async fn check_sentinel(args: &[&str], replicas: u32, n_failovers: usize) {
+    let args: Vec<&str> = args.iter().copied().chain(["--enable-debug-command", "yes"]).collect();
+    let setup = std::sync::Arc::new(std::sync::Mutex::new(SentinelSetup::start(&args)));
+    let url = setup.lock().unwrap().url(0);
+    let config = RedisConfig { replicas, ..RedisConfig::new(url) };
+    let store = open(&config, cluster(1)).await.unwrap();
+    let (mut outages, mut reports) = (Vec::new(), Vec::new());
+    let mut load = Load::start(&store, 1).await;
+    for (n, fault) in (0..n_failovers).zip(FAULTS.into_iter().cycle()) {
+        let failing = setup.clone();
+        let fail = move || replace_master(&mut failing.lock().unwrap(), fault);
+        outages.push(outage(&mut load, fail).await);
+        eprintln!("{n} {fault:?}: {:?}", outages[n]);
+    }
+    reports.push(load.finish().await);
+    report("sentinel", outages, &reports);
+    setup.lock().unwrap().wait_until_whole();
+    check_log(&config, &reports).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_replace_a_master_and_its_owner_restores_what_was_lost() {
+    check_sentinel(&["--appendonly", "yes"], 0, n_failovers(3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owners_vanish_with_the_master_and_the_replicas_have_everything() {
+    let mut setup = SentinelSetup::start(&REPLICATED);
+    let config = RedisConfig { replicas: 2, ..RedisConfig::new(setup.url(0)) };
+    let store = RedisStore::open(&config, cluster(1)).await.unwrap();
+    assert_eq!(store.durability(), Durability::Replicated);
+    drop(store);
+    let (mut reports, mut outages) = (Vec::new(), Vec::new());
+    for n in 0..n_failovers(2) {
+        let store = open(&config, cluster(1)).await.unwrap();
+        let mut load = Load::start(&store, u64::try_from(n).unwrap() + 1).await;
+        load.progress(200).await;
+        let began = Instant::now();
+        let port = setup.master_port();
+        setup.master().kill9();
+        reports.push(load.vanish().await);
+        wait_until("another master", || setup.master_port() != port);
+        outages.push(began.elapsed());
+        setup.servers.iter_mut().find(|one| one.port() == port).unwrap().restart();
+        setup.wait_until_whole();
+    }
+    report("replicated, owner gone", outages, &reports);
+    check_log(&config, &reports).await;
+}
+
+/// Returns the slot of the partition under load.
+fn slot(cluster: &RedisCluster) -> u16 {
+    cluster.nodes[0].query(&["CLUSTER", "KEYSLOT", "kahn:{p000}:m"])
+}
+
+/// Lets the master of the slot fail, and returns once there is another one.
+fn replace_node(cluster: &mut RedisCluster, fault: Fault) {
+    cluster.wait_until_whole();
+    let slot = slot(cluster);
+    let master = cluster.master_of(slot);
+    let replica = cluster.replica_of(master);
+    match fault {
+        Fault::Kill => cluster.nodes[master].kill9(),
+        Fault::HandOver => cluster.nodes[replica].run(&["CLUSTER", "FAILOVER"]),
+        Fault::Pause => cluster.nodes[master].pause(),
+        Fault::Sleep => {
+            drop(cluster.nodes[master].try_query::<String>(&["DEBUG", "SLEEP", "2.5"]));
+        }
+    }
+    wait_until("another master", || cluster.nodes[replica].is_master());
+    match fault {
+        Fault::Kill => cluster.nodes[master].restart(),
+        Fault::Pause => cluster.nodes[master].resume(),
+        Fault::HandOver | Fault::Sleep => {}
+    }
+}
+
+async fn check_cluster(args: &[&str], replicas: u32, n_failovers: usize) {
+    let args: Vec<&str> = args.iter().copied().chain(["--enable-debug-command", "yes"]).collect();
+    let servers = std::sync::Arc::new(std::sync::Mutex::new(RedisCluster::start(&args)));
+    let url = servers.lock().unwrap().url();
+    let config = RedisConfig { replicas, ..RedisConfig::new(url) };
+    let store = open(&config, cluster(1)).await.unwrap();
+    let mut load = Load::start(&store, 1).await;
+    let mut outages = Vec::new();
+    for (n, fault) in (0..n_failovers).zip(FAULTS.into_iter().cycle()) {
+        let failing = servers.clone();
+        let fail = move || replace_node(&mut failing.lock().unwrap(), fault);
+        outages.push(outage(&mut load, fail).await);
+        eprintln!("{n} {fault:?}: {:?}", outages[n]);
+    }
+    let reports = [load.finish().await];
+    report("cluster", outages, &reports);
+    servers.lock().unwrap().wait_until_whole();
+    check_log(&config, &reports).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_replaces_a_master_and_its_owner_restores_what_was_lost() {
+    check_cluster(&["--appendonly", "yes"], 0, n_failovers(4)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_with_replicated_writes_goes_on_after_a_failover() {
+    check_cluster(&REPLICATED, 1, n_failovers(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_moves_between_masters_while_its_owner_appends() {
+    let servers = std::sync::Arc::new(RedisCluster::start(&["--appendonly", "yes"]));
+    let config = RedisConfig::new(servers.url());
+    let store = open(&config, cluster(1)).await.unwrap();
+    let mut load = Load::start(&store, 1).await;
+    let slot = slot(&servers);
+    for n in 0..n_failovers(4) {
+        let masters = (0..servers.nodes.len()).filter(|ix| servers.nodes[*ix].is_master());
+        let from = servers.master_of(slot);
+        let others: Vec<usize> = masters.filter(|ix| *ix != from).collect();
+        let (moving, to) = (servers.clone(), others[n % others.len()]);
+        outage(&mut load, move || moving.move_slot(slot, to)).await;
+        // Control operations follow the slot as well.
+        store.put_blob(crate::support::P0, "x", "blob".into()).await.unwrap();
+        assert_eq!(servers.master_of(slot), to);
+    }
+    check_log(&config, &[load.finish().await]).await;
+}
+
+#[tokio::test]
+async fn sentinels_that_are_down_or_know_nothing_are_named() {
+    let mut setup = SentinelSetup::start(&["--appendonly", "yes"]);
+    setup.kill_sentinel(0);
+    open(&RedisConfig::new(setup.url(0)), cluster(1)).await.unwrap();
+    let unknown = setup.url(0).replace("kahn-test", "other");
+    let error = open(&RedisConfig::new(unknown), cluster(1)).await.unwrap_err().to_string();
+    assert!(error.contains("\"other\"") && error.contains("does not monitor"), "{error}");
+    setup.kill_sentinel(1);
+    setup.kill_sentinel(2);
+    let error = open(&RedisConfig::new(setup.url(0)), cluster(1)).await.unwrap_err().to_string();
+    assert!(error.contains("kahn-test") && error.contains("connect to redis at 127"), "{error}");
+}

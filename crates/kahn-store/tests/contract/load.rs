@@ -1,0 +1,132 @@
+//! An owner that appends without a pause while the servers below it fail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kahn_core::log::Head;
+use kahn_store::{AppendEvent, Appender, Batch, Claim, LogStore, RedisConfig};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::support::{P0, cluster, open, owner, read_all};
+
+/// The number of batches that are pushed ahead of those known to be durable.
+const AHEAD: u64 = 8;
+const PATIENCE: Duration = Duration::from_secs(40);
+
+#[derive(Clone, Copy)]
+enum End {
+    /// Wait until everything pushed is durable.
+    Finish,
+    /// Stop at once, as if the process was killed.
+    Vanish,
+}
+
+/// A running owner.
+pub(crate) struct Load {
+    committed: watch::Receiver<u64>,
+    end: oneshot::Sender<End>,
+    task: JoinHandle<Report>,
+}
+
+/// What an owner has pushed, and what of it was acknowledged.
+pub(crate) struct Report {
+    pub(crate) pushed: Vec<Bytes>,
+    pub(crate) committed: u64,
+    /// The number of acknowledged batches that the store had lost and was given again.
+    pub(crate) lost: u64,
+}
+
+impl Load {
+    /// Acquires the partition by force and starts to append.
+    pub(crate) async fn start(store: &Arc<dyn LogStore>, nonce: u64) -> Self {
+        let acquired = store.acquire(P0, &owner(nonce), Claim::Force).await.unwrap();
+        let (tx, events) = mpsc::channel(10_000);
+        let tell = move |event| tx.try_send(event).unwrap();
+        let (term, head) = (acquired.term, acquired.head);
+        let appender = Appender::spawn(Arc::clone(store), P0, term, head, tell);
+        let (progress, committed) = watch::channel(head.seq);
+        let (end, ended) = oneshot::channel();
+        let task = tokio::spawn(append(appender, events, progress, ended, head.seq, nonce));
+        Self { committed, end, task }
+    }
+
+    /// Waits until more batches are acknowledged, and returns how long that took.
+    pub(crate) async fn progress(&mut self, n_batches: u64) -> Duration {
+        let (began, goal) = (Instant::now(), *self.committed.borrow() + n_batches);
+        let reached = timeout(PATIENCE, self.committed.wait_for(|seq| goal <= *seq)).await;
+        assert!(matches!(reached, Ok(Ok(_))), "no progress to {goal}: {reached:?}");
+        began.elapsed()
+    }
+
+    /// Stops pushing, and waits until everything is acknowledged.
+    pub(crate) async fn finish(self) -> Report {
+        self.stop(End::Finish).await
+    }
+
+    /// Stops the owner without a warning.
+    pub(crate) async fn vanish(self) -> Report {
+        self.stop(End::Vanish).await
+    }
+
+    async fn stop(self, end: End) -> Report {
+        assert!(self.end.send(end).is_ok(), "the owner has ended");
+        timeout(PATIENCE, self.task).await.unwrap().unwrap()
+    }
+}
+
+async fn append(
+    mut appender: Appender,
+    mut events: mpsc::Receiver<AppendEvent>,
+    progress: watch::Sender<u64>,
+    mut ended: oneshot::Receiver<End>,
+    first: u64,
+    nonce: u64,
+) -> Report {
+    let mut report = Report { pushed: Vec::new(), committed: first, lost: 0 };
+    let (mut pushed, mut is_ending) = (first, false);
+    while !is_ending || report.committed < pushed {
+        while !is_ending && pushed < report.committed + AHEAD {
+            let payload = Bytes::from(format!("{nonce} {pushed} {:>100}", ""));
+            report.pushed.push(payload.clone());
+            pushed = appender.push(Batch::new(payload)).unwrap();
+        }
+        tokio::select! {
+            end = &mut ended, if !is_ending => match end.unwrap() {
+                End::Finish => is_ending = true,
+                End::Vanish => return report,
+            },
+            event = events.recv() => match event.unwrap() {
+                AppendEvent::Committed { through_seq, .. } => {
+                    report.committed = through_seq;
+                    progress.send_replace(through_seq);
+                }
+                AppendEvent::TailLost { missing, .. } => report.lost += missing,
+                AppendEvent::Ended { reason, .. } => panic!("the owner ended: {reason:?}"),
+                AppendEvent::Troubled { .. }
+                | AppendEvent::Recovered { .. }
+                | AppendEvent::Renewed { .. } => {}
+            },
+        }
+    }
+    report
+}
+
+/// Reads the log like a new owner, and checks that it is an unbroken chain of batches of `reports`
+/// in their order, which contains all that were acknowledged.
+pub(crate) async fn check_log(config: &RedisConfig, reports: &[Report]) {
+    let store = open(config, cluster(1)).await.unwrap();
+    store.acquire(P0, &owner(0xa11), Claim::Force).await.unwrap();
+    let log = read_all(&*store, Head::GENESIS).await;
+    let mut rest = &log[..];
+    for (n, report) in reports.iter().enumerate() {
+        let n_found = rest.iter().zip(&report.pushed).take_while(|(a, b)| a == b).count();
+        let first = log.len() - rest.len();
+        let n_acknowledged = usize::try_from(report.committed).unwrap().saturating_sub(first);
+        assert!(n_acknowledged <= n_found, "owner {n}: {n_acknowledged} > {n_found} found");
+        rest = &rest[n_found..];
+    }
+    assert!(rest.is_empty(), "{} entries that nobody has written", rest.len());
+}
