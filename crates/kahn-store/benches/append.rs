@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kahn_model::Partition;
-use kahn_store::testing::RedisServer;
+use kahn_store::testing::{RedisPair, RedisServer};
 use kahn_store::{
     Acquired, AppendEvent, Appender, Batch, Claim, ClusterId, ClusterMeta, Durability,
     EmbeddedStore, LogStore, MemoryStore, Owner, RedisConfig, RedisStore,
@@ -24,6 +24,9 @@ use tokio::sync::mpsc;
 
 const CLUSTER: ClusterMeta = ClusterMeta { id: ClusterId(1), partitions: 1 };
 const SIZES: [usize; 2] = [100, 64 << 10];
+/// How many batches are pushed to measure the rate, and how many of them at once.
+const N_BATCHES: u64 = 4_000;
+const AHEAD: u64 = 8;
 
 /// Prints the median and the 99th percentile.
 fn show(name: &str, mut taken: Vec<Duration>) {
@@ -56,7 +59,7 @@ fn measure(c: &mut Criterion, name: &str, size: usize, mut once: impl FnMut()) {
 
 fn measure_store(c: &mut Criterion, name: &str, runtime: &Runtime, store: &Arc<dyn LogStore>) {
     for size in SIZES {
-        let (tx, mut events) = mpsc::channel(64);
+        let (tx, mut events) = mpsc::channel(1_000);
         let mut appender = runtime.block_on(async {
             let acquired = store
                 .acquire(Partition(0), &Owner::without_address(1), Claim::IfFree)
@@ -70,11 +73,30 @@ fn measure_store(c: &mut Criterion, name: &str, runtime: &Runtime, store: &Arc<d
         measure(c, name, size, || {
             runtime.block_on(async {
                 let seq = appender.push(Batch::new(payload.clone())).unwrap();
-                let committed = events.recv().await.unwrap();
-                let expected = AppendEvent::Committed { partition: Partition(0), through_seq: seq };
-                assert_eq!(committed, expected);
+                wait_for(&mut events, seq).await;
             });
         });
+        let begun = Instant::now();
+        runtime.block_on(async {
+            for _ in 0..N_BATCHES / AHEAD {
+                let seqs = (0..AHEAD).map(|_| appender.push(Batch::new(payload.clone())).unwrap());
+                let last = seqs.last().unwrap();
+                wait_for(&mut events, last - AHEAD / 2).await;
+            }
+        });
+        let rate = f64::from(u32::try_from(N_BATCHES).unwrap()) / begun.elapsed().as_secs_f64();
+        eprintln!("{name}/{size}: {rate:.0} batches per second with up to {AHEAD} ahead");
+    }
+}
+
+/// Waits until a batch is durable.
+async fn wait_for(events: &mut mpsc::Receiver<AppendEvent>, seq: u64) {
+    loop {
+        match events.recv().await.unwrap() {
+            AppendEvent::Committed { through_seq, .. } if seq <= through_seq => return,
+            AppendEvent::Committed { .. } | AppendEvent::Renewed { .. } => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -127,6 +149,11 @@ fn stores(c: &mut Criterion) {
         let store = Arc::new(runtime.block_on(RedisStore::open(&config, CLUSTER)).unwrap());
         measure_store(c, &format!("redis-{fsync}"), &runtime, &(store as Arc<dyn LogStore>));
     }
+
+    let pair = RedisPair::start();
+    let config = RedisConfig { replicas: 1, ..RedisConfig::new(pair.master.url()) };
+    let store = Arc::new(runtime.block_on(RedisStore::open(&config, CLUSTER)).unwrap());
+    measure_store(c, "redis-replicated", &runtime, &(store as Arc<dyn LogStore>));
 }
 
 criterion_group!(benches, stores);

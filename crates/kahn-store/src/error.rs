@@ -99,8 +99,8 @@ pub enum StoreError {
         /// The error.
         source: std::io::Error,
     },
-    /// A server that should be the master replicates another one.
-    #[error("redis at {server} is a replica and not the master")]
+    /// A server that should be the master replicates another one, or has been replaced.
+    #[error("redis at {server} is a replica or has been replaced, and not the master")]
     NotMaster {
         /// The address of the server.
         server: String,
@@ -177,6 +177,21 @@ fn describe(found: Option<ClusterId>) -> String {
 impl StoreError {
     pub(crate) fn embedded(error: impl Into<redb::Error>) -> Self {
         Self::Embedded(Box::new(error.into()))
+    }
+
+    /// Formats the error and its sources on one line.
+    pub(crate) fn described(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(inner) = source {
+            let inner_text = inner.to_string();
+            if !text.contains(&inner_text) {
+                text.push_str(": ");
+                text.push_str(&inner_text);
+            }
+            source = inner.source();
+        }
+        text
     }
 
     pub(crate) fn io(context: impl Into<String>, source: std::io::Error) -> Self {

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod cluster;
+mod pair;
 mod proxy;
 mod sentinel;
 mod server;
@@ -11,6 +12,7 @@ mod wait;
 
 pub use certificates::{Authority, Certificate};
 pub use cluster::RedisCluster;
+pub use pair::RedisPair;
 pub use proxy::{Cut, Proxy};
 pub use sentinel::SentinelSetup;
 pub use server::RedisServer;

@@ -249,7 +249,8 @@ impl Task {
         }
         self.is_troubled = true;
         let partition = self.partition;
-        let cause = cause.map_or_else(|| "the connection was lost".to_owned(), described);
+        let cause =
+            cause.map_or_else(|| "the connection was lost".to_owned(), StoreError::described);
         warn!(%partition, %cause, "the store does not accept batches");
         self.tell(AppendEvent::Troubled { partition, cause });
     }
@@ -295,19 +296,4 @@ impl Task {
     fn tell(&self, event: AppendEvent) {
         (self.events)(event);
     }
-}
-
-/// Formats an error and its sources on one line.
-fn described(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        source = inner.source();
-    }
-    text
 }

@@ -46,13 +46,15 @@ impl Access {
             .map_err(|error| StoreError::BadConfig(format!("address of redis: {error}")))?;
         let dialer = dialer(config, &address)?;
         let has_others = address.kind != Kind::Standalone;
+        let is_cluster = address.kind == Kind::Cluster;
+        let topology = Arc::new(Topology::new(discovery(config, address, dialer.clone())?));
         let linker = Linker {
-            dialer: dialer.clone(),
+            dialer,
             gate: Gate::new(config.allow_unsafe, config.replicas),
             connect_timeout: config.connect_timeout,
-            is_cluster: address.kind == Kind::Cluster,
+            is_cluster,
+            topology: Arc::clone(&topology),
         };
-        let topology = Arc::new(Topology::new(discovery(config, address, dialer)?));
         if has_others {
             tokio::spawn(watch(Arc::downgrade(&topology)));
         }
@@ -207,7 +209,8 @@ fn discovery(
     let (user, file) = (config.sentinel_user.as_deref(), config.sentinel_password_file.as_ref());
     if !matches!(address.kind, Kind::Sentinel { .. }) && (user.is_some() || file.is_some()) {
         return Err(StoreError::BadConfig(
-            "a user or password for sentinels is set, but the URL does not name sentinels".to_owned(),
+            "a user or password for sentinels is set, but the URL does not name sentinels"
+                .to_owned(),
         ));
     }
     let mut nodes = address.nodes;

@@ -71,11 +71,15 @@ pub(super) enum AddressError {
     Percent(&'static str),
     #[error("a host is missing: write for example \"host:{REDIS_PORT}\"")]
     NoHost,
-    #[error("{0:?} is not a host and port: write for example \"host:{REDIS_PORT}\" or \"[::1]:{REDIS_PORT}\"")]
+    #[error(
+        "{0:?} is not a host and port: write for example \"host:{REDIS_PORT}\" or \"[::1]:{REDIS_PORT}\""
+    )]
     Host(String),
     #[error("a standalone redis has one host: use redis+sentinel or redis+cluster for several")]
     SeveralHosts,
-    #[error("the name of the master is missing: write \"redis+sentinel://host:{SENTINEL_PORT}/name\"")]
+    #[error(
+        "the name of the master is missing: write \"redis+sentinel://host:{SENTINEL_PORT}/name\""
+    )]
     NoMaster,
     #[error("{0:?} is not the number of a database")]
     Database(String),
@@ -112,7 +116,11 @@ impl Address {
         };
         if rest.contains(['?', '#']) {
             let is_in_login = login.is_some_and(|login| login.contains(['?', '#']));
-            return Err(if is_in_login { AddressError::Reserved } else { AddressError::Parameters });
+            return Err(if is_in_login {
+                AddressError::Reserved
+            } else {
+                AddressError::Parameters
+            });
         }
         let port = if scheme.ends_with("sentinel") { SENTINEL_PORT } else { REDIS_PORT };
         let nodes = hosts.split(',').map(|host| node(host, port)).collect::<Result<Vec<_>, _>>()?;

@@ -1,19 +1,21 @@
 //! Shared connections for control operations, one per server and purpose.
 
+mod shared;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{Cmd, RedisResult, Value};
+use ::redis::{Cmd, Value};
 use kahn_model::Partition;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
 use crate::error::StoreError;
-use crate::redis::link::{Link, Linker, Route, check_home, home_query, send};
-use crate::redis::replicate::{Replicas, wait_count};
-use crate::redis::reply::{is_broken, is_declined};
+use crate::redis::link::{Link, Linker, Route, check_home, home_query};
+use crate::redis::replicate::Replicas;
+use crate::redis::reply::is_broken;
 use crate::store::ClusterId;
+use shared::SharedConnection;
 
 /// What a connection is used for. Writes have their own because waiting for replicas blocks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +42,7 @@ type Place = Mutex<Option<Control>>;
 
 /// A connection and the task that drives it.
 struct Control {
-    connection: MultiplexedConnection,
+    shared: SharedConnection,
     driver: AbortHandle,
     /// The partitions that are known to belong to our cluster on this server.
     checked: BTreeSet<Partition>,
@@ -55,7 +57,8 @@ impl Drop for Control {
 impl Control {
     fn new(link: Link) -> Self {
         let driver = tokio::spawn(link.dialed.driver).abort_handle();
-        Self { connection: link.dialed.connection, driver, checked: BTreeSet::new() }
+        let shared = SharedConnection::new(link.dialed.connection, link.route.is_asking);
+        Self { shared, driver, checked: BTreeSet::new() }
     }
 }
 
@@ -75,14 +78,10 @@ impl Controls {
         operation: &Operation<'_>,
     ) -> Result<Value, StoreError> {
         let place = self.place(route, operation.purpose);
-        let mut connection = connect(&place, linker, route, operation.home).await?;
-        let waits = operation.purpose == Purpose::Write && replicas.wanted != 0;
-        let done = if waits {
-            send_and_wait(&mut connection, operation.call, route.is_asking, replicas).await
-        } else {
-            send(&mut connection, operation.call.clone(), route.is_asking)
-                .await
-                .map_err(StoreError::from)
+        let shared = connect(&place, linker, route, operation.home).await?;
+        let done = match operation.purpose {
+            Purpose::Write => shared.write(operation.call, replicas).await,
+            Purpose::Read => shared.send(operation.call.clone()).await.map_err(StoreError::from),
         };
         if let Err(StoreError::Redis(error)) = &done
             && is_broken(error)
@@ -106,47 +105,24 @@ async fn connect(
     linker: &Linker,
     route: &Route,
     home: Option<(Partition, ClusterId)>,
-) -> Result<MultiplexedConnection, StoreError> {
+) -> Result<SharedConnection, StoreError> {
     let mut place = place.lock().await;
     let control = match &mut *place {
         Some(control) => control,
         empty => empty.insert(Control::new(linker.link(route.clone(), None).await?)),
     };
+    let shared = control.shared.clone();
     if let Some((partition, cluster)) = home
         && !control.checked.contains(&partition)
     {
-        let asked = send(&mut control.connection, home_query(partition), route.is_asking).await;
+        let asked = shared.send(home_query(partition)).await;
         if asked.as_ref().is_err_and(is_broken) {
             *place = None;
         }
         check_home(asked?, cluster)?;
         if let Some(control) = &mut *place {
             control.checked.insert(partition);
-            return Ok(control.connection.clone());
         }
     }
-    let control = place.as_ref().expect("invariant: it is connected");
-    Ok(control.connection.clone())
-}
-
-async fn send_and_wait(
-    connection: &mut MultiplexedConnection,
-    call: &Cmd,
-    is_asking: bool,
-    replicas: Replicas,
-) -> Result<Value, StoreError> {
-    let mut commands = ::redis::pipe();
-    if is_asking {
-        commands.cmd("ASKING");
-    }
-    commands.add_command(call.clone()).add_command(replicas.wait());
-    let answers: RedisResult<Vec<Value>> =
-        connection.send_packed_commands(&commands, commands.len() - 2, 2).await;
-    let mut answers = answers?.into_iter();
-    let done = answers.next().unwrap_or(Value::Nil).extract_error()?;
-    // A script that was not carried out has written nothing for which replicas could be counted.
-    if !is_declined(&done) {
-        replicas.check(wait_count(answers.next().unwrap_or(Value::Nil).extract_error()?)?)?;
-    }
-    Ok(done)
+    Ok(shared)
 }

@@ -93,7 +93,11 @@ impl Dialer {
 
 impl Dialed {
     /// Runs several commands, driving the connection meanwhile.
-    pub(super) async fn run(&mut self, commands: &Pipeline, count: usize) -> RedisResult<Vec<Value>> {
+    pub(super) async fn run(
+        &mut self,
+        commands: &Pipeline,
+        count: usize,
+    ) -> RedisResult<Vec<Value>> {
         tokio::select! {
             answers = self.connection.send_packed_commands(commands, 0, count) => answers,
             () = &mut self.driver => Err(closed()),

@@ -6,6 +6,7 @@
 
 mod settings;
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use tracing::warn;
@@ -20,6 +21,8 @@ pub(super) struct Gate {
     allow_unsafe: bool,
     replicas: u32,
     phase: Mutex<Phase>,
+    /// The servers whose settings were accepted with a warning.
+    warned: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +35,12 @@ enum Phase {
 
 impl Gate {
     pub(super) fn new(allow_unsafe: bool, replicas: u32) -> Self {
-        Self { allow_unsafe, replicas, phase: Mutex::new(Phase::Opening(None)) }
+        Self {
+            allow_unsafe,
+            replicas,
+            phase: Mutex::new(Phase::Opening(None)),
+            warned: Mutex::default(),
+        }
     }
 
     /// Ends the opening and returns the level of the store.
@@ -65,7 +73,10 @@ impl Gate {
         };
         match refused {
             Err(error) if self.allow_unsafe => {
-                warn!(%error, "redis is used although acknowledged work could be lost");
+                let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+                if warned.insert(server.to_owned()) {
+                    warn!(%error, "redis is used although acknowledged work could be lost");
+                }
                 Ok(())
             }
             checked => checked,

@@ -4,12 +4,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, RedisResult, Value};
 use kahn_model::Partition;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::error::StoreError;
 use crate::redis::address::Endpoint;
@@ -17,6 +18,7 @@ use crate::redis::dial::{Dialed, Dialer};
 use crate::redis::gate::{Gate, Settings};
 use crate::redis::keys::Keys;
 use crate::redis::scripts::SCRIPTS;
+use crate::redis::topology::Topology;
 use crate::store::ClusterId;
 
 /// A server, and whether it must be told that it is asked out of turn, while it receives a slot.
@@ -52,7 +54,11 @@ pub(super) struct Linker {
     pub(super) connect_timeout: Duration,
     /// Whether the servers must be nodes of a Redis Cluster.
     pub(super) is_cluster: bool,
+    pub(super) topology: Arc<Topology>,
 }
+
+/// A connection that took longer is confirmed: see [`Topology::confirm`].
+const QUICK: Duration = Duration::from_millis(50);
 
 impl Linker {
     /// Connects and prepares the connection. `home` is a partition that must belong to the cluster.
@@ -61,8 +67,14 @@ impl Linker {
         route: Route,
         home: Option<(Partition, ClusterId)>,
     ) -> Result<Link, StoreError> {
+        let began = Instant::now();
         let made = timeout(self.connect_timeout, self.make_ready(route.clone(), home)).await;
-        made.map_err(|_| StoreError::NoAnswer { server: route.server.to_string() })?
+        let link =
+            made.map_err(|_| StoreError::NoAnswer { server: route.server.to_string() })??;
+        if QUICK < began.elapsed() {
+            self.topology.confirm(&route.server).await?;
+        }
+        Ok(link)
     }
 
     async fn make_ready(
@@ -124,7 +136,11 @@ impl Link {
         Box::pin(async move { send(&mut connection, wait, false).await })
     }
 
-    async fn check_home(&mut self, partition: Partition, wanted: ClusterId) -> Result<(), StoreError> {
+    async fn check_home(
+        &mut self,
+        partition: Partition,
+        wanted: ClusterId,
+    ) -> Result<(), StoreError> {
         let asked = self.start(home_query(partition));
         let answer = tokio::select! {
             answer = asked => answer?,

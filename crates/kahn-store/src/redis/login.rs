@@ -37,7 +37,9 @@ impl Login {
     ) -> Result<Self, StoreError> {
         let bad = |text: &str| Err(StoreError::BadConfig(text.to_owned()));
         let user = match (in_url.0, user) {
-            (Some(_), Some(_)) => return bad("the user of redis is in the URL and also configured"),
+            (Some(_), Some(_)) => {
+                return bad("the user of redis is in the URL and also configured");
+            }
             (in_url, user) => in_url.or_else(|| user.map(str::to_owned)),
         };
         let password = match (in_url.1, password_file) {

@@ -19,9 +19,9 @@ pub(super) struct Replicas {
 
 impl Replicas {
     /// Creates the rule. `reply_within` is the timeout for each reply. A request may have to wait
-    /// behind the `WAIT` of an earlier one, and both must end before the connection is given up.
+    /// behind the `WAIT` of two earlier ones, and all must end before the connection is given up.
     pub(super) fn new(wanted: u32, reply_within: Duration) -> Self {
-        Self { wanted, within: reply_within / 3 }
+        Self { wanted, within: reply_within / 4 }
     }
 
     /// Returns the command that waits.

@@ -103,30 +103,27 @@ async fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
 /// Describes a connection that failed during the handshake.
 pub(super) fn failed(server: &str, source: io::Error) -> StoreError {
     let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
-    let advice = tls.map_or("the port may be one without TLS, for which the scheme is redis", advice);
+    let advice =
+        tls.map_or("the port may be one without TLS, for which the scheme is redis", advice);
     StoreError::Tls { server: server.to_owned(), advice, source }
 }
 
 /// Describes a connection that failed after the handshake, if TLS was the reason. In TLS 1.3, a
 /// server judges the certificate of its client only then.
 pub(super) fn failed_later(server: &str, error: &::redis::RedisError) -> Option<StoreError> {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(inner) = source {
-        let io = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(tls) = io.and_then(|io| io.downcast_ref::<TlsError>()) {
-            return Some(failed(server, io::Error::other(tls.clone())));
-        }
-        source = inner.source();
-    }
-    None
+    // The client library shares its inner error.
+    let shared = std::error::Error::source(error)?;
+    let shared = shared.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
+    let tls = shared.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<TlsError>()?;
+    Some(failed(server, io::Error::other(tls.clone())))
 }
 
 /// Returns what to do about an error.
 fn advice(error: &TlsError) -> &'static str {
     match error {
-        TlsError::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "ca_file must contain the authority that signed the certificate of redis"
-        }
+        TlsError::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "ca_file must contain the authority that signed the certificate of redis",
         TlsError::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => "the certificate of redis has expired: renew it, or correct the clock of this host",
@@ -148,7 +145,9 @@ fn advice(error: &TlsError) -> &'static str {
             | AlertDescription::CertificateRevoked
             | AlertDescription::HandshakeFailure,
         ) => "redis refuses our certificate: its own CA must have signed cert_file, and recently",
-        TlsError::InvalidMessage(_) => "the port may be one without TLS, for which the scheme is redis",
+        TlsError::InvalidMessage(_) => {
+            "the port may be one without TLS, for which the scheme is redis"
+        }
         _ => "see the log of redis for its view",
     }
 }

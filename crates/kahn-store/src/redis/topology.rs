@@ -82,6 +82,19 @@ impl Topology {
         })
     }
 
+    /// Asks the sentinels again whether a server is the master.
+    ///
+    /// If it did not answer for a while, it may have been replaced meanwhile and not know it yet.
+    pub(super) async fn confirm(&self, server: &Endpoint) -> Result<(), StoreError> {
+        let Discovery::Sentinel(sentinels) = &self.discovery else { return Ok(()) };
+        let master = sentinels.master().await?;
+        if master == *server {
+            return Ok(());
+        }
+        self.replace(SlotMap::of_one(master));
+        Err(StoreError::NotMaster { server: server.to_string() })
+    }
+
     /// Returns whether a server is still known as the master of a slot.
     pub(super) fn is_current(&self, slot: u16, server: &Endpoint) -> bool {
         self.view().map.as_ref().is_none_or(|map| map.server(slot) == Some(server))

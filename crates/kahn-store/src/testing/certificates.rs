@@ -48,7 +48,8 @@ impl Authority {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "authority of a test");
+        let name = format!("authority {}", dir.path().display());
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
@@ -84,7 +85,8 @@ impl Authority {
         let mut params = CertificateParams::new([host.to_owned()]).expect("a host");
         params.distinguished_name.push(DnType::CommonName, name);
         let now = OffsetDateTime::now_utc();
-        (params.not_before, params.not_after) = (now - Duration::days(9), now + Duration::days(days));
+        (params.not_before, params.not_after) =
+            (now - Duration::days(9), now + Duration::days(days));
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("a key");

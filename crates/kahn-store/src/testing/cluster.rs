@@ -24,7 +24,13 @@ impl RedisCluster {
         let nodes: Vec<RedisServer> = (0..2 * N_MASTERS).map(|_| start_node(args)).collect();
         for (n, node) in nodes.iter().enumerate() {
             node.run(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
-            node.run(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].port().to_string(), &bus(&nodes[0])]);
+            node.run(&[
+                "CLUSTER",
+                "MEET",
+                "127.0.0.1",
+                &nodes[0].port().to_string(),
+                &bus(&nodes[0]),
+            ]);
         }
         for (n, node) in nodes[..N_MASTERS].iter().enumerate() {
             let first = (n * N_SLOTS / N_MASTERS).to_string();
@@ -96,7 +102,8 @@ impl RedisCluster {
     pub fn replica_of(&self, master: usize) -> usize {
         let id = self.nodes[master].id();
         let nodes: String = self.nodes[master].query(&["CLUSTER", "NODES"]);
-        let line = nodes.lines().find(|line| line.contains("slave") && line.contains(&format!(" {id} ")));
+        let line =
+            nodes.lines().find(|line| line.contains("slave") && line.contains(&format!(" {id} ")));
         let id = line.and_then(|line| line.split(' ').next()).expect("a replica");
         self.nodes.iter().position(|node| node.id() == id).expect("a node of ours")
     }

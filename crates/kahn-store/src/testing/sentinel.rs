@@ -126,6 +126,22 @@ impl SentinelSetup {
         });
     }
 
+    /// Makes a replica the master for the sentinels, without the knowledge of the former master, as
+    /// if that was cut off from them. Returns once the sentinels name the new one.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a command fails.
+    pub fn replace_silently(&self, replica: usize) {
+        let replica = &self.servers[replica];
+        replica.run(&["REPLICAOF", "NO", "ONE"]);
+        let port = replica.port().to_string();
+        for sentinel in &self.sentinels {
+            sentinel.run(&["SENTINEL", "REMOVE", NAME]);
+            sentinel.run(&["SENTINEL", "MONITOR", NAME, "127.0.0.1", &port, "2"]);
+        }
+    }
+
     /// Stops a sentinel.
     ///
     /// # Panics

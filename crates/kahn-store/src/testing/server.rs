@@ -48,7 +48,8 @@ impl RedisServer {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         Self::on_free_port(dir, |dir, port| {
-            let common = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"];
+            let common =
+                ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"];
             let dir = dir.to_str().expect("a path in UTF-8");
             let common = common.into_iter().chain([dir]).map(str::to_owned);
             common.chain(args.iter().cloned()).collect()

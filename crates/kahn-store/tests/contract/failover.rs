@@ -1,14 +1,15 @@
 //! Failovers under load: nothing acknowledged is lost while the owner lives, and nothing at all if
 //! replicas must have each write.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kahn_store::testing::{RedisCluster, SentinelSetup, wait_until};
-use kahn_store::{Durability, LogStore as _, RedisConfig, RedisStore};
+use kahn_store::{Claim, Durability, LogStore as _, RedisConfig, RedisStore, StoreError};
 use tokio::time::Instant;
 
 use crate::load::{Load, Report, check_log};
-use crate::support::{cluster, open};
+use crate::support::{P0, cluster, open, owner};
 
 const REPLICATED: [&str; 6] =
     ["--appendonly", "yes", "--appendfsync", "always", "--min-replicas-to-write", "1"];
@@ -51,7 +52,6 @@ fn report(what: &str, mut outages: Vec<Duration>, reports: &[Report]) {
 
 /// Lets the master behind sentinels fail, and returns once there is another one.
 fn replace_master(setup: &mut SentinelSetup, fault: Fault) {
-    setup.wait_until_whole();
     let port = setup.master_port();
     match fault {
         Fault::Kill => setup.master().kill9(),
@@ -71,36 +71,46 @@ fn replace_master(setup: &mut SentinelSetup, fault: Fault) {
     }
 }
 
-/// Runs `fault`, which blocks, and returns the time from its beginning until writes go on.
-async fn outage(load: &mut Load, fault: impl FnOnce() + Send + 'static) -> Duration {
+/// Something that fails, shared with the thread that blocks on it.
+type Servers<S> = Arc<Mutex<S>>;
+
+/// Runs `fault`, which blocks until it is over, and returns the longest time without writes.
+async fn outage<S: Send + 'static>(
+    load: &mut Load,
+    servers: &Servers<S>,
+    fault: impl FnOnce(&mut S) + Send + 'static,
+) -> Duration {
     load.progress(20).await;
-    let began = Instant::now();
-    let failing = tokio::task::spawn_blocking(fault);
-    // What is in flight may still be acknowledged; more than that needs a new master.
+    load.longest_gap();
+    blocking(servers, fault).await;
     load.progress(200).await;
-    let outage = began.elapsed();
-    failing.await.unwrap();
-    load.progress(20).await;
-    outage
+    load.longest_gap()
+}
+
+async fn blocking<S: Send + 'static, T: Send + 'static>(
+    servers: &Servers<S>,
+    work: impl FnOnce(&mut S) -> T + Send + 'static,
+) -> T {
+    let servers = Arc::clone(servers);
+    tokio::task::spawn_blocking(move || work(&mut servers.lock().unwrap())).await.unwrap()
 }
 
 async fn check_sentinel(args: &[&str], replicas: u32, n_failovers: usize) {
     let args: Vec<&str> = args.iter().copied().chain(["--enable-debug-command", "yes"]).collect();
-    let setup = std::sync::Arc::new(std::sync::Mutex::new(SentinelSetup::start(&args)));
+    let setup = Arc::new(Mutex::new(SentinelSetup::start(&args)));
     let url = setup.lock().unwrap().url(0);
     let config = RedisConfig { replicas, ..RedisConfig::new(url) };
     let store = open(&config, cluster(1)).await.unwrap();
     let (mut outages, mut reports) = (Vec::new(), Vec::new());
     let mut load = Load::start(&store, 1).await;
     for (n, fault) in (0..n_failovers).zip(FAULTS.into_iter().cycle()) {
-        let failing = setup.clone();
-        let fail = move || replace_master(&mut failing.lock().unwrap(), fault);
-        outages.push(outage(&mut load, fail).await);
+        outages.push(outage(&mut load, &setup, move |setup| replace_master(setup, fault)).await);
         eprintln!("{n} {fault:?}: {:?}", outages[n]);
+        blocking(&setup, SentinelSetup::wait_until_whole).await;
     }
+    load.progress(20).await;
     reports.push(load.finish().await);
     report("sentinel", outages, &reports);
-    setup.lock().unwrap().wait_until_whole();
     check_log(&config, &reports).await;
 }
 
@@ -141,7 +151,6 @@ fn slot(cluster: &RedisCluster) -> u16 {
 
 /// Lets the master of the slot fail, and returns once there is another one.
 fn replace_node(cluster: &mut RedisCluster, fault: Fault) {
-    cluster.wait_until_whole();
     let slot = slot(cluster);
     let master = cluster.master_of(slot);
     let replica = cluster.replica_of(master);
@@ -163,21 +172,20 @@ fn replace_node(cluster: &mut RedisCluster, fault: Fault) {
 
 async fn check_cluster(args: &[&str], replicas: u32, n_failovers: usize) {
     let args: Vec<&str> = args.iter().copied().chain(["--enable-debug-command", "yes"]).collect();
-    let servers = std::sync::Arc::new(std::sync::Mutex::new(RedisCluster::start(&args)));
+    let servers = Arc::new(Mutex::new(RedisCluster::start(&args)));
     let url = servers.lock().unwrap().url();
     let config = RedisConfig { replicas, ..RedisConfig::new(url) };
     let store = open(&config, cluster(1)).await.unwrap();
     let mut load = Load::start(&store, 1).await;
     let mut outages = Vec::new();
     for (n, fault) in (0..n_failovers).zip(FAULTS.into_iter().cycle()) {
-        let failing = servers.clone();
-        let fail = move || replace_node(&mut failing.lock().unwrap(), fault);
-        outages.push(outage(&mut load, fail).await);
+        outages.push(outage(&mut load, &servers, move |nodes| replace_node(nodes, fault)).await);
         eprintln!("{n} {fault:?}: {:?}", outages[n]);
+        blocking(&servers, |nodes| nodes.wait_until_whole()).await;
     }
+    load.progress(20).await;
     let reports = [load.finish().await];
     report("cluster", outages, &reports);
-    servers.lock().unwrap().wait_until_whole();
     check_log(&config, &reports).await;
 }
 
@@ -193,22 +201,63 @@ async fn a_cluster_with_replicated_writes_goes_on_after_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_moves_between_masters_while_its_owner_appends() {
-    let servers = std::sync::Arc::new(RedisCluster::start(&["--appendonly", "yes"]));
-    let config = RedisConfig::new(servers.url());
+    let servers = Arc::new(Mutex::new(RedisCluster::start(&["--appendonly", "yes"])));
+    let config = RedisConfig::new(servers.lock().unwrap().url());
     let store = open(&config, cluster(1)).await.unwrap();
     let mut load = Load::start(&store, 1).await;
-    let slot = slot(&servers);
+    let mut outages = Vec::new();
     for n in 0..n_failovers(4) {
-        let masters = (0..servers.nodes.len()).filter(|ix| servers.nodes[*ix].is_master());
-        let from = servers.master_of(slot);
-        let others: Vec<usize> = masters.filter(|ix| *ix != from).collect();
-        let (moving, to) = (servers.clone(), others[n % others.len()]);
-        outage(&mut load, move || moving.move_slot(slot, to)).await;
+        outages.push(outage(&mut load, &servers, move |nodes| move_on(nodes, n)).await);
         // Control operations follow the slot as well.
-        store.put_blob(crate::support::P0, "x", "blob".into()).await.unwrap();
-        assert_eq!(servers.master_of(slot), to);
+        store.put_blob(P0, "x", "blob".into()).await.unwrap();
     }
-    check_log(&config, &[load.finish().await]).await;
+    let reports = [load.finish().await];
+    report("moved slots", outages, &reports);
+    check_log(&config, &reports).await;
+}
+
+/// Moves the slot of the partition to another master, in round `n`.
+fn move_on(cluster: &mut RedisCluster, n: usize) {
+    let slot = slot(cluster);
+    let from = cluster.master_of(slot);
+    let is_other = |ix: &usize| *ix != from && cluster.nodes[*ix].is_master();
+    let others: Vec<usize> = (0..cluster.nodes.len()).filter(is_other).collect();
+    let to = others[n % others.len()];
+    cluster.move_slot(slot, to);
+    assert_eq!(cluster.master_of(slot), to);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_was_replaced_is_left_although_it_still_accepts_writes() {
+    let setup = Arc::new(Mutex::new(SentinelSetup::start(&["--appendonly", "yes"])));
+    let config = RedisConfig::new(setup.lock().unwrap().url(0));
+    let store = open(&config, cluster(1)).await.unwrap();
+    let mut load = Load::start(&store, 1).await;
+    load.progress(100).await;
+    blocking(&setup, |setup| {
+        setup.replace_silently(1);
+        let head = ["HGET", "kahn:{p000}:m", "s"];
+        let before: u64 = setup.servers[1].query(&head);
+        wait_until("writes at the new master", || {
+            before < setup.servers[1].query::<u64>(&head)
+        });
+        assert!(setup.servers[0].is_master());
+    })
+    .await;
+    load.progress(100).await;
+    let reports = [load.finish().await];
+    assert!(0 < reports[0].lost, "nothing was written to the former master");
+    check_log(&config, &reports).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_lost_its_data_is_not_taken_for_an_empty_one() {
+    let servers = RedisCluster::start(&["--appendonly", "yes"]);
+    let store = open(&RedisConfig::new(servers.url()), cluster(1)).await.unwrap();
+    store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
+    servers.nodes[servers.master_of(slot(&servers))].run(&["FLUSHALL", "SYNC"]);
+    let refused = store.acquire(P0, &owner(1), Claim::Force).await;
+    assert!(matches!(refused, Err(StoreError::WrongCluster { found: None, .. })), "{refused:?}");
 }
 
 #[tokio::test]

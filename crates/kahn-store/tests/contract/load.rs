@@ -1,6 +1,6 @@
 //! An owner that appends without a pause while the servers below it fail.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +27,8 @@ enum End {
 /// A running owner.
 pub(crate) struct Load {
     committed: watch::Receiver<u64>,
+    /// The longest time between two acknowledgements.
+    gap: Arc<Mutex<Duration>>,
     end: oneshot::Sender<End>,
     task: JoinHandle<Report>,
 }
@@ -49,16 +51,22 @@ impl Load {
         let appender = Appender::spawn(Arc::clone(store), P0, term, head, tell);
         let (progress, committed) = watch::channel(head.seq);
         let (end, ended) = oneshot::channel();
+        let gap = Arc::new(Mutex::new(Duration::ZERO));
+        let progress = Progress { committed: progress, gap: gap.clone(), last: Instant::now() };
         let task = tokio::spawn(append(appender, events, progress, ended, head.seq, nonce));
-        Self { committed, end, task }
+        Self { committed, gap, end, task }
     }
 
-    /// Waits until more batches are acknowledged, and returns how long that took.
-    pub(crate) async fn progress(&mut self, n_batches: u64) -> Duration {
-        let (began, goal) = (Instant::now(), *self.committed.borrow() + n_batches);
+    /// Waits until more batches are acknowledged.
+    pub(crate) async fn progress(&mut self, n_batches: u64) {
+        let goal = *self.committed.borrow() + n_batches;
         let reached = timeout(PATIENCE, self.committed.wait_for(|seq| goal <= *seq)).await;
         assert!(matches!(reached, Ok(Ok(_))), "no progress to {goal}: {reached:?}");
-        began.elapsed()
+    }
+
+    /// Returns the longest time between two acknowledgements since it was asked last.
+    pub(crate) fn longest_gap(&self) -> Duration {
+        std::mem::take(&mut self.gap.lock().unwrap())
     }
 
     /// Stops pushing, and waits until everything is acknowledged.
@@ -77,10 +85,26 @@ impl Load {
     }
 }
 
+struct Progress {
+    committed: watch::Sender<u64>,
+    gap: Arc<Mutex<Duration>>,
+    last: Instant,
+}
+
+impl Progress {
+    fn on_committed(&mut self, seq: u64) {
+        let now = Instant::now();
+        let mut gap = self.gap.lock().unwrap();
+        *gap = (*gap).max(now - self.last);
+        self.last = now;
+        self.committed.send_replace(seq);
+    }
+}
+
 async fn append(
     mut appender: Appender,
     mut events: mpsc::Receiver<AppendEvent>,
-    progress: watch::Sender<u64>,
+    mut progress: Progress,
     mut ended: oneshot::Receiver<End>,
     first: u64,
     nonce: u64,
@@ -101,7 +125,7 @@ async fn append(
             event = events.recv() => match event.unwrap() {
                 AppendEvent::Committed { through_seq, .. } => {
                     report.committed = through_seq;
-                    progress.send_replace(through_seq);
+                    progress.on_committed(through_seq);
                 }
                 AppendEvent::TailLost { missing, .. } => report.lost += missing,
                 AppendEvent::Ended { reason, .. } => panic!("the owner ended: {reason:?}"),

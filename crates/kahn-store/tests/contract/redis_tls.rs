@@ -121,6 +121,27 @@ async fn files_that_are_missing_or_contain_something_else_are_named() {
 }
 
 #[tokio::test]
+async fn a_user_with_the_documented_permissions_suffices() {
+    let server = RedisServer::start("everysec");
+    let commands = "+evalsha +script|load +get +set +del +unlink +hget +hset +hsetnx +hincrby +hmget +sadd +srem \
+                    +sscan +xadd +xrange +xtrim +info +config|get";
+    let user = ["ACL", "SETUSER", "kahn", "on", ">hunter2", "~kahn:*"];
+    server.run(&user.into_iter().chain(commands.split_whitespace()).collect::<Vec<_>>());
+    let config = RedisConfig::new(format!("redis://kahn:hunter2@127.0.0.1:{}", server.port()));
+    let store = open(&config, cluster(1)).await.unwrap();
+    let acquired = store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap();
+    store.put_blob(P0, "x", "blob".into()).await.unwrap();
+    assert!(store.get_blob(P0, "x").await.unwrap().is_some());
+    assert_eq!(store.list_blobs(P0, "").await.unwrap(), ["x"]);
+    let mut watched = Watched::spawn(&store, acquired);
+    watched.check_complete(&*store).await;
+    store.checkpoint(P0, acquired.term, 1, "all".into()).await.unwrap();
+    assert!(store.load_checkpoint(P0).await.unwrap().is_some());
+    store.delete_blobs(P0, acquired.term, &["x".to_owned()]).await.unwrap();
+    watched.appender.close().await;
+}
+
+#[tokio::test]
 async fn a_password_in_a_file_may_change_while_the_store_is_open() {
     let server = RedisServer::start("everysec");
     let dir = tempfile::tempdir().unwrap();

@@ -1,44 +1,22 @@
 //! Writes that replicas must have before they are acknowledged.
 
-use kahn_store::testing::{Cut, Proxy, RedisServer, wait_until};
-use kahn_store::{AppendEvent, Claim, Durability, LogStore as _, RedisConfig, RedisStore, StoreError};
+use kahn_store::testing::{Cut, Proxy, RedisPair, SentinelSetup, wait_until};
+use kahn_store::{
+    AppendEvent, Claim, Durability, LogStore as _, RedisConfig, RedisStore, StoreError,
+};
 
 use crate::support::{P0, Watched, cluster, open, owner};
 
-/// A master with one replica.
-struct Pair {
-    master: RedisServer,
-    replica: RedisServer,
-}
-
-impl Pair {
-    fn start() -> Self {
-        let args = ["--appendonly", "yes", "--appendfsync", "always"];
-        let delay = ["--repl-diskless-sync-delay", "0"];
-        // With a long lag allowed, the master itself accepts writes while the replica is stopped.
-        let min = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "60"];
-        let common: Vec<&str> = args.into_iter().chain(delay).chain(min).collect();
-        let master = RedisServer::start_with(&common);
-        let port = master.port().to_string();
-        let of_replica = common.iter().copied().chain(["--replicaof", "127.0.0.1", &port]);
-        let replica = RedisServer::start_with(&of_replica.collect::<Vec<_>>());
-        wait_until("a replica that is connected", || {
-            master.query::<String>(&["INFO", "replication"]).contains("state=online")
-        });
-        Self { master, replica }
-    }
-
-    fn config(&self) -> RedisConfig {
-        RedisConfig { replicas: 1, ..RedisConfig::new(self.master.url()) }
-    }
+fn config(pair: &RedisPair) -> RedisConfig {
+    RedisConfig { replicas: 1, ..RedisConfig::new(pair.master.url()) }
 }
 
 #[tokio::test]
 async fn a_batch_that_no_replica_has_is_not_acknowledged() {
-    let pair = Pair::start();
-    let store = RedisStore::open(&pair.config(), cluster(1)).await.unwrap();
+    let pair = RedisPair::start();
+    let store = RedisStore::open(&config(&pair), cluster(1)).await.unwrap();
     assert_eq!(store.durability(), Durability::Replicated);
-    let store = open(&pair.config(), cluster(1)).await.unwrap();
+    let store = open(&config(&pair), cluster(1)).await.unwrap();
     let mut watched =
         Watched::spawn(&store, store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap());
     watched.push("first");
@@ -59,10 +37,10 @@ async fn a_batch_that_no_replica_has_is_not_acknowledged() {
 
 #[tokio::test]
 async fn a_repeated_append_is_not_acknowledged_before_the_replica_has_it() {
-    let pair = Pair::start();
+    let pair = RedisPair::start();
     let proxy = Proxy::start(pair.master.port(), "marked").await;
-    let config = RedisConfig { url: proxy.url(), ..pair.config() };
-    let store = open(&config, cluster(1)).await.unwrap();
+    let proxied = RedisConfig { url: proxy.url(), ..config(&pair) };
+    let store = open(&proxied, cluster(1)).await.unwrap();
     let mut watched =
         Watched::spawn(&store, store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap());
     watched.push("first");
@@ -96,24 +74,24 @@ async fn check_refused(config: &RedisConfig, parts: &[&str]) {
 
 #[tokio::test]
 async fn servers_that_cannot_replicate_safely_are_refused() {
-    let pair = Pair::start();
+    let pair = RedisPair::start();
     pair.master.run(&["CONFIG", "SET", "appendfsync", "everysec"]);
     let parts = ["appendfsync", "everysec", "coordinator.store.replicas", "CONFIG SET"];
-    check_refused(&pair.config(), &parts).await;
+    check_refused(&config(&pair), &parts).await;
     pair.master.run(&["CONFIG", "SET", "appendfsync", "always"]);
     pair.master.run(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
-    check_refused(&pair.config(), &["min-replicas-to-write", "CONFIG SET"]).await;
+    check_refused(&config(&pair), &["min-replicas-to-write", "CONFIG SET"]).await;
     pair.master.run(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
-    let two = RedisConfig { replicas: 2, ..pair.config() };
+    let two = RedisConfig { replicas: 2, ..config(&pair) };
     check_refused(&two, &["1 connected replicas", "coordinator.store.replicas is 2"]).await;
     let of_replica = RedisConfig::new(pair.replica.url());
-    check_refused(&of_replica, &["is a replica and not the master"]).await;
-    RedisStore::open(&pair.config(), cluster(1)).await.unwrap();
+    check_refused(&of_replica, &["is a replica"]).await;
+    RedisStore::open(&config(&pair), cluster(1)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_promoted_server_that_keeps_less_is_refused_until_it_is_corrected() {
-    let setup = kahn_store::testing::SentinelSetup::start(&["--appendonly", "yes"]);
+    let setup = SentinelSetup::start(&["--appendonly", "yes"]);
     for replica in &setup.servers[1..] {
         replica.run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     }

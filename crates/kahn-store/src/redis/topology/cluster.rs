@@ -19,7 +19,7 @@ pub(super) async fn slots(dialer: &Dialer, nodes: Vec<Endpoint>) -> Result<SlotM
         match answer.and_then(|answer| parse(answer, &node)) {
             Ok((map, true)) => return Ok(map),
             Ok((map, false)) => fallback = Some(map),
-            Err(error) => problems.push(error.to_string()),
+            Err(error) => problems.push(error.described()),
         }
     }
     problems.sort_unstable();

@@ -47,7 +47,7 @@ impl Sentinels {
                     newest = Some(known);
                 }
                 Ok(_) => {}
-                Err(error) => problems.push(error.to_string()),
+                Err(error) => problems.push(error.described()),
             }
             if newest.is_some() {
                 until.get_or_insert_with(|| Instant::now() + OTHERS_WITHIN);
