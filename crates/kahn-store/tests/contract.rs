@@ -1,6 +1,7 @@
 //! The contract of all stores, checked against memory, the embedded store and a real redis-server.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, like tests")]
+#![expect(clippy::print_stderr, reason = "a series of failovers shows its figures")]
 
 #[path = "contract/cases.rs"]
 mod cases;

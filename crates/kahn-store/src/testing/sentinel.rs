@@ -102,17 +102,28 @@ impl SentinelSetup {
         });
         for sentinel in &self.sentinels {
             wait_until("sentinels that see all up", || {
-                let quorum = ["SENTINEL", "REPLICAS", NAME];
-                let replicas: Vec<Vec<String>> = sentinel.query(&quorum);
-                replicas.len() == N_REPLICAS
-                    && replicas.iter().all(|one| {
-                        let mut pairs = one.chunks_exact(2);
-                        let up = ["master-link-status", "ok"];
-                        let is_slave = pairs.clone().any(|pair| pair == ["flags", "slave"]);
-                        is_slave && pairs.any(|pair| pair == up)
-                    })
+                let replicas: Vec<Vec<String>> = sentinel.query(&["SENTINEL", "REPLICAS", NAME]);
+                let is_up =
+                    |one: &Vec<String>| one.chunks_exact(2).any(|pair| pair == ["flags", "slave"]);
+                replicas.len() == N_REPLICAS && replicas.iter().all(is_up)
             });
         }
+    }
+
+    /// Starts a former master again, as a replica of the current one.
+    ///
+    /// Sentinels would do the same, but only after they have seen for eight seconds that it takes
+    /// itself for a master.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not start.
+    pub fn restart(&mut self, former: u16) {
+        let master = self.master_port().to_string();
+        let server = self.servers.iter_mut().find(|one| one.port() == former);
+        let server = server.expect("a server of ours");
+        server.restart();
+        server.run(&["REPLICAOF", "127.0.0.1", &master]);
     }
 
     /// Asks a sentinel for a failover while the master is up.

@@ -4,9 +4,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_millis(20);
-const PERIODS_MAX: u32 = 1_500;
+const PERIODS_MAX: u32 = 3_000;
 
-/// Blocks until a condition holds, for half a minute at most.
+/// Blocks until a condition holds, for a minute at most.
 ///
 /// # Panics
 ///

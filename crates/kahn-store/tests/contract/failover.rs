@@ -8,7 +8,7 @@ use kahn_store::testing::{RedisCluster, SentinelSetup, wait_until};
 use kahn_store::{Claim, Durability, LogStore as _, RedisConfig, RedisStore, StoreError};
 use tokio::time::Instant;
 
-use crate::load::{Load, Report, check_log};
+use crate::load::{Load, Report, check_log, open_whole};
 use crate::support::{P0, cluster, open, owner};
 
 const REPLICATED: [&str; 6] =
@@ -63,10 +63,9 @@ fn replace_master(setup: &mut SentinelSetup, fault: Fault) {
         }
     }
     wait_until("another master", || setup.master_port() != port);
-    let former = setup.servers.iter_mut().find(|one| one.port() == port).unwrap();
     match fault {
-        Fault::Kill => former.restart(),
-        Fault::Pause => former.resume(),
+        Fault::Kill => setup.restart(port),
+        Fault::Pause => setup.servers.iter().find(|one| one.port() == port).unwrap().resume(),
         Fault::HandOver | Fault::Sleep => {}
     }
 }
@@ -128,7 +127,7 @@ async fn owners_vanish_with_the_master_and_the_replicas_have_everything() {
     drop(store);
     let (mut reports, mut outages) = (Vec::new(), Vec::new());
     for n in 0..n_failovers(2) {
-        let store = open(&config, cluster(1)).await.unwrap();
+        let store = open_whole(&config).await;
         let mut load = Load::start(&store, u64::try_from(n).unwrap() + 1).await;
         load.progress(200).await;
         let began = Instant::now();
@@ -137,7 +136,7 @@ async fn owners_vanish_with_the_master_and_the_replicas_have_everything() {
         reports.push(load.vanish().await);
         wait_until("another master", || setup.master_port() != port);
         outages.push(began.elapsed());
-        setup.servers.iter_mut().find(|one| one.port() == port).unwrap().restart();
+        setup.restart(port);
         setup.wait_until_whole();
     }
     report("replicated, owner gone", outages, &reports);
@@ -238,9 +237,7 @@ async fn a_master_that_was_replaced_is_left_although_it_still_accepts_writes() {
         setup.replace_silently(1);
         let head = ["HGET", "kahn:{p000}:m", "s"];
         let before: u64 = setup.servers[1].query(&head);
-        wait_until("writes at the new master", || {
-            before < setup.servers[1].query::<u64>(&head)
-        });
+        wait_until("writes at the new master", || before < setup.servers[1].query::<u64>(&head));
         assert!(setup.servers[0].is_master());
     })
     .await;

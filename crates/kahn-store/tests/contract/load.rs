@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kahn_core::log::Head;
-use kahn_store::{AppendEvent, Appender, Batch, Claim, LogStore, RedisConfig};
+use kahn_store::{AppendEvent, Appender, Batch, Claim, LogStore, RedisConfig, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::support::{P0, cluster, open, owner, read_all};
 
 /// The number of batches that are pushed ahead of those known to be durable.
 const AHEAD: u64 = 8;
+/// How often batches are pushed, so that the log stays short enough to be read again.
+const PERIOD: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(40);
 
 #[derive(Clone, Copy)]
@@ -111,13 +113,16 @@ async fn append(
 ) -> Report {
     let mut report = Report { pushed: Vec::new(), committed: first, lost: 0 };
     let (mut pushed, mut is_ending) = (first, false);
+    let mut clock = interval(PERIOD);
     while !is_ending || report.committed < pushed {
-        while !is_ending && pushed < report.committed + AHEAD {
-            let payload = Bytes::from(format!("{nonce} {pushed} {:>100}", ""));
-            report.pushed.push(payload.clone());
-            pushed = appender.push(Batch::new(payload)).unwrap();
-        }
         tokio::select! {
+            _ = clock.tick(), if !is_ending => {
+                while pushed < report.committed + AHEAD {
+                    let payload = Bytes::from(format!("{nonce} {pushed} {:>100}", ""));
+                    report.pushed.push(payload.clone());
+                    pushed = appender.push(Batch::new(payload)).unwrap();
+                }
+            }
             end = &mut ended, if !is_ending => match end.unwrap() {
                 End::Finish => is_ending = true,
                 End::Vanish => return report,
@@ -138,10 +143,24 @@ async fn append(
     report
 }
 
+/// Opens the store once enough replicas are connected. After a failover, sentinels may configure
+/// them again, and they connect again.
+pub(crate) async fn open_whole(config: &RedisConfig) -> Arc<dyn LogStore> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match open(config, cluster(1)).await {
+            Err(StoreError::TooFewReplicas { .. }) if Instant::now() < until => {
+                sleep(Duration::from_millis(20)).await; // poll
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 /// Reads the log like a new owner, and checks that it is an unbroken chain of batches of `reports`
 /// in their order, which contains all that were acknowledged.
 pub(crate) async fn check_log(config: &RedisConfig, reports: &[Report]) {
-    let store = open(config, cluster(1)).await.unwrap();
+    let store = open_whole(config).await;
     store.acquire(P0, &owner(0xa11), Claim::Force).await.unwrap();
     let log = read_all(&*store, Head::GENESIS).await;
     let mut rest = &log[..];
