@@ -67,6 +67,8 @@ pub struct Coordinators {
     certs: Option<Certs>,
     members: Vec<Member>,
     workers: Vec<Process>,
+    /// Configuration of all coordinators, as environment variables.
+    environment: Vec<(String, String)>,
 }
 
 /// A process of a cluster.
@@ -94,6 +96,8 @@ pub enum Cable {
 struct Variant {
     certs: Option<Certs>,
     has_wires: bool,
+    /// Configuration of all coordinators, as environment variables.
+    environment: Vec<(String, String)>,
 }
 
 impl Coordinators {
@@ -105,6 +109,22 @@ impl Coordinators {
     /// Returns an error if a process does not start or become ready.
     pub fn start(n: usize, n_workers: usize) -> anyhow::Result<Self> {
         Self::start_in(tempfile::tempdir()?, Variant::default(), n, n_workers)
+    }
+
+    /// Like [`start`](Self::start), for coordinators with this configuration, in the form of
+    /// environment variables.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a process does not start or become ready.
+    pub fn start_with(
+        n: usize,
+        n_workers: usize,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let variant = Variant { environment: environment.collect(), ..Variant::default() };
+        Self::start_in(tempfile::tempdir()?, variant, n, n_workers)
     }
 
     /// Like [`start`](Self::start), with proxies in front of all coordinators and between them and
@@ -135,12 +155,13 @@ impl Coordinators {
 
     fn start_in(
         dir: TempDir,
-        Variant { certs, has_wires }: Variant,
+        Variant { certs, has_wires, environment }: Variant,
         n: usize,
         n_workers: usize,
     ) -> anyhow::Result<Self> {
         let redis = RedisServer::start(dir.path().join("redis"), "everysec")?;
-        let mut cluster = Self { dir, redis, certs, members: Vec::new(), workers: Vec::new() };
+        let (members, workers) = Default::default();
+        let mut cluster = Self { dir, redis, certs, members, workers, environment };
         cluster.write_tokens()?;
         for number in 0..n {
             let mut place = Place::find(format!("c{number}"))?;
@@ -192,7 +213,8 @@ impl Coordinators {
             .env("KAHN_COORDINATOR__ADVERTISE", self.url_of(place))
             .env("KAHN_COORDINATOR__STORE__URL", store_url)
             .env("KAHN_COORDINATOR__LEADER_TTL", "2s")
-            .envs(self.tls_environment("KAHN_COORDINATOR__TLS__", "coordinator"));
+            .envs(self.tls_environment("KAHN_COORDINATOR__TLS__", "coordinator"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(certs) = &self.certs {
             command.env("KAHN_COORDINATOR__TLS__CLIENT_CA_FILE", certs.file("ca.pem"));
         }
@@ -331,6 +353,21 @@ impl Coordinators {
     /// Returns an error if it cannot be removed.
     pub fn remove_data(&self, ix: usize) -> anyhow::Result<()> {
         Ok(std::fs::remove_dir_all(self.dir.path().join(&self.members[ix].place.name))?)
+    }
+
+    /// Returns the value of a metric of a coordinator.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the coordinator does not show it.
+    pub fn metric(&self, ix: usize, name: &str) -> anyhow::Result<f64> {
+        metric(self.members[ix].place.health_port, name)
+    }
+
+    /// Returns the directory in which a worker keeps output until it is stored.
+    #[must_use]
+    pub fn kept_output(&self, worker: usize) -> PathBuf {
+        self.dir.path().join(format!("w{worker}/output"))
     }
 
     /// Returns the number of coordinators.

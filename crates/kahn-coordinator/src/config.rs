@@ -1,5 +1,8 @@
 //! The configuration of a coordinator: the section `[coordinator]` of `kahn.toml`.
 
+mod blobs;
+mod retention;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +15,9 @@ use kahn_runtime::secret::Secret;
 use kahn_store::{LEASE_TTL, RedisConfig, RedisTls};
 use serde::{Deserialize, Serialize};
 use tonic::codegen::http::uri::Authority;
+
+pub use blobs::{BlobsConfig, BlobsError};
+pub use retention::{Age, Retain, RetentionConfig};
 
 /// The configuration of a coordinator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +36,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The store for the state of runs.
     pub store: StoreConfig,
+    /// The store for output and histories that outlive the host of a coordinator.
+    pub blobs: BlobsConfig,
     /// The clients' token; read from `client_token_file` by default.
     pub client_token: Option<Secret>,
     /// The file with the clients' token, created if it does not exist; `client.token` in the data
@@ -61,6 +69,8 @@ pub struct Config {
     pub prefetch_span: Duration,
     /// `spread` or `pack`.
     pub placement: Placement,
+    /// How long finished runs and their output are kept.
+    pub retention: RetentionConfig,
     /// Limits on sizes and numbers.
     pub limits: Limits,
 }
@@ -266,10 +276,12 @@ pub struct Limits {
     pub calls_per_connection: usize,
     /// Maximum number of output bytes kept per attempt.
     pub log_bytes: u64,
-    /// Maximum number of output bytes kept for all attempts together. If it is exceeded, the output
-    /// of the oldest finished runs is removed first.
+    /// Maximum number of output bytes kept in the data directory for all attempts together. If it
+    /// is exceeded, the output of the oldest finished runs is removed first. With a blob store,
+    /// workers keep their output while there is no room for what is not uploaded yet.
     pub total_log_bytes: u64,
-    /// Maximum number of finished runs kept; the oldest are removed first.
+    /// Maximum number of finished runs kept, of all namespaces together; the oldest are removed
+    /// first. The section `retention` has limits for each namespace.
     pub finished_runs: usize,
 }
 
@@ -297,6 +309,7 @@ impl Default for Config {
             insecure: false,
             data_dir: PathBuf::from("kahn-data"),
             store: StoreConfig::default(),
+            blobs: BlobsConfig::default(),
             client_token: None,
             client_token_file: None,
             worker_token: None,
@@ -309,6 +322,7 @@ impl Default for Config {
             infeasible_grace: core.infeasible_grace,
             prefetch_span: core.prefetch_span,
             placement: Placement::Spread,
+            retention: RetentionConfig::default(),
             limits: Limits::default(),
         }
     }

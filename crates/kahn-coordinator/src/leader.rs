@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::service::Routes;
 use tracing::{error, info};
 
-use crate::config::Limits;
+use crate::config::{Limits, RetentionConfig};
 use crate::driver::{Driver, Ended, Log, Parts};
 use crate::evaluate::Evaluators;
 use crate::grpc::runs::RunService;
@@ -42,6 +42,7 @@ const INBOX_MAX: usize = 8192;
 pub(crate) struct Shared {
     pub store: Arc<dyn LogStore>,
     pub limits: Limits,
+    pub retention: RetentionConfig,
     pub logs: Logs,
     /// Whether other coordinators can use the store.
     pub is_store_shared: bool,
@@ -85,7 +86,7 @@ impl Leader {
         let leads_until = durable.leads_until();
         let term = owned[0].acquired.term;
         let now = Timestamp(clock.unix_micros());
-        if shared.is_store_shared {
+        if shared.is_store_shared || shared.logs.is_shared() {
             shared.logs.begin_term(term.epoch, now);
         }
         let first = core.begin(now, term);
@@ -104,7 +105,8 @@ impl Leader {
         };
         let driver = tokio::spawn(Driver::new(parts, first).run());
         let (logs, limits) = (shared.logs.clone(), shared.limits.clone());
-        let retention = retention::spawn(handle.clone(), logs.clone(), limits.finished_runs);
+        let (config, runs_max) = (shared.retention.clone(), limits.finished_runs);
+        let retention = retention::spawn(handle.clone(), logs.clone(), config, runs_max);
         let service = Service::new(handle.clone(), watchers.clone(), logs, limits);
         let routes = routes(service, handle.clone(), leads_until.clone(), shared);
         info!(%term, "leading");

@@ -32,7 +32,8 @@ mod watchers;
 pub mod fuzz;
 
 pub use config::{
-    Config, EmbeddedDurability, InvalidConfig, Limits, MetricsConfig, Placement, StoreConfig,
+    Age, BlobsConfig, BlobsError, Config, EmbeddedDurability, InvalidConfig, Limits, MetricsConfig,
+    Placement, Retain, RetentionConfig, StoreConfig,
 };
 pub use replica::RecoveryError;
 pub use server::{Coordinator, Listener, LocalConnector, Services, StartError};

@@ -1,45 +1,180 @@
-//! Keeps finished runs for a while and then removes them, oldest first. If logs use too much space,
-//! the output of a finished run is removed before the run itself.
+//! Keeps finished runs and their output for a while and then removes them, oldest first.
+//!
+//! Output is removed before its run, so that a removal that was interrupted is repeated. Output of
+//! runs that do not exist is removed after a grace period: a store that failed, or an upload that
+//! was under way when the run was removed, may leave some behind.
 
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kahn_core::Event;
+use kahn_core::{Core, Event};
 use kahn_model::{RunId, Timestamp};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::inbox::Handle;
+use self::plan::{Finished, Plan};
+use crate::config::RetentionConfig;
+use crate::inbox::{Handle, RequestError};
 use crate::logs::Logs;
 
-/// How often to check.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// Maximum number of runs removed at a time, so that other requests do not wait long.
+/// Maximum number of runs removed at a time, so that other requests do not wait long. Also the
+/// maximum number of runs whose output is measured at a time.
 const RUNS_AT_ONCE: usize = 100;
+/// How often to look for output of runs that do not exist.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// The age at which output of a run that does not exist is removed.
+const SWEEP_AGE: Duration = Duration::from_secs(3600);
 
-pub(crate) fn spawn(handle: Handle, logs: Logs, kept: usize) -> JoinHandle<()> {
+/// Starts to remove what is not kept. `runs_max` is the number of finished runs to keep.
+pub(crate) fn spawn(
+    handle: Handle,
+    logs: Logs,
+    config: RetentionConfig,
+    runs_max: usize,
+) -> JoinHandle<()> {
+    let (sizes, cleared) = Default::default();
+    let retention = Retention { handle, logs, config, runs_max, sizes, cleared };
     tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let Ok(expired) = handle.query(move |core| expired(core, kept)).await else { return };
-            for run in expired {
-                forget(&handle, &logs, run).await;
-            }
-            if logs.is_nearly_full() {
-                let Ok(oldest) = handle.query(oldest_finished).await else { return };
-                free_space(&logs, oldest).await;
-            }
-        }
+        // It ends with the leadership.
+        drop(retention.run().await);
     })
 }
 
-fn finished(core: &kahn_core::Core) -> Vec<(Timestamp, RunId)> {
-    core.state().runs().filter_map(|run| run.finished_at.map(|at| (at, run.id()))).collect()
+struct Retention {
+    handle: Handle,
+    logs: Logs,
+    config: RetentionConfig,
+    runs_max: usize,
+    /// The size of the output of finished runs, which does not change any more.
+    sizes: BTreeMap<RunId, u64>,
+    /// Runs whose output was removed.
+    cleared: BTreeSet<RunId>,
 }
 
-fn oldest_finished(core: &kahn_core::Core) -> Vec<RunId> {
-    let mut finished = finished(core);
-    finished.sort_unstable();
-    finished.into_iter().map(|(_, run)| run).collect()
+impl Retention {
+    async fn run(mut self) -> Result<(), RequestError> {
+        let mut swept_at = Instant::now();
+        loop {
+            tokio::time::sleep(self.config.check_every).await;
+            self.look().await?;
+            if self.logs.is_nearly_full() {
+                let oldest = self.handle.query(oldest_finished).await?;
+                free_space(&self.logs, oldest).await;
+            }
+            if swept_at.elapsed() >= SWEEP_EVERY {
+                swept_at = Instant::now();
+                self.sweep().await?;
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), RequestError> {
+        let (now, mut finished) = self.handle.query(finished).await?;
+        if self.config.needs_sizes() {
+            self.measure(&finished).await;
+        }
+        for run in &mut finished {
+            run.log_bytes = self.sizes.get(&run.run).copied();
+        }
+        let Plan { runs, output } = plan::plan(finished, now, &self.config, self.runs_max);
+        for run in runs.into_iter().take(RUNS_AT_ONCE) {
+            self.forget(run).await;
+        }
+        let output = output.into_iter().filter(|(run, _)| !self.cleared.contains(run));
+        for (run, reason) in output.take(RUNS_AT_ONCE).collect::<Vec<_>>() {
+            self.remove_output(run, &reason).await;
+        }
+        Ok(())
+    }
+
+    /// Determines the size of some output whose size is not known.
+    async fn measure(&mut self, finished: &[Finished]) {
+        let known: BTreeSet<RunId> = finished.iter().map(|run| run.run).collect();
+        self.sizes.retain(|run, _| known.contains(run));
+        self.cleared.retain(|run| known.contains(run));
+        let unknown: Vec<RunId> = known
+            .into_iter()
+            .filter(|run| !self.sizes.contains_key(run))
+            .take(RUNS_AT_ONCE)
+            .collect();
+        for run in unknown {
+            match self.logs.size(run).await {
+                Ok(Some(size)) => drop(self.sizes.insert(run, size)),
+                Ok(None) => {}
+                Err(error) => return debug!(%run, %error, "the size of output is not known"),
+            }
+        }
+    }
+
+    async fn remove_output(&mut self, run: RunId, reason: &str) {
+        match self.logs.remove_output(run, reason).await {
+            Ok(is_some) => {
+                self.cleared.insert(run);
+                self.sizes.insert(run, 0);
+                if is_some {
+                    info!(%run, reason, "output of a finished run removed");
+                }
+            }
+            Err(error) => warn!(%run, %error, "output of a finished run not removed"),
+        }
+    }
+
+    async fn forget(&mut self, run: RunId) {
+        debug!(%run, "removing a finished run");
+        // Remove the output first: after a crash the run is still known, and the removal is repeated.
+        if let Err(error) = self.logs.forget(run).await {
+            // It is removed when output of runs that do not exist is looked for.
+            warn!(%run, %error, "output of a removed run not removed for now");
+        }
+        self.sizes.remove(&run);
+        self.cleared.remove(&run);
+        // A run that cannot be removed now is tried again later.
+        drop(self.handle.request(Event::RunExpired { run }).await);
+    }
+
+    /// Removes output of runs that do not exist.
+    async fn sweep(&self) -> Result<(), RequestError> {
+        let stored = match self.logs.stored_runs().await {
+            Ok(stored) => stored,
+            Err(error) => {
+                warn!(%error, "output of runs that do not exist is not looked for");
+                return Ok(());
+            }
+        };
+        let unknown = self.handle.query(move |core| unknown(core, stored)).await?;
+        for run in unknown {
+            match self.logs.remove_if_older(run, SWEEP_AGE).await {
+                Ok(false) => {}
+                Ok(true) => info!(%run, "output of a run that does not exist removed"),
+                Err(error) => {
+                    warn!(%run, %error, "output of a run that does not exist not removed")
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn finished(core: &Core) -> (Timestamp, Vec<Finished>) {
+    let runs = core.state().runs().filter_map(|run| {
+        let namespace = run.submission.namespace.to_string();
+        Some(Finished { run: run.id(), namespace, finished_at: run.finished_at?, log_bytes: None })
+    });
+    (core.state().now(), runs.collect())
+}
+
+fn unknown(core: &Core, mut runs: Vec<RunId>) -> Vec<RunId> {
+    runs.retain(|run| core.state().run(*run).is_none());
+    runs
+}
+
+fn oldest_finished(core: &Core) -> Vec<RunId> {
+    let (_, mut finished) = finished(core);
+    finished.sort_unstable_by_key(|run| (run.finished_at, run.run));
+    finished.into_iter().map(|run| run.run).collect()
 }
 
 async fn free_space(logs: &Logs, oldest: Vec<RunId>) {
@@ -47,31 +182,11 @@ async fn free_space(logs: &Logs, oldest: Vec<RunId>) {
         if !logs.is_nearly_full() {
             return;
         }
-        match logs.remove_output(run).await {
+        match logs.remove_output(run, crate::logs::NO_ROOM).await {
             Ok(false) => {}
             Ok(true) => info!(%run, "output of a finished run removed to make room"),
             Err(error) => warn!(%run, %error, "output of a finished run not removed"),
         }
     }
     warn!("limits.total_log_bytes is nearly used up by runs that have not ended");
-}
-
-fn expired(core: &kahn_core::Core, kept: usize) -> Vec<RunId> {
-    let mut finished = finished(core);
-    let surplus = finished.len().saturating_sub(kept).min(RUNS_AT_ONCE);
-    if surplus == 0 {
-        return Vec::new();
-    }
-    finished.sort_unstable();
-    finished.into_iter().take(surplus).map(|(_, run)| run).collect()
-}
-
-async fn forget(handle: &Handle, logs: &Logs, run: RunId) {
-    debug!(%run, "removing a finished run");
-    // Remove the output first: after a crash the run is still known, and the removal is repeated.
-    if let Err(error) = logs.forget(run).await {
-        warn!(%run, %error, "output of a removed run not removed");
-    }
-    // A run that cannot be removed now is tried again later.
-    drop(handle.request(Event::RunExpired { run }).await);
 }

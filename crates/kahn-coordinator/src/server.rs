@@ -22,18 +22,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 pub use listener::{Listener, LocalConnector};
 
-use crate::config::{Config, InvalidConfig, Limits};
+use crate::config::{BlobsError, Config, InvalidConfig, Limits};
 use crate::driver::Ended;
 use crate::election::Candidate;
 use crate::grpc::auth::{AuthLayer, Tokens};
 use crate::grpc::limits::message_limit_layer;
 use crate::grpc::runs::RunService;
 use crate::leader::Shared;
-use crate::logs::{Caps, Logs};
+use crate::logs::{Caps, Logs, UploadStats};
 use crate::replica::RecoveryError;
 use crate::role::{Role, Roles};
 use crate::stats::Stats;
@@ -61,6 +61,15 @@ pub enum StartError {
         /// The store's error.
         source: StoreError,
     },
+    /// The blob store cannot be used.
+    #[error("coordinator.{0}")]
+    Blobs(#[from] BlobsError),
+    /// The blob store has the objects of another cluster.
+    #[error(
+        "the blob store {0} belongs to another cluster; give each its own prefix with \
+         coordinator.blobs.url, or remove the object `cluster` if that cluster does not exist"
+    )]
+    ForeignBlobs(String),
     /// The state cannot be recovered.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -129,9 +138,22 @@ impl Coordinator {
             attempt_bytes: config.limits.log_bytes,
             total_bytes: config.limits.total_log_bytes,
         };
-        let logs = Logs::new(config.data_dir.join("logs"), caps);
-        let counted = logs.clone();
-        tokio::spawn(async move { counted.count().await });
+        let mut logs = Logs::new(config.data_dir.join("logs"), caps);
+        let uploads = UploadStats::new(&services.metrics);
+        if let Some(blobs) = config.blobs.open()? {
+            info!(url = blobs.url(), "blob store open");
+            let url = blobs.url().to_owned();
+            logs = logs.with_store(blobs, uploads);
+            match logs.claim(&store.meta().id.to_string()).await {
+                Ok(true) => {}
+                Ok(false) => return Err(StartError::ForeignBlobs(url)),
+                Err(error) => warn!(%error, "the blob store cannot be reached for now"),
+            }
+            logs.recover().await;
+        } else {
+            let counted = logs.clone();
+            tokio::spawn(async move { counted.recover().await });
+        }
         let stats = Stats::new(&services.metrics, services.readiness.clone(), &config.metrics);
         let (roles, stopping) = (Roles::new(), CancellationToken::new());
         let mut lifecycle = Lifecycle {
@@ -139,6 +161,7 @@ impl Coordinator {
             shared: Shared {
                 store,
                 limits: config.limits.clone(),
+                retention: config.retention.clone(),
                 is_store_shared: config.store.is_shared(),
                 logs,
                 stats,

@@ -238,7 +238,8 @@ impl Driver {
     fn carry_out(&mut self, now: Timestamp, command: Command<Task>) -> Vec<Command<Task>> {
         match command {
             Command::SendInventory(inventory) => {
-                let hello = wire::hello(&self.identity, &inventory);
+                let unstored = self.attempts.unstored_logs();
+                let hello = wire::hello(&self.identity, &inventory, unstored);
                 self.send(worker_message::Message::Hello(hello));
             }
             Command::SendHeartbeat { number } => {

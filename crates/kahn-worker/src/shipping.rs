@@ -4,14 +4,19 @@
 //! number of bytes per attempt is sent ahead of the receipts. After a lost connection, or if the
 //! coordinator has lost output, sending continues from the last receipt, so that there are neither
 //! gaps nor duplicates.
+//!
+//! The coordinator receives output before it is stored where the loss of the coordinator cannot harm
+//! it. The worker keeps the output of an attempt until it is stored, and reports the end of the
+//! attempt when it is received.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use kahn_model::{AttemptId, Token};
-use kahn_proto::worker::{LogPiece, LogReceipt};
+use kahn_proto::worker::{LeaseId, LogPiece, LogReceipt};
 use kahn_runtime::backoff::Backoff;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
@@ -28,6 +33,13 @@ use kahn_executor::logs::{Leftover, LogDir, LogReader};
 const PIECES_MAX: usize = 64;
 /// Maximum unacknowledged bytes per attempt.
 const WINDOW_BYTES: u64 = 1 << 20;
+/// Number of logs that are received but not stored above which the ends of attempts wait, so that
+/// a store that fails for long does not fill the disk.
+const UNSTORED_MAX: usize = 10_000;
+/// Number of logs left behind that are shipped at one time.
+const LEFT_BEHIND_AT_ONCE: usize = 16;
+/// Maximum number of logs named in the first message of a session.
+const NAMED_MAX: usize = 20_000;
 
 /// The sender of pieces while a stream is open.
 type Stream = Option<mpsc::Sender<LogPiece>>;
@@ -36,6 +48,9 @@ type Stream = Option<mpsc::Sender<LogPiece>>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Received {
     offset: u64,
+    /// Whether everything was received.
+    is_complete: bool,
+    /// Whether everything is stored, too.
     is_sealed: bool,
     /// Why the output is refused; empty if it is accepted.
     refusal: String,
@@ -51,6 +66,8 @@ pub(crate) struct Shipping {
     /// The number of logs being shipped.
     n_open: watch::Sender<usize>,
     waiting: Waiting,
+    /// The attempts whose output is not stored.
+    unstored: Arc<Mutex<BTreeMap<Token, AttemptId>>>,
     dir: LogDir,
     /// The number of bytes sent.
     n_sent: Counter,
@@ -60,17 +77,32 @@ pub(crate) struct Shipping {
 #[derive(Debug)]
 pub(crate) struct Shipment {
     done: JoinHandle<()>,
-    offset: watch::Receiver<u64>,
+    /// Whether the whole log was received. Changes with each receipt.
+    progress: watch::Receiver<bool>,
+    n_open: watch::Receiver<usize>,
 }
 
 impl Shipment {
     /// Waits until the whole log was received or there was no progress for `stall_timeout`.
-    /// Returns whether the whole log was received; otherwise shipping continues in the background.
+    /// Returns whether the whole log was received. Shipping continues in the background until it is
+    /// stored; if that is outstanding for many logs, waits for some of them.
     pub(crate) async fn wait_until_received(mut self, stall_timeout: Duration) -> bool {
-        loop {
+        let is_received = self.is_received(stall_timeout).await;
+        if !self.done.is_finished() {
+            tokio::select! {
+                // Either ends if the worker is stopping.
+                _ = self.n_open.wait_for(|n| *n < UNSTORED_MAX) => {}
+                _ = &mut self.done => {}
+            }
+        }
+        is_received
+    }
+
+    async fn is_received(&mut self, stall_timeout: Duration) -> bool {
+        while !*self.progress.borrow_and_update() {
             tokio::select! {
                 _ = &mut self.done => return true,
-                more = tokio::time::timeout(stall_timeout, self.offset.changed()) => match more {
+                more = tokio::time::timeout(stall_timeout, self.progress.changed()) => match more {
                     Ok(Ok(())) => {}
                     // The sender is dropped shortly before the task ends.
                     Ok(Err(_)) => return (&mut self.done).await.is_ok(),
@@ -78,6 +110,7 @@ impl Shipment {
                 },
             }
         }
+        true
     }
 }
 
@@ -86,34 +119,51 @@ impl Shipping {
     pub(crate) fn start(link: Link, dir: LogDir, n_sent: Counter) -> (Self, JoinHandle<()>) {
         let (streams, stream) = watch::channel(None);
         let (n_open, demand) = watch::channel(0);
-        let waiting = Waiting::default();
+        let (waiting, unstored) = (Waiting::default(), Arc::default());
         let keeping = keep_open(link, streams, demand, Arc::clone(&waiting));
-        (Self { stream, n_open, waiting, dir, n_sent }, tokio::spawn(keeping))
+        (Self { stream, n_open, waiting, unstored, dir, n_sent }, tokio::spawn(keeping))
     }
 
     /// Ships a log to its end and removes it when it was completely received.
     pub(crate) fn ship(&self, attempt: AttemptId, token: Token, reader: LogReader) -> Shipment {
-        let (progress, offset) = watch::channel(0);
+        let (sender, progress) = watch::channel(false);
         let shipping = self.clone();
         let done = async move {
             let mut reader = reader;
             // An attempt without output has no file and nothing to ship.
             if !reader.is_silent().await {
-                shipping.ship_all(attempt, token, reader, &progress).await;
+                shipping.ship_all(attempt, token, reader, &sender).await;
             }
         };
-        Shipment { done: tokio::spawn(done), offset }
+        Shipment { done: tokio::spawn(done), progress, n_open: self.n_open.subscribe() }
     }
 
-    /// Ships the logs that a previous process of the worker left behind, one after the other.
+    /// Ships the logs that a previous process of the worker left behind, a few at a time.
     pub(crate) fn ship_left_behind(&self, left_behind: Vec<Leftover>) {
+        let named = left_behind.iter().map(|leftover| (leftover.token, leftover.attempt));
+        self.lock_unstored().extend(named);
         let shipping = self.clone();
         tokio::spawn(async move {
-            for Leftover { attempt, token, reader } in left_behind {
-                let (progress, _) = watch::channel(0);
-                shipping.clone().ship_all(attempt, token, reader, &progress).await;
-            }
+            let ship = |Leftover { attempt, token, reader }| {
+                let shipping = shipping.clone();
+                async move {
+                    let (progress, _) = watch::channel(false);
+                    shipping.ship_all(attempt, token, reader, &progress).await;
+                }
+            };
+            stream::iter(left_behind).for_each_concurrent(LEFT_BEHIND_AT_ONCE, ship).await;
         });
+    }
+
+    /// Returns the attempts whose output is not stored yet.
+    pub(crate) fn unstored(&self) -> Vec<LeaseId> {
+        let unstored = self.lock_unstored();
+        let named = unstored.iter().rev().take(NAMED_MAX);
+        named.map(|(token, attempt)| wire::lease_id(*attempt, *token)).collect()
+    }
+
+    fn lock_unstored(&self) -> std::sync::MutexGuard<'_, BTreeMap<Token, AttemptId>> {
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until all logs are shipped.
@@ -127,9 +177,9 @@ impl Shipping {
         attempt: AttemptId,
         token: Token,
         reader: LogReader,
-        progress: &watch::Sender<u64>,
+        progress: &watch::Sender<bool>,
     ) {
-        let receipts = self.register(token);
+        let receipts = self.register(attempt, token);
         let stream = self.stream.clone();
         let mut sender = LogSender {
             attempt,
@@ -143,6 +193,7 @@ impl Shipping {
         };
         let done = sender.send_all(progress).await;
         self.lock_waiting().remove(&token);
+        self.lock_unstored().remove(&token);
         self.n_open.send_modify(|n| *n -= 1);
         match done {
             Done::Abandoned => return,
@@ -158,8 +209,9 @@ impl Shipping {
         }
     }
 
-    fn register(&self, token: Token) -> watch::Receiver<Received> {
+    fn register(&self, attempt: AttemptId, token: Token) -> watch::Receiver<Received> {
         let (sender, receipts) = watch::channel(Received::default());
+        self.lock_unstored().insert(token, attempt);
         self.lock_waiting().insert(token, sender);
         self.n_open.send_modify(|n| *n += 1);
         receipts
@@ -194,7 +246,7 @@ struct LogSender {
 }
 
 impl LogSender {
-    async fn send_all(&mut self, progress: &watch::Sender<u64>) -> Done {
+    async fn send_all(&mut self, progress: &watch::Sender<bool>) -> Done {
         loop {
             let stream = match self.stream.wait_for(Option::is_some).await {
                 Ok(stream) => stream.clone(),
@@ -218,7 +270,7 @@ impl LogSender {
     async fn send_on(
         &mut self,
         stream: &mpsc::Sender<LogPiece>,
-        progress: &watch::Sender<u64>,
+        progress: &watch::Sender<bool>,
     ) -> Option<Done> {
         loop {
             let n_under_way = self.reader.offset().saturating_sub(self.received);
@@ -233,7 +285,7 @@ impl LogSender {
                     if let Some(done) = self.take_receipt() {
                         return Some(done);
                     }
-                    progress.send_replace(self.received);
+                    progress.send_replace(self.receipts.borrow().is_complete);
                 }
                 next = self.reader.next(), if may_send => {
                     let piece = self.piece(next);
@@ -247,7 +299,7 @@ impl LogSender {
     }
 
     fn take_receipt(&mut self) -> Option<Done> {
-        let Received { offset, is_sealed, refusal } = self.receipts.borrow_and_update().clone();
+        let Received { offset, is_sealed, refusal, .. } = self.receipts.borrow_and_update().clone();
         if !refusal.is_empty() {
             return Some(Done::Refused(refusal));
         }
@@ -326,8 +378,8 @@ fn deliver(waiting: &Waiting, receipt: LogReceipt) {
     let Ok((_, token)) = wire::lease_from_wire(receipt.lease) else { return };
     let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(sender) = waiting.get(&token) {
-        let (offset, is_sealed, refusal) = (receipt.offset, receipt.is_sealed, receipt.refusal);
-        sender.send_replace(Received { offset, is_sealed, refusal });
+        let LogReceipt { offset, is_sealed, is_complete, refusal, .. } = receipt;
+        sender.send_replace(Received { offset, is_complete, is_sealed, refusal });
     }
 }
 

@@ -176,7 +176,11 @@ pub(crate) struct Identity {
 }
 
 /// Builds the first message of a stream.
-pub(crate) fn hello(identity: &Identity, inventory: &Inventory) -> worker::Hello {
+pub(crate) fn hello(
+    identity: &Identity,
+    inventory: &Inventory,
+    unstored_logs: Vec<worker::LeaseId>,
+) -> worker::Hello {
     let held = inventory.held.iter().map(|held| worker::Held {
         lease: Some(lease_id(held.attempt, held.token)),
         is_started: held.is_started,
@@ -194,5 +198,6 @@ pub(crate) fn hello(identity: &Identity, inventory: &Inventory) -> worker::Hello
         is_draining: inventory.is_draining,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         admission: Some(convert::admission::to_wire(&inventory.admission)),
+        unstored_logs,
     }
 }

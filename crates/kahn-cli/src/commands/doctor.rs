@@ -90,6 +90,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
     checks.push(check_token("worker token", &data_dir.join("worker.token")));
     if let Some(config) = &config {
         checks.push(check_redis(config).await);
+        checks.push(check_blobs(config).await);
     }
     checks.extend(check_coordinator(context).await);
     let worst = checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok);
@@ -186,6 +187,16 @@ async fn check_redis(config: &Config) -> Check {
             check(Status::Ok, format!("{masked} responds, durability {}", store.durability()))
         }
         Err(error) => check(Status::Failed, format!("{masked}: {error}")),
+    }
+}
+
+/// Checks whether the blob store, if configured, responds.
+async fn check_blobs(config: &Config) -> Check {
+    let check = |status, detail: String| Check::new("blob store", status, detail);
+    match config.blobs.check().await {
+        Ok(Some(url)) => check(Status::Ok, format!("{url} responds")),
+        Ok(None) => check(Status::Skipped, "not used; output stays with the coordinator".into()),
+        Err(error) => check(Status::Failed, error.to_string()),
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
-use super::shipping::{expect_late_output, receive_all};
+use super::shipping::{expect_late_output, expect_output_again, receive_all};
 use super::{limits, status, wire};
 use crate::inbox::{Handle, Input, RequestError};
 use crate::logs::Logs;
@@ -91,11 +91,12 @@ async fn run_stream(
     outbound: &mpsc::Sender<Result<CoordinatorMessage, Status>>,
 ) -> Result<(), Status> {
     let first = limits::next(&mut inbound).await?.and_then(|message| message.message);
-    let Some(Message::Hello(hello)) = first else {
+    let Some(Message::Hello(mut hello)) = first else {
         return Err(Status::invalid_argument("the first message must be hello"));
     };
     let is_draining = hello.is_draining;
     expect_late_output(receiver, &hello.unacknowledged).await;
+    expect_output_again(receiver, std::mem::take(&mut hello.unstored_logs));
     let attachment = wire::attachment(session, hello).map_err(status::unreadable)?;
     debug!(worker = %attachment.worker, session = session.0, "worker attaches");
     let attach = Input::Attach { attachment: Box::new(attachment), outbound: outbound.clone() };

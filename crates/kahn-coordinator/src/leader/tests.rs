@@ -42,6 +42,7 @@ async fn elected(candidate: &mut Candidate, store: &MemoryStore) -> Leader {
     let shared = Shared {
         store: Arc::new(store.clone()),
         limits: Limits::default(),
+        retention: crate::config::RetentionConfig::default(),
         is_store_shared: false,
         logs: Logs::new(std::env::temp_dir().join("none"), caps),
         stats: Stats::new(&Metrics::new(), Readiness::new(), &MetricsConfig::default()),

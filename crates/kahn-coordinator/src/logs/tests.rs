@@ -1,7 +1,7 @@
 //! Tests of stored output.
 
 use super::*;
-use kahn_model::{TaskIx, Uuid};
+use kahn_model::{RunId, TaskIx, Uuid};
 
 const AMPLE: Caps = Caps { attempt_bytes: 1 << 20, total_bytes: 1 << 30 };
 
@@ -17,8 +17,12 @@ fn piece(offset: u64, text: &[u8], is_sealed: bool) -> Piece {
     Piece { offset, data: Bytes::copy_from_slice(text), is_sealed }
 }
 
-async fn write(logs: &Logs, offset: u64, text: &str, is_sealed: bool) -> Extent {
+async fn receipt(logs: &Logs, offset: u64, text: &str, is_sealed: bool) -> Receipt {
     logs.write(attempt(), token(1), piece(offset, text.as_bytes(), is_sealed)).await.unwrap()
+}
+
+async fn write(logs: &Logs, offset: u64, text: &str, is_sealed: bool) -> Extent {
+    receipt(logs, offset, text, is_sealed).await.received
 }
 
 async fn text(logs: &Logs) -> String {
@@ -101,12 +105,15 @@ async fn all_logs_together_have_a_cap_and_old_ones_make_room() {
     assert!(kept.contains("[kahn] log cut after 1000 bytes, 90 bytes dropped: limits.total_log"));
 
     let logs = Logs::new(dir.path().to_owned(), caps);
-    logs.count().await;
+    logs.recover().await;
     assert!(logs.is_nearly_full(), "what an earlier start kept does not count");
-    assert!(logs.remove_output(attempt().run).await.unwrap());
-    assert!(!logs.is_nearly_full() && logs.was_removed(attempt().run).await);
-    assert!(!logs.remove_output(attempt().run).await.unwrap());
+    assert!(logs.remove_output(attempt().run, NO_ROOM).await.unwrap());
+    let why = logs.why_removed(attempt().run).await.unwrap().unwrap();
+    assert!(!logs.is_nearly_full() && why.contains("limits.total_log_bytes"), "{why}");
+    assert!(!logs.remove_output(attempt().run, NO_ROOM).await.unwrap());
     logs.forget(attempt().run).await.unwrap();
-    assert!(!logs.was_removed(attempt().run).await);
+    assert_eq!(logs.why_removed(attempt().run).await.unwrap(), None);
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
 }
+
+mod shared;

@@ -1,7 +1,7 @@
 //! A log that is being written. All calls block for file access.
 //!
-//! A small file next to the log contains the token of its lease; it is renamed when the log is
-//! sealed.
+//! A small file next to the log contains the token of its lease, and the offset of the first byte
+//! if what is before it is in the blob store. It is renamed when the log is sealed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use kahn_model::{AttemptId, Token};
 
+use super::objects::StoredLog;
 use super::quota::StorageQuota;
+use super::uploads::Local;
 use super::{Extent, Piece};
 
 /// Allowance beyond the limit of an attempt, for the line in which the worker reports dropped
@@ -33,6 +35,23 @@ impl Paths {
         let (lease, sealed) = (log.with_extension("lease"), log.with_extension("sealed"));
         Self { dir: dir.to_owned(), log, lease, sealed }
     }
+
+    /// Returns whether a log was started.
+    pub(super) fn exist(&self) -> io::Result<bool> {
+        Ok(self.sealed.try_exists()? || self.lease.try_exists()?)
+    }
+
+    /// Removes the log, and returns its size.
+    fn remove(&self) -> io::Result<u64> {
+        let len = optional(std::fs::metadata(&self.log))?.map_or(0, |meta| meta.len());
+        // The log comes first: after a crash, a log that has no lease would not be known.
+        for path in [&self.log, &self.lease, &self.sealed] {
+            optional(std::fs::remove_file(path))?;
+        }
+        // Fails while other attempts of the run have logs.
+        drop(std::fs::remove_dir(&self.dir));
+        Ok(len)
+    }
 }
 
 /// A log that is being written.
@@ -41,6 +60,8 @@ pub(super) struct Writing {
     paths: Paths,
     owner: Option<Token>,
     file: Option<File>,
+    /// The offset of the first byte in the file.
+    base: u64,
     extent: Extent,
     /// Whether the log ends in a newline, so that the line about a cut needs none before it.
     ends_in_newline: bool,
@@ -51,19 +72,28 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn open(paths: Paths) -> io::Result<Self> {
+    /// Opens a log. If it does not exist, it continues what the blob store has.
+    pub(super) fn open(paths: Paths, stored: Option<&StoredLog>) -> io::Result<Self> {
         let len = optional(std::fs::metadata(&paths.log))?.map_or(0, |meta| meta.len());
         let sealed = optional(std::fs::read(&paths.sealed))?;
         let is_sealed = sealed.is_some();
-        let owner = match sealed {
-            Some(found) => parse_token(&found),
-            None => optional(std::fs::read(&paths.lease))?.and_then(|found| parse_token(&found)),
+        let lease = match sealed {
+            Some(found) => Some(found),
+            None => optional(std::fs::read(&paths.lease))?,
         };
-        let extent = Extent { len, is_sealed };
+        let (owner, base, extent) = match (lease.as_deref().map(Lease::parse), stored) {
+            (Some(lease), _) => {
+                let base = lease.as_ref().map_or(0, |lease| lease.base);
+                (lease.map(|lease| lease.token), base, Extent { len: base + len, is_sealed })
+            }
+            (None, Some(stored)) => (stored.owner, stored.extent.len, stored.extent),
+            (None, None) => (None, 0, Extent::default()),
+        };
         Ok(Self {
             paths,
             owner,
             file: None,
+            base,
             extent,
             ends_in_newline: false,
             cut_by: None,
@@ -73,9 +103,23 @@ impl Writing {
 
     pub(super) fn reopen_if_failed(&mut self) -> io::Result<()> {
         if self.has_failed {
-            *self = Self::open(self.paths.clone())?;
+            *self = Self::open(self.paths.clone(), None)?;
         }
         Ok(())
+    }
+
+    /// Describes the local file, or returns `None` if there is none.
+    pub(super) fn local(&self, is_doubtful: bool) -> io::Result<Option<Local>> {
+        let Some(token) = self.owner else { return Ok(None) };
+        let (extent, base) = (self.extent, self.base);
+        Ok(self.paths.exist()?.then_some(Local { token, extent, base, is_doubtful }))
+    }
+
+    /// Removes the log and returns its size. What has it open has to open it again.
+    pub(super) fn remove(&mut self) -> io::Result<u64> {
+        self.has_failed = true;
+        self.file = None;
+        self.paths.remove()
     }
 
     pub(super) fn note_failure(&mut self, has_failed: bool) {
@@ -92,18 +136,21 @@ impl Writing {
         self.extent
     }
 
-    /// Assigns the log to a lease, unless it already belongs to one.
+    /// Assigns the log to a lease, unless it already belongs to one, and creates its file.
     pub(super) fn begin(&mut self, token: Token) -> io::Result<()> {
-        if self.owner.is_none() && !self.extent.is_sealed {
+        if self.extent.is_sealed || self.file.is_some() {
+            return Ok(());
+        }
+        let is_known = self.owner.is_some();
+        let token = *self.owner.get_or_insert(token);
+        if !is_known || !self.paths.lease.try_exists()? {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.paths.dir)?;
-            let text = format!("{} {} {}\n", token.epoch, token.serial, token.nonce);
             let mut options = OpenOptions::new();
             let options = options.create(true).truncate(true).write(true).mode(0o600);
-            options.open(&self.paths.lease)?.write_all(text.as_bytes())?;
-            self.owner = Some(token);
-            self.file()?;
+            let lease = Lease { token, base: self.base };
+            options.open(&self.paths.lease)?.write_all(lease.to_string().as_bytes())?;
         }
-        Ok(())
+        self.file().map(|_| ())
     }
 
     fn file(&mut self) -> io::Result<&mut File> {
@@ -111,7 +158,12 @@ impl Writing {
             Some(file) => file,
             None => {
                 let mut options = OpenOptions::new();
-                options.create(true).append(true).mode(0o600).open(&self.paths.log)?
+                let file = options.create(true).append(true).mode(0o600).open(&self.paths.log)?;
+                // It may have been removed after it was uploaded.
+                if self.base + file.metadata()?.len() != self.extent.len {
+                    return Err(io::Error::other("the log has changed since it was opened"));
+                }
+                file
             }
         };
         Ok(self.file.insert(file))
@@ -186,10 +238,28 @@ impl Writing {
     }
 }
 
-fn parse_token(text: &[u8]) -> Option<Token> {
-    let mut parts = std::str::from_utf8(text).ok()?.split_whitespace().map(str::parse);
-    let mut next = || parts.next()?.ok();
-    Some(Token { epoch: next()?, serial: next()?, nonce: next()? })
+/// The lease of a log.
+struct Lease {
+    token: Token,
+    /// The offset of the first byte in the file.
+    base: u64,
+}
+
+impl Lease {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(text).ok()?.split_whitespace().map(str::parse);
+        let mut next = || parts.next()?.ok();
+        let token = Token { epoch: next()?, serial: next()?, nonce: next()? };
+        // Earlier versions have not written it.
+        Some(Self { token, base: next().unwrap_or(0) })
+    }
+}
+
+impl std::fmt::Display for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { token: Token { epoch, serial, nonce }, base } = self;
+        writeln!(f, "{epoch} {serial} {nonce} {base}")
+    }
 }
 
 fn optional<T>(found: io::Result<T>) -> io::Result<Option<T>> {

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use kahn_core::Run;
 use kahn_model::{AttemptId, RunId, RunRef, TaskIx, TaskState, WorkerId};
 use tokio::sync::{mpsc, watch};
+use tracing::debug;
 
-use self::late::{LateEnd, ended_attempt};
+use self::late::{EndedAttempt, LateEnd, ended_attempt};
 use super::{ErrorKind, Service, ServiceError};
 use crate::inbox::RequestError;
 use crate::logs::Extent;
@@ -25,6 +26,10 @@ const PARTS_MAX: usize = 4;
 const GATHER: Duration = Duration::from_millis(20);
 /// How often to check whether a worker with pending output is still present.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long before a change of leader an attempt must have ended for it to be certain that its
+/// output was stored or is still kept by its worker.
+const UPLOAD_MAX: Duration = Duration::from_secs(60);
 
 /// Which output of a task to read.
 #[derive(Clone, Debug)]
@@ -242,7 +247,12 @@ impl Reading {
         loop {
             printed.mark_unchanged();
             self.news.mark_unchanged();
-            let data = logs.read(attempt, *offset).await?;
+            let data = match logs.read(attempt, *offset).await {
+                Ok(data) => data,
+                // Nothing may have come yet that is not at hand.
+                Err(error) if self.is_worth_waiting(number, &error).await? => continue,
+                Err(error) => return Err(error.into()),
+            };
             if !data.is_empty() {
                 let at = *offset;
                 *offset += u64::try_from(data.len()).unwrap_or(0);
@@ -280,6 +290,17 @@ impl Reading {
         }
     }
 
+    /// Waits after an error if the attempt is being followed and still running; otherwise returns
+    /// false.
+    async fn is_worth_waiting(&mut self, number: u32, error: &io::Error) -> Result<bool, Broken> {
+        if !self.request.is_following || self.stage().await?.is_over(number) {
+            return Ok(false);
+        }
+        debug!(run = %self.run, %error, "output cannot be read for now");
+        self.wait(true).await?;
+        Ok(true)
+    }
+
     /// Returns how the output of an attempt ends that is over but not sealed, or `None` while
     /// waiting for the rest.
     async fn end_of_over(
@@ -288,23 +309,18 @@ impl Reading {
         extent: Option<Extent>,
         late: &mut LateEnd,
     ) -> Result<Option<End>, Broken> {
-        if extent.is_none() {
-            // Nothing was printed, or all output was removed.
-            if self.service.logs.was_removed(self.run).await {
-                let why = "it was removed to make room (limits.total_log_bytes)";
-                return Ok(Some(End::Cut(why.into())));
-            }
+        // Nothing was printed, or all output was removed.
+        if extent.is_none()
+            && let Some(why) = self.service.logs.why_removed(self.run).await?
+        {
+            return Ok(Some(End::Cut(why)));
         }
         let asked = self.service.handle.query(move |core| ended_attempt(core, attempt)).await;
         let Some(ended) = asked.map_err(ServiceError::from)? else {
             return Ok(Some(End::Sealed));
         };
-        if extent.is_none() {
-            let is_elsewhere = ended.leased_at < self.service.logs.complete_since();
-            return Ok(Some(match is_elsewhere {
-                true => End::Cut("another coordinator has received it, if there was any".into()),
-                false => End::Sealed,
-            }));
+        if extent.is_none() && !self.service.logs.is_expected(attempt) {
+            return Ok(self.end_of_silent(&ended));
         }
         if !late.is_given_up(&ended, self.request.is_following) {
             return Ok(None);
@@ -315,5 +331,29 @@ impl Reading {
             false => format!("the end has not come from worker {worker}"),
         };
         Ok(Some(End::Cut(note)))
+    }
+
+    /// Returns how the output of an attempt ends of which there is none, or `None` while waiting.
+    fn end_of_silent(&self, ended: &EndedAttempt) -> Option<End> {
+        let logs = &self.service.logs;
+        let since = logs.complete_since();
+        // A worker that is present has named the output that it has.
+        if since <= ended.leased_at || (logs.is_shared() && ended.is_worker_present) {
+            return Some(End::Sealed);
+        }
+        if !logs.is_shared() {
+            return Some(End::Cut("another coordinator has received it, if there was any".into()));
+        }
+        if logs.term_age() < ended.lease_ttl {
+            return None;
+        }
+        if ended.ended_at + UPLOAD_MAX < since {
+            return Some(End::Sealed);
+        }
+        let worker = ended.worker.as_ref().map_or("unknown", WorkerId::as_str);
+        let note = format!(
+            "worker {worker} and a coordinator were lost before it was stored, if there was any"
+        );
+        Some(End::Cut(note))
     }
 }

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{ErrorKind, ServiceError};
 use crate::inbox::Handle;
-use crate::logs::{Extent, Logs, Piece};
+use crate::logs::{Logs, Piece, Receipt};
 
 /// Maximum number of attempts whose leases a receiver remembers as checked; others are checked
 /// again.
@@ -37,14 +37,14 @@ impl OutputReceiver {
         Self { handle, logs, checked: BTreeMap::new() }
     }
 
-    /// Stores a piece of output. Returns the extent received, or why output under this lease is not
+    /// Stores a piece of output. Returns what was received, or why output under this lease is not
     /// accepted.
     pub(crate) async fn receive(
         &mut self,
         attempt: AttemptId,
         token: Token,
         piece: Piece,
-    ) -> Result<Result<Extent, &'static str>, ServiceError> {
+    ) -> Result<Result<Receipt, &'static str>, ServiceError> {
         if self.checked.get(&attempt) != Some(&token) {
             if let Some(refusal) = self.check(attempt, token).await? {
                 warn!(run = %attempt.run, task = attempt.task.0, %token, refusal, "output refused");
@@ -56,16 +56,26 @@ impl OutputReceiver {
             self.checked.insert(attempt, token);
         }
         let written = self.logs.write(attempt, token, piece).await;
-        let extent = written.map_err(|error| not_kept(attempt, &error))?;
-        if extent.is_sealed {
+        let receipt = written.map_err(|error| not_kept(attempt, &error))?;
+        if receipt.received.is_sealed {
             self.checked.remove(&attempt);
         }
-        Ok(Ok(extent))
+        Ok(Ok(receipt))
+    }
+
+    /// Records that a worker has output of these attempts, which it sends again if necessary. A
+    /// token does not matter: readers wait a bit longer at most.
+    pub(crate) fn expect_again(&self, attempts: impl Iterator<Item = AttemptId>) {
+        self.logs.expect_again(attempts);
     }
 
     /// Records that the rest of an attempt's output arrives later, so that readers do not consider
     /// it complete.
     pub(crate) async fn expect_late(&self, attempt: AttemptId, token: Token) {
+        if self.logs.is_shared() {
+            self.logs.expect_again(std::iter::once(attempt));
+            return;
+        }
         if !matches!(self.check(attempt, token).await, Ok(None)) {
             return;
         }

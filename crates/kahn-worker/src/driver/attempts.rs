@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kahn_model::{Action, ActionKind, Cause, CauseKind, Failure, Token};
+use kahn_proto::worker::LeaseId;
 use kahn_worker_core::{Lease, StopReason};
 use tokio::sync::mpsc;
 
@@ -64,6 +65,11 @@ impl Attempts {
         let launch = Launch { executor, secrets, assignment, control, start, shipping, token };
         self.launches.push(launch);
         None
+    }
+
+    /// Returns the attempts whose output is not stored yet.
+    pub(super) fn unstored_logs(&self) -> Vec<LeaseId> {
+        self.parts.shipping.unstored()
     }
 
     /// Launches all attempts queued since the last call.

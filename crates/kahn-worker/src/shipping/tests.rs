@@ -30,8 +30,8 @@ impl Bench {
         log.seal();
         let (streams, stream) = watch::channel(None);
         let (n_open, _) = watch::channel(0);
-        let (waiting, n_sent) = (Waiting::default(), Counter::default());
-        let shipping = Shipping { stream, n_open, waiting, dir: logs, n_sent };
+        let (waiting, unstored, n_sent) = Default::default();
+        let shipping = Shipping { stream, n_open, waiting, unstored, dir: logs, n_sent };
         Self { dir, log, shipping, streams }
     }
 
@@ -46,9 +46,13 @@ impl Bench {
     }
 
     fn receipt(&self, offset: u64, is_sealed: bool, refusal: &str) {
-        let lease = Some(wire::lease_id(attempt(), TOKEN));
         let refusal = refusal.to_owned();
-        deliver(&self.shipping.waiting, LogReceipt { lease, offset, is_sealed, refusal });
+        self.deliver(LogReceipt { offset, is_sealed, refusal, ..LogReceipt::default() });
+    }
+
+    fn deliver(&self, receipt: LogReceipt) {
+        let lease = Some(wire::lease_id(attempt(), TOKEN));
+        deliver(&self.shipping.waiting, LogReceipt { lease, ..receipt });
     }
 
     fn has_file(&self) -> bool {
@@ -134,4 +138,31 @@ async fn an_end_is_late_only_when_nothing_is_received_for_long() {
     }
     assert!(!waiting.is_finished(), "it was given up despite progress");
     assert!(!waiting.await.unwrap());
+}
+
+#[tokio::test]
+async fn output_that_is_received_but_not_stored_is_kept_and_sent_again_to_the_next_leader() {
+    let bench = Bench::new();
+    let shipment = bench.ship();
+    let mut pieces = bench.open_stream();
+    for offset in [WINDOW_BYTES, 2 * WINDOW_BYTES, BYTES] {
+        expect_pieces(&mut pieces, offset - WINDOW_BYTES, offset).await;
+        bench.receipt(offset, false, "");
+    }
+    assert!(pieces.recv().await.unwrap().is_sealed);
+    let received = LogReceipt { offset: BYTES, is_complete: true, ..LogReceipt::default() };
+    bench.deliver(received);
+    assert!(shipment.wait_until_received(Duration::from_secs(60)).await);
+    assert!(bench.has_file(), "the only copy was removed");
+    assert_eq!(bench.shipping.unstored(), [wire::lease_id(attempt(), TOKEN)]);
+
+    // Another coordinator leads, which has less.
+    bench.streams.send_replace(None);
+    let mut pieces = bench.open_stream();
+    assert!(pieces.recv().await.unwrap().is_sealed);
+    bench.receipt(65_536, false, "");
+    expect_pieces(&mut pieces, 65_536, 65_536 + WINDOW_BYTES).await;
+    bench.receipt(BYTES, true, "");
+    bench.shipping.idle().await;
+    assert!(!bench.has_file() && bench.shipping.unstored().is_empty());
 }

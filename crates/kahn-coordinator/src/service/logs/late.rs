@@ -19,6 +19,7 @@ pub(super) struct EndedAttempt {
     pub is_lost: bool,
     pub worker: Option<WorkerId>,
     pub leased_at: Timestamp,
+    pub ended_at: Timestamp,
     pub is_worker_present: bool,
     pub lease_ttl: Duration,
 }
@@ -60,7 +61,9 @@ pub(super) fn ended_attempt(core: &Core, attempt: AttemptId) -> Option<EndedAtte
         record.task == attempt.task.0 && u32::from(record.attempt) == attempt.number
     });
     let (mut is_lost, mut worker, mut leased_at) = (false, None, Timestamp::ZERO);
+    let mut ended_at = Timestamp::ZERO;
     for record in of_attempt {
+        ended_at = ended_at.max(record.at);
         let is_end = matches!(record.kind, RecordKind::TaskRetried | RecordKind::TaskFailed);
         is_lost |= is_end && record.cause == Some(CauseKind::WorkerLost);
         if record.kind == RecordKind::TaskLeased {
@@ -73,5 +76,5 @@ pub(super) fn ended_attempt(core: &Core, attempt: AttemptId) -> Option<EndedAtte
     let known = worker.as_ref().and_then(|worker| core.state().worker(worker));
     let is_worker_present = known.is_some_and(|worker| worker.status.is_present());
     let lease_ttl = core.state().settings().lease_ttl;
-    Some(EndedAttempt { is_lost, worker, leased_at, is_worker_present, lease_ttl })
+    Some(EndedAttempt { is_lost, worker, leased_at, ended_at, is_worker_present, lease_ttl })
 }
