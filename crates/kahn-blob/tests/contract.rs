@@ -123,7 +123,7 @@ async fn an_error_names_the_object_the_store_and_what_to_change() {
     assert!(error.starts_with(expected) && !error.contains("canary"), "{error}");
 
     let settings = Settings { url: "s3://absent".into(), ..server.settings("") };
-    let error = BlobStore::open(&settings).unwrap().put(&object, Bytes::new()).await.unwrap_err();
+    let error = BlobStore::open(&settings).unwrap().list(&object).await.unwrap_err();
     assert!(error.to_string().contains("the bucket or container does not exist"), "{error}");
 
     let settings = Settings { timeout: Duration::from_secs(2), ..server.settings("p") };
