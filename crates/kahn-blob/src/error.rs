@@ -105,6 +105,12 @@ impl Cause {
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => Self::Denied(error),
             // A missing object is no error in these operations.
             E::NotFound { .. } if !matches!(verb, Verb::Read) => Self::NoBucket(error),
+            // The only object that a list needs is the bucket, which has no error of its own.
+            E::Generic { .. }
+                if matches!(verb, Verb::Listed) && error.to_string().contains("404 Not Found") =>
+            {
+                Self::NoBucket(error)
+            }
             _ => Self::Other(error),
         }
     }

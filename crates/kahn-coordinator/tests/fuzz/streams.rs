@@ -50,6 +50,7 @@ fn hello_with(boot: u64, held: Vec<Held>, unacknowledged: Vec<Report>) -> Worker
         is_draining: false,
         version: "1".into(),
         admission: None,
+        unstored_logs: Vec::new(),
     }))
 }
 
