@@ -1,3 +1,5 @@
+//! Tests of the parser of addresses.
+
 use proptest::prelude::*;
 
 use super::*;
