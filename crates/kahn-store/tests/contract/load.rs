@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kahn_core::log::Head;
-use kahn_store::{AppendEvent, Appender, Batch, Claim, LogStore, RedisConfig, StoreError};
+use kahn_store::{
+    Acquired, AppendEvent, Appender, Batch, Claim, LogStore, RedisConfig, StoreError,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -46,9 +48,10 @@ pub(crate) struct Report {
 impl Load {
     /// Acquires the partition by force and starts to append.
     pub(crate) async fn start(store: &Arc<dyn LogStore>, nonce: u64) -> Self {
-        let acquired = store.acquire(P0, &owner(nonce), Claim::Force).await.unwrap();
+        let acquired = acquire(store, nonce).await;
         let (tx, events) = mpsc::channel(10_000);
-        let tell = move |event| tx.try_send(event).unwrap();
+        // An owner that vanishes does not read what comes afterwards.
+        let tell = move |event| drop(tx.try_send(event));
         let (term, head) = (acquired.term, acquired.head);
         let appender = Appender::spawn(Arc::clone(store), P0, term, head, tell);
         let (progress, committed) = watch::channel(head.seq);
@@ -149,10 +152,23 @@ pub(crate) async fn open_whole(config: &RedisConfig) -> Arc<dyn LogStore> {
     let until = Instant::now() + PATIENCE;
     loop {
         match open(config, cluster(1)).await {
-            Err(StoreError::TooFewReplicas { .. }) if Instant::now() < until => {
+            Err(StoreError::TooFewReplicas { .. } | StoreError::NotReplicated { .. })
+                if Instant::now() < until =>
+            {
                 sleep(Duration::from_millis(20)).await; // poll
             }
             opened => return opened.unwrap(),
+        }
+    }
+}
+
+/// Acquires the partition by force, once enough replicas receive it.
+async fn acquire(store: &Arc<dyn LogStore>, nonce: u64) -> Acquired {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match store.acquire(P0, &owner(nonce), Claim::Force).await {
+            Err(StoreError::NotReplicated { .. }) if Instant::now() < until => {}
+            acquired => return acquired.unwrap(),
         }
     }
 }
@@ -161,7 +177,7 @@ pub(crate) async fn open_whole(config: &RedisConfig) -> Arc<dyn LogStore> {
 /// in their order, which contains all that were acknowledged.
 pub(crate) async fn check_log(config: &RedisConfig, reports: &[Report]) {
     let store = open_whole(config).await;
-    store.acquire(P0, &owner(0xa11), Claim::Force).await.unwrap();
+    acquire(&store, 0xa11).await;
     let log = read_all(&*store, Head::GENESIS).await;
     let mut rest = &log[..];
     for (n, report) in reports.iter().enumerate() {
