@@ -12,7 +12,7 @@ use kahn_net::{ClientAuth, ClientTls, ServerTlsFiles};
 use kahn_runtime::health::HealthSettings;
 use kahn_runtime::human_duration;
 use kahn_runtime::secret::Secret;
-use kahn_store::{LEASE_TTL, RedisConfig, RedisTls};
+use kahn_store::{LEASE_TTL, RedisConfig};
 use serde::{Deserialize, Serialize};
 use tonic::codegen::http::uri::Authority;
 
@@ -213,7 +213,7 @@ impl StoreConfig {
             password_file: self.password_file.clone(),
             sentinel_user: self.sentinel_user.clone(),
             sentinel_password_file: self.sentinel_password_file.clone(),
-            tls: RedisTls {
+            tls: ClientTls {
                 ca_file: self.ca_file.clone(),
                 cert_file: self.cert_file.clone(),
                 key_file: self.key_file.clone(),

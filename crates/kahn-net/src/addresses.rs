@@ -11,6 +11,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::dial::{self, DialError, Security};
 use crate::stream::Stream;
+use crate::tls::Protocol;
 use crate::tls::client::ClientTls;
 use crate::tls::files::TlsFileError;
 
@@ -92,7 +93,8 @@ impl Addresses {
     ///
     /// Returns an error that names the file that cannot be used.
     pub fn check_files(&self) -> Result<(), TlsFileError> {
-        if self.is_secure() { self.tls.session().map(drop) } else { Ok(()) }
+        let read = || self.tls.client_config(Some(Protocol::Http2)).map(drop);
+        if self.is_secure() { read() } else { Ok(()) }
     }
 
     /// Returns the addresses with these files for TLS.

@@ -138,7 +138,7 @@ async fn connect(
 /// Reads the files. They are small, but may be on a slow disk.
 async fn session(files: &Arc<ClientTls>) -> Result<Session, TlsFileError> {
     let files = Arc::clone(files);
-    let reading = tokio::task::spawn_blocking(move || files.session()).await;
+    let reading = tokio::task::spawn_blocking(move || files.session(Some(Protocol::Http2))).await;
     reading.map_err(|error| TlsFileError::new("certificates", error))?
 }
 

@@ -28,7 +28,7 @@ pub use durability::{Durability, ParseDurabilityError};
 pub use embedded::EmbeddedStore;
 pub use error::{StoreError, UnsafeSetting};
 pub use memory::MemoryStore;
-pub use redis::{RedisConfig, RedisStore, RedisTls};
+pub use redis::{RedisConfig, RedisStore};
 pub use store::{
     Acquired, AppendPipe, AppendReply, Batch, Claim, ClusterId, ClusterMeta, LEASE_TTL, LogStore,
     Owner,

@@ -36,7 +36,7 @@ use crate::redis::scripts::SCRIPTS;
 use crate::redis::slots::slot_of;
 use crate::store::{ClusterId, ClusterMeta};
 
-pub use config::{RedisConfig, RedisTls};
+pub use config::RedisConfig;
 
 /// A store in Redis; clones share it.
 #[derive(Clone)]

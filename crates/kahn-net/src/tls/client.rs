@@ -19,15 +19,14 @@ use super::{Protocol, provider};
 const READ_ATTEMPTS: usize = 5;
 const READ_PAUSE: Duration = Duration::from_millis(50);
 
-/// The files for connections to addresses that begin with `https://`. They are read for each
-/// connection.
+/// The files for connections to servers with TLS. They are read for each connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClientTls {
-    /// The certificates of the authorities that may have issued the certificate of a coordinator.
+    /// The certificates of the authorities that may have issued the certificate of the server.
     /// Default: the authorities that this host trusts.
     pub ca_file: Option<PathBuf>,
-    /// The certificate to show if a coordinator asks for one.
+    /// The certificate to show if the server asks for one.
     pub cert_file: Option<PathBuf>,
     /// The private key of that certificate.
     pub key_file: Option<PathBuf>,
@@ -41,8 +40,20 @@ pub(crate) struct Session {
 }
 
 impl ClientTls {
+    /// Reads the files, for a connection over which this protocol is negotiated, if any. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the file that cannot be used.
+    pub fn client_config(
+        &self,
+        protocol: Option<Protocol>,
+    ) -> Result<Arc<ClientConfig>, TlsFileError> {
+        self.session(protocol).map(|session| session.config)
+    }
+
     /// Reads the files. Blocks.
-    pub(crate) fn session(&self) -> Result<Session, TlsFileError> {
+    pub(crate) fn session(&self, protocol: Option<Protocol>) -> Result<Session, TlsFileError> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsFileError::new("TLS", error))?;
@@ -55,7 +66,7 @@ impl ClientTls {
         };
         let certificate = Arc::new(ClientCertificate::new(self.identity()?));
         let mut config = builder.with_client_cert_resolver(Arc::clone(&certificate) as _);
-        config.alpn_protocols = Protocol::Http2.alpn();
+        config.alpn_protocols = protocol.map(Protocol::alpn).unwrap_or_default();
         Ok(Session { config: Arc::new(config), certificate })
     }
 

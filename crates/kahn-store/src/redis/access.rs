@@ -19,7 +19,6 @@ use crate::redis::link::{Link, Linker, Route};
 use crate::redis::login::Login;
 use crate::redis::replicate::Replicas;
 use crate::redis::reply::{is_no_script, is_refused_for_now};
-use crate::redis::tls;
 use crate::redis::topology::{Discovery, Sentinels, Topology, watch};
 use crate::store::ClusterId;
 
@@ -183,7 +182,6 @@ fn is_lost(error: &StoreError) -> bool {
 }
 
 fn dialer(config: &RedisConfig, address: &Address) -> Result<Dialer, StoreError> {
-    tls::check(&config.tls)?;
     let has_files = config.tls != Default::default();
     if has_files && !address.is_tls {
         return Err(StoreError::BadConfig(

@@ -72,7 +72,8 @@ pub(super) enum AddressError {
     #[error("a host is missing: write for example \"host:{REDIS_PORT}\"")]
     NoHost,
     #[error(
-        "{0:?} is not a host and port: write for example \"host:{REDIS_PORT}\" or \"[::1]:{REDIS_PORT}\""
+        "{0:?} is not a host, or not followed by a port: write for example \"host:{REDIS_PORT}\" or \
+         \"[::1]:{REDIS_PORT}\""
     )]
     Host(String),
     #[error("a standalone redis has one host: use redis+sentinel or redis+cluster for several")]
@@ -155,7 +156,9 @@ fn node(text: &str, usual_port: u16) -> Result<Endpoint, AddressError> {
     if text.is_empty() {
         return Err(AddressError::NoHost);
     }
-    let bad = || AddressError::Host(text.to_owned());
+    // What follows a colon may be a password whose host was forgotten.
+    let shown = if text.starts_with('[') { text } else { text.split(':').next().unwrap_or(text) };
+    let bad = || AddressError::Host(shown.to_owned());
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or_else(bad)?;

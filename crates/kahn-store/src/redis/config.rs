@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kahn_net::ClientTls;
+
 use crate::store::LEASE_TTL;
 
 /// Connection settings for Redis, and the required level of safety.
@@ -26,7 +28,7 @@ pub struct RedisConfig {
     /// A file with the password at the sentinels. It is read for each new connection.
     pub sentinel_password_file: Option<PathBuf>,
     /// The certificates to use with TLS.
-    pub tls: RedisTls,
+    pub tls: ClientTls,
     /// The number of replicas that must have received a write before it is acknowledged.
     pub replicas: u32,
     /// The total timeout for connecting, authenticating and loading the scripts.
@@ -40,19 +42,6 @@ pub struct RedisConfig {
     pub lease_ttl: Duration,
 }
 
-/// Files in PEM format for TLS connections to Redis. They are read for each new connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RedisTls {
-    /// The certificates of the authorities that sign those of the servers. By default, the
-    /// authorities that the operating system trusts.
-    pub ca_file: Option<PathBuf>,
-    /// The certificate by which servers recognise this client, and the certificates between it and
-    /// the authority.
-    pub cert_file: Option<PathBuf>,
-    /// The private key of the certificate.
-    pub key_file: Option<PathBuf>,
-}
-
 impl RedisConfig {
     /// Creates a configuration with the defaults for the Redis at `url`.
     #[must_use]
@@ -63,7 +52,7 @@ impl RedisConfig {
             password_file: None,
             sentinel_user: None,
             sentinel_password_file: None,
-            tls: RedisTls::default(),
+            tls: ClientTls::default(),
             replicas: 0,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(2),

@@ -9,6 +9,7 @@ use ::redis::{Cmd, Value};
 use kahn_model::Partition;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::redis::link::{Link, Linker, Route, check_home, home_query};
@@ -38,7 +39,24 @@ pub(super) struct Controls {
     shared: std::sync::Mutex<BTreeMap<(String, bool, Purpose), Arc<Place>>>,
 }
 
-type Place = Mutex<Option<Control>>;
+type Place = Mutex<Shared>;
+
+/// The connection of a place, if there is one.
+#[derive(Default)]
+struct Shared {
+    control: Option<Control>,
+    /// When connecting failed last.
+    failed_at: Option<Instant>,
+}
+
+impl Shared {
+    /// Closes a connection that is broken, unless another one has taken its place.
+    fn close(&mut self, broken: &SharedConnection) {
+        if self.control.as_ref().is_some_and(|control| control.shared.is(broken)) {
+            self.control = None;
+        }
+    }
+}
 
 /// A connection and the task that drives it.
 struct Control {
@@ -86,7 +104,7 @@ impl Controls {
         if let Err(StoreError::Redis(error)) = &done
             && is_broken(error)
         {
-            *place.lock().await = None;
+            place.lock().await.close(&shared);
         }
         done
     }
@@ -106,10 +124,20 @@ async fn connect(
     route: &Route,
     home: Option<(Partition, ClusterId)>,
 ) -> Result<SharedConnection, StoreError> {
+    let began_at = Instant::now();
     let mut place = place.lock().await;
-    let control = match &mut *place {
-        Some(control) => control,
-        empty => empty.insert(Control::new(linker.link(route.clone(), None).await?)),
+    // All who have waited for an attempt share its outcome. Otherwise each would wait for a server
+    // that does not answer, one after the other.
+    if place.control.is_none() && place.failed_at.is_some_and(|failed_at| began_at < failed_at) {
+        return Err(StoreError::NoAnswer { server: route.server.to_string() });
+    }
+    if place.control.is_none() {
+        let linked = linker.link(route.clone(), None).await;
+        place.failed_at = linked.is_err().then(Instant::now);
+        place.control = Some(Control::new(linked?));
+    }
+    let Some(control) = &place.control else {
+        return Err(StoreError::NoAnswer { server: route.server.to_string() });
     };
     let shared = control.shared.clone();
     if let Some((partition, cluster)) = home
@@ -117,10 +145,10 @@ async fn connect(
     {
         let asked = shared.send(home_query(partition)).await;
         if asked.as_ref().is_err_and(is_broken) {
-            *place = None;
+            place.control = None;
         }
         check_home(asked?, cluster)?;
-        if let Some(control) = &mut *place {
+        if let Some(control) = &mut place.control {
             control.checked.insert(partition);
         }
     }

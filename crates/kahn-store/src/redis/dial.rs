@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Pipeline, RedisError, RedisResult, Value};
+use kahn_net::ClientTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::error::StoreError;
 use crate::redis::address::Endpoint;
-use crate::redis::config::RedisTls;
 use crate::redis::login::Login;
 use crate::redis::tls;
 
@@ -36,7 +36,7 @@ pub(super) struct Dialer {
     pub(super) login: Login,
     pub(super) database: i64,
     /// `None` without TLS.
-    pub(super) tls: Option<RedisTls>,
+    pub(super) tls: Option<ClientTls>,
     pub(super) response_timeout: Duration,
 }
 

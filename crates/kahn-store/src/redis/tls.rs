@@ -1,33 +1,20 @@
 //! TLS connections to Redis, and advice for each way in which they fail.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error as TlsError, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use kahn_net::ClientTls;
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error as TlsError};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::StoreError;
-use crate::redis::config::RedisTls;
-
-/// Checks that a certificate has a key and the other way round.
-pub(super) fn check(files: &RedisTls) -> Result<(), StoreError> {
-    let (given, missing) = match (&files.cert_file, &files.key_file) {
-        (Some(_), None) => ("cert_file", "key_file"),
-        (None, Some(_)) => ("key_file", "cert_file"),
-        _ => return Ok(()),
-    };
-    Err(StoreError::BadConfig(format!("{given} of the store needs {missing}: set both or neither")))
-}
 
 /// Makes a TLS connection over `stream`. The certificate of the server must be for `host`.
 pub(super) async fn connect(
-    files: &RedisTls,
+    files: &ClientTls,
     host: &str,
     server: &str,
     stream: TcpStream,
@@ -36,68 +23,16 @@ pub(super) async fn connect(
         StoreError::BadConfig(format!("{host:?} is neither a host name nor an IP address"))
     })?;
     // Read each time, so that certificates can be replaced while the coordinator runs.
-    let connector = TlsConnector::from(Arc::new(client_config(files).await?));
+    let connector = TlsConnector::from(client_config(files).await?);
     connector.connect(name, stream).await.map_err(|source| failed(server, source))
 }
 
-async fn client_config(files: &RedisTls) -> Result<ClientConfig, StoreError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| StoreError::BadConfig(format!("TLS: {error}")))?;
-    let config = match &files.ca_file {
-        Some(path) => config.with_root_certificates(roots(path).await?),
-        None => config.with_platform_verifier().map_err(|error| {
-            StoreError::BadConfig(format!(
-                "the certificate authorities of this host cannot be used: {error}; set ca_file"
-            ))
-        })?,
-    };
-    match (&files.cert_file, &files.key_file) {
-        (Some(cert), Some(key)) => {
-            let (certs, key_der) = (certificates(cert).await?, private_key(key).await?);
-            config.with_client_auth_cert(certs, key_der).map_err(|error| {
-                let (cert, key) = (cert.display(), key.display());
-                StoreError::BadConfig(format!("certificate {cert} with key {key}: {error}"))
-            })
-        }
-        _ => Ok(config.with_no_client_auth()),
-    }
-}
-
-async fn roots(path: &Path) -> Result<RootCertStore, StoreError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path).await? {
-        roots.add(certificate).map_err(|error| bad_pem(path, &error))?;
-    }
-    Ok(roots)
-}
-
-async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StoreError> {
-    let pem = read(path).await?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| bad_pem(path, &error))?;
-    if certificates.is_empty() {
-        return Err(bad_pem(path, &"it contains no certificate"));
-    }
-    Ok(certificates)
-}
-
-async fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, StoreError> {
-    let pem = read(path).await?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| bad_pem(path, &error))
-}
-
-fn bad_pem(path: &Path, problem: &dyn std::fmt::Display) -> StoreError {
-    StoreError::BadConfig(format!("file {} for TLS: {problem}", path.display()))
-}
-
-async fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
-    let path: PathBuf = path.to_owned();
-    tokio::fs::read(&path).await.map_err(|source| {
-        StoreError::io(format!("read {}, for TLS with redis", path.display()), source)
-    })
+/// Reads the files, without blocking the runtime.
+async fn client_config(files: &ClientTls) -> Result<Arc<ClientConfig>, StoreError> {
+    let files = files.clone();
+    let reading = tokio::task::spawn_blocking(move || files.client_config(None)).await;
+    let unusable = |error: &dyn std::fmt::Display| StoreError::BadConfig(format!("store: {error}"));
+    reading.map_err(|error| unusable(&error))?.map_err(|error| unusable(&error))
 }
 
 /// Describes a connection that failed during the handshake.

@@ -1,19 +1,16 @@
 //! Certificates for tests of TLS.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
-};
+use kahn_net::authority::{Authority as Issuer, Usage};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
 /// A certificate authority. Its files are removed on drop.
+#[derive(Debug)]
 pub struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    issuer: Issuer,
     dir: TempDir,
 }
 
@@ -24,12 +21,6 @@ pub struct Certificate {
     pub cert: PathBuf,
     /// The private key.
     pub key: PathBuf,
-}
-
-impl fmt::Debug for Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("dir", &self.dir).finish_non_exhaustive()
-    }
 }
 
 impl Default for Authority {
@@ -47,13 +38,9 @@ impl Authority {
     #[must_use]
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut params = CertificateParams::default();
         let name = format!("authority {}", dir.path().display());
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
-        fs::write(dir.path().join("ca.pem"), issuer.pem()).expect("a file");
+        let (issuer, issued) = Issuer::create(&name, 1).expect("a certificate");
+        write(&dir.path().join("ca.pem"), &issued.certificate);
         Self { issuer, dir }
     }
 
@@ -82,18 +69,13 @@ impl Authority {
     /// Panics if files cannot be written.
     #[must_use]
     pub fn issue_for(&self, name: &str, host: &str, days: i64) -> Certificate {
-        let mut params = CertificateParams::new([host.to_owned()]).expect("a host");
-        params.distinguished_name.push(DnType::CommonName, name);
         let now = OffsetDateTime::now_utc();
-        (params.not_before, params.not_after) =
-            (now - Duration::days(9), now + Duration::days(days));
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().expect("a key");
-        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let validity = (now - Duration::days(9), now + Duration::days(days));
+        let usage = Usage::Server(&[host.to_owned()]);
+        let issued = self.issuer.issue_during(name, usage, validity).expect("a certificate");
         let file = |ending: &str| self.dir.path().join(format!("{name}.{ending}"));
-        write(&file("pem"), &cert.pem());
-        write(&file("key"), &key.serialize_pem());
+        write(&file("pem"), &issued.certificate);
+        write(&file("key"), &issued.key);
         Certificate { cert: file("pem"), key: file("key") }
     }
 }

@@ -3,8 +3,9 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
+use kahn_net::ClientTls;
 use kahn_store::testing::{Authority, Certificate, RedisServer};
-use kahn_store::{Claim, RedisConfig, RedisStore, RedisTls};
+use kahn_store::{Claim, RedisConfig, RedisStore};
 
 use crate::support::{P0, Watched, cluster, open, owner};
 
@@ -38,7 +39,7 @@ fn start(authority: &Authority, certificate: &Certificate, auth_clients: &str) -
 impl TlsServer {
     /// Returns a configuration that trusts an authority and has no certificate of its own.
     fn config(&self, authority: &Authority) -> RedisConfig {
-        let tls = RedisTls { ca_file: Some(authority.ca_file()), ..RedisTls::default() };
+        let tls = ClientTls { ca_file: Some(authority.ca_file()), ..ClientTls::default() };
         RedisConfig { tls, ..RedisConfig::new(format!("rediss://127.0.0.1:{}", self.port)) }
     }
 }
@@ -63,7 +64,7 @@ async fn a_server_with_a_certificate_of_our_authority_is_used() {
     let mut config = server.config(&authority);
     check_contains(&refusal(&config).await, &["client certificate", "cert_file", "key_file"]);
     config.tls.cert_file = Some(client.cert);
-    check_contains(&refusal(&config).await, &["cert_file", "needs key_file"]);
+    check_contains(&refusal(&config).await, &["client.pem", "without key_file"]);
     config.tls.key_file = Some(client.key);
     let store = open(&config, cluster(1)).await.unwrap();
     let mut watched =

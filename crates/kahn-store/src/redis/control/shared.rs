@@ -40,6 +40,11 @@ impl SharedConnection {
         Self { connection, is_asking, writes: Arc::default() }
     }
 
+    /// Returns whether both are the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.writes, &other.writes)
+    }
+
     /// Sends a command, and returns its answer or the error with which it was refused.
     pub(super) async fn send(&self, call: Cmd) -> RedisResult<Value> {
         send(&mut self.connection.clone(), call, self.is_asking).await
