@@ -133,12 +133,12 @@ fn split(url: &str) -> Result<Location<'_>, OpenError> {
         let is_absolute = rest.starts_with('/');
         return is_absolute.then_some(Location::Directory(rest)).ok_or_else(invalid);
     }
+    // Checked first, and not shown, because it could have a password.
+    if url.contains(['@', '?', '#']) {
+        return Err(OpenError::Credentials);
+    }
     if !["s3", "gs", "az"].contains(&scheme) {
         return Err(invalid());
-    }
-    // Not shown, because it could have a password.
-    if rest.contains(['@', '?', '#']) {
-        return Err(OpenError::Credentials);
     }
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {
@@ -235,9 +235,16 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_url_is_refused_and_not_shown() {
-        for url in ["s3://key:canary@b/x", "az://c/x?sig=canary"] {
+        for url in [
+            "s3://key:canary@b/x",
+            "az://c/x?sig=canary",
+            "https://ACCOUNT.blob.core.windows.net/c?sig=canary",
+            "https://key:canary@minio:9000/b",
+            "https://minio:9000/b#canary",
+        ] {
             let error = BlobStore::open(&Settings::new(url)).unwrap_err();
-            assert!(!error.to_string().contains("canary"), "{error}");
+            assert!(matches!(error, OpenError::Credentials), "{error}");
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
         }
         let options = [("secret_access_key".to_owned(), "canary".to_owned())];
         let settings =
