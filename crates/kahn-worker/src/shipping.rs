@@ -54,6 +54,9 @@ struct Received {
     is_sealed: bool,
     /// Why the output is refused; empty if it is accepted.
     refusal: String,
+    /// How often the offset has decreased. Receipts replace each other before they are seen, so
+    /// that the offsets alone do not show it.
+    n_losses: u64,
 }
 
 /// The shipments that wait for receipts.
@@ -190,6 +193,7 @@ impl Shipping {
             n_sent: self.n_sent.clone(),
             received: 0,
             is_end_sent: false,
+            n_losses: 0,
         };
         let done = sender.send_all(progress).await;
         self.lock_waiting().remove(&token);
@@ -243,6 +247,8 @@ struct LogSender {
     /// The offset up to which it was received.
     received: u64,
     is_end_sent: bool,
+    /// The losses of the coordinator that are taken care of.
+    n_losses: u64,
 }
 
 impl LogSender {
@@ -299,14 +305,15 @@ impl LogSender {
     }
 
     fn take_receipt(&mut self) -> Option<Done> {
-        let Received { offset, is_sealed, refusal, .. } = self.receipts.borrow_and_update().clone();
+        let Received { offset, is_sealed, refusal, n_losses, .. } =
+            self.receipts.borrow_and_update().clone();
         if !refusal.is_empty() {
             return Some(Done::Refused(refusal));
         }
         if is_sealed {
             return Some(Done::Received);
         }
-        if offset < self.received {
+        if offset < self.received || self.n_losses != n_losses {
             // The coordinator has lost output that it had received.
             self.resend_from(offset);
         } else if self.reader.offset() < offset {
@@ -314,6 +321,7 @@ impl LogSender {
             self.reader.seek(offset);
         }
         self.received = offset;
+        self.n_losses = n_losses;
         None
     }
 
@@ -379,7 +387,10 @@ fn deliver(waiting: &Waiting, receipt: LogReceipt) {
     let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(sender) = waiting.get(&token) {
         let LogReceipt { offset, is_sealed, is_complete, refusal, .. } = receipt;
-        sender.send_replace(Received { offset, is_complete, is_sealed, refusal });
+        sender.send_modify(|latest| {
+            let n_losses = latest.n_losses + u64::from(offset < latest.offset);
+            *latest = Received { offset, is_complete, is_sealed, refusal, n_losses };
+        });
     }
 }
 

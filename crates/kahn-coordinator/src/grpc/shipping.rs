@@ -14,7 +14,7 @@ use crate::logs::{Piece, Receipt};
 use crate::service::OutputReceiver;
 
 /// The receipts for complete output that is not stored yet.
-type Storing = FuturesUnordered<BoxFuture<'static, Option<LogReceipt>>>;
+type Storing = FuturesUnordered<BoxFuture<'static, LogReceipt>>;
 
 /// Receives output until the stream ends, or this coordinator may no longer lead.
 pub(super) async fn receive_all(
@@ -27,8 +27,7 @@ pub(super) async fn receive_all(
     loop {
         let piece = tokio::select! {
             piece = limits::next(&mut inbound) => piece,
-            Some(stored) = storing.next(), if !storing.is_empty() => {
-                let Some(receipt) = stored else { continue };
+            Some(receipt) = storing.next(), if !storing.is_empty() => {
                 if receipts.send(Ok(receipt)).await.is_err() {
                     return;
                 }
@@ -77,13 +76,16 @@ async fn receive(
     Ok(receipt)
 }
 
-/// Waits until output is stored. Returns `None` if it was removed instead.
+/// Waits until output is stored. If it was removed instead, the receipt lets the worker send it
+/// again from its start, so that it is stored, or refused because its run does not exist any more.
 async fn receipt_when_stored(
     mut is_stored: watch::Receiver<bool>,
     receipt: LogReceipt,
-) -> Option<LogReceipt> {
-    is_stored.wait_for(|is_stored| *is_stored).await.ok()?;
-    Some(LogReceipt { is_sealed: true, ..receipt })
+) -> LogReceipt {
+    match is_stored.wait_for(|is_stored| *is_stored).await {
+        Ok(_) => LogReceipt { is_sealed: true, ..receipt },
+        Err(_) => LogReceipt { lease: receipt.lease, ..LogReceipt::default() },
+    }
 }
 
 /// Records which output a worker may send again.
@@ -103,4 +105,20 @@ pub(super) async fn expect_late_output(receiver: &OutputReceiver, reports: &[Rep
 
 fn is_output_late(report: &Report) -> bool {
     matches!(&report.kind, Some(Kind::Finished(finished)) if finished.is_output_late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn output_that_was_removed_instead_of_stored_is_asked_for_again() {
+        let complete = LogReceipt { offset: 7, is_complete: true, ..LogReceipt::default() };
+        let (sender, is_stored) = watch::channel(false);
+        drop(sender);
+        assert_eq!(receipt_when_stored(is_stored, complete.clone()).await, LogReceipt::default());
+        let (_sender, is_stored) = watch::channel(true);
+        let stored = receipt_when_stored(is_stored, complete.clone()).await;
+        assert_eq!(stored, LogReceipt { is_sealed: true, ..complete });
+    }
 }

@@ -166,3 +166,34 @@ async fn output_that_is_received_but_not_stored_is_kept_and_sent_again_to_the_ne
     bench.shipping.idle().await;
     assert!(!bench.has_file() && bench.shipping.unstored().is_empty());
 }
+
+#[tokio::test]
+async fn output_that_was_received_but_will_not_be_stored_is_sent_again_from_its_start() {
+    let bench = Bench::new();
+    let shipment = bench.ship();
+    let mut pieces = bench.open_stream();
+    for offset in [WINDOW_BYTES, 2 * WINDOW_BYTES, BYTES] {
+        expect_pieces(&mut pieces, offset - WINDOW_BYTES, offset).await;
+        bench.receipt(offset, false, "");
+    }
+    assert!(pieces.recv().await.unwrap().is_sealed);
+    // Both arrive before the worker looks at the first one.
+    bench.deliver(LogReceipt { offset: BYTES, is_complete: true, ..LogReceipt::default() });
+    bench.receipt(0, false, "");
+    expect_pieces(&mut pieces, 0, WINDOW_BYTES).await;
+    bench.receipt(0, false, "there is no such run");
+    assert!(shipment.wait_until_received(Duration::from_secs(60)).await);
+    assert!(!bench.has_file() && bench.shipping.unstored().is_empty());
+}
+
+#[tokio::test]
+async fn a_loss_is_noticed_even_if_nothing_was_known_to_be_received() {
+    let bench = Bench::new();
+    let shipment = bench.ship();
+    let mut pieces = bench.open_stream();
+    expect_pieces(&mut pieces, 0, WINDOW_BYTES).await;
+    bench.receipt(WINDOW_BYTES, false, "");
+    bench.receipt(0, false, "");
+    expect_pieces(&mut pieces, 0, WINDOW_BYTES).await;
+    drop(shipment);
+}
