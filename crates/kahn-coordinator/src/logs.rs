@@ -14,6 +14,7 @@
 
 mod archive;
 mod chunks;
+mod claim;
 mod objects;
 mod quota;
 mod reading;
@@ -155,14 +156,6 @@ impl Logs {
         Self { uploads: Some(Uploads::new(archive, stats)), ..self }
     }
 
-    /// Reserves the blob store for this cluster; returns whether it is free or reserved already.
-    pub(crate) async fn claim(&self, cluster: &str) -> io::Result<bool> {
-        match &self.uploads {
-            Some(uploads) => uploads.archive.claim(cluster).await,
-            None => Ok(true),
-        }
-    }
-
     /// Records that this coordinator leads from `now` on, with the epoch of its term.
     pub(crate) fn begin_term(&self, epoch: u64, now: Timestamp) {
         *self.lock_term() = TermOfLogs { epoch, began_at: Some(Instant::now()) };
@@ -226,21 +219,34 @@ impl Logs {
         // Under a lease of this term, no other coordinator has received output.
         let is_first = piece.offset == 0 && token.epoch == self.lock_term().epoch;
         let stored = if is_first { None } else { self.stored(attempt).await };
-        let is_uploaded = self.uploads.is_some();
+        let logs = self.clone();
+        // Announced while the log is locked, so that its file cannot be replaced in between; and
+        // before the first byte is written, because readers need to know the offset of that.
         let work = move |writing: &mut Writing| {
             writing.begin(token)?;
+            logs.announce_upload(attempt, writing)?;
             let received = writing.take(&piece, cap, &quota)?;
-            let local = if is_uploaded { writing.local(false)? } else { None };
-            Ok((writing.extent(), received, local))
+            let storing = logs.announce_upload(attempt, writing)?;
+            Ok((writing.extent(), received, storing))
         };
-        let (kept, received, local) = self.with(attempt, stored, work).await?;
-        let uploads = self.uploads.as_ref().zip(local);
-        let storing = uploads.map(|(uploads, local)| uploads.announce(self, attempt, local));
+        let (kept, received, storing) = self.with(attempt, stored, work).await?;
         self.announce(attempt, kept);
         if kept.is_sealed {
             self.lock_expected().remove(&attempt);
         }
         Ok(Receipt { received, storing: storing.filter(|_| received.is_sealed) })
+    }
+
+    /// Announces what the local file has to the task that uploads it, if there are both. Returns a
+    /// receiver that becomes true when the complete output is in the blob store.
+    fn announce_upload(
+        &self,
+        attempt: AttemptId,
+        writing: &Writing,
+    ) -> io::Result<Option<watch::Receiver<bool>>> {
+        let Some(uploads) = &self.uploads else { return Ok(None) };
+        let local = writing.local(false)?;
+        Ok(local.map(|local| uploads.announce(self, attempt, local)))
     }
 
     /// Waits while there is too much output that is not in the blob store. Workers keep it.
@@ -282,10 +288,17 @@ impl Logs {
         let known = self.lock_open().get(&attempt).map(Arc::clone);
         let paths = self.paths(attempt);
         let open = Arc::clone(&self.open);
+        let repair = self.uploads.is_some().then(|| self.quota.clone());
         let blocking = move || {
             let shared = match known {
                 Some(known) => known,
-                None => remember(&open, attempt, Writing::open(paths, stored.as_deref())?),
+                None => {
+                    let writing = Writing::open(paths, stored.as_deref())?;
+                    remember(&open, attempt, || match &repair {
+                        Some(quota) => writing.without_damage(stored.as_deref(), quota),
+                        None => Ok(writing),
+                    })?
+                }
             };
             let mut writing = shared.lock().unwrap_or_else(PoisonError::into_inner);
             writing.reopen_if_failed()?;
@@ -328,13 +341,18 @@ impl Logs {
 fn remember(
     open: &Mutex<BTreeMap<AttemptId, Arc<Mutex<Writing>>>>,
     attempt: AttemptId,
-    writing: Writing,
-) -> Arc<Mutex<Writing>> {
+    writing: impl FnOnce() -> io::Result<Writing>,
+) -> io::Result<Arc<Mutex<Writing>>> {
     let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
     if open.len() >= OPEN_MAX {
         open.retain(|_, writing| Arc::strong_count(writing) > 1);
     }
-    Arc::clone(open.entry(attempt).or_insert_with(|| Arc::new(Mutex::new(writing))))
+    if let Some(writing) = open.get(&attempt) {
+        return Ok(Arc::clone(writing));
+    }
+    let writing = Arc::new(Mutex::new(writing()?));
+    open.insert(attempt, Arc::clone(&writing));
+    Ok(writing)
 }
 
 #[cfg(test)]

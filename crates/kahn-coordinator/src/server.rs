@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 pub use listener::{Listener, LocalConnector};
 
@@ -138,16 +138,15 @@ impl Coordinator {
             attempt_bytes: config.limits.log_bytes,
             total_bytes: config.limits.total_log_bytes,
         };
+        let (roles, stopping) = (Roles::new(), CancellationToken::new());
         let mut logs = Logs::new(config.data_dir.join("logs"), caps);
         let uploads = UploadStats::new(&services.metrics);
         if let Some(blobs) = config.blobs.open()? {
             info!(url = blobs.url(), "blob store open");
             let url = blobs.url().to_owned();
             logs = logs.with_store(blobs, uploads);
-            match logs.claim(&store.meta().id.to_string()).await {
-                Ok(true) => {}
-                Ok(false) => return Err(StartError::ForeignBlobs(url)),
-                Err(error) => warn!(%error, "the blob store cannot be reached for now"),
+            if !logs.claim(&store.meta().id.to_string(), &stopping).await {
+                return Err(StartError::ForeignBlobs(url));
             }
             logs.recover().await;
         } else {
@@ -155,7 +154,6 @@ impl Coordinator {
             tokio::spawn(async move { counted.recover().await });
         }
         let stats = Stats::new(&services.metrics, services.readiness.clone(), &config.metrics);
-        let (roles, stopping) = (Roles::new(), CancellationToken::new());
         let mut lifecycle = Lifecycle {
             candidate: Candidate::new(Arc::clone(&store), settings, owner, claim),
             shared: Shared {

@@ -184,10 +184,15 @@ impl Archive {
     /// of this cluster already.
     pub(super) async fn claim(&self, cluster: &str) -> io::Result<bool> {
         let (mark, own) = (key(CLUSTER)?, Bytes::copy_from_slice(cluster.as_bytes()));
+        if let Some(found) = self.store.get(&mark).await.map_err(io::Error::other)? {
+            return Ok(found == own);
+        }
         if self.store.put_if_absent(&mark, own.clone()).await.map_err(io::Error::other)? {
             return Ok(true);
         }
-        Ok(self.store.get(&mark).await.map_err(io::Error::other)?.is_none_or(|found| found == own))
+        // Another coordinator was faster, or the answer to an earlier request was lost.
+        let found = self.store.get(&mark).await.map_err(io::Error::other)?;
+        Ok(found.is_some_and(|found| found == own))
     }
 }
 

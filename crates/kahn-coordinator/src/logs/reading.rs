@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kahn_model::AttemptId;
 use tokio::fs;
 
+use super::objects::StoredLog;
 use super::{Extent, Logs, PIECE_BYTES};
 
 impl Logs {
@@ -14,11 +16,22 @@ impl Logs {
     pub(crate) async fn extent(&self, attempt: AttemptId) -> io::Result<Option<Extent>> {
         let base = self.local_base(attempt);
         if let Some(local) = self.local_extent(attempt, base.unwrap_or(0)).await? {
-            return Ok(Some(local));
+            let longer = self.longer_stored(attempt, local).await;
+            return Ok(Some(longer.map_or(local, |stored| stored.extent)));
         }
         let Some(uploads) = &self.uploads else { return Ok(None) };
         let found = uploads.find(attempt).await?;
         Ok(found.owner.map(|_| found.extent))
+    }
+
+    /// Returns what the blob store has of an attempt if another coordinator may have uploaded it
+    /// and it is more than the local file has.
+    async fn longer_stored(&self, attempt: AttemptId, local: Extent) -> Option<Arc<StoredLog>> {
+        let uploads = self.uploads.as_ref().filter(|uploads| uploads.is_doubtful(attempt))?;
+        // Without an answer there is the local file.
+        let stored = uploads.find(attempt).await.ok()?;
+        let is_longer = stored.extent.is_sealed || local.len < stored.extent.len;
+        is_longer.then_some(stored)
     }
 
     async fn local_extent(&self, attempt: AttemptId, base: u64) -> io::Result<Option<Extent>> {
@@ -35,6 +48,12 @@ impl Logs {
     /// Reads up to 256 KiB from `offset` on; returns an empty result at the end.
     pub(crate) async fn read(&self, attempt: AttemptId, offset: u64) -> io::Result<Bytes> {
         let base = self.local_base(attempt);
+        if let Some(uploads) = self.uploads.as_ref().filter(|all| all.is_doubtful(attempt)) {
+            let local = self.local_extent(attempt, base.unwrap_or(0)).await?.unwrap_or_default();
+            if let Some(stored) = self.longer_stored(attempt, local).await {
+                return uploads.archive.read(attempt, &stored, offset).await;
+            }
+        }
         if base.is_none_or(|base| base <= offset) {
             let start = offset - base.unwrap_or(0);
             if let Some(piece) = self.read_file(attempt, start, PIECE_BYTES).await? {
@@ -63,7 +82,8 @@ impl Logs {
         Ok(read.filter(|read| u64::try_from(read.len()) == Ok(end - start)))
     }
 
-    fn local_base(&self, attempt: AttemptId) -> Option<u64> {
+    /// Returns the offset of the first byte in the local file of an attempt that is being uploaded.
+    pub(super) fn local_base(&self, attempt: AttemptId) -> Option<u64> {
         self.uploads.as_ref()?.local_base(attempt)
     }
 

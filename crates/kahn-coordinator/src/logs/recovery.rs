@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use kahn_model::{AttemptId, RunId, TaskIx};
 use tracing::{info, warn};
 
+use super::quota::StorageQuota;
 use super::uploads::Local;
 use super::writing::{Paths, Writing};
 use super::{Logs, bytes_below};
@@ -19,7 +20,7 @@ impl Logs {
         let is_uploaded = self.uploads.is_some();
         let look = move || {
             quota.take(bytes_below(&dir));
-            if is_uploaded { left_behind(&dir) } else { Vec::new() }
+            if is_uploaded { left_behind(&dir, &quota) } else { Vec::new() }
         };
         // Nothing is left behind if the runtime shuts down.
         let found = tokio::task::spawn_blocking(look).await.unwrap_or_default();
@@ -35,6 +36,16 @@ impl Logs {
     /// Removes the local file of an attempt, of which the blob store has enough.
     pub(super) async fn remove_local(&self, attempt: AttemptId) -> io::Result<()> {
         self.remove_local_if(attempt, |_| true).await.map(|_| ())
+    }
+
+    /// Removes the local file of an attempt if it is open and ends before `stored`; returns whether
+    /// it was removed.
+    pub(super) async fn drop_shorter(&self, attempt: AttemptId, stored: u64) -> io::Result<bool> {
+        let is_behind = move |writing: &Writing| {
+            let extent = writing.extent();
+            !extent.is_sealed && extent.len < stored
+        };
+        self.remove_local_if(attempt, is_behind).await
     }
 
     /// Removes the local file of an attempt if it ends at `stored`; returns whether it was removed.
@@ -69,7 +80,7 @@ impl Logs {
 }
 
 /// Returns the logs in a directory.
-fn left_behind(dir: &Path) -> Vec<(AttemptId, Local)> {
+fn left_behind(dir: &Path, quota: &StorageQuota) -> Vec<(AttemptId, Local)> {
     let mut found = Vec::new();
     for run in entries(dir) {
         let Some(id) = run.file_name().and_then(|name| name.to_str()?.parse::<RunId>().ok()) else {
@@ -79,7 +90,8 @@ fn left_behind(dir: &Path) -> Vec<(AttemptId, Local)> {
             let name = file.file_name().and_then(|name| name.to_str());
             let Some(attempt) = name.and_then(|name| parse_name(id, name)) else { continue };
             let opened = Writing::open(Paths::new(&run, attempt), None);
-            match opened.and_then(|writing| writing.local(true)) {
+            let intact = opened.and_then(|writing| writing.without_damage(None, quota));
+            match intact.and_then(|writing| writing.local(true)) {
                 Ok(local) => found.extend(local.map(|local| (attempt, local))),
                 Err(error) => warn!(path = %file.display(), %error, "output cannot be read"),
             }

@@ -83,8 +83,10 @@ impl Logs {
         }
     }
 
-    /// Returns the runs that have output in the blob store, those that do not exist included.
+    /// Returns the runs that have output in the blob store, those that do not exist included. Fails
+    /// if they may be those of another cluster.
     pub(crate) async fn stored_runs(&self) -> io::Result<Vec<RunId>> {
+        self.check_claim()?;
         match &self.uploads {
             Some(uploads) => uploads.archive.runs().await,
             None => Ok(Vec::new()),

@@ -3,13 +3,15 @@
 //! The local file of an attempt is removed as soon as the blob store has everything. So exactly the
 //! attempts that are known here have a local file, and everything else is in the blob store only.
 
+mod doubt;
 mod task;
 mod trouble;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kahn_model::{AttemptId, RunId, Token};
 use kahn_runtime::metrics::Metrics;
@@ -17,6 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, watch};
 
+use self::doubt::Doubt;
 use self::task::Uploading;
 use self::trouble::Trouble;
 use super::archive::Archive;
@@ -25,6 +28,9 @@ use super::{Extent, Logs};
 
 /// Maximum number of concurrent uploads, each of which holds a chunk in memory.
 const CONCURRENT_MAX: usize = 16;
+
+/// How often an upload that must wait checks whether its output still exists.
+const ALLOWED_EVERY: Duration = Duration::from_secs(1);
 
 /// An output that has a local file.
 #[derive(Clone, Debug)]
@@ -37,7 +43,7 @@ pub(super) struct Upload {
     /// The offset of the first byte in the local file.
     base: Arc<AtomicU64>,
     /// Whether another coordinator may have uploaded more.
-    is_doubtful: Arc<AtomicBool>,
+    doubt: Arc<Doubt>,
 }
 
 /// Metrics of the uploads.
@@ -66,6 +72,8 @@ pub(super) struct Uploads {
     pub archive: Archive,
     active: Arc<Mutex<BTreeMap<AttemptId, Upload>>>,
     permits: Arc<Semaphore>,
+    /// Whether the blob store is reserved for this cluster.
+    is_allowed: watch::Sender<bool>,
     trouble: Arc<Trouble>,
     stats: UploadStats,
 }
@@ -76,6 +84,7 @@ impl Uploads {
             archive,
             active: Arc::default(),
             permits: Arc::new(Semaphore::new(CONCURRENT_MAX)),
+            is_allowed: watch::Sender::new(false),
             trouble: Arc::default(),
             stats,
         }
@@ -83,6 +92,23 @@ impl Uploads {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AttemptId, Upload>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the uploads begin.
+    pub(super) fn allow(&self) {
+        self.is_allowed.send_replace(true);
+    }
+
+    /// Returns whether the blob store may be written to.
+    pub(super) fn is_allowed(&self) -> bool {
+        *self.is_allowed.borrow()
+    }
+
+    /// Waits until the blob store may be written to, for a while at most.
+    async fn wait_until_allowed(&self) {
+        let mut is_allowed = self.is_allowed.subscribe();
+        // The sender is `self`.
+        drop(tokio::time::timeout(ALLOWED_EVERY, is_allowed.wait_for(|yes| *yes)).await);
     }
 
     /// Returns what the blob store has of an attempt. Fails at once if the store has just failed.
@@ -104,10 +130,16 @@ impl Uploads {
         self.lock().get(&attempt).map(|upload| upload.base.load(Ordering::Acquire))
     }
 
+    /// Returns whether another coordinator may have uploaded more of an attempt than there is in its
+    /// local file.
+    pub(super) fn is_doubtful(&self, attempt: AttemptId) -> bool {
+        self.lock().get(&attempt).is_some_and(|upload| upload.doubt.is_raised())
+    }
+
     /// Lets all uploads look for what other coordinators have uploaded in the meantime.
     pub(super) fn doubt_all(&self) {
         for upload in self.lock().values() {
-            upload.is_doubtful.store(true, Ordering::Release);
+            upload.doubt.raise();
             upload.extent.send_modify(|_| {});
         }
     }
@@ -138,7 +170,7 @@ impl Uploads {
             extent: watch::Sender::new(local.extent),
             is_stored: watch::Sender::new(false),
             base: Arc::new(AtomicU64::new(local.base)),
-            is_doubtful: Arc::new(AtomicBool::new(local.is_doubtful)),
+            doubt: Arc::new(Doubt::new(local.is_doubtful)),
         };
         let stored = upload.is_stored.subscribe();
         let uploading = Uploading::new(self.clone(), logs.clone(), attempt, &upload, local.base);

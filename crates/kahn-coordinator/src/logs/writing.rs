@@ -1,7 +1,8 @@
 //! A log that is being written. All calls block for file access.
 //!
 //! A small file next to the log contains the token of its lease, and the offset of the first byte
-//! if what is before it is in the blob store. It is renamed when the log is sealed.
+//! if what is before it is in the blob store. When the log is sealed, it is replaced by one that
+//! has the length of the output, too: after a power loss, the log may be shorter.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use kahn_model::{AttemptId, Token};
+use tracing::warn;
 
 use super::objects::StoredLog;
 use super::quota::StorageQuota;
@@ -41,11 +43,15 @@ impl Paths {
         Ok(self.sealed.try_exists()? || self.lease.try_exists()?)
     }
 
+    fn unfinished_seal(&self) -> PathBuf {
+        self.sealed.with_extension("new")
+    }
+
     /// Removes the log, and returns its size.
-    fn remove(&self) -> io::Result<u64> {
+    pub(super) fn remove(&self) -> io::Result<u64> {
         let len = optional(std::fs::metadata(&self.log))?.map_or(0, |meta| meta.len());
         // The log comes first: after a crash, a log that has no lease would not be known.
-        for path in [&self.log, &self.lease, &self.sealed] {
+        for path in [&self.log, &self.lease, &self.sealed, &self.unfinished_seal()] {
             optional(std::fs::remove_file(path))?;
         }
         // Fails while other attempts of the run have logs.
@@ -69,19 +75,28 @@ pub(super) struct Writing {
     cut_by: Option<String>,
     /// Whether writing failed, so that the extent must be read from disk.
     has_failed: bool,
+    /// Whether the files contradict each other, because some of them were lost with the power.
+    is_damaged: bool,
 }
 
 impl Writing {
     /// Opens a log. If it does not exist, it continues what the blob store has.
     pub(super) fn open(paths: Paths, stored: Option<&StoredLog>) -> io::Result<Self> {
-        let len = optional(std::fs::metadata(&paths.log))?.map_or(0, |meta| meta.len());
+        let len = optional(std::fs::metadata(&paths.log))?.map(|meta| meta.len());
         let sealed = optional(std::fs::read(&paths.sealed))?;
         let is_sealed = sealed.is_some();
         let lease = match sealed {
             Some(found) => Some(found),
             None => optional(std::fs::read(&paths.lease))?,
         };
-        let (owner, base, extent) = match (lease.as_deref().map(Lease::parse), stored) {
+        let lease = lease.as_deref().map(Lease::parse);
+        let is_damaged = match &lease {
+            None => len.is_some(),
+            Some(None) => true,
+            Some(Some(lease)) => lease.end.is_some_and(|end| end != lease.base + len.unwrap_or(0)),
+        };
+        let len = len.unwrap_or(0);
+        let (owner, base, extent) = match (lease, stored) {
             (Some(lease), _) => {
                 let base = lease.as_ref().map_or(0, |lease| lease.base);
                 (lease.map(|lease| lease.token), base, Extent { len: base + len, is_sealed })
@@ -98,7 +113,28 @@ impl Writing {
             ends_in_newline: false,
             cut_by: None,
             has_failed: false,
+            is_damaged,
         })
+    }
+
+    /// Removes the files if they are damaged, and returns the log without them. Only for output that
+    /// is uploaded: its worker has everything that was not. Nobody else may open the log meanwhile.
+    pub(super) fn without_damage(
+        self,
+        stored: Option<&StoredLog>,
+        quota: &StorageQuota,
+    ) -> io::Result<Self> {
+        if !self.is_damaged {
+            return Ok(self);
+        }
+        // They may have been seen while somebody else created or removed them.
+        let again = Self::open(self.paths, stored)?;
+        if !again.is_damaged {
+            return Ok(again);
+        }
+        warn!(path = %again.paths.log.display(), "damaged output removed; its worker sends it again");
+        quota.release(again.paths.remove()?);
+        Self::open(again.paths, stored)
     }
 
     pub(super) fn reopen_if_failed(&mut self) -> io::Result<()> {
@@ -147,7 +183,7 @@ impl Writing {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.paths.dir)?;
             let mut options = OpenOptions::new();
             let options = options.create(true).truncate(true).write(true).mode(0o600);
-            let lease = Lease { token, base: self.base };
+            let lease = Lease { token, base: self.base, end: None };
             options.open(&self.paths.lease)?.write_all(lease.to_string().as_bytes())?;
         }
         self.file().map(|_| ())
@@ -232,7 +268,14 @@ impl Writing {
             self.append(line.as_bytes())?;
         }
         self.file = None;
-        std::fs::rename(&self.paths.lease, &self.paths.sealed)?;
+        let token = self.owner.ok_or_else(|| io::Error::other("the log was never begun"))?;
+        let lease = Lease { token, base: self.base, end: Some(self.extent.len) };
+        let new = self.paths.unfinished_seal();
+        let mut options = OpenOptions::new();
+        let options = options.create(true).truncate(true).write(true).mode(0o600);
+        options.open(&new)?.write_all(lease.to_string().as_bytes())?;
+        std::fs::rename(new, &self.paths.sealed)?;
+        optional(std::fs::remove_file(&self.paths.lease))?;
         self.extent.is_sealed = true;
         Ok(())
     }
@@ -243,6 +286,8 @@ struct Lease {
     token: Token,
     /// The offset of the first byte in the file.
     base: u64,
+    /// The length of the output, once it is sealed.
+    end: Option<u64>,
 }
 
 impl Lease {
@@ -250,15 +295,17 @@ impl Lease {
         let mut parts = std::str::from_utf8(text).ok()?.split_whitespace().map(str::parse);
         let mut next = || parts.next()?.ok();
         let token = Token { epoch: next()?, serial: next()?, nonce: next()? };
-        // Earlier versions have not written it.
-        Some(Self { token, base: next().unwrap_or(0) })
+        // Earlier versions have written neither.
+        Some(Self { token, base: next().unwrap_or(0), end: next() })
     }
 }
 
 impl std::fmt::Display for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { token: Token { epoch, serial, nonce }, base } = self;
-        writeln!(f, "{epoch} {serial} {nonce} {base}")
+        let Self { token: Token { epoch, serial, nonce }, base, end } = self;
+        write!(f, "{epoch} {serial} {nonce} {base}")?;
+        end.map_or(Ok(()), |end| write!(f, " {end}"))?;
+        writeln!(f)
     }
 }
 

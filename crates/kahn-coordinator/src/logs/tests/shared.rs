@@ -3,6 +3,7 @@
 use kahn_blob::testing::S3Server;
 use kahn_blob::{Key, Settings};
 use kahn_runtime::metrics::Metrics;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 
@@ -17,6 +18,7 @@ fn coordinator(dir: &std::path::Path, store: &BlobStore) -> Logs {
 fn coordinator_with(dir: &std::path::Path, store: &BlobStore, caps: Caps) -> Logs {
     let stats = UploadStats::new(&Metrics::new());
     let logs = Logs::new(dir.join("logs"), caps).with_store(store.clone(), stats);
+    logs.uploads.as_ref().unwrap().allow();
     logs.begin_term(3, Timestamp(1));
     logs
 }
@@ -242,6 +244,97 @@ async fn a_store_belongs_to_one_cluster() {
     let (dir, store) = (tempfile::tempdir().unwrap(), memory());
     let logs = coordinator(dir.path(), &store);
     for (cluster, expected) in [("one", true), ("one", true), ("other", false)] {
-        assert_eq!(logs.claim(cluster).await.unwrap(), expected, "{cluster}");
+        let stopping = CancellationToken::new();
+        assert_eq!(logs.claim(cluster, &stopping).await, expected, "{cluster}");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_uploaded_or_swept_before_the_store_is_reserved_and_the_start_does_not_wait() {
+    let (dir, server_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut server = S3Server::start(server_dir.path()).unwrap();
+    let store = BlobStore::open(&server.settings("p")).unwrap();
+    server.stop();
+    let stats = UploadStats::new(&Metrics::new());
+    let logs = Logs::new(dir.path().join("logs"), AMPLE).with_store(store.clone(), stats);
+    let (began_at, stopping) = (Instant::now(), CancellationToken::new());
+    assert!(logs.claim("one", &stopping).await);
+    assert!(began_at.elapsed() < Duration::from_secs(10), "the start waits for the store");
+    logs.begin_term(3, Timestamp(1));
+    let end = receipt(&logs, 0, "text", true).await;
+    assert!(logs.stored_runs().await.is_err(), "output of another cluster could be removed");
+    server.resume().unwrap();
+    wait_until_stored(end.storing).await;
+    assert_eq!(store.get(&Key::new("cluster").unwrap()).await.unwrap().unwrap(), "one");
+    assert_eq!(logs.stored_runs().await.unwrap(), [attempt().run]);
+}
+
+#[tokio::test]
+async fn files_that_a_power_loss_has_damaged_are_dropped_and_the_worker_sends_them_again() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+    let stats = || UploadStats::new(&Metrics::new());
+    let unclaimed = || Logs::new(dir.path().join("logs"), AMPLE).with_store(store.clone(), stats());
+    let paths = unclaimed().paths(attempt());
+    let lease = paths.sealed.with_extension("lease");
+    // The log is shorter, the seal is empty, or the lease of an unsealed log is.
+    for (is_sealed, damaged, left) in
+        [(true, &paths.log, "hel"), (true, &paths.sealed, ""), (false, &lease, "")]
+    {
+        let killed = unclaimed();
+        killed.begin_term(3, Timestamp(1));
+        drop(receipt(&killed, 0, "hello", is_sealed).await);
+        drop(killed);
+        std::fs::write(damaged, left).unwrap();
+        let logs = unclaimed();
+        logs.recover().await;
+        assert_eq!(bytes_below(&logs.dir), 0, "{} was kept", damaged.display());
+        assert_eq!(logs.extent(attempt()).await.unwrap(), None);
+        logs.begin_term(4, Timestamp(2));
+        assert_eq!(write(&logs, 5, "", true).await, Extent::default());
+        assert_eq!(write(&logs, 0, "hello", false).await.len, 5);
+        assert_eq!(all_from(&logs, 0).await, "hello");
+        logs.forget(attempt().run).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_received_while_the_store_is_looked_at_is_not_removed() {
+    let (here, there, store) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), memory());
+    let text = numbers(200_000);
+    let (first, second) = (coordinator(here.path(), &store), coordinator(there.path(), &store));
+    second.begin_term(4, Timestamp(2));
+    write(&first, 0, &text[..1000], false).await;
+    write(&second, 0, &text[..1_500_000], false).await;
+    let since = Instant::now();
+    while !objects(&store).await.iter().any(|name| name.contains("0001048576")) {
+        assert!(since.elapsed() < DEADLINE, "the chunk is not uploaded");
+        tokio::time::sleep(Duration::from_millis(5)).await; // poll
+    }
+    // The first one leads again, with a file that is behind. Readers are shown the store at once.
+    first.begin_term(5, Timestamp(3));
+    assert!(first.extent(attempt()).await.unwrap().unwrap().len >= 1 << 20);
+    assert!(
+        first
+            .read(attempt(), 500_000)
+            .await
+            .unwrap()
+            .starts_with(&text.as_bytes()[500_000..500_010])
+    );
+    // The worker sends everything again meanwhile, and its end.
+    let mut at = 0;
+    let end = loop {
+        let sent = piece(u64::try_from(at).unwrap(), &text.as_bytes()[at..], true);
+        let receipt = first.write(attempt(), token(1), sent).await.unwrap();
+        if receipt.received.is_sealed {
+            break receipt;
+        }
+        at = usize::try_from(receipt.received.len).unwrap();
+    };
+    let stored = match end.storing {
+        Some(mut storing) => storing.wait_for(|stored| *stored).await.is_ok(),
+        None => true,
+    };
+    assert!(stored, "the complete output was removed");
+    assert!(all_from(&first, 0).await == text);
 }

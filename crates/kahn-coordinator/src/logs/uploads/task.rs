@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kahn_model::{AttemptId, Token};
@@ -10,6 +9,7 @@ use kahn_runtime::backoff::Backoff;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
+use super::doubt::Doubt;
 use super::{Upload, Uploads};
 use crate::logs::chunks::{self, Next};
 use crate::logs::objects::Object;
@@ -29,7 +29,7 @@ pub(super) struct Uploading {
     token: Token,
     extent: watch::Receiver<Extent>,
     is_stored: watch::Sender<bool>,
-    is_doubtful: Arc<AtomicBool>,
+    doubt: Arc<Doubt>,
     /// The number of bytes in the blob store.
     stored: u64,
     n_small: u32,
@@ -60,7 +60,7 @@ impl Uploading {
             token: upload.token,
             extent: upload.extent.subscribe(),
             is_stored: upload.is_stored.clone(),
-            is_doubtful: Arc::clone(&upload.is_doubtful),
+            doubt: Arc::clone(&upload.doubt),
             stored: base,
             n_small: 0,
             waiting_since: Instant::now(),
@@ -71,6 +71,10 @@ impl Uploading {
     /// Runs until everything is uploaded, or the output is removed.
     pub(super) async fn run(mut self) {
         while self.is_wanted() {
+            if !self.uploads.is_allowed() {
+                self.uploads.wait_until_allowed().await;
+                continue;
+            }
             match self.step().await {
                 Ok(Step::Continue) => {}
                 Ok(Step::Over) => return,
@@ -81,8 +85,10 @@ impl Uploading {
 
     async fn step(&mut self) -> io::Result<Step> {
         let extent = *self.extent.borrow_and_update();
-        if self.is_doubtful.swap(false, Ordering::AcqRel) {
-            return self.look(extent).await;
+        if let Some(pending) = self.doubt.pending() {
+            let step = self.look().await?;
+            self.doubt.settle(pending);
+            return Ok(step);
         }
         match chunks::next(self.stored, extent, self.waiting_since.elapsed(), self.n_small) {
             Next::Wait(patience) => self.wait(patience).await,
@@ -130,11 +136,11 @@ impl Uploading {
     }
 
     /// Looks for what another coordinator has uploaded.
-    async fn look(&mut self, extent: Extent) -> io::Result<Step> {
+    async fn look(&mut self) -> io::Result<Step> {
         let permit = self.permit().await?;
         let found = self.uploads.archive.find(self.attempt).await;
         drop(permit);
-        let found = found.inspect_err(|_| self.is_doubtful.store(true, Ordering::Release))?;
+        let found = found?;
         self.recovered();
         if found.owner.is_some_and(|owner| owner != self.token) {
             // What is there was printed under the lease that came first.
@@ -147,10 +153,16 @@ impl Uploading {
             return Ok(self.end_if_unchanged());
         }
         self.stored = self.stored.max(found.extent.len);
-        if extent.len < self.stored {
+        if self.logs.drop_shorter(self.attempt, self.stored).await? {
             // The worker continues from where the other coordinator was.
-            self.logs.remove_local(self.attempt).await?;
             return Ok(self.end_if_unchanged());
+        }
+        // More may have been received meanwhile.
+        let extent = *self.extent.borrow();
+        if extent.is_sealed && extent.len < self.stored {
+            // This coordinator has cut the output at a limit. The line that says so is not in the
+            // store, so everything that is here is uploaded, which changes nothing else.
+            self.stored = self.logs.local_base(self.attempt).unwrap_or(0);
         }
         Ok(Step::Continue)
     }
