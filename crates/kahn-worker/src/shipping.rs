@@ -150,8 +150,13 @@ impl Shipping {
             let ship = |Leftover { attempt, token, reader }| {
                 let shipping = shipping.clone();
                 async move {
-                    let (progress, _) = watch::channel(false);
-                    shipping.ship_all(attempt, token, reader, &progress).await;
+                    let (sender, mut progress) = watch::channel(false);
+                    let shipped = async move {
+                        shipping.ship_all(attempt, token, reader, &sender).await;
+                    };
+                    tokio::spawn(shipped);
+                    // What is received needs no bandwidth any more. Fails at the end.
+                    drop(progress.wait_for(|is_received| *is_received).await);
                 }
             };
             stream::iter(left_behind).for_each_concurrent(LEFT_BEHIND_AT_ONCE, ship).await;

@@ -26,8 +26,10 @@ use super::archive::Archive;
 use super::objects::StoredLog;
 use super::{Extent, Logs};
 
-/// Maximum number of concurrent uploads, each of which holds a chunk in memory.
-const CONCURRENT_MAX: usize = 16;
+/// Maximum number of bytes that concurrent uploads hold in memory.
+const CONCURRENT_BYTES: u32 = 64 << 20;
+/// The number of bytes as which a smaller upload counts, so that there are no more than 256.
+const COUNTED_BYTES_MIN: u32 = CONCURRENT_BYTES / 256;
 
 /// How often an upload that must wait checks whether its output still exists.
 const ALLOWED_EVERY: Duration = Duration::from_secs(1);
@@ -83,7 +85,7 @@ impl Uploads {
         Self {
             archive,
             active: Arc::default(),
-            permits: Arc::new(Semaphore::new(CONCURRENT_MAX)),
+            permits: Arc::new(Semaphore::new(to_permits(CONCURRENT_BYTES))),
             is_allowed: watch::Sender::new(false),
             trouble: Arc::default(),
             stats,
@@ -199,6 +201,10 @@ impl Uploads {
     fn count(&self, n: usize) {
         self.stats.pending.set(i64::try_from(n).unwrap_or(i64::MAX));
     }
+}
+
+fn to_permits(n: u32) -> usize {
+    usize::try_from(n).unwrap_or(Semaphore::MAX_PERMITS)
 }
 
 /// The local part of an output.

@@ -310,7 +310,7 @@ impl Reading {
         late: &mut LateEnd,
     ) -> Result<Option<End>, Broken> {
         // Nothing was printed, or all output was removed.
-        if extent.is_none()
+        if extent.is_none_or(|extent| extent.len == 0 && !extent.is_sealed)
             && let Some(why) = self.service.logs.why_removed(self.run).await?
         {
             return Ok(Some(End::Cut(why)));

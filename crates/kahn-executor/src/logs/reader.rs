@@ -79,12 +79,17 @@ impl LogReader {
     pub async fn next(&mut self) -> io::Result<Option<Chunk>> {
         let len = self.wait_for_more().await;
         let Some(n_more) = len.checked_sub(self.offset).filter(|&n| n > 0) else {
+            self.file = None;
             return Ok(None);
         };
         let n_wanted = usize::try_from(n_more).unwrap_or(usize::MAX).min(CHUNK_BYTES_MAX);
         let bytes = self.read(n_wanted).await?;
         let offset = self.offset;
         self.offset += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if len <= self.offset {
+            // Thousands of logs may wait for more, or for a receipt.
+            self.file = None;
+        }
         Ok(Some(Chunk { offset, bytes: bytes.into() }))
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::doubt::Doubt;
-use super::{Upload, Uploads};
+use super::{CONCURRENT_BYTES, COUNTED_BYTES_MIN, Upload, Uploads};
 use crate::logs::chunks::{self, Next};
 use crate::logs::objects::Object;
 use crate::logs::{Extent, Logs};
@@ -123,10 +123,13 @@ impl Uploading {
         }
     }
 
-    /// Waits until there are fewer uploads than the maximum.
-    async fn permit(&self) -> io::Result<OwnedSemaphorePermit> {
+    /// Waits until concurrent uploads leave room for `n_bytes`.
+    async fn permit(&self, n_bytes: u64) -> io::Result<OwnedSemaphorePermit> {
+        let n_bytes = u32::try_from(n_bytes).unwrap_or(CONCURRENT_BYTES);
+        let n_bytes = n_bytes.clamp(COUNTED_BYTES_MIN, CONCURRENT_BYTES);
         // The semaphore is never closed.
-        Arc::clone(&self.uploads.permits).acquire_owned().await.map_err(io::Error::other)
+        let permits = Arc::clone(&self.uploads.permits).acquire_many_owned(n_bytes).await;
+        permits.map_err(io::Error::other)
     }
 
     async fn pause(&mut self, error: &io::Error) {
@@ -137,7 +140,7 @@ impl Uploading {
 
     /// Looks for what another coordinator has uploaded.
     async fn look(&mut self) -> io::Result<Step> {
-        let permit = self.permit().await?;
+        let permit = self.permit(0).await?;
         let found = self.uploads.archive.find(self.attempt).await;
         drop(permit);
         let found = found?;
@@ -168,7 +171,7 @@ impl Uploading {
     }
 
     async fn put(&mut self, start: u64, end: u64, is_end: bool) -> io::Result<Step> {
-        let _permit = self.permit().await?;
+        let _permit = self.permit(end.saturating_sub(start)).await?;
         if !self.is_wanted() {
             return Ok(Step::Over);
         }
