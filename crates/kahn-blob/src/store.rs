@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{
     Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, PutMode, PutOptions,
@@ -125,12 +125,19 @@ impl BlobStore {
     ///
     /// # Errors
     ///
-    /// Returns an error if the store does not return the whole list in time.
+    /// Returns an error if the store does not return the next part of the list in time.
     pub async fn list(&self, group: &Key) -> Result<Vec<Entry>, BlobError> {
         let path = self.path(group);
-        let list = self.inner.list(Some(&path)).map_ok(|meta| self.entry(meta)).try_collect();
-        let entries: Vec<Option<Entry>> = self.within(group, Verb::Listed, list).await?;
-        Ok(entries.into_iter().flatten().collect())
+        let mut listed = self.inner.list(Some(&path));
+        let mut entries = Vec::new();
+        loop {
+            // The time is limited for each step, because there may be many pages.
+            let next = async { listed.next().await.transpose() };
+            match self.within(group, Verb::Listed, next).await? {
+                Some(meta) => entries.extend(self.entry(meta)),
+                None => return Ok(entries),
+            }
+        }
     }
 
     /// Returns the groups directly within a group, in no particular order.

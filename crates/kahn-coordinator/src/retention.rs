@@ -80,12 +80,19 @@ impl Retention {
             run.log_bytes = self.sizes.get(&run.run).copied();
         }
         let Plan { runs, output } = plan::plan(finished, now, &self.config, self.runs_max);
+        // Runs expire although the blob store fails, without a timeout for each of them.
+        let mut is_failing = false;
         for run in runs.into_iter().take(RUNS_AT_ONCE) {
-            self.forget(run).await;
+            is_failing |= !self.forget(run, is_failing).await;
+        }
+        if is_failing {
+            return Ok(());
         }
         let output = output.into_iter().filter(|(run, _)| !self.cleared.contains(run));
         for (run, reason) in output.take(RUNS_AT_ONCE).collect::<Vec<_>>() {
-            self.remove_output(run, &reason).await;
+            if !self.remove_output(run, &reason).await {
+                break;
+            }
         }
         Ok(())
     }
@@ -109,23 +116,36 @@ impl Retention {
         }
     }
 
-    async fn remove_output(&mut self, run: RunId, reason: &str) {
+    /// Removes the output of a run; returns whether that succeeded.
+    async fn remove_output(&mut self, run: RunId, reason: &str) -> bool {
         match self.logs.remove_output(run, reason).await {
-            Ok(is_some) => {
+            Ok(true) => {
+                info!(%run, reason, "output of a finished run removed");
+                // Its worker may send some again, so it is looked for once more.
+                self.sizes.remove(&run);
+            }
+            Ok(false) => {
                 self.cleared.insert(run);
                 self.sizes.insert(run, 0);
-                if is_some {
-                    info!(%run, reason, "output of a finished run removed");
-                }
             }
-            Err(error) => warn!(%run, %error, "output of a finished run not removed"),
+            Err(error) => {
+                warn!(%run, %error, "output of a finished run not removed");
+                return false;
+            }
         }
+        true
     }
 
-    async fn forget(&mut self, run: RunId) {
+    /// Removes a run with its output, without that in the blob store if the store is failing.
+    /// Returns whether the output was removed.
+    async fn forget(&mut self, run: RunId, is_failing: bool) -> bool {
         debug!(%run, "removing a finished run");
         // Remove the output first: after a crash the run is still known, and the removal is repeated.
-        if let Err(error) = self.logs.forget(run).await {
+        let removed = match is_failing {
+            true => self.logs.forget_files(run).await,
+            false => self.logs.forget(run).await,
+        };
+        if let Err(error) = &removed {
             // It is removed when output of runs that do not exist is looked for.
             warn!(%run, %error, "output of a removed run not removed for now");
         }
@@ -133,6 +153,7 @@ impl Retention {
         self.cleared.remove(&run);
         // A run that cannot be removed now is tried again later.
         drop(self.handle.request(Event::RunExpired { run }).await);
+        removed.is_ok()
     }
 
     /// Removes output of runs that do not exist.

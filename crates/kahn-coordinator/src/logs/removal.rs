@@ -37,9 +37,7 @@ impl Logs {
 
     /// Returns the size of the output of a run in bytes, or `None` while it is being uploaded.
     pub(crate) async fn size(&self, run: RunId) -> io::Result<Option<u64>> {
-        let dir = self.dir.join(run.to_string());
-        let local = tokio::task::spawn_blocking(move || bytes_below(&dir));
-        let local = local.await.map_err(io::Error::other)?;
+        let local = self.local_bytes(run).await?;
         Ok(match &self.uploads {
             Some(_) if local > 0 => None,
             Some(uploads) => Some(uploads.archive.size(run).await?),
@@ -47,10 +45,17 @@ impl Logs {
         })
     }
 
+    async fn local_bytes(&self, run: RunId) -> io::Result<u64> {
+        let dir = self.dir.join(run.to_string());
+        let counted = tokio::task::spawn_blocking(move || bytes_below(&dir));
+        counted.await.map_err(io::Error::other)
+    }
+
     /// Removes the output of a run that is otherwise kept; returns whether there was any.
     pub(crate) async fn remove_output(&self, run: RunId, reason: &str) -> io::Result<bool> {
         if let Some(uploads) = &self.uploads {
-            if uploads.archive.size(run).await? == 0 {
+            // What is not uploaded yet counts, too.
+            if self.local_bytes(run).await? == 0 && uploads.archive.size(run).await? == 0 {
                 return Ok(false);
             }
             uploads.forget(run);
@@ -68,18 +73,24 @@ impl Logs {
 
     /// Removes all output of a removed run.
     pub(crate) async fn forget(&self, run: RunId) -> io::Result<()> {
+        self.forget_files(run).await?;
+        match &self.uploads {
+            Some(uploads) => uploads.archive.remove(run).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the output of a removed run that is not in the blob store. The rest is removed when
+    /// output of runs that do not exist is looked for.
+    pub(crate) async fn forget_files(&self, run: RunId) -> io::Result<()> {
         self.lock_expected().retain(|attempt| attempt.run != run);
         if let Some(uploads) = &self.uploads {
             uploads.forget(run);
         }
         self.remove_files(run).await?;
         match fs::remove_file(self.removed_mark(run)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        match &self.uploads {
-            Some(uploads) => uploads.archive.remove(run).await,
-            None => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -122,7 +122,7 @@ impl Uploads {
         match &found {
             Ok(_) => self.trouble.end(),
             Err(error) => self.trouble.begin(error),
-        }
+        };
         found
     }
 
