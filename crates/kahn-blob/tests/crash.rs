@@ -29,6 +29,8 @@ async fn a_killed_writer_leaves_no_half_written_object() {
     let store = BlobStore::open(&Settings::new(&*path)).unwrap();
     let group = Key::new("logs").unwrap();
     for round in 0..5 {
+        let old = store.list(&group).await.unwrap().into_iter().map(|entry| entry.key).collect();
+        store.remove_all(old).await.unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writer"])
             .env(CHILD, &path)

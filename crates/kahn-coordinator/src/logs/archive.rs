@@ -14,7 +14,7 @@ use super::PIECE_BYTES;
 use super::objects::{Object, StoredLog};
 
 /// Maximum number of lists of objects that are remembered.
-const KNOWN_MAX: usize = 256;
+const KNOWN_MAX: usize = 1024;
 /// How long a list is used. A reader needs one for each piece otherwise.
 const KNOWN_FOR: Duration = Duration::from_secs(2);
 
@@ -38,12 +38,39 @@ pub(super) struct Archive {
 #[derive(Debug, Default)]
 struct Known {
     logs: BTreeMap<AttemptId, (Instant, Arc<StoredLog>)>,
-    /// Increases when something may have changed. A list is not remembered if that happened
-    /// while it was made.
-    generation: u64,
+    /// The number of changes of all attempts together.
+    n_changes: u64,
+    /// When an attempt has changed last. A list is not remembered if its attempt has changed while
+    /// it was made.
+    changed: BTreeMap<AttemptId, u64>,
+    /// Changes up to this one may be of any attempt.
+    all_changed: u64,
 }
 
 impl Known {
+    fn change(&mut self, attempt: AttemptId) {
+        self.logs.remove(&attempt);
+        self.n_changes += 1;
+        if self.changed.len() >= KNOWN_MAX {
+            self.changed.clear();
+            self.all_changed = self.n_changes;
+        }
+        self.changed.insert(attempt, self.n_changes);
+    }
+
+    fn change_all(&mut self) {
+        self.logs.clear();
+        self.changed.clear();
+        self.n_changes += 1;
+        self.all_changed = self.n_changes;
+    }
+
+    /// Returns whether an attempt has not changed since there were `n_changes`.
+    fn is_unchanged(&self, attempt: AttemptId, n_changes: u64) -> bool {
+        let latest = self.changed.get(&attempt).copied().unwrap_or(0);
+        latest.max(self.all_changed) <= n_changes
+    }
+
     fn insert(&mut self, attempt: AttemptId, stored: Arc<StoredLog>) {
         if self.logs.len() >= KNOWN_MAX {
             self.logs.retain(|_, (at, _)| at.elapsed() < KNOWN_FOR);
@@ -65,40 +92,37 @@ impl Archive {
 
     /// Returns what is stored of an attempt.
     pub(super) async fn find(&self, attempt: AttemptId) -> io::Result<Arc<StoredLog>> {
-        let generation = match self.remembered(attempt) {
+        let n_changes = match self.remembered(attempt) {
             Ok(stored) => return Ok(stored),
-            Err(generation) => generation,
+            Err(n_changes) => n_changes,
         };
         let listed = self.store.list(&of_attempt(attempt)?).await.map_err(io::Error::other)?;
         let objects = listed.iter().filter_map(|entry| Object::parse(entry.key.last_part()));
         let stored = Arc::new(StoredLog::of(objects));
         let mut known = self.lock();
-        if known.generation == generation && stored.owner.is_some() {
+        // That there is nothing is remembered, too: readers of a silent attempt ask all the time.
+        if known.is_unchanged(attempt, n_changes) {
             known.insert(attempt, Arc::clone(&stored));
         }
         Ok(stored)
     }
 
-    /// Returns what is known of an attempt, or the generation of what is known.
+    /// Returns what is known of an attempt, or the number of changes so far.
     fn remembered(&self, attempt: AttemptId) -> Result<Arc<StoredLog>, u64> {
         let known = self.lock();
         match known.logs.get(&attempt) {
             Some((at, stored)) if at.elapsed() < KNOWN_FOR => Ok(Arc::clone(stored)),
-            _ => Err(known.generation),
+            _ => Err(known.n_changes),
         }
     }
 
     fn forget(&self, attempt: AttemptId) {
-        let mut known = self.lock();
-        known.logs.remove(&attempt);
-        known.generation += 1;
+        self.lock().change(attempt);
     }
 
     /// Forgets everything, because another coordinator may have led.
     pub(super) fn forget_all(&self) {
-        let mut known = self.lock();
-        known.logs.clear();
-        known.generation += 1;
+        self.lock().change_all();
     }
 
     /// Reads up to 256 KiB from `offset` on; returns an empty result at the end.
@@ -207,4 +231,51 @@ fn of_run(run: RunId) -> io::Result<Key> {
 fn of_attempt(attempt: AttemptId) -> io::Result<Key> {
     let AttemptId { run, task, number } = attempt;
     key(format!("{GROUP}/{run}/{}.{number}", task.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use kahn_model::{TaskIx, Uuid};
+
+    use super::*;
+
+    fn attempt(number: u32) -> AttemptId {
+        AttemptId { run: RunId::new(Uuid::from_u128(1)), task: TaskIx(2), number }
+    }
+
+    #[test]
+    fn a_change_concerns_its_attempt_alone() {
+        let mut known = Known::default();
+        let before = known.n_changes;
+        known.change(attempt(1));
+        assert!(!known.is_unchanged(attempt(1), before));
+        assert!(known.is_unchanged(attempt(2), before));
+        assert!(known.is_unchanged(attempt(1), known.n_changes));
+        known.change_all();
+        assert!(!known.is_unchanged(attempt(2), before));
+    }
+
+    #[test]
+    fn no_change_is_overlooked_when_many_attempts_change() {
+        let mut known = Known::default();
+        let before = known.n_changes;
+        for number in 0..=u32::try_from(KNOWN_MAX).unwrap() {
+            known.change(attempt(number));
+        }
+        assert!(known.changed.len() <= KNOWN_MAX);
+        assert!(!known.is_unchanged(attempt(0), before) && !known.is_unchanged(attempt(5), before));
+    }
+
+    #[tokio::test]
+    async fn that_nothing_is_stored_is_remembered_until_something_is() {
+        let settings = kahn_blob::Settings::new("memory:");
+        let archive = Archive::new(BlobStore::open(&settings).unwrap());
+        assert_eq!(*archive.find(attempt(1)).await.unwrap(), StoredLog::default());
+        assert!(archive.remembered(attempt(1)).is_ok());
+        let token = kahn_model::Token { epoch: 1, serial: 1, nonce: 1 };
+        let object = Object { token, start: 0, end: 4, is_end: true };
+        archive.put(attempt(1), object, Bytes::from_static(b"text")).await.unwrap();
+        assert!(archive.remembered(attempt(1)).is_err());
+        assert!(archive.find(attempt(1)).await.unwrap().extent.is_sealed);
+    }
 }
