@@ -1,5 +1,7 @@
 //! Handshakes over real sockets, with certificates that are right and with some that are not.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
