@@ -1,5 +1,7 @@
 //! What every kind of store guarantees, checked with memory, a directory and a real S3 server.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
