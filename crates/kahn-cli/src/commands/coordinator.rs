@@ -23,7 +23,8 @@ pub(crate) struct CoordinatorArgs {
     /// Address to serve health and metrics on [default: 127.0.0.1:7401]
     #[arg(long, value_name = "ADDRESS")]
     health_listen: Option<SocketAddr>,
-    /// Store for the state of runs: embedded, memory, or redis://… [default: embedded]
+    /// Store for the state of runs: embedded, memory, or the URL of Redis, such as redis://host or
+    /// redis+sentinel://host/master [default: embedded]
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
     /// Crash that acknowledged changes in the embedded store survive: process, or disk for the host
