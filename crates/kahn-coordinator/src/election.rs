@@ -52,6 +52,8 @@ pub(crate) struct Candidate {
     claim: Claim,
     replica: Replica,
     outage: Option<Outage>,
+    /// The outages that the store had counted when the last campaign ended.
+    n_outages: u64,
 }
 
 /// An outage of the store, as this candidate saw it.
@@ -91,13 +93,16 @@ impl Candidate {
         claim: Claim,
     ) -> Self {
         let replica = Replica::new(Arc::clone(&store), settings.clone());
-        Self { store, settings, owner, claim, replica, outage: None }
+        let n_outages = store.n_outages();
+        Self { store, settings, owner, claim, replica, outage: None, n_outages }
     }
 
     /// Reads what was appended to the logs, and tries to become the leader.
     pub(crate) async fn campaign(&mut self) -> Result<Outcome, RecoveryError> {
         let outcome = self.try_campaign().await;
-        let is_reached = !matches!(outcome, Err(RecoveryError::Store { .. }));
+        let is_failed = matches!(outcome, Err(RecoveryError::Store { .. }));
+        let is_reached = !is_failed && !self.has_failed_meanwhile();
+        self.n_outages = self.store.n_outages();
         self.outage = Outage::next(self.outage, is_reached, self.excuse());
         outcome
     }
@@ -105,7 +110,7 @@ impl Candidate {
     async fn try_campaign(&mut self) -> Result<Outcome, RecoveryError> {
         // First, because a leader that cannot read the logs would be of no use.
         self.replica.follow().await?;
-        if self.is_leader_excused() {
+        if self.is_leader_excused() || self.has_failed_meanwhile() {
             return Ok(Outcome::Undecided);
         }
         let (asked_at, claim) = (Instant::now(), mem::replace(&mut self.claim, Claim::IfFree));
@@ -138,6 +143,12 @@ impl Candidate {
     /// restore it. If the store fails again and again, this ends after some times.
     fn is_leader_excused(&self) -> bool {
         self.outage.is_some_and(|outage| outage.n_relapses < RELAPSES_MAX)
+    }
+
+    /// Returns whether the store has failed since the last campaign, although requests that were
+    /// repeated have succeeded.
+    fn has_failed_meanwhile(&self) -> bool {
+        self.store.n_outages() != self.n_outages
     }
 
     /// Returns the time that the leader needs to notice the end of an outage and to renew its lease.

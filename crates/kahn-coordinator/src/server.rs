@@ -97,6 +97,9 @@ pub struct Services {
     pub traces: Traces,
 }
 
+const DURABILITY_HELP: &str = "what an acknowledged change survives: 0 nothing, 1 a crash of the \
+                               store, 2 the loss of power, 3 the loss of a host";
+
 /// A running coordinator, either the leader or a standby. Dropping it stops it immediately, like a
 /// crash.
 #[derive(Debug)]
@@ -131,7 +134,9 @@ impl Coordinator {
         let mut identity = Identity::of(&config)?;
         let store = open::store(&config, settings.partitions).await?;
         services.readiness.set("store", Ok(()));
-        info!(durability = %store.durability(), partitions = settings.partitions, "store open");
+        let level = store.durability();
+        info!(durability = %level, partitions = settings.partitions, "store open");
+        services.metrics.gauge("store_durability", DURABILITY_HELP).set(level.level().into());
         let (address, is_secure) = (listener.address(), listener.is_secure());
         let (owner, claim) = identity::candidacy(&config, &listener, identity.as_ref())?;
         let caps = Caps {

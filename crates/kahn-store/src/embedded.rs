@@ -25,10 +25,9 @@ use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTran
 use crate::durability::Durability;
 use crate::embedded::writer::{Outcome, Writer};
 use crate::error::StoreError;
+use crate::lease::{Claim, LEASE_TTL, Owner};
 use crate::local::Leases;
-use crate::store::{
-    Acquired, AppendPipe, AppendReply, Batch, Claim, ClusterMeta, LEASE_TTL, LogStore, Owner,
-};
+use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
 
 /// The file name in a store's directory.
 const FILE: &str = "kahn.redb";

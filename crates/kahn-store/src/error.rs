@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use kahn_core::log::Term;
 use kahn_model::Partition;
 
-use crate::store::{ClusterId, Owner};
+use crate::lease::Owner;
+use crate::store::ClusterId;
 
 /// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +135,9 @@ pub enum StoreError {
         /// The required number.
         wanted: u32,
     },
+    /// The store failed or was replaced between two steps of an operation that must not be repeated.
+    #[error("the store has failed for a moment, and the operation was not carried out")]
+    Outage,
     /// Redis, or the connection to it, failed.
     #[error("redis: {0}")]
     Redis(#[from] ::redis::RedisError),

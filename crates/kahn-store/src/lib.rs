@@ -8,6 +8,7 @@ mod chain;
 pub mod codec;
 mod durability;
 mod error;
+mod lease;
 mod store;
 
 mod appender;
@@ -27,9 +28,7 @@ pub use chain::link;
 pub use durability::{Durability, ParseDurabilityError};
 pub use embedded::EmbeddedStore;
 pub use error::{StoreError, UnsafeSetting};
+pub use lease::{Claim, LEASE_TTL, Owner};
 pub use memory::MemoryStore;
 pub use redis::{RedisConfig, RedisStore};
-pub use store::{
-    Acquired, AppendPipe, AppendReply, Batch, Claim, ClusterId, ClusterMeta, LEASE_TTL, LogStore,
-    Owner,
-};
+pub use store::{Acquired, AppendPipe, AppendReply, Batch, ClusterId, ClusterMeta, LogStore};

@@ -7,7 +7,8 @@ use kahn_model::Partition;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
-use crate::store::{Batch, Claim, ClusterMeta, LEASE_TTL, Owner};
+use crate::lease::{Claim, LEASE_TTL, Owner};
+use crate::store::{Batch, ClusterMeta};
 
 /// The state of one log: the current term and the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

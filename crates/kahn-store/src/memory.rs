@@ -1,6 +1,7 @@
 //! A store in memory, for tests and for runs that need not survive the process.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,10 +13,9 @@ use kahn_model::Partition;
 
 use crate::durability::Durability;
 use crate::error::StoreError;
+use crate::lease::{Claim, LEASE_TTL, Owner};
 use crate::local::{Leases, LogState};
-use crate::store::{
-    Acquired, AppendPipe, AppendReply, Batch, Claim, ClusterMeta, LEASE_TTL, LogStore, Owner,
-};
+use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
 
 #[derive(Debug, Default)]
 struct PartitionData {
@@ -51,6 +51,8 @@ struct Partitions {
     /// Whether renewals wait, as if the store could not be reached.
     #[cfg(feature = "testing")]
     holds_renewals: tokio::sync::watch::Sender<bool>,
+    /// How often the store has pretended to fail.
+    n_outages: AtomicU64,
 }
 
 impl Partitions {
@@ -76,6 +78,7 @@ impl MemoryStore {
             partitions,
             #[cfg(feature = "testing")]
             holds_renewals: tokio::sync::watch::Sender::new(false),
+            n_outages: AtomicU64::new(0),
         }))
     }
 
@@ -93,6 +96,12 @@ impl MemoryStore {
     #[cfg(feature = "testing")]
     pub fn hold_renewals(&self, are_held: bool) {
         self.0.holds_renewals.send_replace(are_held);
+    }
+
+    /// Counts an outage that no request has noticed.
+    #[cfg(feature = "testing")]
+    pub fn count_outage(&self) {
+        self.0.n_outages.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Drops the last `n` entries of a log, like a server that crashes with unwritten buffers.
@@ -123,6 +132,10 @@ impl LogStore for MemoryStore {
 
     fn lease_ttl(&self) -> Duration {
         LEASE_TTL
+    }
+
+    fn n_outages(&self) -> u64 {
+        self.0.n_outages.load(Ordering::SeqCst)
     }
 
     async fn acquire(

@@ -13,6 +13,7 @@ mod keys;
 mod link;
 mod login;
 mod operations;
+mod outages;
 mod pipe;
 mod replicate;
 mod reply;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_model::Partition;
+use tokio::time::{Instant, sleep};
 
 use crate::durability::Durability;
 use crate::error::StoreError;
@@ -37,6 +39,11 @@ use crate::redis::slots::slot_of;
 use crate::store::{ClusterId, ClusterMeta};
 
 pub use config::RedisConfig;
+
+/// How long replicas that are missing are waited for when the store is opened.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// The pause between two tries to open the store.
+const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// A store in Redis; clones share it.
 #[derive(Clone)]
@@ -62,26 +69,49 @@ impl RedisStore {
     /// # Errors
     ///
     /// Returns [`StoreError::Unsafe`] for settings that could lose work, unless they are allowed,
-    /// [`StoreError::TooFewReplicas`] if writes could not be replicated as configured, and
+    /// [`StoreError::TooFewReplicas`] if writes cannot be replicated as configured for seconds, and
     /// [`StoreError::PartitionCount`] if the cluster was created with another number of partitions.
     pub async fn open(config: &RedisConfig, wanted: ClusterMeta) -> Result<Self, StoreError> {
         let access = Access::new(config)?;
-        let (meta, is_complete) = create(&access, wanted).await?;
-        let meta = meta.admit(wanted)?;
-        for partition in (0..meta.partitions).map(Partition) {
-            if is_complete {
-                check(&access, partition, meta.id).await?;
-            } else {
-                mark(&access, partition, meta.id).await?;
+        let until = Instant::now() + OPEN_WITHIN;
+        let meta = loop {
+            match prepare(&access, wanted).await {
+                Err(error) if lacks_replicas(&error) && Instant::now() < until => {
+                    sleep(OPEN_PAUSE).await;
+                }
+                prepared => break prepared?,
             }
-        }
-        if !is_complete {
-            complete(&access).await?;
-        }
+        };
         // Every server that has a partition has been asked for its settings by now.
         let durability = access.close_gate();
         let lease_ttl = config.lease_ttl;
         Ok(Self(Arc::new(Shared { access, meta, durability, lease_ttl })))
+    }
+}
+
+/// Creates the cluster if there is none, and checks that all its partitions are there.
+async fn prepare(access: &Access, wanted: ClusterMeta) -> Result<ClusterMeta, StoreError> {
+    let (meta, is_complete) = create(access, wanted).await?;
+    let meta = meta.admit(wanted)?;
+    for partition in (0..meta.partitions).map(Partition) {
+        if is_complete {
+            check(access, partition, meta.id).await?;
+        } else {
+            mark(access, partition, meta.id).await?;
+        }
+    }
+    if !is_complete {
+        complete(access).await?;
+    }
+    Ok(meta)
+}
+
+/// Returns whether replicas are missing or slow, as they are for a while after a failover.
+fn lacks_replicas(error: &StoreError) -> bool {
+    match error {
+        StoreError::TooFewReplicas { .. } | StoreError::NotReplicated { .. } => true,
+        StoreError::Redis(error) => error.code() == Some("NOREPLICAS"),
+        _ => false,
     }
 }
 

@@ -15,12 +15,7 @@ use kahn_model::Partition;
 
 use crate::durability::Durability;
 use crate::error::StoreError;
-
-/// The default of [`LogStore::lease_ttl`].
-pub const LEASE_TTL: Duration = Duration::from_secs(3);
-
-/// How often an owner renews its lease while it lasts.
-pub(crate) const RENEWALS_PER_TTL: u32 = 4;
+use crate::lease::{Claim, Owner};
 
 /// The id of a cluster, drawn at random when it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,45 +55,6 @@ impl ClusterMeta {
             return Ok(self);
         }
         Err(StoreError::PartitionCount { found: self.partitions, wanted: wanted.partitions })
-    }
-}
-
-/// Who owns a partition, or wants to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Owner {
-    /// A number drawn at random by each process.
-    pub nonce: u64,
-    /// The URL at which other processes reach it; empty if they cannot.
-    pub address: String,
-}
-
-impl Owner {
-    /// Returns an owner that other processes cannot reach.
-    #[must_use]
-    pub fn without_address(nonce: u64) -> Self {
-        Self { nonce, address: String::new() }
-    }
-}
-
-/// Under which condition a partition is taken from its owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// Its lease has expired, or was released.
-    IfFree,
-    /// Its nonce is this one, or its lease has expired: it was an earlier process of the claimant.
-    Succeeding(u64),
-    /// None. This is always safe, because the owner is fenced.
-    Force,
-}
-
-impl Claim {
-    /// Returns whether an owner with an unexpired lease gives way.
-    pub(crate) fn replaces(self, nonce: u64) -> bool {
-        match self {
-            Self::IfFree => false,
-            Self::Succeeding(earlier) => earlier == nonce,
-            Self::Force => true,
-        }
     }
 }
 
@@ -169,11 +125,20 @@ pub trait LogStore: Send + Sync + fmt::Debug + 'static {
     /// Returns how long an owner keeps a partition without renewing its lease.
     fn lease_ttl(&self) -> Duration;
 
+    /// Counts the outages of the store, even if requests made meanwhile were repeated and succeeded.
+    ///
+    /// During an outage an owner cannot renew its lease, and the store may lose the tail of the log,
+    /// which only the owner can restore. So others should give it time afterwards.
+    fn n_outages(&self) -> u64 {
+        0
+    }
+
     /// Begins a term, which fences every other term of the partition.
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::Held`] if `claim` does not permit to replace the current owner.
+    /// Returns [`StoreError::Held`] if `claim` does not permit to replace the current owner. With
+    /// [`Claim::IfFree`], a request that is hit by an outage is not repeated.
     async fn acquire(
         &self,
         partition: Partition,

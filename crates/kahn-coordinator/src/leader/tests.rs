@@ -139,6 +139,23 @@ async fn a_standby_takes_over_when_the_leader_resigns_or_stops_renewing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_gets_time_after_an_outage_even_if_no_request_of_the_standby_has_failed() {
+    let store = store();
+    let mut standby = candidate(&store, 2);
+    store.acquire(Partition(0), &Owner::without_address(1), Claim::IfFree).await.unwrap();
+    assert!(matches!(standby.campaign().await, Ok(Outcome::Led(_))));
+    tokio::time::advance(store.lease_ttl()).await;
+    store.count_outage();
+    for _ in 0..3 {
+        assert!(matches!(standby.campaign().await, Ok(Outcome::Undecided)));
+        tokio::time::advance(store.lease_ttl() / 3).await;
+    }
+    tokio::time::advance(store.lease_ttl()).await;
+    assert!(matches!(standby.campaign().await, Ok(Outcome::Undecided)));
+    assert!(matches!(standby.campaign().await, Ok(Outcome::Elected { .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_standby_starts_again_when_a_checkpoint_has_replaced_what_it_needs() {
     let store = store();
     let (mut first, mut second) = (candidate(&store, 1), candidate(&store, 2));

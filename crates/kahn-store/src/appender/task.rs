@@ -16,7 +16,8 @@ use super::backoff::Backoff;
 use super::{AppendEvent, EndReason};
 use crate::chain::link;
 use crate::error::StoreError;
-use crate::store::{AppendPipe, AppendReply, Batch, LogStore, RENEWALS_PER_TTL};
+use crate::lease::RENEWALS_PER_TTL;
+use crate::store::{AppendPipe, AppendReply, Batch, LogStore};
 
 pub(super) enum Command {
     Push(Batch),

@@ -17,6 +17,7 @@ use crate::redis::gate::Gate;
 use crate::redis::keys;
 use crate::redis::link::{Link, Linker, Route};
 use crate::redis::login::Login;
+use crate::redis::outages::Outages;
 use crate::redis::replicate::Replicas;
 use crate::redis::reply::{is_no_script, is_refused_for_now};
 use crate::redis::topology::{Discovery, Sentinels, Topology, watch};
@@ -31,6 +32,7 @@ pub(super) struct Access {
     topology: Arc<Topology>,
     linker: Linker,
     controls: Controls,
+    pub(super) outages: Arc<Outages>,
     pub(super) replicas: Replicas,
     /// How long a request that is refused for now is repeated.
     patience: Duration,
@@ -46,10 +48,13 @@ impl Access {
         let dialer = dialer(config, &address)?;
         let has_others = address.kind != Kind::Standalone;
         let is_cluster = address.kind == Kind::Cluster;
-        let topology = Arc::new(Topology::new(discovery(config, address, dialer.clone())?));
+        let has_sentinels = matches!(address.kind, Kind::Sentinel { .. });
+        let outages = Arc::new(Outages::default());
+        let discovery = discovery(config, address, dialer.clone())?;
+        let topology = Arc::new(Topology::new(discovery, Arc::clone(&outages)));
         let linker = Linker {
             dialer,
-            gate: Gate::new(config.allow_unsafe, config.replicas),
+            gate: Gate::new(config.allow_unsafe, config.replicas, has_sentinels),
             connect_timeout: config.connect_timeout,
             is_cluster,
             topology: Arc::clone(&topology),
@@ -61,6 +66,7 @@ impl Access {
             topology,
             linker,
             controls: Controls::default(),
+            outages,
             replicas: Replicas::new(config.replicas, config.reply_within()),
             patience: config.reply_within(),
             has_others,
@@ -95,6 +101,7 @@ impl Access {
             if redirection.is_some() && !is_late {
                 continue;
             }
+            self.outages.add();
             if is_lost(&error) && !was_broken {
                 was_broken = true;
             } else if self.may_pass(&error) && !is_late {
@@ -103,6 +110,24 @@ impl Access {
                 return Err(error);
             }
         }
+    }
+
+    /// Runs an operation like [`run`](Self::run), but once. An outage since this call prevents it.
+    pub(super) async fn run_once(
+        &self,
+        slot: u16,
+        operation: &Operation<'_>,
+    ) -> Result<Value, StoreError> {
+        let n_outages = self.outages.count();
+        let route = self.topology.locate(slot).await?;
+        if self.outages.count() != n_outages {
+            return Err(StoreError::Outage);
+        }
+        let done = self.controls.run(&self.linker, self.replicas, &route, operation).await;
+        done.inspect_err(|error| {
+            self.outages.add();
+            self.on_error(slot, &route, error);
+        })
     }
 
     /// Returns, with an error, the server that must be asked once instead.
@@ -218,7 +243,7 @@ fn discovery(
         Kind::Sentinel { master } => {
             let login = Login::new((None, None), user, file)?;
             let dialer = Dialer { login, database: 0, ..dialer };
-            Discovery::Sentinel(Sentinels { master, nodes, dialer })
+            Discovery::Sentinel(Sentinels::new(master, nodes, dialer))
         }
     })
 }

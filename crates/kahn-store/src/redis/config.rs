@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kahn_net::ClientTls;
 
-use crate::store::LEASE_TTL;
+use crate::lease::LEASE_TTL;
 
 /// Connection settings for Redis, and the required level of safety.
 #[derive(Clone)]

@@ -112,6 +112,10 @@ impl Controls {
     fn place(&self, route: &Route, purpose: Purpose) -> Arc<Place> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (route.server.to_string(), route.is_asking, purpose);
+        if !shared.contains_key(&key) {
+            // Servers come and go. A place that is locked is in use.
+            shared.retain(|_, place| place.try_lock().map_or(true, |one| one.control.is_some()));
+        }
         Arc::clone(shared.entry(key).or_default())
     }
 }
@@ -140,7 +144,8 @@ async fn connect(
         return Err(StoreError::NoAnswer { server: route.server.to_string() });
     };
     let shared = control.shared.clone();
-    if let Some((partition, cluster)) = home
+    // While a slot moves, its keys are at two servers.
+    if let Some((partition, cluster)) = home.filter(|_| !route.is_asking)
         && !control.checked.contains(&partition)
     {
         let asked = shared.send(home_query(partition)).await;

@@ -20,6 +20,8 @@ pub(super) use settings::Settings;
 pub(super) struct Gate {
     allow_unsafe: bool,
     replicas: u32,
+    /// Whether sentinels may replace the master while it still accepts writes.
+    has_sentinels: bool,
     phase: Mutex<Phase>,
     /// The servers whose settings were accepted with a warning.
     warned: Mutex<BTreeSet<String>>,
@@ -34,10 +36,11 @@ enum Phase {
 }
 
 impl Gate {
-    pub(super) fn new(allow_unsafe: bool, replicas: u32) -> Self {
+    pub(super) fn new(allow_unsafe: bool, replicas: u32, has_sentinels: bool) -> Self {
         Self {
             allow_unsafe,
             replicas,
+            has_sentinels,
             phase: Mutex::new(Phase::Opening(None)),
             warned: Mutex::default(),
         }
@@ -73,14 +76,28 @@ impl Gate {
         };
         match refused {
             Err(error) if self.allow_unsafe => {
-                let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-                if warned.insert(server.to_owned()) {
+                if self.warns(server) {
                     warn!(%error, "redis is used although acknowledged work could be lost");
+                }
+                Ok(())
+            }
+            Ok(()) if self.has_sentinels && settings.min_replicas_to_write == 0 => {
+                if self.warns(server) {
+                    warn!(
+                        server,
+                        "min-replicas-to-write is 0: if this redis is cut off from its sentinels, \
+                         it accepts writes that are lost unless the leader survives; set it to 1"
+                    );
                 }
                 Ok(())
             }
             checked => checked,
         }
+    }
+
+    /// Returns whether to warn about a server, which is done once.
+    fn warns(&self, server: &str) -> bool {
+        self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned())
     }
 
     fn check_replicas(&self, server: &str, settings: &Settings) -> Result<(), StoreError> {
@@ -126,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_level_of_a_store_is_the_lowest_of_its_servers() {
-        let gate = Gate::new(false, 0);
+        let gate = Gate::new(false, 0, false);
         let always = Settings { appendfsync: "always".to_owned(), ..safe() };
         gate.admit("a", &always).unwrap();
         gate.admit("b", &safe()).unwrap();
@@ -137,7 +154,7 @@ mod tests {
     #[test]
     fn a_promoted_server_must_flush_as_often_as_the_first_did() {
         for allow_unsafe in [false, true] {
-            let gate = Gate::new(allow_unsafe, 0);
+            let gate = Gate::new(allow_unsafe, 0, false);
             gate.admit("a", &Settings { appendfsync: "always".to_owned(), ..safe() }).unwrap();
             assert_eq!(gate.close(), Durability::Disk);
             let promoted = gate.admit("b:1", &safe());
@@ -158,10 +175,10 @@ mod tests {
             ..safe()
         };
         let alone = Settings { connected_replicas: 0, ..replicated.clone() };
-        let gate = Gate::new(false, 1);
+        let gate = Gate::new(false, 1, false);
         let refused = gate.admit("a:1", &alone).unwrap_err();
         assert!(matches!(refused, StoreError::TooFewReplicas { found: 0, wanted: 1, .. }));
-        let gate = Gate::new(false, 1);
+        let gate = Gate::new(false, 1, false);
         gate.admit("a:1", &replicated).unwrap();
         assert_eq!(gate.close(), Durability::Replicated);
         gate.admit("b:1", &alone).unwrap();

@@ -99,7 +99,8 @@ impl Linker {
             done.map_err(|error| self.dialer.failed(server, error))?;
         }
         let mut link = Link { route, dialed };
-        if let Some((partition, cluster)) = home {
+        // While a slot moves, its keys are at two servers.
+        if let Some((partition, cluster)) = home.filter(|_| !link.route.is_asking) {
             link.check_home(partition, cluster).await?;
         }
         Ok(link)

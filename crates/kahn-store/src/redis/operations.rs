@@ -11,13 +11,14 @@ use kahn_model::Partition;
 
 use crate::durability::Durability;
 use crate::error::StoreError;
+use crate::lease::{Claim, Owner};
 use crate::redis::RedisStore;
 use crate::redis::control::{Operation, Purpose};
 use crate::redis::keys::{self, Keys};
 use crate::redis::pipe::RedisPipe;
 use crate::redis::reply::Answer;
 use crate::redis::scripts::SCRIPTS;
-use crate::store::{Acquired, AppendPipe, Claim, ClusterId, ClusterMeta, LogStore, Owner};
+use crate::store::{Acquired, AppendPipe, ClusterId, ClusterMeta, LogStore};
 
 impl RedisStore {
     async fn read_with(&self, partition: Partition, call: &Cmd) -> Result<Value, StoreError> {
@@ -35,8 +36,24 @@ impl RedisStore {
         purpose: Purpose,
     ) -> Result<Value, StoreError> {
         self.0.meta.check(partition)?;
-        let home = Some((partition, self.0.meta.id));
-        self.0.access.run(keys::slot(partition), &Operation { call, purpose, home }).await
+        let operation = self.operation(partition, call, purpose);
+        self.0.access.run(keys::slot(partition), &operation).await
+    }
+
+    /// Runs a script once. An outage between this call and the script prevents it.
+    async fn write_once(&self, partition: Partition, call: &Cmd) -> Result<Value, StoreError> {
+        self.0.meta.check(partition)?;
+        let operation = self.operation(partition, call, Purpose::Write);
+        self.0.access.run_once(keys::slot(partition), &operation).await
+    }
+
+    fn operation<'a>(
+        &self,
+        partition: Partition,
+        call: &'a Cmd,
+        purpose: Purpose,
+    ) -> Operation<'a> {
+        Operation { call, purpose, home: Some((partition, self.0.meta.id)) }
     }
 
     /// Runs a script that checks a fence, and returns its answer without the first word.
@@ -84,6 +101,10 @@ impl LogStore for RedisStore {
         self.0.lease_ttl
     }
 
+    fn n_outages(&self) -> u64 {
+        self.0.access.outages.count()
+    }
+
     async fn acquire(
         &self,
         partition: Partition,
@@ -99,7 +120,12 @@ impl LogStore for RedisStore {
             Claim::Force => "force".to_owned(),
         });
         call.arg(self.0.meta.id.to_string());
-        let mut answer = Answer::new(self.write_with(partition, &call).await?)?;
+        // The lease may have expired because of an outage that is not over for its owner yet.
+        let answer = match claim {
+            Claim::IfFree => self.write_once(partition, &call).await?,
+            Claim::Succeeding(_) | Claim::Force => self.write_with(partition, &call).await?,
+        };
+        let mut answer = Answer::new(answer)?;
         let word = answer.text()?;
         let text = answer.text()?;
         let damaged = || StoreError::Damaged(format!("redis answered {word:?} {text:?}"));

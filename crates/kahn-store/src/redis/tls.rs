@@ -37,9 +37,14 @@ async fn client_config(files: &ClientTls) -> Result<Arc<ClientConfig>, StoreErro
 
 /// Describes a connection that failed during the handshake.
 pub(super) fn failed(server: &str, source: io::Error) -> StoreError {
-    let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
-    let advice =
-        tls.map_or("the port may be one without TLS, for which the scheme is redis", advice);
+    let Some(tls) = source.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
+        // It may just be starting or stopping.
+        let context = format!(
+            "TLS with redis at {server} (a port without TLS needs the scheme redis, not rediss)"
+        );
+        return StoreError::io(context, source);
+    };
+    let advice = advice(tls);
     StoreError::Tls { server: server.to_owned(), advice, source }
 }
 

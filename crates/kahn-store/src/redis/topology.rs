@@ -10,7 +10,7 @@ mod cluster;
 mod sentinel;
 mod watch;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::redis::RedisError;
 use tracing::info;
@@ -19,6 +19,7 @@ use crate::error::StoreError;
 use crate::redis::address::Endpoint;
 use crate::redis::dial::Dialer;
 use crate::redis::link::Route;
+use crate::redis::outages::Outages;
 use crate::redis::reply::is_misdirected;
 use crate::redis::slots::{SlotMap, redirected};
 pub(super) use sentinel::Sentinels;
@@ -42,6 +43,8 @@ pub(super) struct Topology {
     view: Mutex<View>,
     /// Held while servers are asked, so that they are asked once for all who wait.
     refreshing: tokio::sync::Mutex<()>,
+    /// Each change of a master counts as one.
+    outages: Arc<Outages>,
 }
 
 #[derive(Debug, Default)]
@@ -54,14 +57,15 @@ struct View {
 }
 
 impl Topology {
-    pub(super) fn new(discovery: Discovery) -> Self {
+    pub(super) fn new(discovery: Discovery, outages: Arc<Outages>) -> Self {
         let view = match &discovery {
             Discovery::Fixed(server) => {
                 View { map: Some(SlotMap::of_one(server.clone())), ..View::default() }
             }
             Discovery::Sentinel(_) | Discovery::Cluster { .. } => View::default(),
         };
-        Self { discovery, view: Mutex::new(view), refreshing: tokio::sync::Mutex::new(()) }
+        let refreshing = tokio::sync::Mutex::new(());
+        Self { discovery, view: Mutex::new(view), refreshing, outages }
     }
 
     /// Returns the master of a slot. Asks for it if it is not known for certain.
@@ -111,6 +115,7 @@ impl Topology {
     fn assign(&self, slot: u16, server: Endpoint) {
         if let Some(map) = &mut self.view().map {
             map.assign(slot, server);
+            self.outages.add();
         }
     }
 
@@ -160,6 +165,9 @@ impl Topology {
     fn replace(&self, map: SlotMap) {
         let mut view = self.view();
         if view.map.as_ref() != Some(&map) {
+            if view.map.is_some() {
+                self.outages.add();
+            }
             let servers: Vec<_> = map.servers().into_iter().map(Endpoint::to_string).collect();
             info!(servers = servers.join(","), "masters of redis");
         }

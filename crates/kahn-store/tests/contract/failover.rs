@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kahn_store::testing::{RedisCluster, SentinelSetup, wait_until};
-use kahn_store::{Claim, Durability, LogStore as _, RedisConfig, RedisStore, StoreError};
+use kahn_store::{Claim, Durability, LogStore, RedisConfig, StoreError};
 use tokio::time::Instant;
 
 use crate::load::{Load, Report, check_log, open_whole};
@@ -36,7 +36,7 @@ fn n_failovers(usual: usize) -> usize {
     set.map_or(usual, |n| n.parse().unwrap())
 }
 
-/// Prints what a series of failovers has shown.
+/// Prints what a series of failovers has shown, after the log was checked.
 fn report(what: &str, mut outages: Vec<Duration>, reports: &[Report]) {
     outages.sort_unstable();
     let acknowledged = reports.last().map_or(0, |last| last.committed);
@@ -109,8 +109,8 @@ async fn check_sentinel(args: &[&str], replicas: u32, n_failovers: usize) {
     }
     load.progress(20).await;
     reports.push(load.finish().await);
-    report("sentinel", outages, &reports);
     check_log(&config, &reports).await;
+    report("sentinel", outages, &reports);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,9 +122,7 @@ async fn sentinels_replace_a_master_and_its_owner_restores_what_was_lost() {
 async fn owners_vanish_with_the_master_and_the_replicas_have_everything() {
     let mut setup = SentinelSetup::start(&REPLICATED);
     let config = RedisConfig { replicas: 2, ..RedisConfig::new(setup.url(0)) };
-    let store = RedisStore::open(&config, cluster(1)).await.unwrap();
-    assert_eq!(store.durability(), Durability::Replicated);
-    drop(store);
+    assert_eq!(open_whole(&config).await.durability(), Durability::Replicated);
     let (mut reports, mut outages) = (Vec::new(), Vec::new());
     for n in 0..n_failovers(2) {
         let store = open_whole(&config).await;
@@ -139,8 +137,48 @@ async fn owners_vanish_with_the_master_and_the_replicas_have_everything() {
         setup.restart(port);
         setup.wait_until_whole();
     }
-    report("replicated, owner gone", outages, &reports);
     check_log(&config, &reports).await;
+    report("replicated, owner gone", outages, &reports);
+}
+
+/// Tries to acquire a partition that is free while `fault` replaces its master. Only a claimant who
+/// can know of the failover may succeed afterwards: the owner may not have had time to renew its
+/// lease.
+async fn check_counted<S: Send + 'static>(
+    store: &Arc<dyn LogStore>,
+    fault: impl FnOnce() -> S + Send + 'static,
+) {
+    let before = store.n_outages();
+    let failing = tokio::task::spawn_blocking(fault);
+    loop {
+        let (is_over, counted) = (failing.is_finished(), store.n_outages());
+        let acquired = store.acquire(P0, &owner(2), Claim::IfFree).await;
+        if is_over && acquired.is_ok() {
+            assert!(before < counted, "the failover has gone unnoticed");
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await; // poll
+    }
+    failing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_is_counted_before_a_lease_is_taken_from_the_new_master() {
+    let setup = SentinelSetup::start(&["--appendonly", "yes"]);
+    let store = open(&RedisConfig::new(setup.url(0)), cluster(1)).await.unwrap();
+    check_counted(&store, move || {
+        setup.fail_over();
+        wait_until("the former master to be a replica", || !setup.servers[0].is_master());
+        setup
+    })
+    .await;
+    let mut servers = RedisCluster::start(&["--appendonly", "yes"]);
+    let store = open(&RedisConfig::new(servers.url()), cluster(1)).await.unwrap();
+    check_counted(&store, move || {
+        replace_node(&mut servers, Fault::HandOver);
+        servers
+    })
+    .await;
 }
 
 /// Returns the slot of the partition under load.
@@ -184,8 +222,8 @@ async fn check_cluster(args: &[&str], replicas: u32, n_failovers: usize) {
     }
     load.progress(20).await;
     let reports = [load.finish().await];
-    report("cluster", outages, &reports);
     check_log(&config, &reports).await;
+    report("cluster", outages, &reports);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -211,8 +249,8 @@ async fn a_slot_moves_between_masters_while_its_owner_appends() {
         store.put_blob(P0, "x", "blob".into()).await.unwrap();
     }
     let reports = [load.finish().await];
-    report("moved slots", outages, &reports);
     check_log(&config, &reports).await;
+    report("moved slots", outages, &reports);
 }
 
 /// Moves the slot of the partition to another master, in round `n`.

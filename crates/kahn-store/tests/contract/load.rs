@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kahn_core::log::Head;
-use kahn_store::{
-    Acquired, AppendEvent, Appender, Batch, Claim, LogStore, RedisConfig, StoreError,
-};
+use kahn_store::{Acquired, AppendEvent, Appender, Batch, Claim, LogStore, RedisConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -147,27 +145,23 @@ async fn append(
 }
 
 /// Opens the store once enough replicas are connected. After a failover, sentinels may configure
-/// them again, and they connect again.
+/// them again, and they connect again, which may take longer than a coordinator waits for them.
 pub(crate) async fn open_whole(config: &RedisConfig) -> Arc<dyn LogStore> {
     let until = Instant::now() + PATIENCE;
     loop {
         match open(config, cluster(1)).await {
-            Err(StoreError::TooFewReplicas { .. } | StoreError::NotReplicated { .. })
-                if Instant::now() < until =>
-            {
-                sleep(Duration::from_millis(20)).await; // poll
-            }
+            Err(_) if Instant::now() < until => sleep(Duration::from_millis(20)).await, // poll
             opened => return opened.unwrap(),
         }
     }
 }
 
 /// Acquires the partition by force, once enough replicas receive it.
-async fn acquire(store: &Arc<dyn LogStore>, nonce: u64) -> Acquired {
+pub(crate) async fn acquire(store: &Arc<dyn LogStore>, nonce: u64) -> Acquired {
     let until = Instant::now() + PATIENCE;
     loop {
         match store.acquire(P0, &owner(nonce), Claim::Force).await {
-            Err(StoreError::NotReplicated { .. }) if Instant::now() < until => {}
+            Err(_) if Instant::now() < until => sleep(Duration::from_millis(20)).await, // poll
             acquired => return acquired.unwrap(),
         }
     }

@@ -4,7 +4,7 @@ use crate::support::{P0, Watched, cluster, owner, read_all, redis};
 use kahn_core::log::Head;
 use kahn_store::testing::{Cut, Proxy, RedisServer};
 use kahn_store::{
-    Claim, ClusterId, ClusterMeta, Durability, EndReason, LogStore, RedisConfig, RedisStore,
+    Claim, ClusterId, ClusterMeta, Durability, EndReason, LogStore, Owner, RedisConfig, RedisStore,
     StoreError,
 };
 
@@ -27,6 +27,25 @@ async fn a_killed_server_that_flushes_always_loses_nothing() {
         watched.check_complete(&*store).await;
     }
     assert_eq!(watched.missing, 0);
+}
+
+#[tokio::test]
+async fn an_outage_is_counted_although_the_request_was_repeated_but_no_lease_is_taken_in_it() {
+    let server = RedisServer::start("everysec");
+    let proxy = Proxy::start(server.port(), "marked").await;
+    let store = redis(&proxy.url(), cluster(1)).await.unwrap();
+    assert_eq!(store.get_blob(P0, "marked").await.unwrap(), None);
+    let before = store.n_outages();
+    proxy.cut(Cut::Request);
+    assert_eq!(store.get_blob(P0, "marked").await.unwrap(), None);
+    assert!(before < store.n_outages());
+
+    let marked = Owner { nonce: 1, address: "http://marked:7400".to_owned() };
+    store.put_blob(P0, "marked", "warm".into()).await.unwrap();
+    proxy.cut(Cut::Request);
+    store.acquire(P0, &marked, Claim::IfFree).await.unwrap_err();
+    assert!(proxy.is_done());
+    store.acquire(P0, &owner(2), Claim::IfFree).await.unwrap();
 }
 
 /// Returns a store whose server was restored from a copy with 10 of 30 committed entries.

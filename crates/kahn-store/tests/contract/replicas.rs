@@ -5,6 +5,7 @@ use kahn_store::{
     AppendEvent, Claim, Durability, LogStore as _, RedisConfig, RedisStore, StoreError,
 };
 
+use crate::load::acquire;
 use crate::support::{P0, Watched, cluster, open, owner};
 
 fn config(pair: &RedisPair) -> RedisConfig {
@@ -17,8 +18,7 @@ async fn a_batch_that_no_replica_has_is_not_acknowledged() {
     let store = RedisStore::open(&config(&pair), cluster(1)).await.unwrap();
     assert_eq!(store.durability(), Durability::Replicated);
     let store = open(&config(&pair), cluster(1)).await.unwrap();
-    let mut watched =
-        Watched::spawn(&store, store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap());
+    let mut watched = Watched::spawn(&store, acquire(&store, 1).await);
     watched.push("first");
     watched.committed(1).await;
     pair.replica.pause();
@@ -41,8 +41,7 @@ async fn a_repeated_append_is_not_acknowledged_before_the_replica_has_it() {
     let proxy = Proxy::start(pair.master.port(), "marked").await;
     let proxied = RedisConfig { url: proxy.url(), ..config(&pair) };
     let store = open(&proxied, cluster(1)).await.unwrap();
-    let mut watched =
-        Watched::spawn(&store, store.acquire(P0, &owner(1), Claim::IfFree).await.unwrap());
+    let mut watched = Watched::spawn(&store, acquire(&store, 1).await);
     watched.push("first");
     watched.committed(1).await;
     pair.replica.pause();
