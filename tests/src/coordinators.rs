@@ -355,6 +355,23 @@ impl Coordinators {
         Ok(std::fs::remove_dir_all(self.dir.path().join(&self.members[ix].place.name))?)
     }
 
+    /// Starts one more coordinator, with a copy of the data directory of another one as it is now.
+    /// Returns its index.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the directory cannot be copied, or the coordinator not started.
+    pub fn start_copy(&mut self, ix: usize) -> anyhow::Result<usize> {
+        let place = Place::find(format!("c{}", self.members.len()))?;
+        let at = |name: &str| self.dir.path().join(name);
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(at(&self.members[ix].place.name)).arg(at(&place.name));
+        anyhow::ensure!(copy.status()?.success(), "cannot copy a data directory");
+        let process = self.launch(&place)?;
+        self.members.push(Member { place, process });
+        Ok(self.members.len() - 1)
+    }
+
     /// Returns the value of a metric of a coordinator.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod faults;
 mod journal;
 mod load;
 mod table;
+mod takeovers;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use journal::Journal;
 use load::Load;
 
 pub use table::Table;
+pub use takeovers::replace_leaders;
 
 /// How long a probe may take before the cluster counts as broken.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
@@ -76,7 +78,7 @@ async fn inject_faults(cluster: &mut Coordinators, options: Options) -> anyhow::
         };
         let probe = async {
             let recovered = load::probe(&client, &journal, RECOVERY_MAX).await;
-            recovered.map(|()| began_at.elapsed())
+            recovered.map(|_| began_at.elapsed())
         };
         let (ended, recovered) = tokio::join!(end, probe);
         ended.with_context(|| format!("{fault:?}"))?;

@@ -108,6 +108,25 @@ fn a_leader_that_was_paused_becomes_a_standby_and_has_written_nothing() -> anyho
 }
 
 #[test]
+fn a_coordinator_with_the_state_of_an_earlier_leader_stands_by_and_writes_nothing()
+-> anyhow::Result<()> {
+    let mut cluster = Coordinators::start(3, 2)?;
+    let run = submit(&cluster, &cluster.urls())?;
+    wait_until_ended(&cluster, &run, 20)?;
+    let (earlier, _) = cluster.wait_for_leader(None)?;
+    cluster.kill9(Part::Coordinator(earlier))?;
+    let (leader, _) = cluster.wait_for_leader(Some(earlier))?;
+    // It knows the identity of the earlier leader, whose lease it might take back.
+    let fourth = cluster.start_copy(earlier)?;
+    cluster.wait_for_role(fourth, "standby")?;
+    wait_until_ended(&cluster, &run, 100)?;
+    assert!(cluster.has_role(leader, "leader"), "{}", cluster.printed());
+    assert_eq!(cluster.metric(fourth, "kahn_log_batches_total")?, 0.0);
+    assert!(0.0 < cluster.metric(leader, "kahn_log_batches_total")?);
+    check_end(&cluster, &run)
+}
+
+#[test]
 fn a_standby_serves_everything_by_forwarding_it() -> anyhow::Result<()> {
     let mut cluster = Coordinators::start(2, 1)?;
     let (leader, _) = cluster.wait_for_leader(None)?;

@@ -1,5 +1,5 @@
-//! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `chart`, `sim`, `torture` and
-//! `fuzz`.
+//! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `chart`, `sim`, `torture`,
+//! `takeovers` and `fuzz`.
 //!
 //! Needs only cargo. Each command installs its other prerequisites or asks for them.
 
@@ -14,6 +14,7 @@ mod fuzz;
 mod machine;
 mod process;
 mod sim;
+mod takeovers;
 mod test;
 mod tidy;
 mod torture;
@@ -30,6 +31,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   fuzz [--seconds N]         drive each byte-driven test for N seconds
   torture [--minutes N] [--seed S]
                              kill, pause and stop the parts of a cluster under load
+  takeovers [--times N] [--live TASKS]
+                             kill and stop the leader of a cluster with many live tasks
 ";
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["chart", ref options @ ..] => chart::run(chart::parse(options)?),
         ["sim", ref options @ ..] => sim::run(&sim::Seeds::parse(options)?),
         ["torture", ref options @ ..] => torture::run(torture::Options::parse(options)?),
+        ["takeovers", ref options @ ..] => takeovers::run(takeovers::Options::parse(options)?),
         ["fuzz", ref options @ ..] => fuzz::run(fuzz::parse(options)?),
         ["help" | "--help" | "-h"] => {
             process::say(USAGE);

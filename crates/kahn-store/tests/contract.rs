@@ -17,5 +17,7 @@ mod redis_faults;
 mod redis_tls;
 #[path = "contract/replicas.rs"]
 mod replicas;
+#[path = "contract/sentinels.rs"]
+mod sentinels;
 #[path = "contract/support.rs"]
 mod support;

@@ -1,10 +1,13 @@
 //! What tasks have written to disk, in order, with marks for the faults.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::faults::Fault;
+
+/// Where a line that was just written is looked for: the end of the journal, in bytes.
+const TAIL_BYTES: u64 = 64 << 10;
 
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +56,19 @@ impl Journal {
         Ok(std::fs::read_to_string(&self.0)?.lines().filter_map(parse).collect())
     }
 
-    /// Returns whether a task of a run has started.
+    /// Returns whether a task of a run has started just now.
     pub(super) fn has_start(&self, run: &str) -> bool {
-        let is_its = |line: &Line| matches!(line, Line::Start(attempt) if attempt.run == run);
-        self.read().is_ok_and(|lines| lines.iter().rev().any(is_its))
+        let is_its = |line: Line| matches!(line, Line::Start(attempt) if attempt.run == run);
+        self.tail().is_ok_and(|text| text.lines().filter_map(parse).any(is_its))
+    }
+
+    fn tail(&self) -> anyhow::Result<String> {
+        let mut file = File::open(&self.0)?;
+        let n_bytes = file.metadata()?.len();
+        file.seek(SeekFrom::Start(n_bytes.saturating_sub(TAIL_BYTES)))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(text)
     }
 }
 

@@ -93,24 +93,24 @@ fn document(journal: &Path) -> String {
     file
 }
 
-/// Submits a run of one task, and waits until the task has written to the journal.
+/// Submits a run of one task, and waits until the task has written to the journal. Returns the run.
 pub(super) async fn probe(
     client: &Client,
     journal: &Journal,
     timeout: Duration,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<RunId> {
     let since = Instant::now();
     let script = script(journal.path(), 0.0);
     let document = format!(
         "name: probe\npolicy: {{ priority: 100 }}\ntasks:\n  probe:\n    run: {script}\n    \
          resources: {{ cpu: 0.01 }}\n"
     );
-    let run = client.submit(&Submission::new(document)).await?.run.to_string();
-    while !journal.has_start(&run) {
+    let run = client.submit(&Submission::new(document)).await?.run;
+    while !journal.has_start(&run.to_string()) {
         ensure!(since.elapsed() < timeout, "probe {run} has not started within {timeout:?}");
         sleep(Duration::from_millis(10)).await; // poll
     }
-    Ok(())
+    Ok(run)
 }
 
 /// Waits until all runs have ended.

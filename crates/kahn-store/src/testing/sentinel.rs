@@ -153,6 +153,17 @@ impl SentinelSetup {
         }
     }
 
+    /// Runs a command at each sentinel.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it fails.
+    pub fn tell_sentinels(&self, command: &[&str]) {
+        for sentinel in &self.sentinels {
+            sentinel.run(command);
+        }
+    }
+
     /// Stops a sentinel.
     ///
     /// # Panics
