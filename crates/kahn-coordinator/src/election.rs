@@ -52,7 +52,7 @@ pub(crate) struct Candidate {
     claim: Claim,
     replica: Replica,
     outage: Option<Outage>,
-    /// The outages that the store had counted when the last campaign ended.
+    /// The outages that the store had counted when the last campaign had read the logs.
     n_outages: u64,
 }
 
@@ -65,27 +65,41 @@ struct Outage {
     n_relapses: u32,
 }
 
+/// What a campaign has seen of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// It answered.
+    Reached,
+    /// It answered in the end, but there was an outage.
+    Disturbed,
+    /// It did not answer.
+    Failed,
+}
+
 impl Outage {
-    /// Returns the outage after the store was or was not reached. `excuse` is how long the leader
-    /// is left alone after the end of an outage.
-    fn next(current: Option<Self>, is_reached: bool, excuse: Duration) -> Option<Self> {
-        match (current, is_reached) {
-            (None, true) => None,
-            (None, false) => Some(Self::default()),
-            (Some(outage), true) => match outage.over_since {
+    /// Returns the outage after a campaign. `excuse` is how long the leader is left alone after the
+    /// end of an outage.
+    fn next(current: Option<Self>, seen: Seen, excuse: Duration) -> Option<Self> {
+        let n_relapses = |outage: Self| outage.n_relapses + u32::from(outage.over_since.is_some());
+        match (current, seen) {
+            (None, Seen::Reached) => None,
+            (Some(outage), Seen::Reached) => match outage.over_since {
                 None => Some(Self { over_since: Some(Instant::now()), ..outage }),
                 Some(since) => (since.elapsed() < excuse).then_some(outage),
             },
-            (Some(outage), false) => {
-                let n_relapses = outage.n_relapses + u32::from(outage.over_since.is_some());
-                Some(Self { over_since: None, n_relapses })
+            (current, Seen::Disturbed) => Some(Self {
+                over_since: Some(Instant::now()),
+                n_relapses: current.map_or(0, n_relapses),
+            }),
+            (current, Seen::Failed) => {
+                Some(Self { over_since: None, n_relapses: current.map_or(0, n_relapses) })
             }
         }
     }
 }
 
 impl Candidate {
-    /// Creates a candidate. `claim` applies to the first try only.
+    /// Creates a candidate. `claim` applies until the store has answered for the first time.
     pub(crate) fn new(
         store: Arc<dyn LogStore>,
         settings: Settings,
@@ -93,32 +107,57 @@ impl Candidate {
         claim: Claim,
     ) -> Self {
         let replica = Replica::new(Arc::clone(&store), settings.clone());
-        let n_outages = store.n_outages();
+        // Those since the store was opened count.
+        let n_outages = 0;
         Self { store, settings, owner, claim, replica, outage: None, n_outages }
     }
 
     /// Reads what was appended to the logs, and tries to become the leader.
     pub(crate) async fn campaign(&mut self) -> Result<Outcome, RecoveryError> {
-        let outcome = self.try_campaign().await;
-        let is_failed = matches!(outcome, Err(RecoveryError::Store { .. }));
-        let is_reached = !is_failed && !self.has_failed_meanwhile();
-        self.n_outages = self.store.n_outages();
-        self.outage = Outage::next(self.outage, is_reached, self.excuse());
+        // First, because a leader that cannot read the logs would be of no use.
+        let followed = self.replica.follow().await;
+        // What happens to the store from now on is noticed by the claim.
+        let n_outages = self.store.n_outages();
+        self.note(match &followed {
+            Err(RecoveryError::Store { .. }) => Seen::Failed,
+            _ if n_outages != self.n_outages => Seen::Disturbed,
+            _ => Seen::Reached,
+        });
+        self.n_outages = n_outages;
+        followed?;
+        if self.is_leader_excused() {
+            return Ok(Outcome::Undecided);
+        }
+        let outcome = self.try_to_lead().await;
+        if matches!(outcome, Err(RecoveryError::Store { .. })) {
+            self.note(Seen::Failed);
+        }
         outcome
     }
 
-    async fn try_campaign(&mut self) -> Result<Outcome, RecoveryError> {
-        // First, because a leader that cannot read the logs would be of no use.
-        self.replica.follow().await?;
-        if self.is_leader_excused() || self.has_failed_meanwhile() {
-            return Ok(Outcome::Undecided);
-        }
-        let (asked_at, claim) = (Instant::now(), mem::replace(&mut self.claim, Claim::IfFree));
+    fn note(&mut self, seen: Seen) {
+        self.outage = Outage::next(self.outage, seen, self.excuse());
+    }
+
+    async fn try_to_lead(&mut self) -> Result<Outcome, RecoveryError> {
+        let asked_at = Instant::now();
+        let n_outages = self.n_outages;
+        let claim = match self.claim {
+            Claim::Succeeding(earlier) => Claim::Undisturbed { n_outages, earlier: Some(earlier) },
+            Claim::IfFree => Claim::Undisturbed { n_outages, earlier: None },
+            other => other,
+        };
         let first = match self.acquire(FIRST, claim).await {
             Ok(acquired) => acquired,
-            Err(StoreError::Held { holder, .. }) => return Ok(Outcome::Led(holder)),
+            Err(StoreError::Held { holder, .. }) => {
+                self.claim = Claim::IfFree;
+                return Ok(Outcome::Led(holder));
+            }
+            // The next campaign will see that.
+            Err(StoreError::Outage) => return Ok(Outcome::Undecided),
             Err(source) => return Err(RecoveryError::Store { partition: FIRST, source }),
         };
+        self.claim = Claim::IfFree;
         let taken = self.take_over(first).await;
         if taken.is_err() {
             // Somebody else may have more luck. Otherwise the lease expires.
@@ -145,12 +184,6 @@ impl Candidate {
         self.outage.is_some_and(|outage| outage.n_relapses < RELAPSES_MAX)
     }
 
-    /// Returns whether the store has failed since the last campaign, although requests that were
-    /// repeated have succeeded.
-    fn has_failed_meanwhile(&self) -> bool {
-        self.store.n_outages() != self.n_outages
-    }
-
     /// Returns the time that the leader needs to notice the end of an outage and to renew its lease.
     fn excuse(&self) -> Duration {
         let ttl = self.store.lease_ttl();
@@ -169,20 +202,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_leader_is_excused_for_a_while_after_an_outage_but_not_for_ever() {
         let excuse = Duration::from_secs(3);
-        let next = |outage, is_reached| Outage::next(outage, is_reached, excuse);
-        assert_eq!(next(None, true), None);
-        let mut outage = next(None, false);
+        let next = |outage, seen| Outage::next(outage, seen, excuse);
+        assert_eq!(next(None, Seen::Reached), None);
+        let mut outage = next(None, Seen::Failed);
         for _ in 0..100 {
-            outage = next(outage, false);
+            outage = next(outage, Seen::Failed);
         }
         assert_eq!(outage.unwrap().n_relapses, 0);
-        outage = next(outage, true);
+        outage = next(outage, Seen::Reached);
         tokio::time::advance(excuse / 2).await;
-        outage = next(outage, true);
+        outage = next(outage, Seen::Reached);
         assert!(outage.is_some());
-        outage = next(next(outage, false), true);
+        outage = next(next(outage, Seen::Failed), Seen::Reached);
         assert_eq!(outage.unwrap().n_relapses, 1);
         tokio::time::advance(excuse).await;
-        assert_eq!(next(outage, true), None);
+        assert_eq!(next(outage, Seen::Reached), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_disturbed_all_the_time_excuses_a_leader_for_some_time_only() {
+        let excuse = Duration::from_secs(3);
+        let mut outage = Outage::next(None, Seen::Disturbed, excuse);
+        for n in 0..RELAPSES_MAX {
+            assert_eq!(outage.unwrap().n_relapses, n);
+            outage = Outage::next(outage, Seen::Disturbed, excuse);
+        }
+        assert_eq!(outage.unwrap().n_relapses, RELAPSES_MAX);
     }
 }

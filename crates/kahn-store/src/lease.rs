@@ -32,6 +32,15 @@ pub enum Claim {
     IfFree,
     /// Its nonce is this one, or its lease has expired: it was an earlier process of the claimant.
     Succeeding(u64),
+    /// Like [`IfFree`](Self::IfFree), or [`Succeeding`](Self::Succeeding) if there is an earlier
+    /// nonce, but only while [`LogStore::n_outages`](crate::LogStore::n_outages) still returns this
+    /// number. The request is not repeated over another connection.
+    Undisturbed {
+        /// The expected number.
+        n_outages: u64,
+        /// The nonce of an earlier process of the claimant.
+        earlier: Option<u64>,
+    },
     /// None. This is always safe, because the owner is fenced.
     Force,
 }
@@ -42,6 +51,7 @@ impl Claim {
         match self {
             Self::IfFree => false,
             Self::Succeeding(earlier) => earlier == nonce,
+            Self::Undisturbed { earlier, .. } => earlier == Some(nonce),
             Self::Force => true,
         }
     }

@@ -145,6 +145,11 @@ impl LogStore for MemoryStore {
         claim: Claim,
     ) -> Result<Acquired, StoreError> {
         let mut data = self.0.partition(partition)?;
+        if let Claim::Undisturbed { n_outages, .. } = claim
+            && n_outages != self.n_outages()
+        {
+            return Err(StoreError::Outage);
+        }
         self.0.leases.take(partition, owner, claim)?;
         let term = data.state.begin(owner.nonce);
         Ok(Acquired { term, head: data.state.head })

@@ -120,7 +120,7 @@ async fn create(access: &Access, wanted: ClusterMeta) -> Result<(ClusterMeta, bo
     let key = keys::meta();
     let mut call = SCRIPTS.create.on(&[&key]);
     call.arg(wanted.id.to_string()).arg(wanted.partitions);
-    let operation = Operation { call: &call, purpose: Purpose::Write, home: None };
+    let operation = Operation { call: &call, purpose: Purpose::Write, home: None, n_outages: None };
     let answer = access.run(slot_of(&key), &operation).await?;
     let (id, partitions, complete): (String, u16, String) =
         ::redis::from_redis_value(answer).map_err(::redis::RedisError::from)?;
@@ -133,14 +133,14 @@ async fn create(access: &Access, wanted: ClusterMeta) -> Result<(ClusterMeta, bo
 async fn mark(access: &Access, partition: Partition, id: ClusterId) -> Result<(), StoreError> {
     let mut call = SCRIPTS.mark.on(&[&keys::Keys::new(partition).m]);
     call.arg(id.to_string());
-    let operation = Operation { call: &call, purpose: Purpose::Write, home: None };
+    let operation = Operation { call: &call, purpose: Purpose::Write, home: None, n_outages: None };
     check_home(access.run(keys::slot(partition), &operation).await?, id)
 }
 
 /// Checks that a partition is part of the cluster.
 async fn check(access: &Access, partition: Partition, id: ClusterId) -> Result<(), StoreError> {
     let call = home_query(partition);
-    let operation = Operation { call: &call, purpose: Purpose::Read, home: None };
+    let operation = Operation { call: &call, purpose: Purpose::Read, home: None, n_outages: None };
     check_home(access.run(keys::slot(partition), &operation).await?, id)
 }
 
@@ -148,6 +148,6 @@ async fn check(access: &Access, partition: Partition, id: ClusterId) -> Result<(
 async fn complete(access: &Access) -> Result<(), StoreError> {
     let key = keys::meta();
     let call = SCRIPTS.complete.on(&[&key]);
-    let operation = Operation { call: &call, purpose: Purpose::Write, home: None };
+    let operation = Operation { call: &call, purpose: Purpose::Write, home: None, n_outages: None };
     access.run(slot_of(&key), &operation).await.map(drop)
 }

@@ -137,8 +137,8 @@ pub trait LogStore: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::Held`] if `claim` does not permit to replace the current owner. With
-    /// [`Claim::IfFree`], a request that is hit by an outage is not repeated.
+    /// Returns [`StoreError::Held`] if `claim` does not permit to replace the current owner, and
+    /// [`StoreError::Outage`] if it does not permit to do so after an outage.
     async fn acquire(
         &self,
         partition: Partition,

@@ -69,7 +69,7 @@ async fn replace_all(
     Ok(table)
 }
 
-/// Many tasks, of which a hundred can run at the same time. They leave some room for the probe.
+/// Many tasks, a hundred of which are ready at a time. They leave some room for the probe.
 fn document(journal: &Path, n_tasks: usize) -> String {
     let mut file = String::from("name: many\ndefaults: { resources: { cpu: 0.39 } }\ntasks:\n");
     let script = script(journal, TASK_SECONDS);

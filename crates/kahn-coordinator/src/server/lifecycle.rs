@@ -232,6 +232,7 @@ impl Lifecycle {
                 if let Some(leader) = self.following.as_ref().map(|known| known.leader.clone()) {
                     self.follow(leader);
                 }
+                self.shared.stats.role(RoleName::Standby);
                 Stage::Standby
             }
         };

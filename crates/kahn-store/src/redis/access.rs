@@ -19,7 +19,7 @@ use crate::redis::link::{Link, Linker, Route};
 use crate::redis::login::Login;
 use crate::redis::outages::Outages;
 use crate::redis::replicate::Replicas;
-use crate::redis::reply::{is_no_script, is_refused_for_now};
+use crate::redis::reply::{is_declined, is_no_script, is_refused_for_now};
 use crate::redis::topology::{Discovery, Sentinels, Topology, watch};
 use crate::store::ClusterId;
 
@@ -58,6 +58,7 @@ impl Access {
             connect_timeout: config.connect_timeout,
             is_cluster,
             topology: Arc::clone(&topology),
+            outages: Arc::clone(&outages),
         };
         if has_others {
             tokio::spawn(watch(Arc::downgrade(&topology)));
@@ -101,7 +102,10 @@ impl Access {
             if redirection.is_some() && !is_late {
                 continue;
             }
-            self.outages.add();
+            // Slow replicas are no outage.
+            if !matches!(error, StoreError::NotReplicated { .. }) {
+                self.outages.add();
+            }
             if is_lost(&error) && !was_broken {
                 was_broken = true;
             } else if self.may_pass(&error) && !is_late {
@@ -112,22 +116,26 @@ impl Access {
         }
     }
 
-    /// Runs an operation like [`run`](Self::run), but once. An outage since this call prevents it.
+    /// Runs an operation like [`run`](Self::run), but once, and at a server that sentinels still call
+    /// the master afterwards. Otherwise a master that was replaced could answer a claimant, until
+    /// it hears of its successor.
     pub(super) async fn run_once(
         &self,
         slot: u16,
         operation: &Operation<'_>,
     ) -> Result<Value, StoreError> {
-        let n_outages = self.outages.count();
         let route = self.topology.locate(slot).await?;
-        if self.outages.count() != n_outages {
-            return Err(StoreError::Outage);
-        }
         let done = self.controls.run(&self.linker, self.replicas, &route, operation).await;
-        done.inspect_err(|error| {
-            self.outages.add();
-            self.on_error(slot, &route, error);
-        })
+        match &done {
+            Err(StoreError::NotReplicated { .. } | StoreError::Outage) => {}
+            Err(error) => {
+                self.outages.add();
+                self.on_error(slot, &route, error);
+            }
+            Ok(answer) if is_declined(answer) => {}
+            Ok(_) => self.topology.confirm(&route.server).await?,
+        }
+        done
     }
 
     /// Returns, with an error, the server that must be asked once instead.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::redis::link::{Link, Linker, Route, check_home, home_query};
+use crate::redis::outages::Outages;
 use crate::redis::replicate::Replicas;
 use crate::redis::reply::is_broken;
 use crate::store::ClusterId;
@@ -31,6 +32,8 @@ pub(super) struct Operation<'a> {
     pub(super) purpose: Purpose,
     /// The partition whose keys it concerns and the cluster that must own it, if the store is open.
     pub(super) home: Option<(Partition, ClusterId)>,
+    /// If this is not the number of outages, the operation must not be carried out.
+    pub(super) n_outages: Option<u64>,
 }
 
 /// The connections. Each has a lock of its own, so that a server that hangs delays no other.
@@ -64,6 +67,8 @@ struct Control {
     driver: AbortHandle,
     /// The partitions that are known to belong to our cluster on this server.
     checked: BTreeSet<Partition>,
+    /// The number of outages when it was made.
+    n_outages: u64,
 }
 
 impl Drop for Control {
@@ -73,10 +78,16 @@ impl Drop for Control {
 }
 
 impl Control {
-    fn new(link: Link) -> Self {
+    fn new(link: Link, n_outages: u64) -> Self {
         let driver = tokio::spawn(link.dialed.driver).abort_handle();
         let shared = SharedConnection::new(link.dialed.connection, link.route.is_asking);
-        Self { shared, driver, checked: BTreeSet::new() }
+        Self { shared, driver, checked: BTreeSet::new(), n_outages }
+    }
+
+    /// Returns whether the connection has ended, and because of an outage that was counted. All
+    /// others are noticed by the request that fails.
+    fn has_ended(&self, outages: &Outages) -> bool {
+        self.n_outages != outages.count() && self.driver.is_finished()
     }
 }
 
@@ -97,6 +108,9 @@ impl Controls {
     ) -> Result<Value, StoreError> {
         let place = self.place(route, operation.purpose);
         let shared = connect(&place, linker, route, operation.home).await?;
+        if operation.n_outages.is_some_and(|expected| linker.outages.count() != expected) {
+            return Err(StoreError::Outage);
+        }
         let done = match operation.purpose {
             Purpose::Write => shared.write(operation.call, replicas).await,
             Purpose::Read => shared.send(operation.call.clone()).await.map_err(StoreError::from),
@@ -135,10 +149,14 @@ async fn connect(
     if place.control.is_none() && place.failed_at.is_some_and(|failed_at| began_at < failed_at) {
         return Err(StoreError::NoAnswer { server: route.server.to_string() });
     }
+    if place.control.as_ref().is_some_and(|control| control.has_ended(&linker.outages)) {
+        place.control = None;
+    }
     if place.control.is_none() {
+        let n_outages = linker.outages.count();
         let linked = linker.link(route.clone(), None).await;
         place.failed_at = linked.is_err().then(Instant::now);
-        place.control = Some(Control::new(linked?));
+        place.control = Some(Control::new(linked?, n_outages));
     }
     let Some(control) = &place.control else {
         return Err(StoreError::NoAnswer { server: route.server.to_string() });

@@ -17,6 +17,7 @@ use crate::redis::address::Endpoint;
 use crate::redis::dial::{Dialed, Dialer};
 use crate::redis::gate::{Gate, Settings};
 use crate::redis::keys::Keys;
+use crate::redis::outages::Outages;
 use crate::redis::scripts::SCRIPTS;
 use crate::redis::topology::Topology;
 use crate::store::ClusterId;
@@ -55,6 +56,7 @@ pub(super) struct Linker {
     /// Whether the servers must be nodes of a Redis Cluster.
     pub(super) is_cluster: bool,
     pub(super) topology: Arc<Topology>,
+    pub(super) outages: Arc<Outages>,
 }
 
 /// A connection that took longer is confirmed: see [`Topology::confirm`].

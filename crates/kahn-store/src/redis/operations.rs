@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kahn_core::log::{Head, Term};
 use kahn_model::Partition;
+use tokio::time::Instant;
 
 use crate::durability::Durability;
 use crate::error::StoreError;
@@ -40,20 +41,42 @@ impl RedisStore {
         self.0.access.run(keys::slot(partition), &operation).await
     }
 
-    /// Runs a script once. An outage between this call and the script prevents it.
-    async fn write_once(&self, partition: Partition, call: &Cmd) -> Result<Value, StoreError> {
-        self.0.meta.check(partition)?;
-        let operation = self.operation(partition, call, Purpose::Write);
-        self.0.access.run_once(keys::slot(partition), &operation).await
-    }
-
     fn operation<'a>(
         &self,
         partition: Partition,
         call: &'a Cmd,
         purpose: Purpose,
     ) -> Operation<'a> {
-        Operation { call, purpose, home: Some((partition, self.0.meta.id)) }
+        let home = Some((partition, self.0.meta.id));
+        Operation { call, purpose, home, n_outages: None }
+    }
+
+    /// Runs the script that acquires a partition. If too few replicas have received the result in
+    /// time, it is run again, which extends the lease: its earlier owner is fenced in any case.
+    async fn run_claim(
+        &self,
+        partition: Partition,
+        call: &Cmd,
+        claim: Claim,
+    ) -> Result<Value, StoreError> {
+        self.0.meta.check(partition)?;
+        let until = Instant::now() + self.0.lease_ttl;
+        let mut operation = self.operation(partition, call, Purpose::Write);
+        let slot = keys::slot(partition);
+        loop {
+            let claimed = match claim {
+                // The lease may have expired because of an outage that is not over for its owner.
+                Claim::Undisturbed { n_outages, .. } => {
+                    operation.n_outages = Some(n_outages);
+                    self.0.access.run_once(slot, &operation).await
+                }
+                _ => self.0.access.run(slot, &operation).await,
+            };
+            match claimed {
+                Err(StoreError::NotReplicated { .. }) if Instant::now() < until => {}
+                claimed => return claimed,
+            }
+        }
     }
 
     /// Runs a script that checks a fence, and returns its answer without the first word.
@@ -115,17 +138,14 @@ impl LogStore for RedisStore {
         let mut call = SCRIPTS.acquire.on(&[&keys.m, &keys.lease]);
         call.arg(nonce_text(owner.nonce)).arg(&owner.address).arg(millis(self.0.lease_ttl));
         call.arg(match claim {
-            Claim::IfFree => String::new(),
-            Claim::Succeeding(earlier) => nonce_text(earlier),
+            Claim::IfFree | Claim::Undisturbed { earlier: None, .. } => String::new(),
+            Claim::Succeeding(earlier) | Claim::Undisturbed { earlier: Some(earlier), .. } => {
+                nonce_text(earlier)
+            }
             Claim::Force => "force".to_owned(),
         });
         call.arg(self.0.meta.id.to_string());
-        // The lease may have expired because of an outage that is not over for its owner yet.
-        let answer = match claim {
-            Claim::IfFree => self.write_once(partition, &call).await?,
-            Claim::Succeeding(_) | Claim::Force => self.write_with(partition, &call).await?,
-        };
-        let mut answer = Answer::new(answer)?;
+        let mut answer = Answer::new(self.run_claim(partition, &call, claim).await?)?;
         let word = answer.text()?;
         let text = answer.text()?;
         let damaged = || StoreError::Damaged(format!("redis answered {word:?} {text:?}"));

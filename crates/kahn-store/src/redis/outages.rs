@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of times that a request could not be served at once by the same server as before.
+/// The number of times that a request failed or had to be repeated, or that the server of a slot
+/// changed. One outage may count several times.
 #[derive(Debug, Default)]
 pub(super) struct Outages(AtomicU64);
 

@@ -137,16 +137,22 @@ impl SentinelSetup {
         });
     }
 
-    /// Makes a replica the master for the sentinels, without the knowledge of the former master, as
-    /// if that was cut off from them. Returns once the sentinels name the new one.
+    /// Makes a replica a master without the knowledge of the sentinels or of its former master.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the command fails.
+    pub fn promote_silently(&self, replica: usize) {
+        self.servers[replica].run(&["REPLICAOF", "NO", "ONE"]);
+    }
+
+    /// Makes the sentinels name another master, as if the former one was cut off from them.
     ///
     /// # Panics
     ///
     /// Panics if a command fails.
-    pub fn replace_silently(&self, replica: usize) {
-        let replica = &self.servers[replica];
-        replica.run(&["REPLICAOF", "NO", "ONE"]);
-        let port = replica.port().to_string();
+    pub fn announce(&self, master: usize) {
+        let port = self.servers[master].port().to_string();
         for sentinel in &self.sentinels {
             sentinel.run(&["SENTINEL", "REMOVE", NAME]);
             sentinel.run(&["SENTINEL", "MONITOR", NAME, "127.0.0.1", &port, "2"]);

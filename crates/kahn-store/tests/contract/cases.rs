@@ -1,5 +1,7 @@
 //! The contract of all stores: the same cases for memory, the embedded store and Redis.
 
+use std::time::Duration;
+
 use crate::support::{Fixture, P0, Watched, after, check_append, fill, on_top, owner, read_all};
 use bytes::Bytes;
 use kahn_core::log::{Append, Hash, Head, Reply};
@@ -96,9 +98,15 @@ async fn every_case_holds_when_replicas_must_have_each_write() {
     let mut databases = 0..;
     check_all(|_| {
         let url = setup.url(databases.next().unwrap());
-        Fixture::Served(RedisConfig { replicas: 2, ..RedisConfig::new(url) })
+        Fixture::Served(patient(RedisConfig { replicas: 2, ..RedisConfig::new(url) }))
     })
     .await;
+}
+
+/// A disk may be busy for longer than replicas are usually waited for. No case waits for a lease.
+fn patient(config: RedisConfig) -> RedisConfig {
+    let (response_timeout, lease_ttl) = (Duration::from_secs(20), Duration::from_secs(40));
+    RedisConfig { response_timeout, lease_ttl, ..config }
 }
 
 async fn entries_come_back_in_order(fixture: Fixture) {

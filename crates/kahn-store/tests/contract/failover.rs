@@ -141,25 +141,29 @@ async fn owners_vanish_with_the_master_and_the_replicas_have_everything() {
     report("replicated, owner gone", outages, &reports);
 }
 
-/// Tries to acquire a partition that is free while `fault` replaces its master. Only a claimant who
-/// can know of the failover may succeed afterwards: the owner may not have had time to renew its
-/// lease.
+/// Claims a partition that is free after `fault` has replaced its master. A claimant who does not
+/// know of the failover must not succeed: the owner may not have had time to renew its lease.
 async fn check_counted<S: Send + 'static>(
     store: &Arc<dyn LogStore>,
     fault: impl FnOnce() -> S + Send + 'static,
 ) {
+    // The connections are made before the failover.
+    store.put_blob(P0, "x", "blob".into()).await.unwrap();
     let before = store.n_outages();
-    let failing = tokio::task::spawn_blocking(fault);
+    let servers = tokio::task::spawn_blocking(fault).await.unwrap();
+    let claim = Claim::Undisturbed { n_outages: before, earlier: None };
+    let claimed = store.acquire(P0, &owner(2), claim).await;
+    assert!(claimed.is_err() && before < store.n_outages(), "unnoticed: {claimed:?}");
+    let until = Instant::now() + Duration::from_secs(40);
     loop {
-        let (is_over, counted) = (failing.is_finished(), store.n_outages());
-        let acquired = store.acquire(P0, &owner(2), Claim::IfFree).await;
-        if is_over && acquired.is_ok() {
-            assert!(before < counted, "the failover has gone unnoticed");
-            break;
+        let n_outages = store.n_outages();
+        let claim = Claim::Undisturbed { n_outages, earlier: None };
+        match store.acquire(P0, &owner(2), claim).await {
+            Err(_) if Instant::now() < until => {}
+            claimed => break drop((claimed.unwrap(), servers)),
         }
         tokio::time::sleep(Duration::from_millis(20)).await; // poll
     }
-    failing.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,7 +216,7 @@ async fn check_cluster(args: &[&str], replicas: u32, n_failovers: usize) {
     let servers = Arc::new(Mutex::new(RedisCluster::start(&args)));
     let url = servers.lock().unwrap().url();
     let config = RedisConfig { replicas, ..RedisConfig::new(url) };
-    let store = open(&config, cluster(1)).await.unwrap();
+    let store = open_whole(&config).await;
     let mut load = Load::start(&store, 1).await;
     let mut outages = Vec::new();
     for (n, fault) in (0..n_failovers).zip(FAULTS.into_iter().cycle()) {

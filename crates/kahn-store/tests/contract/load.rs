@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kahn_core::log::Head;
-use kahn_store::{Acquired, AppendEvent, Appender, Batch, Claim, LogStore, RedisConfig};
+use kahn_store::{
+    Acquired, AppendEvent, Appender, Batch, Claim, LogStore, RedisConfig, StoreError,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -150,7 +152,9 @@ pub(crate) async fn open_whole(config: &RedisConfig) -> Arc<dyn LogStore> {
     let until = Instant::now() + PATIENCE;
     loop {
         match open(config, cluster(1)).await {
-            Err(_) if Instant::now() < until => sleep(Duration::from_millis(20)).await, // poll
+            Err(error) if may_pass(&error) && Instant::now() < until => {
+                sleep(Duration::from_millis(20)).await; // poll
+            }
             opened => return opened.unwrap(),
         }
     }
@@ -161,10 +165,24 @@ pub(crate) async fn acquire(store: &Arc<dyn LogStore>, nonce: u64) -> Acquired {
     let until = Instant::now() + PATIENCE;
     loop {
         match store.acquire(P0, &owner(nonce), Claim::Force).await {
-            Err(_) if Instant::now() < until => sleep(Duration::from_millis(20)).await, // poll
+            Err(error) if may_pass(&error) && Instant::now() < until => {
+                sleep(Duration::from_millis(20)).await; // poll
+            }
             acquired => return acquired.unwrap(),
         }
     }
+}
+
+/// Returns whether an error has to do with servers that fail or are slow.
+fn may_pass(error: &StoreError) -> bool {
+    !matches!(
+        error,
+        StoreError::Damaged(_)
+            | StoreError::Unsafe(_)
+            | StoreError::BadConfig(_)
+            | StoreError::WrongCluster { .. }
+            | StoreError::PartitionCount { .. }
+    )
 }
 
 /// Reads the log like a new owner, and checks that it is an unbroken chain of batches of `reports`

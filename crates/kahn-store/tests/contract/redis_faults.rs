@@ -42,10 +42,29 @@ async fn an_outage_is_counted_although_the_request_was_repeated_but_no_lease_is_
 
     let marked = Owner { nonce: 1, address: "http://marked:7400".to_owned() };
     store.put_blob(P0, "marked", "warm".into()).await.unwrap();
+    let undisturbed = |n_outages| Claim::Undisturbed { n_outages, earlier: None };
+    let before = store.n_outages();
     proxy.cut(Cut::Request);
-    store.acquire(P0, &marked, Claim::IfFree).await.unwrap_err();
+    store.acquire(P0, &marked, undisturbed(before)).await.unwrap_err();
     assert!(proxy.is_done());
-    store.acquire(P0, &owner(2), Claim::IfFree).await.unwrap();
+    let late = store.acquire(P0, &owner(2), undisturbed(before)).await;
+    assert!(matches!(late, Err(StoreError::Outage)), "{late:?}");
+    store.acquire(P0, &owner(2), undisturbed(store.n_outages())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_with_an_outage_does_not_count_as_another_one() {
+    let mut server = RedisServer::start("everysec");
+    let store = redis(&server.url(), cluster(1)).await.unwrap();
+    // A connection for reading and one for writing.
+    store.put_blob(P0, "x", "blob".into()).await.unwrap();
+    store.get_blob(P0, "x").await.unwrap();
+    server.kill9();
+    server.restart();
+    store.get_blob(P0, "x").await.unwrap();
+    let n_outages = store.n_outages();
+    assert!(0 < n_outages);
+    store.acquire(P0, &owner(1), Claim::Undisturbed { n_outages, earlier: None }).await.unwrap();
 }
 
 /// Returns a store whose server was restored from a copy with 10 of 30 committed entries.

@@ -17,9 +17,11 @@ async fn a_master_that_was_replaced_is_left_although_it_still_accepts_writes() {
     let mut load = Load::start(&store, 1).await;
     load.progress(100).await;
     blocking(&setup, |setup| {
-        setup.replace_silently(1);
+        setup.promote_silently(1);
         let head = ["HGET", "kahn:{p000}:m", "s"];
         let before: u64 = setup.servers[1].query(&head);
+        wait_until("writes at the former master", || before < setup.servers[0].query::<u64>(&head));
+        setup.announce(1);
         wait_until("writes at the new master", || before < setup.servers[1].query::<u64>(&head));
         assert!(setup.servers[0].is_master());
     })

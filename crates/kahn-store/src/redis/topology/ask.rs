@@ -46,7 +46,7 @@ impl Answers {
 }
 
 /// Connects to a server for these commands only.
-pub(super) async fn ask(
+async fn ask(
     dialer: &Dialer,
     server: &Endpoint,
     commands: &Pipeline,

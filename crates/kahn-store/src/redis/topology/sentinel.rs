@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::redis::{Pipeline, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::ask::{Answers, ask};
+use super::ask::Answers;
 use crate::error::StoreError;
 use crate::redis::address::Endpoint;
 use crate::redis::dial::Dialer;
@@ -74,13 +74,6 @@ impl Sentinels {
         problems.sort_unstable();
         let wanted = format!("{:?}", self.master);
         Err(StoreError::NoMaster { wanted, problems: problems.join("; ") })
-    }
-
-    /// Asks one sentinel, given by any number.
-    pub(super) async fn master_according_to(&self, n: usize) -> Option<Endpoint> {
-        let sentinel = self.nodes.get(n % self.nodes.len())?;
-        let answer = ask(&self.dialer, sentinel, &self.question()).await.ok()?;
-        self.parse(answer, sentinel).ok().map(|known| known.master)
     }
 
     /// The address is that of `GET-MASTER-ADDR-BY-NAME`, which changes as soon as a replica has been
