@@ -1,5 +1,5 @@
 //! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `chart`, `sim`, `torture`,
-//! `takeovers` and `fuzz`.
+//! `takeovers`, `kubernetes` and `fuzz`.
 //!
 //! Needs only cargo. Each command installs its other prerequisites or asks for them.
 
@@ -11,6 +11,7 @@ mod chart;
 mod ci;
 mod engine;
 mod fuzz;
+mod kubernetes;
 mod machine;
 mod process;
 mod sim;
@@ -31,6 +32,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   fuzz [--seconds N]         drive each byte-driven test for N seconds
   torture [--minutes N] [--seed S]
                              kill, pause and stop the parts of a cluster under load
+  kubernetes up|test|down    start a real Kubernetes here (needs root), or also test the chart in it,
+                             or remove what is left of one
   takeovers [--times N] [--live TASKS]
                              kill and stop the leader of a cluster with many live tasks
 ";
@@ -56,6 +59,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["chart", ref options @ ..] => chart::run(chart::parse(options)?),
         ["sim", ref options @ ..] => sim::run(&sim::Seeds::parse(options)?),
         ["torture", ref options @ ..] => torture::run(torture::Options::parse(options)?),
+        ["kubernetes", ref options @ ..] => kubernetes::run(kubernetes::parse(options)?),
         ["takeovers", ref options @ ..] => takeovers::run(takeovers::Options::parse(options)?),
         ["fuzz", ref options @ ..] => fuzz::run(fuzz::parse(options)?),
         ["help" | "--help" | "-h"] => {

@@ -1,0 +1,9 @@
+//! What an operator does with the helm chart, in a real cluster: installs, upgrades, rolls back,
+//! breaks and removes a release, while tasks run.
+
+mod release;
+mod report;
+mod scenarios;
+
+pub use report::Report;
+pub use scenarios::run_all;

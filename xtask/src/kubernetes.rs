@@ -1,0 +1,83 @@
+//! `cargo xtask kubernetes`: a real Kubernetes on this machine, and the chart tested in it.
+
+mod programs;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::machine;
+use crate::process::{run as run_command, variable};
+use crate::test;
+use crate::workspace::root;
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Start a cluster, and end it with the standard input.
+    Up,
+    /// Test the chart in a new cluster.
+    Test,
+    /// Remove what a cluster has left that was killed.
+    Down,
+}
+
+/// Parses the action.
+pub(crate) fn parse(words: &[&str]) -> Result<Action> {
+    Ok(match *words {
+        ["up"] => Action::Up,
+        ["test"] => Action::Test,
+        ["down"] => Action::Down,
+        _ => bail!("usage: cargo xtask kubernetes up|test|down"),
+    })
+}
+
+/// Does it. Programs that are missing are installed and built first, which takes 20 minutes.
+pub(crate) fn run(action: Action) -> Result<()> {
+    ensure!(machine::is_root(), "only root may start the nodes of a cluster");
+    let cache = cache()?;
+    let programs = cache.join("bin");
+    if action != Action::Down {
+        programs::ensure(&cache)?;
+    }
+    let built = test::build()?;
+    let mut command = Command::new(built.join("kubernetes"));
+    match action {
+        Action::Up => command.arg("up").arg(programs),
+        Action::Test => command.arg("test").arg(programs),
+        Action::Down => command.arg("down"),
+    };
+    command.arg(cache.join("run"));
+    command.env("KAHN_BIN", built.join("kahn")).current_dir(root());
+    match action {
+        Action::Up => {
+            let status = command.status().context("cannot start the cluster")?;
+            ensure!(status.success(), "the cluster has ended: {status}");
+            Ok(())
+        }
+        Action::Test | Action::Down => run_command(&mut command),
+    }
+}
+
+/// Returns the directory for programs, which is kept, and for the files of a cluster.
+fn cache() -> Result<PathBuf> {
+    let given = variable("KAHN_KUBERNETES_DIR").map(PathBuf::from);
+    let of_user = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    let of_user = of_user.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
+    let cache = given.or_else(|| Some(of_user?.join("kahn/kubernetes")));
+    cache.context("name a directory in KAHN_KUBERNETES_DIR")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_is_one_word() {
+        assert_eq!(parse(&["test"]).unwrap(), Action::Test);
+        for words in [&[][..], &["start"], &["up", "down"]] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
+    }
+}
