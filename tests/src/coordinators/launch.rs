@@ -1,0 +1,224 @@
+//! Starts the processes of a cluster.
+
+use std::process::Command;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use super::{Coordinators, Member, TIMEOUT};
+use crate::binary::kahn_path;
+use crate::certs::Certs;
+use crate::port::free_port;
+use crate::process::Process;
+use crate::redis::RedisServer;
+use crate::wait::wait_until;
+use crate::wire::Wire;
+
+/// Where a coordinator listens and keeps its data.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) port: u16,
+    pub(super) health_port: u16,
+    pub(super) wires: Option<Wires>,
+}
+
+/// The proxies of a coordinator.
+#[derive(Debug)]
+pub(super) struct Wires {
+    /// In front of it: for clients, workers and other coordinators.
+    pub(super) front: Wire,
+    /// Between it and Redis.
+    pub(super) store: Wire,
+}
+
+impl Place {
+    fn find(name: String) -> anyhow::Result<Self> {
+        Ok(Self { name, port: free_port()?, health_port: free_port()?, wires: None })
+    }
+
+    /// Returns the port for clients.
+    pub(super) fn front_port(&self) -> u16 {
+        self.wires.as_ref().map_or(self.port, |wires| wires.front.port())
+    }
+}
+
+/// How a cluster differs from the usual one.
+#[derive(Debug, Default)]
+struct Variant {
+    certs: Option<Certs>,
+    has_wires: bool,
+    /// Configuration of all coordinators, as environment variables.
+    environment: Vec<(String, String)>,
+}
+
+impl Coordinators {
+    /// Starts this many coordinators and workers, and waits until one of the coordinators leads,
+    /// the others stand by, and the workers are attached.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a process does not start or become ready.
+    pub fn start(n: usize, n_workers: usize) -> anyhow::Result<Self> {
+        Self::start_in(tempfile::tempdir()?, Variant::default(), n, n_workers)
+    }
+
+    /// Like [`start`](Self::start), for coordinators with this configuration, in the form of
+    /// environment variables.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a process does not start or become ready.
+    pub fn start_with(
+        n: usize,
+        n_workers: usize,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let variant = Variant { environment: environment.collect(), ..Variant::default() };
+        Self::start_in(tempfile::tempdir()?, variant, n, n_workers)
+    }
+
+    /// Like [`start`](Self::start), with proxies in front of all coordinators and between them and
+    /// Redis, for [`set_condition`](Self::set_condition).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a process does not start or become ready.
+    pub fn start_with_wires(n: usize, n_workers: usize) -> anyhow::Result<Self> {
+        let variant = Variant { has_wires: true, ..Variant::default() };
+        Self::start_in(tempfile::tempdir()?, variant, n, n_workers)
+    }
+
+    /// Like [`start`](Self::start), with TLS and certificates for everybody: `coordinator`, `worker`
+    /// and `client`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a process does not start or become ready.
+    pub fn start_with_tls(n: usize, n_workers: usize) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let certs = Certs::create(&dir.path().join("certs"))?;
+        for name in ["coordinator", "worker", "client"] {
+            certs.issue(name)?;
+        }
+        Self::start_in(dir, Variant { certs: Some(certs), ..Variant::default() }, n, n_workers)
+    }
+
+    fn start_in(
+        dir: TempDir,
+        Variant { certs, has_wires, environment }: Variant,
+        n: usize,
+        n_workers: usize,
+    ) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(dir.path().join("redis"), "everysec")?;
+        let (members, workers) = Default::default();
+        let mut cluster = Self { dir, redis, certs, members, workers, environment };
+        cluster.write_tokens()?;
+        for number in 0..n {
+            let mut place = Place::find(format!("c{number}"))?;
+            if has_wires {
+                let (front, store) = (Wire::to(place.port)?, Wire::to(cluster.redis.port())?);
+                place.wires = Some(Wires { front, store });
+            }
+            let process = cluster.launch(&place)?;
+            cluster.members.push(Member { place, process });
+        }
+        let ready = wait_until("a leader and its standbys", TIMEOUT, || {
+            (0..n).filter(|ix| cluster.has_role(*ix, "leader")).count() == 1
+                && (0..n).filter(|ix| cluster.has_role(*ix, "standby")).count() == n - 1
+        });
+        ready.with_context(|| cluster.printed())?;
+        for number in 0..n_workers {
+            let worker = cluster.launch_worker(number)?;
+            cluster.workers.push(worker);
+        }
+        cluster.wait_for_workers()?;
+        Ok(cluster)
+    }
+
+    fn write_tokens(&self) -> anyhow::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        for (name, digit) in [("client.token", "c"), ("worker.token", "d")] {
+            let path = self.dir.path().join(name);
+            std::fs::write(&path, digit.repeat(43))?;
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn launch(&self, place: &Place) -> anyhow::Result<Process> {
+        let at = |name: &str| self.dir.path().join(name);
+        let Place { name, port, health_port, wires } = place;
+        let store_url = match wires {
+            Some(wires) => format!("redis://127.0.0.1:{}", wires.store.port()),
+            None => self.redis.url(),
+        };
+        let mut command = Command::new(kahn_path());
+        command
+            .arg("coordinator")
+            .env("KAHN_COORDINATOR__LISTEN", format!("127.0.0.1:{port}"))
+            .env("KAHN_COORDINATOR__HEALTH__LISTEN", format!("127.0.0.1:{health_port}"))
+            .env("KAHN_COORDINATOR__DATA_DIR", at(name))
+            .env("KAHN_COORDINATOR__CLIENT_TOKEN_FILE", at("client.token"))
+            .env("KAHN_COORDINATOR__WORKER_TOKEN_FILE", at("worker.token"))
+            .env("KAHN_COORDINATOR__ADVERTISE", self.url_of(place))
+            .env("KAHN_COORDINATOR__STORE__URL", store_url)
+            .env("KAHN_COORDINATOR__LEADER_TTL", "2s")
+            .envs(self.tls_environment("KAHN_COORDINATOR__TLS__", "coordinator"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(certs) = &self.certs {
+            command.env("KAHN_COORDINATOR__TLS__CLIENT_CA_FILE", certs.file("ca.pem"));
+        }
+        Process::start(command, &at(&format!("{name}.log")))
+    }
+
+    pub(super) fn launch_worker(&self, number: usize) -> anyhow::Result<Process> {
+        let (name, at) = (format!("w{number}"), |name: &str| self.dir.path().join(name));
+        let mut command = Command::new(kahn_path());
+        command
+            .arg("worker")
+            .env("KAHN_WORKER__PRESSURE__MODE", "off")
+            .env("KAHN_WORKER__COORDINATOR", self.urls())
+            .env("KAHN_WORKER__NAME", &name)
+            .env("KAHN_WORKER__CAPACITY", "cpu=4 memory=4Gi")
+            .env("KAHN_WORKER__DATA_DIR", at(&name))
+            .env("KAHN_WORKER__TOKEN_FILE", at("worker.token"))
+            .env("KAHN_WORKER__HEALTH__LISTEN", "127.0.0.1:0")
+            .envs(self.tls_environment("KAHN_WORKER__TLS__", "worker"));
+        Process::start(command, &at(&format!("{name}.log")))
+    }
+
+    /// Starts one more coordinator, with a copy of the data directory of another one as it is now.
+    /// Returns its index.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the directory cannot be copied, or the coordinator not started.
+    pub fn start_copy(&mut self, ix: usize) -> anyhow::Result<usize> {
+        let place = Place::find(format!("c{}", self.members.len()))?;
+        let at = |name: &str| self.dir.path().join(name);
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(at(&self.members[ix].place.name)).arg(at(&place.name));
+        anyhow::ensure!(copy.status()?.success(), "cannot copy a data directory");
+        let process = self.launch(&place)?;
+        self.members.push(Member { place, process });
+        Ok(self.members.len() - 1)
+    }
+
+    pub(super) fn tls_environment(&self, prefix: &str, name: &str) -> Vec<(String, String)> {
+        self.certs.as_ref().map(|certs| certs.environment(prefix, name)).unwrap_or_default()
+    }
+
+    fn wait_for_workers(&self) -> anyhow::Result<()> {
+        let came = wait_until("the workers to attach", TIMEOUT, || {
+            let workers = self.kahn(&["workers", "--output", "json"]);
+            let lines = workers.ok().and_then(|answer| answer.json_lines().ok());
+            lines.is_some_and(|lines| {
+                let attached = lines.iter().filter(|worker| worker["status"] == "attached");
+                attached.count() == self.workers.len()
+            })
+        });
+        came.with_context(|| self.printed())
+    }
+}
