@@ -1,4 +1,4 @@
-//! Several coordinators on one Redis server, and workers that know all of them.
+//! Several coordinators on one Redis, and workers that know all of them.
 
 mod client;
 mod faults;
@@ -12,11 +12,15 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::certs::Certs;
+use crate::clocks::Clocks;
 use crate::http::metric;
 use crate::process::Process;
-use crate::redis::RedisServer;
+use crate::servers::Servers;
+use crate::small_disk::SmallDisk;
 use crate::wait::{wait_for, wait_until};
 use launch::Place;
+
+pub(crate) use launch::Variant;
 
 /// How long to wait for anything that is not measured.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,15 +35,21 @@ struct Member {
 }
 
 /// A cluster with standbys.
+///
+/// Fields are dropped in this order: processes end before their disks are unmounted, and the
+/// directory is removed last.
 #[derive(Debug)]
 pub struct Coordinators {
-    dir: TempDir,
-    redis: RedisServer,
-    certs: Option<Certs>,
     members: Vec<Member>,
     workers: Vec<Process>,
+    servers: Servers,
+    /// The disks of processes, by name; empty if they have none of their own.
+    disks: Vec<(String, SmallDisk)>,
+    clocks: Option<Clocks>,
+    certs: Option<Certs>,
     /// Configuration of all coordinators, as environment variables.
     environment: Vec<(String, String)>,
+    dir: TempDir,
 }
 
 /// A process of a cluster.
@@ -49,7 +59,7 @@ pub enum Part {
     Coordinator(usize),
     /// The worker with this number, named `w` and the number.
     Worker(usize),
-    /// The Redis server.
+    /// The Redis server, if it is the only one.
     Redis,
 }
 

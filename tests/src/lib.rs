@@ -6,6 +6,7 @@
 
 mod binary;
 mod certs;
+mod clocks;
 mod cluster;
 mod coordinators;
 mod engine;
@@ -18,6 +19,9 @@ mod port;
 mod pressure;
 mod process;
 mod redis;
+mod replicated;
+mod servers;
+mod small_disk;
 mod survivors;
 pub mod torture;
 mod wait;
@@ -35,6 +39,7 @@ pub use port::free_port;
 pub use pressure::cpu_pressure;
 pub use process::Process;
 pub use redis::RedisServer;
+pub use servers::StoreKind;
 pub use survivors::{CANARY, live_processes};
 pub use wait::{wait_for, wait_until};
 pub use wire::{Condition, Wire};

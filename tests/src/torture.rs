@@ -8,6 +8,7 @@
 mod faults;
 mod journal;
 mod load;
+mod setting;
 mod table;
 mod takeovers;
 
@@ -19,9 +20,11 @@ use kahn_client::{Client, Options as ClientOptions};
 use tokio::time::Instant;
 
 use crate::coordinators::Coordinators;
-use faults::Fault;
+use crate::servers::StoreKind;
+use faults::{Deck, Fault};
 use journal::Journal;
 use load::Load;
+use setting::Setting;
 
 pub use table::Table;
 pub use takeovers::replace_leaders;
@@ -40,49 +43,35 @@ pub struct Options {
     pub duration: Duration,
     /// Determines the order of the faults. Their effects also depend on timing.
     pub seed: u64,
+    /// How Redis is run.
+    pub store: StoreKind,
 }
 
-/// Runs a cluster of three coordinators, three workers and Redis, and injects faults.
+/// Runs a cluster of three coordinators, three workers and Redis, and injects faults. Each kind of
+/// fault comes once before any comes again.
 ///
 /// # Errors
 ///
 /// Returns an error if the cluster cannot be started, does not recover, or a promise is broken. The
 /// message contains what was found, and the output of all processes.
 pub async fn run(options: Options) -> anyhow::Result<Table> {
-    let mut cluster = Coordinators::start_with_wires(3, 3)?;
-    let result = inject_faults(&mut cluster, options).await;
-    result.with_context(|| cluster.printed())
+    let mut setting = Setting::start(options.store)?;
+    let result = torture(&mut setting, options).await;
+    result.with_context(|| setting.cluster.printed())
 }
 
-async fn inject_faults(cluster: &mut Coordinators, options: Options) -> anyhow::Result<Table> {
-    let mut rng = Rng::with_seed(options.seed);
-    let client = connect(cluster).await?;
-    let journal = Journal::create(cluster.write("journal", "")?);
+async fn torture(setting: &mut Setting, options: Options) -> anyhow::Result<Table> {
+    let client = connect(&setting.cluster).await?;
+    let journal = Journal::create(setting.cluster.write("journal", "")?);
     let load = Load::start(client.clone(), journal.path().to_owned());
-    let mut table = Table::default();
+    let mut table = Table::of(&setting.kinds, std::mem::take(&mut setting.not_run));
+    let mut deck = Deck::of(&setting.kinds);
+    let mut rng = Rng::with_seed(options.seed);
     let until = Instant::now() + options.duration;
     while Instant::now() < until {
-        let fault = Fault::draw(&mut rng, cluster);
-        journal.mark(&fault)?;
-        let began_at = Instant::now();
-        fault.begin(cluster).with_context(|| format!("{fault:?}"))?;
-        // A task that was being started then may write only now.
-        journal.mark(&fault)?;
-        let end = async {
-            tokio::time::sleep_until(began_at + fault.span()).await;
-            while !fault.may_end(cluster) {
-                tokio::time::sleep(POLL_EVERY).await; // poll
-            }
-            journal.mark(&fault)?;
-            fault.end(cluster)
-        };
-        let probe = async {
-            let recovered = load::probe(&client, &journal, RECOVERY_MAX).await;
-            recovered.map(|_| began_at.elapsed())
-        };
-        let (ended, recovered) = tokio::join!(end, probe);
-        ended.with_context(|| format!("{fault:?}"))?;
-        table.recovered(fault.name(), recovered.with_context(|| format!("after {fault:?}"))?);
+        let fault = Fault::draw(deck.draw(&mut rng), &mut rng, &setting.cluster);
+        let recovered = inject(&fault, &mut setting.cluster, &client, &journal).await;
+        table.recovered(fault.kind(), recovered.with_context(|| format!("{fault:?}"))?);
         // The next fault comes at a moment that does not depend on this one.
         let pause = Duration::from_millis(rng.u64(100..=1500));
         tokio::time::sleep_until(Instant::now() + pause).await;
@@ -93,6 +82,34 @@ async fn inject_faults(cluster: &mut Coordinators, options: Options) -> anyhow::
     table.finish(&journal.read()?, &runs, &outcomes);
     table.check()?;
     Ok(table)
+}
+
+/// Begins and ends a fault, and returns how long it took from its beginning until the task of a
+/// probe started.
+async fn inject(
+    fault: &Fault,
+    cluster: &mut Coordinators,
+    client: &Client,
+    journal: &Journal,
+) -> anyhow::Result<Duration> {
+    journal.mark(fault)?;
+    let began_at = Instant::now();
+    fault.begin(cluster)?;
+    // A task that was being started then may write only now.
+    journal.mark(fault)?;
+    let (client, seen_by) = (client.clone(), journal.clone());
+    // A task of its own, because the end of a fault may block.
+    let probe = tokio::spawn(async move {
+        load::probe(&client, &seen_by, RECOVERY_MAX).await.map(|_| began_at.elapsed())
+    });
+    tokio::time::sleep_until(began_at + fault.span()).await;
+    while !fault.may_end(cluster) {
+        tokio::time::sleep(POLL_EVERY).await; // poll
+    }
+    journal.mark(fault)?;
+    fault.end(cluster)?;
+    journal.mark_end(fault)?;
+    probe.await?
 }
 
 async fn connect(cluster: &Coordinators) -> anyhow::Result<Client> {

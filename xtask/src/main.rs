@@ -30,8 +30,8 @@ const USAGE: &str = "usage: cargo xtask <command>
                              chart itself
   sim [--seeds N] [--seed S] run the simulator over N seeds, or over seed S alone
   fuzz [--seconds N]         drive each byte-driven test for N seconds
-  torture [--minutes N] [--seed S]
-                             kill, pause and stop the parts of a cluster under load
+  torture [--minutes N] [--seed S] [--store redis|sentinel|cluster]
+                             kill, pause, cut off and starve the parts of a cluster under load
   kubernetes up|test|down    start a real Kubernetes here (needs root), or also test the chart in it,
                              or remove what is left of one
   takeovers [--times N] [--live TASKS]

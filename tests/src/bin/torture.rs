@@ -17,15 +17,19 @@ fn main() -> anyhow::Result<()> {
 
 async fn start(words: &[&str]) -> anyhow::Result<Table> {
     match *words {
-        ["--minutes", minutes, "--seed", seed] => {
+        ["--minutes", minutes, "--seed", seed, "--store", store] => {
             let minutes: f64 = minutes.parse().context("--minutes")?;
             let duration = Duration::try_from_secs_f64(minutes * 60.0).context("--minutes")?;
-            run(Options { duration, seed: seed.parse().context("--seed")? }).await
+            let seed = seed.parse().context("--seed")?;
+            run(Options { duration, seed, store: store.parse().context("--store")? }).await
         }
         ["--takeovers", takeovers, "--live", live] => {
             let takeovers = takeovers.parse().context("--takeovers")?;
             replace_leaders(takeovers, live.parse().context("--live")?).await
         }
-        _ => bail!("usage: torture --minutes N --seed S, or torture --takeovers N --live TASKS"),
+        _ => bail!(
+            "usage: torture --minutes N --seed S --store redis|sentinel|cluster, or \
+             torture --takeovers N --live TASKS"
+        ),
     }
 }

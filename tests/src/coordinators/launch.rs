@@ -1,5 +1,6 @@
 //! Starts the processes of a cluster.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -8,11 +9,18 @@ use tempfile::TempDir;
 use super::{Coordinators, Member, TIMEOUT};
 use crate::binary::kahn_path;
 use crate::certs::Certs;
+use crate::clocks::Clocks;
 use crate::port::free_port;
 use crate::process::Process;
-use crate::redis::RedisServer;
+use crate::servers::{Servers, StoreKind};
+use crate::small_disk::SmallDisk;
 use crate::wait::wait_until;
 use crate::wire::Wire;
+
+/// The size of a small disk.
+const DISK_MEBIBYTES: u32 = 32;
+/// An append-only file may be rewritten on it.
+const REDIS_DISK_MEBIBYTES: u32 = 256;
 
 /// Where a coordinator listens and keeps its data.
 #[derive(Debug)]
@@ -28,8 +36,9 @@ pub(super) struct Place {
 pub(super) struct Wires {
     /// In front of it: for clients, workers and other coordinators.
     pub(super) front: Wire,
-    /// Between it and Redis.
-    pub(super) store: Wire,
+    /// Between it and Redis; `None` if Redis consists of several servers, which tell clients their
+    /// own addresses.
+    pub(super) store: Option<Wire>,
 }
 
 impl Place {
@@ -45,11 +54,18 @@ impl Place {
 
 /// How a cluster differs from the usual one.
 #[derive(Debug, Default)]
-struct Variant {
-    certs: Option<Certs>,
-    has_wires: bool,
+pub(crate) struct Variant {
+    pub(crate) certs: Option<Certs>,
+    /// How Redis is run.
+    pub(crate) store: StoreKind,
+    /// Whether there are proxies, for [`Coordinators::set_condition`].
+    pub(crate) has_wires: bool,
+    /// Whether data directories are on small disks, for [`Coordinators::fill_disk`].
+    pub(crate) has_small_disks: bool,
+    /// The clocks of coordinators and workers, for [`Coordinators::step_clock`].
+    pub(crate) clocks: Option<Clocks>,
     /// Configuration of all coordinators, as environment variables.
-    environment: Vec<(String, String)>,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Coordinators {
@@ -105,21 +121,24 @@ impl Coordinators {
         Self::start_in(dir, Variant { certs: Some(certs), ..Variant::default() }, n, n_workers)
     }
 
-    fn start_in(
+    /// Starts a cluster that differs from the usual one, with its files in `dir`.
+    pub(crate) fn start_in(
         dir: TempDir,
-        Variant { certs, has_wires, environment }: Variant,
+        variant: Variant,
         n: usize,
         n_workers: usize,
     ) -> anyhow::Result<Self> {
-        let redis = RedisServer::start(dir.path().join("redis"), "everysec")?;
+        let Variant { certs, store, has_wires, has_small_disks, clocks, environment } = variant;
+        let disks = if has_small_disks { mount(dir.path(), n, n_workers)? } else { Vec::new() };
+        let servers = Servers::start(store, &dir.path().join("redis"))?;
         let (members, workers) = Default::default();
-        let mut cluster = Self { dir, redis, certs, members, workers, environment };
+        let mut cluster =
+            Self { members, workers, servers, disks, clocks, certs, environment, dir };
         cluster.write_tokens()?;
         for number in 0..n {
             let mut place = Place::find(format!("c{number}"))?;
             if has_wires {
-                let (front, store) = (Wire::to(place.port)?, Wire::to(cluster.redis.port())?);
-                place.wires = Some(Wires { front, store });
+                place.wires = Some(cluster.wires(&place)?);
             }
             let process = cluster.launch(&place)?;
             cluster.members.push(Member { place, process });
@@ -137,6 +156,14 @@ impl Coordinators {
         Ok(cluster)
     }
 
+    fn wires(&self, place: &Place) -> anyhow::Result<Wires> {
+        let store = match &self.servers {
+            Servers::Single(server) => Some(Wire::to(server.port())?),
+            Servers::Replicated(_) => None,
+        };
+        Ok(Wires { front: Wire::to(place.port)?, store })
+    }
+
     fn write_tokens(&self) -> anyhow::Result<()> {
         use std::os::unix::fs::PermissionsExt;
         for (name, digit) in [("client.token", "c"), ("worker.token", "d")] {
@@ -150,9 +177,9 @@ impl Coordinators {
     pub(super) fn launch(&self, place: &Place) -> anyhow::Result<Process> {
         let at = |name: &str| self.dir.path().join(name);
         let Place { name, port, health_port, wires } = place;
-        let store_url = match wires {
-            Some(wires) => format!("redis://127.0.0.1:{}", wires.store.port()),
-            None => self.redis.url(),
+        let store_url = match wires.as_ref().and_then(|wires| wires.store.as_ref()) {
+            Some(wire) => format!("redis://127.0.0.1:{}", wire.port()),
+            None => self.servers.url(),
         };
         let mut command = Command::new(kahn_path());
         command
@@ -164,7 +191,9 @@ impl Coordinators {
             .env("KAHN_COORDINATOR__WORKER_TOKEN_FILE", at("worker.token"))
             .env("KAHN_COORDINATOR__ADVERTISE", self.url_of(place))
             .env("KAHN_COORDINATOR__STORE__URL", store_url)
+            .envs(self.servers.environment())
             .env("KAHN_COORDINATOR__LEADER_TTL", "2s")
+            .envs(self.clock_environment(name)?)
             .envs(self.tls_environment("KAHN_COORDINATOR__TLS__", "coordinator"))
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(certs) = &self.certs {
@@ -185,6 +214,7 @@ impl Coordinators {
             .env("KAHN_WORKER__DATA_DIR", at(&name))
             .env("KAHN_WORKER__TOKEN_FILE", at("worker.token"))
             .env("KAHN_WORKER__HEALTH__LISTEN", "127.0.0.1:0")
+            .envs(self.clock_environment(&name)?)
             .envs(self.tls_environment("KAHN_WORKER__TLS__", "worker"));
         Process::start(command, &at(&format!("{name}.log")))
     }
@@ -206,6 +236,11 @@ impl Coordinators {
         Ok(self.members.len() - 1)
     }
 
+    fn clock_environment(&self, name: &str) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+        let Some(clocks) = &self.clocks else { return Ok(Vec::new()) };
+        Ok(clocks.environment(name)?.into())
+    }
+
     pub(super) fn tls_environment(&self, prefix: &str, name: &str) -> Vec<(String, String)> {
         self.certs.as_ref().map(|certs| certs.environment(prefix, name)).unwrap_or_default()
     }
@@ -221,4 +256,13 @@ impl Coordinators {
         });
         came.with_context(|| self.printed())
     }
+}
+
+/// Mounts the data directories of all processes, each with the name of its process.
+fn mount(dir: &Path, n: usize, n_workers: usize) -> anyhow::Result<Vec<(String, SmallDisk)>> {
+    let coordinators = (0..n).map(|number| (format!("c{number}"), DISK_MEBIBYTES));
+    let workers = (0..n_workers).map(|number| (format!("w{number}"), DISK_MEBIBYTES));
+    let redis = [("redis".to_owned(), REDIS_DISK_MEBIBYTES)];
+    let all = coordinators.chain(workers).chain(redis);
+    all.map(|(name, size)| Ok((name.clone(), SmallDisk::mount(&dir.join(name), size)?))).collect()
 }

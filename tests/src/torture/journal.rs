@@ -16,8 +16,10 @@ pub(super) enum Line {
     Start(Attempt),
     /// An attempt has done its work.
     End(Attempt),
-    /// A worker was killed or paused.
+    /// A worker was killed or paused, or its disk is full.
     WorkerHit(usize),
+    /// That is over.
+    WorkerHealed(usize),
 }
 
 /// An attempt, as it describes itself.
@@ -42,14 +44,24 @@ impl Journal {
         &self.0
     }
 
-    /// Marks the beginning of a fault.
+    /// Marks that a fault begins or has begun.
     pub(super) fn mark(&self, fault: &Fault) -> anyhow::Result<()> {
-        let mark = match fault.hits_worker() {
-            Some(ix) => format!("hit {ix}\n"),
-            None => format!("fault {}\n", fault.name()),
-        };
-        File::options().append(true).open(&self.0)?.write_all(mark.as_bytes())?;
-        Ok(())
+        match fault.hits_worker() {
+            Some(ix) => self.append(&format!("hit {ix}\n")),
+            None => self.append(&format!("fault {}\n", fault.name())),
+        }
+    }
+
+    /// Marks that a fault is over.
+    pub(super) fn mark_end(&self, fault: &Fault) -> anyhow::Result<()> {
+        match fault.hits_worker() {
+            Some(ix) => self.append(&format!("healed {ix}\n")),
+            None => Ok(()),
+        }
+    }
+
+    fn append(&self, line: &str) -> anyhow::Result<()> {
+        Ok(File::options().append(true).open(&self.0)?.write_all(line.as_bytes())?)
     }
 
     pub(super) fn read(&self) -> anyhow::Result<Vec<Line>> {
@@ -73,16 +85,23 @@ impl Journal {
 }
 
 /// Returns the script of a task that takes `seconds`.
+///
+/// It prints a line and sets an output. An attempt that cannot set it, because the disk of its
+/// worker is full, fails.
 pub(super) fn script(journal: &Path, seconds: f64) -> String {
     let journal = journal.display();
     let line = "$KAHN_RUN_ID $KAHN_TASK $KAHN_ATTEMPT $KAHN_SCRATCH";
-    format!("echo start {line} >> {journal}; sleep {seconds}; echo end {line} >> {journal}")
+    let output = "echo n=$KAHN_ATTEMPT | tee -a $KAHN_OUTPUT";
+    format!(
+        "echo start {line} >> {journal}; sleep {seconds}; {output} && echo end {line} >> {journal}"
+    )
 }
 
 fn parse(line: &str) -> Option<Line> {
     let words: Vec<&str> = line.split(' ').collect();
     match *words {
         ["hit", ix] => Some(Line::WorkerHit(ix.parse().ok()?)),
+        ["healed", ix] => Some(Line::WorkerHealed(ix.parse().ok()?)),
         ["start", run, task, number, scratch] => {
             Some(Line::Start(attempt(run, task, number, scratch)?))
         }
@@ -115,6 +134,7 @@ mod tests {
         assert_eq!(parse(&format!("start {line}")), Some(Line::Start(attempt.clone())));
         assert_eq!(parse(&format!("end {line}")), Some(Line::End(attempt)));
         assert_eq!(parse("hit 2"), Some(Line::WorkerHit(2)));
+        assert_eq!(parse("healed 2"), Some(Line::WorkerHealed(2)));
         assert_eq!(parse("fault leader killed"), None);
         assert_eq!(parse("start r t"), None);
     }

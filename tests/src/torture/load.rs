@@ -18,6 +18,9 @@ const LIVE: usize = 5;
 const LAYERS: usize = 5;
 const TASKS_PER_LAYER: usize = 8;
 
+/// What an attempt does on a worker whose disk is full is repeated until it is not.
+const RETRY: &str = "retry: { max_attempts: 20, backoff: { initial: 500ms, max: 2s } }";
+
 /// The final state and the number of attempts of each task of a run.
 pub(super) type Outcomes = BTreeMap<RunId, BTreeMap<String, (String, u32)>>;
 
@@ -79,7 +82,8 @@ async fn keep_live(
 
 /// Layers of tasks of different durations, each depending on two of the layer before.
 fn document(journal: &Path) -> String {
-    let mut file = String::from("name: load\ndefaults: { resources: { cpu: 0.9 } }\ntasks:\n");
+    let mut file =
+        format!("name: load\ndefaults: {{ resources: {{ cpu: 0.9 }}, {RETRY} }}\ntasks:\n");
     for layer in 0..LAYERS {
         for n in 0..TASKS_PER_LAYER {
             let seconds = [0.05, 0.1, 0.2, 0.6][(layer + n) % 4];
@@ -103,7 +107,7 @@ pub(super) async fn probe(
     let script = script(journal.path(), 0.0);
     let document = format!(
         "name: probe\npolicy: {{ priority: 100 }}\ntasks:\n  probe:\n    run: {script}\n    \
-         resources: {{ cpu: 0.01 }}\n"
+         resources: {{ cpu: 0.01 }}\n    {RETRY}\n"
     );
     let run = client.submit(&Submission::new(document)).await?.run;
     while !journal.has_start(&run.to_string()) {

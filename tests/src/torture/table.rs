@@ -1,12 +1,13 @@
 //! The result: how often which fault was injected, how long recovery took, and whether any promise
 //! was broken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use anyhow::ensure;
 
+use super::faults::Kind;
 use super::journal::{Attempt, Line};
 use super::load::{Outcomes, Runs};
 
@@ -14,17 +15,25 @@ use super::load::{Outcomes, Runs};
 #[derive(Debug, Default)]
 pub struct Table {
     /// Times to recover, by kind of fault.
-    recoveries: BTreeMap<&'static str, Vec<Duration>>,
+    recoveries: BTreeMap<Kind, Vec<Duration>>,
+    /// What could not be done, and why.
+    not_run: Vec<String>,
     n_runs: usize,
     n_attempts: usize,
-    /// Attempts that were repeated because their worker was killed or paused.
+    /// Attempts that were repeated because of what was done to their worker.
     n_repeated: usize,
     broken: Vec<String>,
 }
 
 impl Table {
-    pub(super) fn recovered(&mut self, fault: &'static str, after: Duration) {
-        self.recoveries.entry(fault).or_default().push(after);
+    /// Creates a table with a row for each of these kinds. `not_run` says what cannot be done here.
+    pub(super) fn of(kinds: &[Kind], not_run: Vec<String>) -> Self {
+        let recoveries = kinds.iter().map(|kind| (*kind, Vec::new())).collect();
+        Self { recoveries, not_run, ..Self::default() }
+    }
+
+    pub(super) fn recovered(&mut self, kind: Kind, after: Duration) {
+        self.recoveries.entry(kind).or_default().push(after);
     }
 
     /// Compares what the coordinators say with what tasks have written.
@@ -42,14 +51,29 @@ impl Table {
 
     /// Finds attempts that were repeated although nothing had happened to their worker.
     fn check_repeated(&mut self, lines: &[Line]) {
-        let mut latest: BTreeMap<(&str, &str), (usize, &Attempt)> = BTreeMap::new();
+        let mut latest: BTreeMap<(&str, &str), (usize, bool, &Attempt)> = BTreeMap::new();
+        // The workers to which something is being done.
+        let mut hit = BTreeSet::new();
         for (at, line) in lines.iter().enumerate() {
-            let Line::Start(attempt) = line else { continue };
+            let attempt = match line {
+                Line::Start(attempt) => attempt,
+                Line::End(_) => continue,
+                Line::WorkerHit(ix) => {
+                    hit.insert(*ix);
+                    continue;
+                }
+                Line::WorkerHealed(ix) => {
+                    hit.remove(ix);
+                    continue;
+                }
+            };
             let key = (attempt.run.as_str(), attempt.task.as_str());
-            if let Some((since, earlier)) = latest.insert(key, (at, attempt)) {
+            let found = (at, hit.contains(&attempt.worker), attempt);
+            if let Some((since, was_hit, earlier)) = latest.insert(key, found) {
                 self.n_repeated += 1;
-                let hit = Line::WorkerHit(earlier.worker);
-                if attempt.number <= earlier.number || !lines[since..at].contains(&hit) {
+                let of_its = Line::WorkerHit(earlier.worker);
+                let is_excused = was_hit || lines[since..at].contains(&of_its);
+                if attempt.number <= earlier.number || !is_excused {
                     self.broken.push(format!("{attempt:?} repeats {earlier:?}"));
                 }
             }
@@ -60,9 +84,9 @@ impl Table {
     fn check_recorded(&mut self, lines: &[Line], outcomes: &Outcomes) {
         let done = |line: &Line| match line {
             Line::End(done) => Some((done.run.clone(), done.task.clone(), done.number)),
-            Line::Start(_) | Line::WorkerHit(_) => None,
+            Line::Start(_) | Line::WorkerHit(_) | Line::WorkerHealed(_) => None,
         };
-        let done: std::collections::BTreeSet<_> = lines.iter().filter_map(done).collect();
+        let done: BTreeSet<_> = lines.iter().filter_map(done).collect();
         for (run, tasks) in outcomes {
             for (task, (state, attempt)) in tasks {
                 let is_done = done.contains(&(run.to_string(), task.clone(), *attempt));
@@ -83,12 +107,17 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "| fault | times | recovery p50 | recovery max |\n|---|---|---|---|")?;
-        for (fault, times) in &self.recoveries {
+        for (kind, times) in &self.recoveries {
             let mut times = times.clone();
             times.sort_unstable();
-            let (n, p50) = (times.len(), times[times.len() / 2].as_secs_f64());
-            let max = times.last().map_or(0.0, Duration::as_secs_f64);
-            writeln!(f, "| {fault} | {n} | {p50:.2} s | {max:.2} s |")?;
+            let (name, n) = (kind.name(), times.len());
+            let seconds = |time: &Duration| format!("{:.2} s", time.as_secs_f64());
+            let p50 = times.get(n / 2).map_or("–".to_owned(), seconds);
+            let max = times.last().map_or("–".to_owned(), seconds);
+            writeln!(f, "| {name} | {n} | {p50} | {max} |")?;
+        }
+        for reason in &self.not_run {
+            writeln!(f, "\nNOT RUN: {reason}")?;
         }
         writeln!(
             f,
@@ -119,10 +148,24 @@ mod tests {
     #[test]
     fn only_a_hit_worker_excuses_a_repetition() {
         let (first, second) = (Line::Start(attempt(1, 0)), Line::Start(attempt(2, 1)));
-        let hit = Line::WorkerHit;
-        assert_eq!(n_broken(&[first.clone(), hit(0), second.clone()]), 0);
+        let (hit, healed) = (Line::WorkerHit, Line::WorkerHealed);
+        assert_eq!(n_broken(&[first.clone(), hit(0), healed(0), second.clone()]), 0);
         assert_eq!(n_broken(&[first.clone(), hit(1), second.clone()]), 1);
-        assert_eq!(n_broken(&[hit(0), first.clone(), second]), 1);
+        assert_eq!(n_broken(&[hit(0), healed(0), first.clone(), second.clone()]), 1);
+        assert_eq!(n_broken(&[hit(0), first.clone(), second]), 0);
         assert_eq!(n_broken(&[first.clone(), hit(0), first]), 1);
+    }
+
+    #[test]
+    fn kinds_that_did_not_come_and_what_cannot_be_done_are_shown() {
+        let mut table = Table::of(
+            &[Kind::LeaderKilled, Kind::WorkerClock],
+            vec!["full disks: not root".to_owned()],
+        );
+        table.recovered(Kind::LeaderKilled, Duration::from_millis(1_500));
+        let shown = table.to_string();
+        assert!(shown.contains("| leader killed | 1 | 1.50 s | 1.50 s |"), "{shown}");
+        assert!(shown.contains("| clock of a worker stepped | 0 | – | – |"), "{shown}");
+        assert!(shown.contains("NOT RUN: full disks: not root"), "{shown}");
     }
 }

@@ -10,6 +10,7 @@ use kahn_client::{Client, Submission, TaskFilter};
 use kahn_model::{RunId, TaskState};
 use tokio::time::{Instant, sleep};
 
+use super::faults::Kind;
 use super::journal::{Journal, Line, script};
 use super::load::{self, Outcomes, Runs};
 use super::{END_MAX, RECOVERY_MAX, Table, connect};
@@ -49,13 +50,13 @@ async fn replace_all(
         let (leader, _) = cluster.wait_for_leader(None)?;
         cluster.wait_for_role(1 - leader, "standby")?;
         let began_at = Instant::now();
-        let fault = if n % 2 == 0 { "leader killed" } else { "leader stopped" };
+        let fault = if n % 2 == 0 { Kind::LeaderKilled } else { Kind::LeaderStopped };
         match n % 2 {
             0 => cluster.kill9(Part::Coordinator(leader))?,
             _ => cluster.signal(Part::Coordinator(leader), "TERM")?,
         }
         let probe = load::probe(&client, &journal, RECOVERY_MAX).await;
-        runs.acknowledged.push(probe.with_context(|| format!("takeover {n}, {fault}"))?);
+        runs.acknowledged.push(probe.with_context(|| format!("takeover {n}, {}", fault.name()))?);
         table.recovered(fault, began_at.elapsed());
         cluster.wait_for_exit(leader)?;
         cluster.restart(Part::Coordinator(leader))?;
