@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::binary::kahn_path;
 use crate::certs::Certs;
 use crate::clocks::Clocks;
 use crate::http::metric;
@@ -34,6 +35,28 @@ struct Member {
     process: Process,
 }
 
+#[derive(Debug)]
+struct Worker {
+    program: PathBuf,
+    process: Process,
+}
+
+/// The programs of a cluster, each `kahn` in some version.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// That of the coordinators.
+    pub coordinators: PathBuf,
+    /// That of the workers.
+    pub workers: PathBuf,
+}
+
+impl Default for Programs {
+    /// This version.
+    fn default() -> Self {
+        Self { coordinators: kahn_path(), workers: kahn_path() }
+    }
+}
+
 /// A cluster with standbys.
 ///
 /// Fields are dropped in this order: processes end before their disks are unmounted, and the
@@ -41,7 +64,7 @@ struct Member {
 #[derive(Debug)]
 pub struct Coordinators {
     members: Vec<Member>,
-    workers: Vec<Process>,
+    workers: Vec<Worker>,
     servers: Servers,
     /// The disks of processes, by name; empty if they have none of their own.
     disks: Vec<(String, SmallDisk)>,
@@ -169,11 +192,12 @@ impl Coordinators {
     #[must_use]
     pub fn printed(&self) -> String {
         let coordinators = self.members.iter().map(|member| &member.process);
+        let workers = self.workers.iter().map(|worker| &worker.process);
         let tail = |process: &Process| {
             let printed = process.printed();
             let lines: Vec<&str> = printed.lines().rev().take(LINES_SHOWN).collect();
             lines.into_iter().rev().map(|line| format!("{line}\n")).collect::<String>()
         };
-        coordinators.chain(&self.workers).map(tail).collect()
+        coordinators.chain(workers).map(tail).collect()
     }
 }

@@ -26,11 +26,12 @@ mod survivors;
 pub mod torture;
 mod wait;
 mod wire;
+mod work;
 
 pub use binary::{Answer, example_worker_path, kahn, kahn_path};
 pub use certs::Certs;
 pub use cluster::{Cluster, ClusterOptions, Store, WorkerOptions};
-pub use coordinators::{Cable, Coordinators, Part};
+pub use coordinators::{Cable, Coordinators, Part, Programs};
 pub use engine::{Engine, IMAGE, warn_no_engine};
 pub use history::{History, RunEvent, dependencies};
 pub use http::metric;
@@ -43,6 +44,7 @@ pub use servers::StoreKind;
 pub use survivors::{CANARY, live_processes};
 pub use wait::{wait_for, wait_until};
 pub use wire::{Condition, Wire};
+pub use work::Work;
 
 use std::path::PathBuf;
 

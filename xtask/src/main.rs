@@ -1,5 +1,5 @@
 //! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `chart`, `sim`, `torture`,
-//! `takeovers`, `kubernetes` and `fuzz`.
+//! `takeovers`, `kubernetes`, `upgrade` and `fuzz`.
 //!
 //! Needs only cargo. Each command installs its other prerequisites or asks for them.
 
@@ -19,6 +19,7 @@ mod takeovers;
 mod test;
 mod tidy;
 mod torture;
+mod upgrade;
 mod workspace;
 
 const USAGE: &str = "usage: cargo xtask <command>
@@ -36,6 +37,7 @@ const USAGE: &str = "usage: cargo xtask <command>
                              or remove what is left of one
   takeovers [--times N] [--live TASKS]
                              kill and stop the leader of a cluster with many live tasks
+  upgrade [--from REVISION]  run this version and an earlier one together, under load
 ";
 
 fn main() -> ExitCode {
@@ -61,6 +63,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["torture", ref options @ ..] => torture::run(torture::Options::parse(options)?),
         ["kubernetes", ref options @ ..] => kubernetes::run(kubernetes::parse(options)?),
         ["takeovers", ref options @ ..] => takeovers::run(takeovers::Options::parse(options)?),
+        ["upgrade", ref options @ ..] => upgrade::run(upgrade::parse(options)?),
         ["fuzz", ref options @ ..] => fuzz::run(fuzz::parse(options)?),
         ["help" | "--help" | "-h"] => {
             process::say(USAGE);

@@ -1,5 +1,6 @@
 //! Harms the processes of a cluster.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,7 +15,7 @@ impl Coordinators {
     fn process(&mut self, part: Part) -> &mut Process {
         match part {
             Part::Coordinator(ix) => &mut self.members[ix].process,
-            Part::Worker(ix) => &mut self.workers[ix],
+            Part::Worker(ix) => &mut self.workers[ix].process,
             Part::Redis => self.servers.single().process(),
         }
     }
@@ -61,10 +62,21 @@ impl Coordinators {
             Part::Coordinator(ix) => {
                 self.members[ix].process = self.launch(&self.members[ix].place)?;
             }
-            Part::Worker(ix) => self.workers[ix] = self.launch_worker(ix)?,
+            Part::Worker(ix) => {
+                self.workers[ix].process = self.launch_worker(ix, &self.workers[ix].program)?;
+            }
             Part::Redis => self.servers.single().restart()?,
         }
         Ok(())
+    }
+
+    /// Sets the program that the next [restart](Self::restart) of a coordinator or worker starts.
+    pub fn set_program(&mut self, part: Part, program: &Path) {
+        match part {
+            Part::Coordinator(ix) => program.clone_into(&mut self.members[ix].place.program),
+            Part::Worker(ix) => program.clone_into(&mut self.workers[ix].program),
+            Part::Redis => {}
+        }
     }
 
     /// Removes everything in the data directory of a coordinator that has ended.

@@ -6,8 +6,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use tempfile::TempDir;
 
-use super::{Coordinators, Member, TIMEOUT};
-use crate::binary::kahn_path;
+use super::{Coordinators, Member, Programs, TIMEOUT, Worker};
 use crate::certs::Certs;
 use crate::clocks::Clocks;
 use crate::port::free_port;
@@ -26,6 +25,7 @@ const REDIS_DISK_MEBIBYTES: u32 = 256;
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) name: String,
+    pub(super) program: PathBuf,
     pub(super) port: u16,
     pub(super) health_port: u16,
     pub(super) wires: Option<Wires>,
@@ -42,8 +42,9 @@ pub(super) struct Wires {
 }
 
 impl Place {
-    fn find(name: String) -> anyhow::Result<Self> {
-        Ok(Self { name, port: free_port()?, health_port: free_port()?, wires: None })
+    fn find(name: String, program: PathBuf) -> anyhow::Result<Self> {
+        let (port, health_port) = (free_port()?, free_port()?);
+        Ok(Self { name, program, port, health_port, wires: None })
     }
 
     /// Returns the port for clients.
@@ -64,6 +65,8 @@ pub(crate) struct Variant {
     pub(crate) has_small_disks: bool,
     /// The clocks of coordinators and workers, for [`Coordinators::step_clock`].
     pub(crate) clocks: Option<Clocks>,
+    /// The programs to start.
+    pub(crate) programs: Programs,
     /// Configuration of all coordinators, as environment variables.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -92,6 +95,20 @@ impl Coordinators {
     ) -> anyhow::Result<Self> {
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let variant = Variant { environment: environment.collect(), ..Variant::default() };
+        Self::start_in(tempfile::tempdir()?, variant, n, n_workers)
+    }
+
+    /// Like [`start`](Self::start), with these programs.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a process does not start or become ready.
+    pub fn start_with_programs(
+        n: usize,
+        n_workers: usize,
+        programs: Programs,
+    ) -> anyhow::Result<Self> {
+        let variant = Variant { programs, ..Variant::default() };
         Self::start_in(tempfile::tempdir()?, variant, n, n_workers)
     }
 
@@ -128,7 +145,8 @@ impl Coordinators {
         n: usize,
         n_workers: usize,
     ) -> anyhow::Result<Self> {
-        let Variant { certs, store, has_wires, has_small_disks, clocks, environment } = variant;
+        let Variant { certs, store, has_wires, has_small_disks, clocks, programs, environment } =
+            variant;
         let disks = if has_small_disks { mount(dir.path(), n, n_workers)? } else { Vec::new() };
         let servers = Servers::start(store, &dir.path().join("redis"))?;
         let (members, workers) = Default::default();
@@ -136,7 +154,7 @@ impl Coordinators {
             Self { members, workers, servers, disks, clocks, certs, environment, dir };
         cluster.write_tokens()?;
         for number in 0..n {
-            let mut place = Place::find(format!("c{number}"))?;
+            let mut place = Place::find(format!("c{number}"), programs.coordinators.clone())?;
             if has_wires {
                 place.wires = Some(cluster.wires(&place)?);
             }
@@ -149,8 +167,8 @@ impl Coordinators {
         });
         ready.with_context(|| cluster.printed())?;
         for number in 0..n_workers {
-            let worker = cluster.launch_worker(number)?;
-            cluster.workers.push(worker);
+            let process = cluster.launch_worker(number, &programs.workers)?;
+            cluster.workers.push(Worker { program: programs.workers.clone(), process });
         }
         cluster.wait_for_workers()?;
         Ok(cluster)
@@ -176,12 +194,12 @@ impl Coordinators {
 
     pub(super) fn launch(&self, place: &Place) -> anyhow::Result<Process> {
         let at = |name: &str| self.dir.path().join(name);
-        let Place { name, port, health_port, wires } = place;
+        let Place { name, program, port, health_port, wires } = place;
         let store_url = match wires.as_ref().and_then(|wires| wires.store.as_ref()) {
             Some(wire) => format!("redis://127.0.0.1:{}", wire.port()),
             None => self.servers.url(),
         };
-        let mut command = Command::new(kahn_path());
+        let mut command = Command::new(program);
         command
             .arg("coordinator")
             .env("KAHN_COORDINATOR__LISTEN", format!("127.0.0.1:{port}"))
@@ -202,9 +220,9 @@ impl Coordinators {
         Process::start(command, &at(&format!("{name}.log")))
     }
 
-    pub(super) fn launch_worker(&self, number: usize) -> anyhow::Result<Process> {
+    pub(super) fn launch_worker(&self, number: usize, program: &Path) -> anyhow::Result<Process> {
         let (name, at) = (format!("w{number}"), |name: &str| self.dir.path().join(name));
-        let mut command = Command::new(kahn_path());
+        let mut command = Command::new(program);
         command
             .arg("worker")
             .env("KAHN_WORKER__PRESSURE__MODE", "off")
@@ -226,7 +244,10 @@ impl Coordinators {
     ///
     /// Returns an error if the directory cannot be copied, or the coordinator not started.
     pub fn start_copy(&mut self, ix: usize) -> anyhow::Result<usize> {
-        let place = Place::find(format!("c{}", self.members.len()))?;
+        let place = Place::find(
+            format!("c{}", self.members.len()),
+            self.members[ix].place.program.clone(),
+        )?;
         let at = |name: &str| self.dir.path().join(name);
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(at(&self.members[ix].place.name)).arg(at(&place.name));
