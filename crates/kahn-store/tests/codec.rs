@@ -6,6 +6,8 @@
 mod dags;
 #[path = "codec/golden.rs"]
 mod golden;
+#[path = "codec/golden_later.rs"]
+mod golden_later;
 #[path = "codec/strategies.rs"]
 mod strategies;
 

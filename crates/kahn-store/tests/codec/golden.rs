@@ -26,7 +26,7 @@ fn path(name: &str) -> PathBuf {
 }
 
 /// Returns the stored bytes, or those of this version if the files are being written again.
-fn stored(name: &str, now: impl FnOnce() -> Bytes) -> Bytes {
+pub(crate) fn stored(name: &str, now: impl FnOnce() -> Bytes) -> Bytes {
     if std::env::var_os("KAHN_BLESS").is_some() {
         std::fs::write(path(name), now()).unwrap();
     }
@@ -34,7 +34,7 @@ fn stored(name: &str, now: impl FnOnce() -> Bytes) -> Bytes {
 }
 
 /// Joins a document and its blobs, which are few and small here, in one file.
-fn bundle(encoded: codec::Encoded) -> Bytes {
+pub(crate) fn bundle(encoded: codec::Encoded) -> Bytes {
     let mut out = Vec::new();
     let blobs = encoded.blobs.into_iter().map(|(_, bytes)| bytes);
     for part in std::iter::once(encoded.payload).chain(blobs) {
@@ -44,7 +44,7 @@ fn bundle(encoded: codec::Encoded) -> Bytes {
     out.into()
 }
 
-fn unbundle(mut bytes: Bytes) -> Vec<Bytes> {
+pub(crate) fn unbundle(mut bytes: Bytes) -> Vec<Bytes> {
     let mut parts = Vec::new();
     while !bytes.is_empty() {
         let length = bytes.split_to(4);
