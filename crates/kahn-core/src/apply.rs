@@ -4,6 +4,7 @@
 //! state as handling the original events. Deterministic consequences of a change, such as a
 //! dependent becoming ready or a run ending, are computed here and not recorded.
 
+mod archive;
 mod attempt;
 mod cancel;
 mod lease;
@@ -63,6 +64,8 @@ impl State {
             Change::RunResumed { run } => self.apply_resumed(self.ix(*run)),
             Change::RunRetried { run, tasks } => self.apply_retried(self.ix(*run), tasks),
             Change::RunRemoved { run } => self.apply_removed(*run),
+            Change::RunArchived { run, archive } => self.apply_archived(*run, *archive),
+            Change::RunRestored(snapshot) => self.apply_restored(snapshot),
             Change::WorkerCordoned { worker, is_cordoned } => {
                 self.set_cordoned(worker, *is_cordoned);
             }

@@ -16,6 +16,7 @@ impl Core {
     pub fn audit(&self) -> Vec<String> {
         let mut findings = Vec::new();
         self.state.audit_runs(&mut findings);
+        self.state.audit_archived(&mut findings);
         self.state.audit_leases(&mut findings);
         self.state.audit_ready(&mut findings);
         self.state.audit_workers(&mut findings);
@@ -72,6 +73,18 @@ impl State {
             }
             if run.state.is_terminal() && n_held > 0 {
                 findings.push(format!("run {} has ended and holds {n_held} leases", run.id()));
+            }
+        }
+    }
+
+    fn audit_archived(&self, findings: &mut Vec<String>) {
+        for archived in self.archived_runs() {
+            let id = archived.run;
+            if self.run(id).is_some() {
+                findings.push(format!("run {id} is archived and still in memory"));
+            }
+            if !archived.state.is_terminal() {
+                findings.push(format!("run {id} is archived and {}", archived.state));
             }
         }
     }

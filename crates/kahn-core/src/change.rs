@@ -10,6 +10,9 @@ use kahn_model::{
     WorkerId,
 };
 
+use crate::snapshot::RunSnapshot;
+use crate::summary::ArchiveRef;
+
 /// A DAG with everything needed to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
@@ -170,6 +173,15 @@ pub enum Change {
         /// The run.
         run: RunId,
     },
+    /// Everything about a finished run is stored elsewhere, and only its summary remains.
+    RunArchived {
+        /// The run.
+        run: RunId,
+        /// The document with the run.
+        archive: ArchiveRef,
+    },
+    /// An archived run was brought back as it was.
+    RunRestored(Arc<RunSnapshot>),
     /// A worker was cordoned or uncordoned.
     WorkerCordoned {
         /// The worker.
@@ -198,7 +210,9 @@ impl Change {
             | Self::RunPaused { run }
             | Self::RunResumed { run }
             | Self::RunRetried { run, .. }
-            | Self::RunRemoved { run } => *run,
+            | Self::RunRemoved { run }
+            | Self::RunArchived { run, .. } => *run,
+            Self::RunRestored(snapshot) => snapshot.submission.run,
             Self::WorkerCordoned { .. } => return None,
         })
     }
@@ -248,6 +262,8 @@ impl fmt::Display for Change {
             Self::RunResumed { .. } => f.write_str("resumed"),
             Self::RunRetried { tasks, .. } => write!(f, "retried with {} tasks", tasks.len()),
             Self::RunRemoved { .. } => f.write_str("removed"),
+            Self::RunArchived { archive, .. } => write!(f, "archived with {} bytes", archive.bytes),
+            Self::RunRestored(_) => f.write_str("restored"),
             Self::WorkerCordoned { worker, is_cordoned: true } => {
                 write!(f, "worker {worker} cordoned")
             }

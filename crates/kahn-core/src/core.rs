@@ -1,6 +1,6 @@
 //! The coordinator's state machine: dispatches every event to its handler.
 
-use kahn_model::{RunId, Timestamp};
+use kahn_model::{RunId, RunState, Timestamp};
 
 use crate::change::Change;
 use crate::command::Command;
@@ -85,6 +85,10 @@ impl Core {
             Event::ResumeRequested { run } => self.on_resume_requested(run)?,
             Event::RetryRequested { run, scope } => self.on_retry_requested(run, scope)?,
             Event::RunExpired { run } => self.on_run_expired(run)?,
+            Event::RunStored { run, n_records, archive } => {
+                self.on_run_stored(run, n_records, archive)?;
+            }
+            Event::RunFetched(snapshot) => self.on_run_fetched(snapshot)?,
             Event::Evaluated { run, task, outcome } => self.on_evaluated(run, task, outcome),
             Event::WorkerAttached(attachment) => self.on_worker_attached(*attachment),
             Event::WorkerDetached { session } => self.on_worker_detached(session),
@@ -152,7 +156,16 @@ impl Core {
     }
 
     pub(crate) fn run_or_refuse(&self, id: RunId) -> Result<&crate::state::Run, Refusal> {
-        self.state.run(id).ok_or(Refusal::UnknownRun(id))
+        self.state.run(id).ok_or_else(|| match self.state.archived_run(id) {
+            Some(_) => Refusal::Archived(id),
+            None => Refusal::UnknownRun(id),
+        })
+    }
+
+    /// Returns the state of a run, archived or not.
+    pub(crate) fn run_state_or_refuse(&self, id: RunId) -> Result<RunState, Refusal> {
+        let summary = self.state.summary(id).ok_or(Refusal::UnknownRun(id))?;
+        Ok(summary.state)
     }
 
     fn start_step(&mut self, now: Timestamp) {

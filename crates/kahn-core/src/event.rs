@@ -8,6 +8,8 @@ use kahn_model::{
 };
 
 use crate::change::Submission;
+use crate::snapshot::RunSnapshot;
+use crate::summary::ArchiveRef;
 
 /// A session: one stream of one worker. The driver numbers sessions; a later one replaces an
 /// earlier one.
@@ -52,6 +54,17 @@ pub enum Event {
         /// The run.
         run: RunId,
     },
+    /// Everything about a finished run was stored outside of the log.
+    RunStored {
+        /// The run.
+        run: RunId,
+        /// The number of records in its history when it was stored.
+        n_records: usize,
+        /// The document with the run.
+        archive: ArchiveRef,
+    },
+    /// An archived run was read, because a client wants to change it.
+    RunFetched(Arc<RunSnapshot>),
     /// The condition and the templates of a task were evaluated.
     Evaluated {
         /// The run.

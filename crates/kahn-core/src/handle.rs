@@ -1,5 +1,6 @@
 //! Event handlers, one file per family of events. Each handler validates first, then emits changes.
 
+mod archive;
 mod attempt;
 mod control;
 mod deadline;

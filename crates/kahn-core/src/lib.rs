@@ -27,6 +27,7 @@ pub mod log;
 mod outbox;
 mod settings;
 mod snapshot;
+mod summary;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timing;
@@ -47,4 +48,5 @@ pub use state::{
     Breaker, Cell, Counts, Lease, LeaseIx, NamespaceIx, Run, RunIx, Shape, State, Worker, WorkerIx,
     WorkerStatus,
 };
+pub use summary::{ArchiveRef, ArchivedRun, RunSummary};
 pub use timing::Timing;

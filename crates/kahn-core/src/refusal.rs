@@ -32,6 +32,12 @@ pub enum Refusal {
         /// What the caller can do instead.
         advice: &'static str,
     },
+    /// The run is archived, and the request needs all of it.
+    #[error("run {0} is archived and has to be restored first")]
+    Archived(RunId),
+    /// What was read as an archived run is not that run.
+    #[error("the archive of run {0} does not match what is known of the run")]
+    WrongArchive(RunId),
     /// The request would not change anything in the run.
     #[error("run {run} has no task to retry: {advice}")]
     NothingToRetry {

@@ -11,6 +11,7 @@ use kahn_model::{
 use crate::change::Submission;
 use crate::history::{Messages, Record, RecordKind, Spent};
 use crate::state::{Breaker, Cell, Flags, Lease, LeaseIx, LeasePhase, Overruns, Run, RunIx, State};
+use crate::summary::ArchivedRun;
 
 /// The state of one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +99,10 @@ pub struct RunSnapshot {
 pub struct Snapshot {
     /// The latest time in the partition.
     pub at: Timestamp,
-    /// The runs of the partition.
+    /// The runs of the partition that are not archived.
     pub runs: Vec<RunSnapshot>,
+    /// The archived runs of the partition, ordered by id.
+    pub archived: Vec<ArchivedRun>,
     /// Breakers with recorded failures: consecutive failures, and the time until which it is open.
     pub breakers: Vec<(Namespace, Name, u32, Option<Timestamp>)>,
     /// Cordoned workers, ordered by name; only in [`Partition::CLUSTER`].
@@ -117,6 +120,9 @@ impl State {
             .filter(|run| self.partition_of(run.id()) == partition)
             .map(|run| self.snapshot_run(run))
             .collect();
+        let archived =
+            self.archived_runs().filter(|run| self.partition_of(run.run) == partition).cloned();
+        let archived = archived.collect();
         let mut breakers: Vec<_> = self
             .gates
             .breakers()
@@ -131,7 +137,7 @@ impl State {
             Partition::CLUSTER => self.cordoned_workers(),
             _ => Vec::new(),
         };
-        Snapshot { at: self.now, runs, breakers, cordoned }
+        Snapshot { at: self.now, runs, archived, breakers, cordoned }
     }
 
     fn cordoned_workers(&self) -> Vec<WorkerId> {
@@ -196,12 +202,15 @@ impl State {
                 self.gates.set_breaker(key, Breaker { failures, open_until, ..known });
             }
         }
+        for run in snapshot.archived {
+            self.insert_archived(run);
+        }
         for run in snapshot.runs {
             self.restore_run(run);
         }
     }
 
-    fn restore_run(&mut self, snapshot: RunSnapshot) {
+    pub(crate) fn restore_run(&mut self, snapshot: RunSnapshot) {
         let ready = ready_tasks(&snapshot.cells);
         let ready_at = ready_times(&snapshot);
         let leases = snapshot.leases.clone();

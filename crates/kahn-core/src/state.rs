@@ -1,5 +1,6 @@
 //! The complete state and queries on it. Only `apply` and the handlers of volatile state modify it.
 
+mod archived;
 mod classes;
 mod gates;
 mod lease;
@@ -29,6 +30,7 @@ pub(crate) use timers::{Timer, Timers};
 use crate::event::SessionId;
 use crate::schedule::Pool;
 use crate::settings::Settings;
+use crate::summary::ArchivedRun;
 use crate::timing::Timing;
 
 /// Requests of applied changes to the live core. Recovery ignores them and inspects the complete
@@ -53,7 +55,8 @@ impl Effects {
 
 /// The complete state of a coordinator.
 ///
-/// Runs, their tasks and their leases are determined by the log. Workers are known from their
+/// Runs, their tasks and their leases are determined by the log. Of an archived run only the summary
+/// is left. Workers are known from their
 /// streams. Everything else, such as ready tasks, resource use, keys, breakers and timers, is
 /// derived from these and kept for speed; the audit recomputes and compares it.
 #[derive(Debug)]
@@ -61,6 +64,9 @@ pub struct State {
     pub(crate) settings: Settings,
     pub(crate) runs: Slab<Run>,
     pub(crate) run_ix: BTreeMap<RunId, RunIx>,
+    pub(crate) archived: BTreeMap<RunId, ArchivedRun>,
+    /// The total size of the archived runs.
+    pub(crate) archived_bytes: u64,
     pub(crate) leases: Slab<Lease>,
     pub(crate) workers: Vec<Worker>,
     pub(crate) worker_ix: BTreeMap<WorkerId, WorkerIx>,
@@ -84,6 +90,8 @@ impl State {
             settings,
             runs: Slab::default(),
             run_ix: BTreeMap::new(),
+            archived: BTreeMap::new(),
+            archived_bytes: 0,
             leases: Slab::default(),
             workers: Vec::new(),
             worker_ix: BTreeMap::new(),
@@ -118,18 +126,18 @@ impl State {
         run.partition(self.settings.partitions)
     }
 
-    /// Returns the run with this id.
+    /// Returns the run with this id, unless it is archived.
     #[must_use]
     pub fn run(&self, id: RunId) -> Option<&Run> {
         self.runs.get(self.run_ix.get(&id)?.0)
     }
 
-    /// Returns all runs, ordered by id; for version 7 UUIDs this is the order of creation.
+    /// Returns all runs that are not archived, ordered by id; for version 7 UUIDs this is the order of creation.
     pub fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> {
         self.run_ix.values().map(|ix| &self.runs[ix.0])
     }
 
-    /// Returns the runs with ids below `before`, newest first.
+    /// Returns the runs with ids below `before` that are not archived, newest first.
     pub fn runs_before(&self, before: Option<RunId>) -> impl Iterator<Item = &Run> {
         let range = match before {
             Some(id) => self.run_ix.range(..id),
@@ -138,12 +146,13 @@ impl State {
         range.rev().map(|(_, ix)| &self.runs[ix.0])
     }
 
-    /// Returns the runs with ids from `first` to `last` inclusive, ordered by id.
+    /// Returns the runs with ids from `first` to `last` inclusive that are not archived, ordered by
+    /// id.
     pub fn runs_between(&self, first: RunId, last: RunId) -> impl Iterator<Item = &Run> {
         self.run_ix.range(first..=last).map(|(_, ix)| &self.runs[ix.0])
     }
 
-    /// Returns the number of runs.
+    /// Returns the number of runs that are not archived.
     #[must_use]
     pub fn n_runs(&self) -> usize {
         self.run_ix.len()

@@ -7,6 +7,7 @@
 //!
 //! This module does no IO and does not check whether a change is valid in a state.
 
+mod archive;
 mod batch;
 mod blob;
 mod error;
@@ -16,6 +17,8 @@ mod submission;
 
 use bytes::Bytes;
 
+pub(crate) use archive::reference as archive_reference;
+pub use archive::{decode_archive, encode_archive};
 pub use batch::{blob_names, decode_batch, encode_batch};
 pub use blob::PIECE_BYTES_MAX;
 pub use error::CodecError;

@@ -25,6 +25,7 @@ pub fn log_record(bytes: &[u8]) {
     drop(codec::decode_submission(bytes));
     drop(codec::decode_snapshot(bytes, fetch));
     drop(codec::snapshot_blob_names(bytes));
+    drop(codec::decode_archive(codec::archive_reference(bytes), bytes));
     drop(codec::decode_picture(bytes, of_three_tasks()));
 }
 

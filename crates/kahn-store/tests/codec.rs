@@ -19,9 +19,9 @@ use kahn_core::{Change, Snapshot, Submission};
 use kahn_model::{Namespace, RunId, Timestamp, Uuid};
 use kahn_proto::storage as wire;
 use kahn_store::codec::{
-    CodecError, Encoded, FORMAT_VERSION, PIECE_BYTES_MAX, blob_names, decode_batch,
-    decode_snapshot, decode_submission, encode_batch, encode_manifest, encode_run, encode_snapshot,
-    encode_submission, manifest_entries, snapshot_blob_names,
+    CodecError, Encoded, FORMAT_VERSION, PIECE_BYTES_MAX, blob_names, decode_archive, decode_batch,
+    decode_snapshot, decode_submission, encode_archive, encode_batch, encode_manifest, encode_run,
+    encode_snapshot, encode_submission, manifest_entries, snapshot_blob_names,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -63,6 +63,28 @@ proptest! {
     fn a_snapshot_comes_back_as_it_was(snapshot in strategies::snapshot()) {
         let encoded = encode_snapshot(&snapshot);
         prop_assert_eq!(decode_snapshot(&encoded.payload, from(&encoded.blobs)), Ok(snapshot));
+    }
+
+    #[test]
+    fn an_archive_comes_back_as_it_was_and_is_the_same_for_the_same_run(
+        run in strategies::whole_run()
+    ) {
+        let (archive, document) = encode_archive(&run);
+        prop_assert_eq!(encode_archive(&run), (archive, document.clone()));
+        prop_assert_eq!(decode_archive(archive, &document), Ok(run));
+    }
+
+    #[test]
+    fn an_archive_that_is_not_what_was_stored_is_refused(
+        run in strategies::whole_run(),
+        at in any::<proptest::sample::Index>(),
+    ) {
+        let (archive, document) = encode_archive(&run);
+        let mut damaged = document.to_vec();
+        let at = at.index(damaged.len());
+        damaged[at] ^= 1;
+        prop_assert_eq!(decode_archive(archive, &damaged), Err(CodecError::DamagedArchive));
+        prop_assert_eq!(decode_archive(archive, &document[1..]), Err(CodecError::DamagedArchive));
     }
 
     #[test]
@@ -218,12 +240,41 @@ fn a_checkpoint_refers_to_the_same_submission_as_the_log() {
     for (name, _) in &of_log.blobs {
         assert!(blobs.iter().all(|(known, _)| known != name), "{name} is not written again");
     }
-    let manifest = encode_manifest(snapshot.at, &snapshot.breakers, &snapshot.cordoned, &[entry]);
+    let manifest = encode_manifest(&snapshot, &[entry]).payload;
     assert_eq!(manifest, whole.payload);
     let mut names: Vec<String> = whole.blobs.iter().map(|(name, _)| name.clone()).collect();
     names.sort_unstable();
     assert_eq!(snapshot_blob_names(&manifest), Ok(names));
     assert_eq!(decode_snapshot(&manifest, from(&whole.blobs)), Ok(snapshot));
+}
+
+#[test]
+fn only_a_checkpoint_with_archived_runs_needs_the_newer_format() {
+    let mut snapshot = golden::snapshot_of(large_submission(1, 3));
+    assert_eq!(encode_snapshot(&snapshot).payload[2], 1);
+    let archived = golden::archived_run(&snapshot.runs[0]);
+    snapshot.archived = vec![archived.clone()];
+    let encoded = encode_snapshot(&snapshot);
+    assert_eq!(encoded.payload[2], 2);
+    let refused = decode_snapshot(&encoded.payload, from(&encoded.blobs));
+    assert!(matches!(refused, Err(CodecError::Invalid(_))), "a run is archived and not archived");
+    snapshot.runs.clear();
+    let encoded = encode_snapshot(&snapshot);
+    assert_eq!(decode_snapshot(&encoded.payload, from(&encoded.blobs)), Ok(snapshot));
+    let lost = decode_snapshot(&encoded.payload, from(&[]));
+    assert!(matches!(lost, Err(CodecError::MissingBlob(_))), "{lost:?}");
+}
+
+#[test]
+fn a_large_restored_run_goes_to_blobs_and_comes_back() {
+    let run = golden::snapshot_of(large_submission(1, 100_000)).runs.remove(0);
+    let changes = vec![(Timestamp(1), Change::RunRestored(Arc::new(run)))];
+    let encoded = encode_batch(&changes);
+    assert!(encoded.payload.len() < 1000);
+    let mut names: Vec<String> = encoded.blobs.iter().map(|(name, _)| name.clone()).collect();
+    names.sort_unstable();
+    assert_eq!(blob_names(&encoded.payload), Ok(names));
+    assert_eq!(read(&encoded), Ok(changes));
 }
 
 #[test]

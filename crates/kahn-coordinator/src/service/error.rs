@@ -57,7 +57,10 @@ impl From<Refusal> for ServiceError {
                 ErrorKind::NotFound
             }
             Refusal::Conflict(_) => ErrorKind::Conflict,
-            Refusal::WrongState { .. } | Refusal::NothingToRetry { .. } => ErrorKind::WrongState,
+            Refusal::WrongState { .. } | Refusal::NothingToRetry { .. } | Refusal::Archived(_) => {
+                ErrorKind::WrongState
+            }
+            Refusal::WrongArchive(_) => ErrorKind::Internal,
             Refusal::StaleSession => ErrorKind::Superseded,
         };
         Self::new(kind, refusal.to_string())

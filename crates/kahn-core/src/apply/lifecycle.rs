@@ -156,11 +156,18 @@ impl State {
     }
 
     pub(super) fn apply_removed(&mut self, id: RunId) {
+        if self.remove_archived(id).is_none() {
+            self.drop_run(id);
+        }
+        self.effects.touch(id);
+    }
+
+    /// Removes a finished run from memory.
+    pub(super) fn drop_run(&mut self, id: RunId) {
         let ix = self.ix(id);
         self.close_lanes(ix);
         self.run_ix.remove(&id);
         self.runs.remove(ix.0);
-        self.effects.touch(id);
     }
 
     /// Finishes the run if all its tasks have ended.

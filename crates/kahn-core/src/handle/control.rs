@@ -12,7 +12,7 @@ use crate::state::Run;
 
 impl Core {
     pub(crate) fn on_cancel_requested(&mut self, run: RunId, reason: &str) -> Result<(), Refusal> {
-        let state = self.run_or_refuse(run)?.state;
+        let state = self.run_state_or_refuse(run)?;
         match state {
             RunState::Cancelling => return Ok(()),
             RunState::Active | RunState::Paused => {}
@@ -26,7 +26,7 @@ impl Core {
     }
 
     pub(crate) fn on_pause_requested(&mut self, run: RunId) -> Result<(), Refusal> {
-        match self.run_or_refuse(run)?.state {
+        match self.run_state_or_refuse(run)? {
             RunState::Paused => Ok(()),
             RunState::Active => {
                 self.emit(Change::RunPaused { run });
@@ -39,7 +39,7 @@ impl Core {
     }
 
     pub(crate) fn on_resume_requested(&mut self, run: RunId) -> Result<(), Refusal> {
-        match self.run_or_refuse(run)?.state {
+        match self.run_state_or_refuse(run)? {
             RunState::Active => Ok(()),
             RunState::Paused => {
                 self.emit(Change::RunResumed { run });
@@ -78,7 +78,7 @@ impl Core {
     }
 
     pub(crate) fn on_run_expired(&mut self, run: RunId) -> Result<(), Refusal> {
-        let state = self.run_or_refuse(run)?.state;
+        let state = self.run_state_or_refuse(run)?;
         if !state.is_terminal() {
             let advice = "only a finished run can be removed; cancel it first";
             return Err(Refusal::WrongState { run, state, advice });

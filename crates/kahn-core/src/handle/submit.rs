@@ -12,9 +12,9 @@ use crate::state::Flags;
 impl Core {
     /// Submits a run. A repeated submission is accepted and changes nothing.
     pub(crate) fn on_submitted(&mut self, submission: Arc<Submission>) -> Result<(), Refusal> {
-        if let Some(known) = self.state.run(submission.run) {
-            let is_same = known.submission.digest == submission.digest
-                && known.submission.namespace == submission.namespace;
+        if let Some(known) = self.state.summary(submission.run) {
+            let is_same =
+                known.digest == submission.digest && *known.namespace == submission.namespace;
             return if is_same { Ok(()) } else { Err(Refusal::Conflict(submission.run)) };
         }
         self.emit(Change::RunSubmitted(submission));

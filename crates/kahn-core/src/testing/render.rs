@@ -80,6 +80,10 @@ impl World {
                 format!("{run} retried: {}", names.join(" "))
             }
             Change::RunRemoved { .. } => format!("{run} removed"),
+            Change::RunArchived { archive, .. } => {
+                format!("{run} archived with {} bytes", archive.bytes)
+            }
+            Change::RunRestored(_) => format!("{run} restored"),
             Change::WorkerCordoned { .. } => change.to_string(),
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_core::testing::{World, dag, exit_code, submission};
-use kahn_core::{Event, ReportKind, RetryScope, Settings, Spreading, WorkerReport};
+use kahn_core::{
+    ArchiveRef, Event, ReportKind, RetryScope, RunSnapshot, Settings, Spreading, WorkerReport,
+};
 use kahn_model::{
     AttemptId, Cause, CauseKind, Dag, DependencyKind, Failure, Outputs, RunId, Share, TaskIx,
     Trigger, Uuid, Value, When,
@@ -88,6 +90,10 @@ pub(crate) enum Act {
     Resume(usize),
     Retry(usize, usize, u32),
     Expire(usize),
+    /// A run was stored; this many records of its history are not in it.
+    Store(usize, usize),
+    /// The run of an earlier store is read again.
+    Fetch(usize),
     Wait(u64),
     /// The deadline event, sent early.
     Wake,
@@ -189,6 +195,9 @@ fn act() -> impl Strategy<Value = Act> {
         2 => n().prop_map(Act::Resume),
         4 => (n(), 0..3usize, 0..9u32).prop_map(|(r, s, t)| Act::Retry(r, s, t)),
         1 => n().prop_map(Act::Expire),
+        4 => (n(), prop_oneof![6 => Just(0usize), 1 => 1..3usize])
+            .prop_map(|(run, n_missing)| Act::Store(run, n_missing)),
+        2 => n().prop_map(Act::Fetch),
         8 => prop_oneof![0..3_000u64, 0..20_000u64, 0..200_000u64].prop_map(Act::Wait),
         1 => Just(Act::Wake),
         1 => prop_oneof![Just(0u64), 0..100_000u64].prop_map(Act::TakeOver),
@@ -277,6 +286,8 @@ pub(crate) struct Play {
     dags: Vec<(Arc<Dag>, &'static str)>,
     runs: Vec<RunId>,
     sent: Vec<WorkerReport>,
+    /// Runs as they were stored.
+    stored: Vec<Arc<RunSnapshot>>,
 }
 
 impl Play {
@@ -288,7 +299,7 @@ impl Play {
             world.attach_with(name, capacity, &[], 6);
         }
         let dags = plan.dags.iter().map(|dag| (dag.build(), NAMESPACES[dag.namespace])).collect();
-        Self { world, dags, runs: Vec::new(), sent: Vec::new() }
+        Self { world, dags, runs: Vec::new(), sent: Vec::new(), stored: Vec::new() }
     }
 
     /// Returns the event of an act, if it is possible now, after updating the worker. Acts that
@@ -376,6 +387,11 @@ impl Play {
                 Some(Event::RetryRequested { run: self.run(*run)?, scope })
             }
             Act::Expire(run) => Some(Event::RunExpired { run: self.run(*run)? }),
+            Act::Store(run, n_missing) => self.store(*run, *n_missing),
+            Act::Fetch(stored) => {
+                let n = self.stored.len();
+                (n > 0).then(|| Event::RunFetched(Arc::clone(&self.stored[stored % n])))
+            }
             Act::Wake => Some(Event::DeadlineReached),
             _ => {
                 self.disturb(act);
@@ -407,6 +423,17 @@ impl Play {
             n if run % (n + 1) == n => Some(RunId::new(Uuid::from_u128(9999))),
             n => Some(self.runs[run % (n + 1)]),
         }
+    }
+
+    fn store(&mut self, run: usize, n_missing: usize) -> Option<Event> {
+        let run = self.run(run)?;
+        let state = self.world.core.state();
+        let snapshot = state.snapshot_run(state.run(run)?);
+        let n_records = snapshot.history.len().saturating_sub(n_missing);
+        let bytes = u64::try_from(snapshot.history.len()).unwrap();
+        self.stored.push(Arc::new(snapshot));
+        let archive = ArchiveRef { bytes, digest: [1; 16] };
+        Some(Event::RunStored { run, n_records, archive })
     }
 
     fn report(&mut self, worker: usize, held: usize, kind: ReportKind) -> Option<Event> {

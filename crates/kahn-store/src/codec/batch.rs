@@ -4,6 +4,7 @@
 //! allocation. Fields of rare changes are stored in a list of details. Ids are written once and
 //! then referred to by position. Times, tasks and serials are delta-encoded.
 
+mod column;
 mod decode;
 mod detail;
 mod encode;
@@ -18,6 +19,7 @@ use kahn_proto::storage as wire;
 use wire::detail::Of;
 
 use super::frame::{self, Document};
+use super::snapshot::RunEntry;
 use super::{CodecError, Encoded, submission};
 
 /// Kinds from this number on are optional: a reader skips those that it does not know.
@@ -64,9 +66,11 @@ pub fn decode_batch(
 pub fn blob_names(payload: &[u8]) -> Result<Vec<String>, CodecError> {
     let message: wire::Batch = frame::open(Document::Batch, payload)?;
     let mut names = BTreeSet::new();
-    for detail in &message.details {
-        if let Some(Of::Submitted(reference)) = &detail.of {
-            names.extend(submission::names(reference));
+    for detail in message.details {
+        match detail.of {
+            Some(Of::Submitted(reference)) => names.extend(submission::names(&reference)),
+            Some(Of::Restored(entry)) => names.extend(RunEntry::from_wire(entry)?.blob_names()),
+            _ => {}
         }
     }
     Ok(names.into_iter().collect())

@@ -68,6 +68,11 @@ pub(super) fn names(blob: &wire::BlobRef) -> impl Iterator<Item = String> + '_ {
     blob.pieces.as_chunks::<HASH_BYTES>().0.iter().map(name)
 }
 
+/// Returns the name of a piece with this content.
+pub(super) fn name_of(content: &[u8]) -> String {
+    name(&hash(content))
+}
+
 fn name(hash: &[u8; HASH_BYTES]) -> String {
     use std::fmt::Write as _;
     let mut name = String::with_capacity("content/".len() + 2 * HASH_BYTES);
@@ -78,7 +83,8 @@ fn name(hash: &[u8; HASH_BYTES]) -> String {
     name
 }
 
-fn hash(content: &[u8]) -> [u8; HASH_BYTES] {
+/// Returns the first half of the SHA-256 of a content.
+pub(super) fn hash(content: &[u8]) -> [u8; HASH_BYTES] {
     let digest = Sha256::digest(content);
     let mut hash = [0; HASH_BYTES];
     hash.copy_from_slice(&digest[..HASH_BYTES]);

@@ -55,6 +55,9 @@ pub enum CodecError {
         /// The name of the column.
         column: &'static str,
     },
+    /// The content of an archive is not what was stored.
+    #[error("the content of the archive is not what was stored")]
+    DamagedArchive,
     /// Parts of one document contradict each other.
     #[error("{0}")]
     Inconsistent(&'static str),

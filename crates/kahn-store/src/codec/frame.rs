@@ -5,8 +5,14 @@ use prost::Message;
 
 use super::CodecError;
 
-/// The format version that is written. All versions up to it can be read.
-pub const FORMAT_VERSION: u8 = 1;
+/// The newest format version. All versions up to it can be read. A document is written in the oldest
+/// one that has what it needs, so that an earlier version of Kahn can read it if possible.
+///
+/// Format 2 has archived runs in checkpoints.
+pub const FORMAT_VERSION: u8 = 2;
+
+/// The format of documents that need nothing newer.
+const FIRST_FORMAT: u8 = 1;
 
 const MARK: u8 = b'K';
 const HEADER_BYTES: usize = 3;
@@ -19,6 +25,8 @@ pub(super) enum Document {
     Submission = 2,
     Picture = 3,
     Manifest = 4,
+    ArchivedRuns = 5,
+    Archive = 6,
 }
 
 impl Document {
@@ -28,15 +36,22 @@ impl Document {
             Self::Submission => "submission",
             Self::Picture => "picture of a run",
             Self::Manifest => "checkpoint",
+            Self::ArchivedRuns => "list of archived runs",
+            Self::Archive => "archive of a run",
         }
     }
 }
 
 pub(super) fn seal(document: Document, message: &impl Message) -> Bytes {
+    seal_as(FIRST_FORMAT, document, message)
+}
+
+/// Seals a document in a format that is not the first.
+pub(super) fn seal_as(format: u8, document: Document, message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut out =
         BytesMut::with_capacity(HEADER_BYTES + prost::length_delimiter_len(length) + length);
-    out.extend_from_slice(&[MARK, document as u8, FORMAT_VERSION]);
+    out.extend_from_slice(&[MARK, document as u8, format]);
     prost::encode_length_delimiter(length, &mut out).expect("invariant: the buffer grows");
     message.encode_raw(&mut out);
     out.freeze()

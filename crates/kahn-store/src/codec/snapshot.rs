@@ -1,9 +1,11 @@
-//! Checkpoints: a small manifest, and for each run a picture stored in blobs.
+//! Checkpoints: a small manifest, for each run a picture stored in blobs, and for all archived runs
+//! together a list of summaries, which is stored in blobs, too.
 //!
 //! Blobs are content-addressed, so content that has not changed since the last checkpoint reuses
 //! the same blob. A caller that keeps the [`RunEntry`] of an unchanged run need not encode it
 //! again.
 
+mod archived;
 mod cells;
 mod history;
 mod picture;
@@ -12,12 +14,15 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use kahn_core::{RunSnapshot, Snapshot, Submission};
-use kahn_model::{Name, Namespace, RunId, Timestamp, WorkerId};
+use kahn_model::{Name, Namespace, RunId, Timestamp};
 use kahn_proto::convert::{ConvertError, ids};
 use kahn_proto::storage as wire;
 
 use super::frame::{self, Document};
 use super::{CodecError, Encoded, blob, submission};
+
+/// The first format with archived runs.
+const ARCHIVED_FORMAT: u8 = 2;
 
 /// Locates one run in a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +47,12 @@ impl RunEntry {
         names.into_iter().collect()
     }
 
-    fn from_wire(entry: wire::RunEntry) -> Result<Self, CodecError> {
+    /// Returns the stored form.
+    pub(super) fn into_wire(self) -> wire::RunEntry {
+        self.entry
+    }
+
+    pub(super) fn from_wire(entry: wire::RunEntry) -> Result<Self, CodecError> {
         Ok(Self { run: ids::run_from_wire("run_entry.run", &entry.run)?, entry })
     }
 }
@@ -71,15 +81,10 @@ pub fn encode_run(
     (RunEntry { run: id, entry }, blobs)
 }
 
-/// Encodes the manifest of a checkpoint of these runs. Time, breakers and cordoned workers are
-/// those of a [`Snapshot`].
+/// Encodes the manifest of a checkpoint of these runs. Everything else is that of a [`Snapshot`].
+/// Returns the manifest with the blobs of the archived runs.
 #[must_use]
-pub fn encode_manifest(
-    at: Timestamp,
-    breakers: &[(Namespace, Name, u32, Option<Timestamp>)],
-    cordoned: &[WorkerId],
-    runs: &[RunEntry],
-) -> Bytes {
+pub fn encode_manifest(snapshot: &Snapshot, runs: &[RunEntry]) -> Encoded {
     let breaker = |(namespace, key, failures, open_until): &(Namespace, Name, _, _)| {
         let open_until: &Option<Timestamp> = open_until;
         wire::Breaker {
@@ -89,13 +94,20 @@ pub fn encode_manifest(
             open_until: open_until.map(|until| until.0),
         }
     };
+    let mut blobs = Vec::new();
     let message = wire::Manifest {
-        at: at.0,
+        at: snapshot.at.0,
         runs: runs.iter().map(|run| run.entry.clone()).collect(),
-        breakers: breakers.iter().map(breaker).collect(),
-        cordoned: cordoned.iter().map(|worker| worker.as_str().to_owned()).collect(),
+        breakers: snapshot.breakers.iter().map(breaker).collect(),
+        cordoned: snapshot.cordoned.iter().map(|worker| worker.as_str().to_owned()).collect(),
+        archived: archived::put(&snapshot.archived, &mut blobs),
     };
-    frame::seal(Document::Manifest, &message)
+    // An earlier version would lose the archived runs.
+    let payload = match message.archived {
+        Some(_) => frame::seal_as(ARCHIVED_FORMAT, Document::Manifest, &message),
+        None => frame::seal(Document::Manifest, &message),
+    };
+    Encoded { payload, blobs }
 }
 
 /// Encodes a checkpoint: its manifest and the blobs of all its runs.
@@ -108,8 +120,9 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Encoded {
         entries.push(entry);
         blobs.extend(of_run);
     }
-    let Snapshot { at, breakers, cordoned, .. } = snapshot;
-    Encoded { payload: encode_manifest(*at, breakers, cordoned, &entries), blobs }
+    let manifest = encode_manifest(snapshot, &entries);
+    blobs.extend(manifest.blobs);
+    Encoded { payload: manifest.payload, blobs }
 }
 
 /// Returns the entries of a manifest, to be kept for the next one.
@@ -129,8 +142,11 @@ pub fn manifest_entries(manifest: &[u8]) -> Result<Vec<RunEntry>, CodecError> {
 ///
 /// Returns an error if the bytes are not a manifest.
 pub fn snapshot_blob_names(manifest: &[u8]) -> Result<Vec<String>, CodecError> {
-    let entries = manifest_entries(manifest)?;
-    let names: BTreeSet<String> = entries.iter().flat_map(RunEntry::blob_names).collect();
+    let message: wire::Manifest = frame::open(Document::Manifest, manifest)?;
+    let mut names: BTreeSet<String> = message.archived.iter().flat_map(blob::names).collect();
+    for entry in message.runs {
+        names.extend(RunEntry::from_wire(entry)?.blob_names());
+    }
     Ok(names.into_iter().collect())
 }
 
@@ -157,13 +173,20 @@ pub fn decode_snapshot(
         }
         runs.push(decode_run(&entry, &mut fetch)?);
     }
+    let archived = message.archived.as_ref().map(|list| archived::get(list, &mut fetch));
+    let archived = archived.transpose()?.unwrap_or_default();
+    if let Some(repeated) = archived.iter().find(|archived| !seen.insert(archived.run)) {
+        let key = repeated.run.to_string();
+        return Err(ConvertError::Repeated { field: "manifest.archived", key }.into());
+    }
     let breakers = message.breakers.iter().map(breaker_from_wire).collect::<Result<_, _>>()?;
     let cordoned = message.cordoned.iter().map(|id| ids::worker("manifest.cordoned", id));
     let cordoned = cordoned.collect::<Result<_, _>>()?;
-    Ok(Snapshot { at: Timestamp(message.at), runs, breakers, cordoned })
+    Ok(Snapshot { at: Timestamp(message.at), runs, archived, breakers, cordoned })
 }
 
-fn decode_run(
+/// Decodes a run of a checkpoint or of the log.
+pub(super) fn decode_run(
     RunEntry { run, entry }: &RunEntry,
     fetch: &mut impl FnMut(&str) -> Result<Bytes, CodecError>,
 ) -> Result<RunSnapshot, CodecError> {

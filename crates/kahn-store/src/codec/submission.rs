@@ -19,17 +19,13 @@ pub const INLINE_BYTES_MAX: usize = 64 << 10;
 /// Encodes a submission.
 #[must_use]
 pub fn encode_submission(submission: &Submission) -> Bytes {
-    let labels = submission
-        .labels
-        .iter()
-        .map(|(key, value)| wire::Label { key: key.to_string(), value: value.to_string() });
     let message = wire::Submission {
         run: ids::run_to_wire(submission.run),
         namespace: submission.namespace.as_str().to_owned(),
         dag: Some(dag::to_wire(&submission.dag)),
         params: Some(report::values_to_wire(&submission.params)),
         digest: Bytes::copy_from_slice(&submission.digest),
-        labels: labels.collect(),
+        labels: labels_to_wire(&submission.labels),
     };
     frame::seal(Document::Submission, &message)
 }
@@ -52,15 +48,25 @@ pub fn decode_submission(bytes: &[u8]) -> Result<Submission, CodecError> {
         digest: digest.try_into().map_err(wrong_length)?,
         dag: Arc::new(dag::from_wire(dag)?),
         params: report::values_from_wire("submission.params", params)?,
-        labels: labels(message.labels)?,
+        labels: labels_from_wire("submission.labels", message.labels)?,
     })
 }
 
-fn labels(labels: Vec<wire::Label>) -> Result<BTreeMap<Box<str>, Box<str>>, CodecError> {
+pub(super) fn labels_to_wire(labels: &BTreeMap<Box<str>, Box<str>>) -> Vec<wire::Label> {
+    let labels = labels.iter();
+    labels
+        .map(|(key, value)| wire::Label { key: key.to_string(), value: value.to_string() })
+        .collect()
+}
+
+pub(super) fn labels_from_wire(
+    field: &'static str,
+    labels: Vec<wire::Label>,
+) -> Result<BTreeMap<Box<str>, Box<str>>, CodecError> {
     let mut out = BTreeMap::new();
     for wire::Label { key, value } in labels {
         if out.contains_key(key.as_str()) {
-            return Err(ConvertError::Repeated { field: "submission.labels", key }.into());
+            return Err(ConvertError::Repeated { field, key }.into());
         }
         out.insert(key.into_boxed_str(), value.into_boxed_str());
     }

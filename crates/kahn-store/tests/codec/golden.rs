@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kahn_core::{
-    CellSnapshot, Change, LeaseSnapshot, Record, RecordKind, RunSnapshot, Snapshot, Submission,
-    Then, Verdict,
+    ArchiveRef, ArchivedRun, CellSnapshot, Change, LeaseSnapshot, Record, RecordKind, RunSnapshot,
+    Snapshot, Submission, Then, Verdict,
 };
 use kahn_model::{
     Action, BootId, Cause, CauseKind, CauseSet, Circuit, ConcurrencyKey, Condition, DagBuilder,
@@ -71,6 +71,56 @@ fn checkpoints_of_format_1_still_load() {
     assert_eq!((names.len(), parts.len()), (1, 2));
     let fetch = |_: &str| Ok(parts[1].clone());
     assert_eq!(codec::decode_snapshot(&parts[0], fetch), Ok(before));
+}
+
+#[test]
+fn batches_that_archive_and_restore_still_load() {
+    let before = archiving_changes();
+    let bytes = stored("batch-archive-v1.bin", || bundle(codec::encode_batch(&before)));
+    let parts = unbundle(bytes);
+    assert_eq!((codec::blob_names(&parts[0]).unwrap().len(), parts.len()), (1, 2));
+    let fetch = |_: &str| Ok(parts[1].clone());
+    assert_eq!(codec::decode_batch(&parts[0], fetch), Ok(before));
+}
+
+#[test]
+fn checkpoints_of_format_2_still_load() {
+    let mut before = snapshot_of(Arc::new(submission()));
+    before.archived = vec![archived_run(&before.runs.remove(0))];
+    let bytes = stored("checkpoint-v2.bin", || bundle(codec::encode_snapshot(&before)));
+    let parts = unbundle(bytes);
+    let names = codec::snapshot_blob_names(&parts[0]).unwrap();
+    assert_eq!((names.len(), parts.len()), (1, 2));
+    let fetch = |_: &str| Ok(parts[1].clone());
+    assert_eq!(codec::decode_snapshot(&parts[0], fetch), Ok(before));
+}
+
+#[test]
+fn archives_of_format_1_still_load() {
+    let before = snapshot_of(Arc::new(submission())).runs.remove(0);
+    let bytes = stored("archive-v1.bin", || codec::encode_archive(&before).1);
+    // What it was when the file was written.
+    let digest = 0x268c_bfbd_772f_d0a3_45c5_676f_5d63_e7ea_u128.to_be_bytes();
+    let archive = ArchiveRef { bytes: u64::try_from(bytes.len()).unwrap(), digest };
+    assert_eq!(codec::decode_archive(archive, &bytes), Ok(before));
+}
+
+fn archiving_changes() -> Vec<(Timestamp, Change)> {
+    let restored = snapshot_of(Arc::new(submission())).runs.remove(0);
+    let run = restored.submission.run;
+    let archive = ArchiveRef { bytes: 4096, digest: [3; 16] };
+    vec![
+        (Timestamp(1_700_000_000_000_000), Change::RunArchived { run, archive }),
+        (Timestamp(1_700_000_000_000_001), Change::RunRestored(Arc::new(restored))),
+    ]
+}
+
+/// Returns the archived form of a run.
+pub(crate) fn archived_run(run: &RunSnapshot) -> ArchivedRun {
+    let mut archived =
+        ArchivedRun::new(&run.summary(), ArchiveRef { bytes: 4096, digest: [3; 16] });
+    archived.finished_at = Some(Timestamp(1_700_000_000_000_009));
+    archived
 }
 
 fn name(text: &str) -> Name {
@@ -289,6 +339,7 @@ pub(crate) fn snapshot_of(submission: Arc<Submission>) -> Snapshot {
     Snapshot {
         at: t0 + Duration::from_secs(2),
         runs: vec![run],
+        archived: Vec::new(),
         breakers: vec![breaker],
         cordoned: Vec::new(),
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_core::{
-    CellSnapshot, Change, LeaseSnapshot, Messages, Record, RecordKind, RunSnapshot, Snapshot,
-    Spent, Submission, Then, Verdict,
+    ArchiveRef, ArchivedRun, CellSnapshot, Change, LeaseSnapshot, Messages, Record, RecordKind,
+    RunSnapshot, Snapshot, Spent, Submission, Then, Verdict,
 };
 use kahn_model::{
     BootId, Cause, CauseKind, Dag, Failure, Namespace, Outputs, RunId, RunState, TaskIx, TaskState,
@@ -107,6 +107,15 @@ pub(crate) fn submission() -> impl Strategy<Value = Submission> {
     )
 }
 
+fn archive() -> impl Strategy<Value = ArchiveRef> {
+    any::<(u64, [u8; 16])>().prop_map(|(bytes, digest)| ArchiveRef { bytes, digest })
+}
+
+/// Generates runs with everything about them.
+pub(crate) fn whole_run() -> impl Strategy<Value = RunSnapshot> {
+    submission().prop_flat_map(picture)
+}
+
 fn frequent() -> impl Strategy<Value = Change> {
     let granted = (run(), task(), any::<u32>(), token(), worker(), 0..3u64);
     prop_oneof![
@@ -151,6 +160,8 @@ fn rare() -> impl Strategy<Value = Change> {
         run().prop_map(|run| Change::RunResumed { run }),
         (run(), vec(task(), 0..5)).prop_map(|(run, tasks)| Change::RunRetried { run, tasks }),
         run().prop_map(|run| Change::RunRemoved { run }),
+        (run(), archive()).prop_map(|(run, archive)| Change::RunArchived { run, archive }),
+        whole_run().prop_map(|run| Change::RunRestored(Arc::new(run))),
         (worker(), any::<bool>())
             .prop_map(|(worker, is_cordoned)| Change::WorkerCordoned { worker, is_cordoned }),
     ]
@@ -317,12 +328,17 @@ fn plain_cell() -> CellSnapshot {
 pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let namespace = dags::name().prop_map(Namespace::new);
     let breaker = (namespace, dags::name(), any::<u32>(), option::of(time()));
-    let runs = vec(submission().prop_flat_map(picture), 0..4);
-    (time(), runs, vec(breaker, 0..3), vec(worker(), 0..3)).prop_map(
-        |(at, mut runs, breakers, cordoned)| {
+    let runs = vec(whole_run(), 0..4);
+    let archived = vec((whole_run(), archive()), 0..4);
+    (time(), runs, archived, vec(breaker, 0..3), vec(worker(), 0..3)).prop_map(
+        |(at, mut runs, archived, breakers, cordoned)| {
             let mut seen = BTreeSet::new();
             runs.retain(|run| seen.insert(run.submission.run));
-            Snapshot { at, runs, breakers, cordoned }
+            let archived = archived.iter().filter(|(run, _)| seen.insert(run.submission.run));
+            let archived =
+                archived.map(|(run, archive)| ArchivedRun::new(&run.summary(), *archive));
+            let archived = archived.collect();
+            Snapshot { at, runs, archived, breakers, cordoned }
         },
     )
 }

@@ -1,7 +1,6 @@
 //! Decodes columns into changes.
 
 use std::sync::Arc;
-use std::vec::IntoIter;
 
 use bytes::Bytes;
 use kahn_core::{Change, Then};
@@ -11,37 +10,10 @@ use kahn_proto::storage as wire;
 use wire::RecordKind as Kind;
 use wire::detail::Of;
 
+use super::column::{Column, entry, optional};
 use super::{OPTIONAL_FROM, detail};
-use crate::codec::{CodecError, submission};
-
-/// A column, read from front to back.
-#[derive(Debug)]
-struct Column<T> {
-    name: &'static str,
-    entries: IntoIter<T>,
-}
-
-impl<T> Column<T> {
-    fn new(name: &'static str, entries: Vec<T>) -> Self {
-        Self { name, entries: entries.into_iter() }
-    }
-
-    fn take(&mut self) -> Result<T, CodecError> {
-        self.entries.next().ok_or(CodecError::ColumnShort { column: self.name })
-    }
-
-    fn finish(&self) -> Result<(), CodecError> {
-        if self.entries.len() == 0 {
-            return Ok(());
-        }
-        Err(CodecError::ColumnLong { column: self.name })
-    }
-}
-
-/// Returns the column, or `None` if it is empty because all its entries are zero.
-fn optional(name: &'static str, entries: Vec<u64>) -> Option<Column<u64>> {
-    (!entries.is_empty()).then(|| Column::new(name, entries))
-}
+use crate::codec::snapshot::{RunEntry, decode_run};
+use crate::codec::{CodecError, archive, submission};
 
 /// All columns, and the current values of the delta-encoded ones.
 #[derive(Debug)]
@@ -91,18 +63,6 @@ impl Tables {
             holders: holders.0.into_iter().zip(holders.1).map(holder).collect::<Result<_, _>>()?,
         })
     }
-}
-
-fn entry<'a, T>(name: &'static str, table: &'a [T], position: u32) -> Result<&'a T, CodecError> {
-    table.get(TaskIx(position).index()).ok_or_else(|| {
-        let limit = table.len().saturating_sub(1);
-        ConvertError::OutOfRange {
-            field: name,
-            found: position.into(),
-            limit: i64::try_from(limit).unwrap_or(i64::MAX),
-        }
-        .into()
-    })
 }
 
 pub(super) fn decode(
@@ -186,6 +146,8 @@ impl Decoder {
             | Kind::WorkerLost
             | Kind::RunCancelled
             | Kind::RunRetried
+            | Kind::RunArchived
+            | Kind::RunRestored
             | Kind::WorkerCordoned => self.detailed(kind, run, fetch)?,
             Kind::Unspecified => {
                 return Err(ConvertError::UnknownValue { field: "batch.kinds", found: 0 }.into());
@@ -233,6 +195,16 @@ impl Decoder {
             },
             (Kind::RunRetried, Of::Retried(tasks)) => {
                 Change::RunRetried { run, tasks: detail::retried_from_wire(&tasks) }
+            }
+            (Kind::RunArchived, Of::Archived(archive)) => {
+                Change::RunArchived { run, archive: archive::reference_from_wire(&archive)? }
+            }
+            (Kind::RunRestored, Of::Restored(entry)) => {
+                let entry = RunEntry::from_wire(entry)?;
+                if entry.run() != run {
+                    return Err(CodecError::Inconsistent("a restored run is another one"));
+                }
+                Change::RunRestored(Arc::new(decode_run(&entry, fetch)?))
             }
             _ => return Err(wrong_detail()),
         })

@@ -12,7 +12,7 @@ use wire::detail::Of;
 
 use super::table::Table;
 use super::{detail, number};
-use crate::codec::submission;
+use crate::codec::{archive, snapshot, submission};
 
 /// The holder of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +116,14 @@ impl Encoder {
                 self.detail(Kind::RunRetried, detail::retried(tasks))
             }
             Change::RunRemoved { run: _ } => Kind::RunRemoved,
+            Change::RunArchived { run: _, archive } => {
+                self.detail(Kind::RunArchived, Of::Archived(archive::reference_to_wire(*archive)))
+            }
+            Change::RunRestored(restored) => {
+                let (entry, blobs) = snapshot::encode_run(restored, None);
+                self.blobs.extend(blobs);
+                self.detail(Kind::RunRestored, Of::Restored(entry.into_wire()))
+            }
             Change::WorkerCordoned { worker, is_cordoned } => {
                 let worker = worker.as_str().to_owned();
                 let cordon = wire::Cordon { worker, is_lifted: !is_cordoned };
