@@ -16,6 +16,10 @@ use object_store::{
 use crate::error::{BlobError, Cause, Verb};
 use crate::key::Key;
 
+/// The number of objects of a group that are removed at a time: as many as S3 lists and removes with
+/// one request.
+const REMOVED_AT_ONCE: usize = 1000;
+
 /// An object in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -172,6 +176,31 @@ impl BlobStore {
                 }
             };
             if !self.within(&first, Verb::Removed, removed).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes all objects of a group except `kept`. However many there are, only some names are in
+    /// memory at a time.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if an object could not be found or removed. Others may have been removed.
+    pub async fn remove_group(&self, group: &Key, kept: Option<&Key>) -> Result<(), BlobError> {
+        let path = self.path(group);
+        let mut listed = self.inner.list(Some(&path));
+        loop {
+            let mut page = Vec::new();
+            while page.len() < REMOVED_AT_ONCE {
+                let next = async { listed.next().await.transpose() };
+                let Some(meta) = self.within(group, Verb::Listed, next).await? else { break };
+                page.extend(self.entry(meta).map(|entry| entry.key));
+            }
+            let is_last = page.len() < REMOVED_AT_ONCE;
+            page.retain(|key| Some(key) != kept);
+            self.remove_all(page).await?;
+            if is_last {
                 return Ok(());
             }
         }

@@ -110,6 +110,25 @@ async fn a_list_longer_than_a_page_is_complete_and_all_of_it_can_be_removed() {
 }
 
 #[tokio::test]
+async fn a_group_is_removed_page_by_page_except_what_is_kept() {
+    for Fixture { name, store, .. } in all() {
+        for n in 0..2100 {
+            store.put(&key(&format!("logs/run/{}/{n:04}", n % 3)), Bytes::new()).await.unwrap();
+        }
+        for object in ["logs/run/removed", "logs/run2/1", "logs/ru/1"] {
+            store.put(&key(object), Bytes::new()).await.unwrap();
+        }
+        let kept = key("logs/run/removed");
+        store.remove_group(&key("logs/run"), Some(&kept)).await.unwrap();
+        let left = ["logs/run/removed", "logs/run2/1", "logs/ru/1"].map(str::to_owned);
+        assert_eq!(listed(&store, "logs").await, BTreeSet::from(left), "{name}");
+        store.remove_group(&key("logs/run"), None).await.unwrap();
+        assert!(listed(&store, "logs/run").await.is_empty(), "{name}");
+        store.remove_group(&key("logs/run"), None).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_error_names_the_object_the_store_and_what_to_change() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = S3Server::start(dir.path()).unwrap();

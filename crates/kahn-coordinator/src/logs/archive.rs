@@ -157,9 +157,7 @@ impl Archive {
 
     /// Removes all output of a run.
     pub(super) async fn remove(&self, run: RunId) -> io::Result<()> {
-        let listed = self.store.list(&of_run(run)?).await.map_err(io::Error::other)?;
-        let keys = listed.into_iter().map(|entry| entry.key).collect();
-        self.store.remove_all(keys).await.map_err(io::Error::other)?;
+        self.store.remove_group(&of_run(run)?, None).await.map_err(io::Error::other)?;
         self.forget_all();
         Ok(())
     }
@@ -170,9 +168,7 @@ impl Archive {
         // The reason comes first: a crash in between leaves output, which is removed later.
         let reason = Bytes::copy_from_slice(reason.as_bytes());
         self.store.put(&mark, reason).await.map_err(io::Error::other)?;
-        let listed = self.store.list(&of_run(run)?).await.map_err(io::Error::other)?;
-        let keys = listed.into_iter().map(|entry| entry.key).filter(|key| *key != mark).collect();
-        self.store.remove_all(keys).await.map_err(io::Error::other)?;
+        self.store.remove_group(&of_run(run)?, Some(&mark)).await.map_err(io::Error::other)?;
         self.forget_all();
         Ok(())
     }
