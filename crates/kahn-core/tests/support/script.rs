@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_core::testing::{DagScript, World, dag, exit_code};
-use kahn_core::{Event, RetryScope, Settings, Spreading, Waiting};
+use kahn_core::{ArchiveRef, Event, RetryScope, RunSnapshot, Settings, Spreading, Waiting};
 use kahn_model::{
     ActionKind, Admission, AttemptId, Cause, CauseKind, Dag, DependencyKind, Failure, Outputs,
     Pressure, PressureKind, RunId, Share, TaskIx, Trigger, Uuid, Value, When,
@@ -20,6 +20,8 @@ pub(crate) struct Script {
     out: String,
     last_report: Option<Event>,
     n_logged: usize,
+    /// Runs as they were stored last.
+    stored: BTreeMap<RunId, Arc<RunSnapshot>>,
 }
 
 /// Executes a script and returns the transcript.
@@ -32,6 +34,7 @@ pub(crate) fn carry_out(text: &str) -> String {
         out: String::new(),
         last_report: None,
         n_logged: 0,
+        stored: BTreeMap::new(),
     };
     while let Some(line) = lines.next() {
         if let Some(head) = line.strip_prefix("dag ") {
@@ -257,6 +260,12 @@ impl Script {
             }
             ["pause", run] => self.step(Event::PauseRequested { run: run_id(run) }),
             ["resume", run] => self.step(Event::ResumeRequested { run: run_id(run) }),
+            ["store", run] => self.store(run),
+            ["stored", run] => self.tell_stored(run),
+            ["fetch", run] => {
+                let stored = Arc::clone(&self.stored[&run_id(run)]);
+                self.step(Event::RunFetched(stored));
+            }
             ["expire", run] => self.step(Event::RunExpired { run: run_id(run) }),
             ["retry", run, "failed"] => self.retry(run, RetryScope::Failed),
             ["retry", run, "from", task] => {
@@ -279,6 +288,20 @@ impl Script {
             }
             other => panic!("unknown: {other:?}"),
         }
+    }
+
+    /// Stores a run, of which the core does not hear yet.
+    fn store(&mut self, run: &str) {
+        let snapshot = self.world.core.state().snapshot_run(self.world.run(run_id(run)));
+        self.stored.insert(run_id(run), Arc::new(snapshot));
+    }
+
+    /// Tells the core that a run is stored.
+    fn tell_stored(&mut self, run: &str) {
+        let run = run_id(run);
+        let n_records = self.stored[&run].history.len();
+        let archive = ArchiveRef { bytes: 100, digest: [1; 16] };
+        self.step(Event::RunStored { run, n_records, archive });
     }
 
     fn retry(&mut self, run: &str, scope: RetryScope) {
