@@ -279,10 +279,10 @@ impl Leadership {
                 self.outbox.hold(Output::Answer(id, answer));
             }
             Input::Read(id, run) => {
-                let view = self.core.state().run(run).map(|run| View {
-                    run: run.id(),
+                let view = self.core.state().summary(run).map(|run| View {
+                    run: run.run,
                     state: run.state,
-                    n_records: run.history.len(),
+                    n_records: run.n_records,
                 });
                 self.outbox.hold(Output::View(id, view));
             }

@@ -18,11 +18,13 @@ pub enum Mutation {
     NoConfirmation,
     /// A coordinator acts although its lease may have expired.
     NoLeaseCheck,
+    /// A coordinator archives runs that are not stored anywhere.
+    NoStoredArchive,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NoFenceCheck,
         Self::NoSequenceCheck,
         Self::ActBeforeCommit,
@@ -30,5 +32,6 @@ impl Mutation {
         Self::NoTokenCheck,
         Self::NoConfirmation,
         Self::NoLeaseCheck,
+        Self::NoStoredArchive,
     ];
 }

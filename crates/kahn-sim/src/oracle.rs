@@ -23,16 +23,19 @@
 //! | I16 bounded | the world: the length of the outbox |
 //! | I17 durable before told | `exits`: grants, acknowledgements and answers are in the ledger |
 //! | I18 a standby's state is that of the log | the world: at each takeover by a warm standby |
+//! | I19 an archived run is complete elsewhere, its summary remains, and it comes back as it was | `archives` |
 
+mod archives;
 mod exits;
 mod journal;
 mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kahn_core::log::{Head, Term};
-use kahn_core::{Core, Settings};
+use kahn_core::{Core, RunSnapshot, Settings};
 use kahn_model::{AttemptId, BootId, RunId, TaskIx, Timestamp, Token, WorkerId};
 use kahn_worker_core::Outcome;
 
@@ -113,6 +116,11 @@ pub(crate) struct Oracle {
     submitted: BTreeSet<RunId>,
     acknowledged: BTreeMap<Token, Outcome>,
     seen: BTreeMap<(usize, RunId), usize>,
+    /// What was stored outside of the log, by run and digest.
+    archives: BTreeMap<(RunId, [u8; 16]), Arc<RunSnapshot>>,
+    /// Numbers of changes that archived and restored a run.
+    pub(crate) n_archived: u64,
+    pub(crate) n_restored: u64,
     violation: Option<Violation>,
 }
 
@@ -136,6 +144,9 @@ impl Oracle {
             submitted: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
             seen: BTreeMap::new(),
+            archives: BTreeMap::new(),
+            n_archived: 0,
+            n_restored: 0,
             violation: None,
         }
     }
@@ -197,7 +208,7 @@ impl Oracle {
     /// Checks the invariants that hold only when nothing is in progress any more.
     pub(crate) fn at_rest(&mut self) {
         for run in self.submitted.clone() {
-            if self.shadow.state().run(run).is_none() {
+            if self.shadow.state().summary(run).is_none() {
                 self.object("I1", format!("run {run} was acknowledged and is gone"));
             }
         }

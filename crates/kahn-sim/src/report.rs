@@ -38,6 +38,10 @@ pub struct Report {
     pub n_terms: u64,
     /// The number of terms that began with the state of a warm standby.
     pub n_warm_takeovers: u64,
+    /// The number of times that a run was archived.
+    pub n_archived: u64,
+    /// The number of times that an archived run was restored.
+    pub n_restored: u64,
     /// The number of injected faults.
     pub n_faults: u64,
     /// The number of entries that the store lost.

@@ -1,7 +1,9 @@
 //! The whole cluster in one thread, in virtual time: coordinators, workers, clients, a network and
 //! a store, with one event queue and one random number generator.
 
+mod archives;
 mod clients;
+mod comparing;
 mod coordinators;
 mod faults;
 mod network;
@@ -13,8 +15,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use kahn_core::{Core, RunSnapshot, Settings};
-use kahn_model::{BootId, Partition, Timestamp, Token};
+use kahn_core::Settings;
+use kahn_model::{BootId, Timestamp, Token};
 
 use crate::digest::Digest;
 use crate::driver::RequestId;
@@ -59,6 +61,8 @@ enum SimEvent {
     Follow { coordinator: usize, incarnation: u64 },
     WaitOver { coordinator: usize, leadership: u64, partition: usize },
     Evaluated { coordinator: usize, leadership: u64, event: Box<kahn_core::Event> },
+    ArchivingDue { coordinator: usize, leadership: u64 },
+    Stored { coordinator: usize, leadership: u64, event: Box<kahn_core::Event> },
     StoreAsked(Box<storage::Request>),
     StoreAnswered { ask: AskId, answer: Box<storage::Answer> },
     StoreTimedOut(AskId),
@@ -102,6 +106,8 @@ pub(crate) struct World {
     has_pressure: bool,
     /// Whether there are warm standbys, hand-overs and clocks of different rates.
     has_standbys: bool,
+    /// Whether finished runs are archived.
+    has_archives: bool,
     next_leadership: u64,
     next_boot: u64,
     next_request: u64,
@@ -124,9 +130,10 @@ impl World {
         if chance(&mut rng, 20) {
             settings.prefetch_span = ms(2000);
         }
-        // Both exclude the seeds of the regression tests, so that they do not change.
+        // All exclude the seeds of the regression tests, so that they do not change.
         let has_pressure = matches!(options.seed % 7, 3 | 5);
         let has_standbys = has_pressure && !options.seed.is_multiple_of(3);
+        let has_archives = has_pressure && !options.seed.is_multiple_of(2);
         let mut world = Self {
             now: Timestamp(1_000_000),
             queue: Queue::default(),
@@ -143,6 +150,7 @@ impl World {
             settings,
             has_pressure,
             has_standbys,
+            has_archives,
             options,
             next_leadership: 0,
             next_boot: 0,
@@ -199,6 +207,8 @@ impl World {
 
     fn finish(mut self) -> Report {
         self.report.elapsed = Duration::from_micros(self.now.0);
+        self.report.n_archived = self.oracle.n_archived;
+        self.report.n_restored = self.oracle.n_restored;
         self.report.violation = self.oracle.violation().cloned();
         self.report.digest = self.digest.value();
         self.report
@@ -249,7 +259,11 @@ impl World {
             SimEvent::WaitOver { coordinator, leadership, partition } => {
                 self.on_wait_over(coordinator, leadership, partition);
             }
-            SimEvent::Evaluated { coordinator, leadership, event } => {
+            SimEvent::ArchivingDue { coordinator, leadership } => {
+                self.on_archiving_due(coordinator, leadership);
+            }
+            SimEvent::Evaluated { coordinator, leadership, event }
+            | SimEvent::Stored { coordinator, leadership, event } => {
                 self.on_evaluated(coordinator, leadership, *event);
             }
             SimEvent::StoreAsked(request) => self.on_store_asked(*request),
@@ -297,6 +311,8 @@ impl World {
             | SimEvent::Follow { coordinator, .. }
             | SimEvent::WaitOver { coordinator, .. }
             | SimEvent::Evaluated { coordinator, .. }
+            | SimEvent::ArchivingDue { coordinator, .. }
+            | SimEvent::Stored { coordinator, .. }
             | SimEvent::RequestArrives { coordinator, .. } => {
                 self.coordinators[*coordinator].paused_until
             }
@@ -341,77 +357,4 @@ impl World {
             self.workers.iter().map(WorkerProcess::is_at_rest).collect::<Vec<_>>(),
         )
     }
-
-    fn check_at_rest(&mut self) {
-        self.oracle.at_rest();
-        let Some(leader) = self.leader() else { return };
-        self.check_shares(leader);
-        for partition in 0..usize::from(self.settings.partitions) {
-            self.compare_with_ledger(leader, partition);
-            let n_entries = self.storage.partition(partition).entries().len();
-            if n_entries != self.oracle.n_entries(partition) {
-                self.oracle.object("I10", "the log differs from the safe entries");
-            }
-        }
-        let findings = self.coordinators[leader].core().map(Core::audit);
-        if let Some(finding) = findings.and_then(|findings| findings.into_iter().next()) {
-            self.oracle.object("I13", finding);
-        }
-    }
-
-    /// Checks that the memory of an idle coordinator matches its log.
-    fn compare_with_ledger(&mut self, leader: usize, partition: usize) {
-        let Some(core) = self.coordinators[leader].core() else { return };
-        let memory = partition_runs(core, partition);
-        self.compare(memory, partition);
-    }
-
-    /// Checks that a state rebuilt from the log matches the log.
-    fn compare(&mut self, memory: Vec<RunSnapshot>, partition: usize) {
-        let ledger = partition_runs(self.oracle.shadow(), partition);
-        if memory.len() != ledger.len() {
-            self.oracle.object("I10", "memory and log contain different runs");
-        }
-        for (ours, theirs) in memory.iter().zip(&ledger) {
-            if ours != theirs {
-                let message = difference(ours, theirs);
-                self.oracle.object("I10", message);
-            }
-        }
-    }
-}
-
-/// Returns the runs of a partition.
-fn partition_runs(core: &Core, partition: usize) -> Vec<RunSnapshot> {
-    let at = Partition(u16::try_from(partition).expect("invariant: few partitions"));
-    core.state().snapshot(at).runs.into_iter().map(with_ranks).collect()
-}
-
-/// Replaces the ages of ready tasks by their rank, because only the order is significant.
-fn with_ranks(mut run: RunSnapshot) -> RunSnapshot {
-    let mut ages: Vec<u32> = run.cells.iter().map(|cell| cell.age).filter(|age| *age > 0).collect();
-    ages.sort_unstable();
-    for cell in run.cells.iter_mut().filter(|cell| cell.age > 0) {
-        let rank = ages.partition_point(|age| *age < cell.age);
-        cell.age = u32::try_from(rank + 1).expect("invariant: few tasks");
-    }
-    run
-}
-
-/// Returns the first part in which two snapshots differ, for the report.
-fn difference(ours: &RunSnapshot, theirs: &RunSnapshot) -> String {
-    let run = ours.submission.run;
-    let what = if ours.cells != theirs.cells {
-        let at = ours.cells.iter().zip(&theirs.cells).position(|(a, b)| a != b).unwrap_or(0);
-        format!("t{at}: {:?} and {:?}", ours.cells[at], theirs.cells[at])
-    } else if ours.history != theirs.history {
-        let at = ours.history.iter().zip(&theirs.history).position(|(a, b)| a != b);
-        let pair = at.map(|at| (ours.history[at], theirs.history[at]));
-        format!("histories of {} and {}: {pair:?}", ours.history.len(), theirs.history.len())
-    } else if ours.leases != theirs.leases {
-        format!("leases {:?} and {:?}", ours.leases, theirs.leases)
-    } else {
-        format!("{ours:?} and {theirs:?}")
-    };
-    format!("run {run}: memory and log differ: {what}")
 }

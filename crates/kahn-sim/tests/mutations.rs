@@ -58,3 +58,8 @@ fn a_coordinator_that_does_not_wait_for_the_end_of_an_attempt_is_found() {
 fn a_coordinator_that_acts_although_its_lease_may_have_expired_is_found() {
     check(Mutation::NoLeaseCheck);
 }
+
+#[test]
+fn a_coordinator_that_archives_what_is_not_stored_is_found() {
+    check(Mutation::NoStoredArchive);
+}

@@ -21,6 +21,8 @@ struct Totals {
     n_executions: u64,
     n_terms: u64,
     n_warm_takeovers: u64,
+    n_archived: u64,
+    n_restored: u64,
     n_faults: u64,
     n_lost_entries: u64,
     failed: Vec<(u64, String)>,
@@ -52,11 +54,13 @@ fn every_seed_keeps_every_promise_and_repeats_to_the_last_bit() {
     let totals = totals.into_inner().unwrap();
     println!(
         "{count} seeds, each twice: {} events, {} attempts, {} terms ({} of warm standbys), \
-         {} faults, {} entries lost",
+         {} runs archived ({} restored), {} faults, {} entries lost",
         totals.n_events,
         totals.n_executions,
         totals.n_terms,
         totals.n_warm_takeovers,
+        totals.n_archived,
+        totals.n_restored,
         totals.n_faults,
         totals.n_lost_entries,
     );
@@ -66,6 +70,8 @@ fn every_seed_keeps_every_promise_and_repeats_to_the_last_bit() {
     assert!(totals.failed.is_empty(), "{} seeds failed", totals.failed.len());
     assert!(count < 100 || totals.n_lost_entries > 0, "the store never lost anything");
     assert!(count < 100 || totals.n_warm_takeovers > 0, "no warm standby took over");
+    assert!(count < 100 || totals.n_archived > 0, "no run was archived");
+    assert!(count < 100 || totals.n_restored > 0, "no archived run was restored");
 }
 
 fn add(totals: &mut Totals, seed: u64, outcome: Result<Report, String>) {
@@ -75,6 +81,8 @@ fn add(totals: &mut Totals, seed: u64, outcome: Result<Report, String>) {
             totals.n_executions += report.n_executions;
             totals.n_terms += report.n_terms;
             totals.n_warm_takeovers += report.n_warm_takeovers;
+            totals.n_archived += report.n_archived;
+            totals.n_restored += report.n_restored;
             totals.n_faults += report.n_faults;
             totals.n_lost_entries += report.n_lost_entries;
         }

@@ -33,7 +33,7 @@ impl Oracle {
     /// Checks the acknowledgement of a submission.
     pub(crate) fn submission_answered(&mut self, run: RunId, answer: &Result<(), Refusal>) {
         match answer {
-            Ok(()) if self.shadow.state().run(run).is_none() => {
+            Ok(()) if self.shadow.state().summary(run).is_none() => {
                 self.object("I17", format!("run {run} is acknowledged and not recorded"));
             }
             Ok(()) => {
@@ -48,7 +48,7 @@ impl Oracle {
         let is_cancelled = self
             .shadow
             .state()
-            .run(run)
+            .summary(run)
             .is_some_and(|run| run.cancelled.is_some() || run.state.is_terminal());
         if answer.is_ok() && !is_cancelled {
             self.object("I17", format!("run {run} is said to be cancelled and is not"));
@@ -58,7 +58,7 @@ impl Oracle {
     /// Checks a view that is sent to a client.
     pub(crate) fn view_leaves(&mut self, view: &View) {
         let state = self.shadow.state();
-        let n = state.run(view.run).map(|run| (run.history.len(), run.state));
+        let n = state.summary(view.run).map(|run| (run.n_records, run.state));
         let is_there = n.is_some_and(|(n, state)| {
             view.n_records < n || (view.n_records == n && view.state == state)
         });

@@ -31,8 +31,10 @@ impl Oracle {
                 return;
             }
             self.check(*at, entry.term.nonce, change);
+            self.check_archive(change);
             if self.violation.is_none() {
                 self.shadow.replay(*at, change);
+                self.check_archive_after(change);
             }
         }
     }
@@ -57,8 +59,7 @@ impl Oracle {
 
     fn check(&mut self, at: Timestamp, nonce: u64, change: &Change) {
         let Some(run) = change.run() else { return };
-        let run = self.shadow.state().run(run);
-        let state = run.map(|run| run.state);
+        let state = self.shadow.state().summary(run).map(|run| run.state);
         let is_new = matches!(change, Change::RunSubmitted(_));
         if is_new != state.is_none() {
             self.object("I6", format!("{change}, and it is {state:?}"));

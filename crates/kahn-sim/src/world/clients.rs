@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use kahn_core::{Event, Refusal, RetryScope, Submission};
+use kahn_model::RunId;
 
 use super::network::Node;
 use super::{SimEvent, World};
@@ -77,6 +78,10 @@ impl Client {
         self.goals.is_empty()
     }
 
+    pub(crate) fn run_id(&self, run: usize) -> RunId {
+        self.runs[run].run
+    }
+
     pub(crate) fn pending(&self) -> Option<Goal> {
         self.goals.front().copied()
     }
@@ -130,6 +135,9 @@ impl World {
         if !self.coordinators[coordinator].is_leading() {
             self.send_reply(coordinator, request, Reply::NotLeading);
             return;
+        }
+        if let Some(event) = self.fetched_for(coordinator, client, goal) {
+            self.receive(coordinator, Input::Event(event));
         }
         let input = self.input(client, request, goal);
         self.receive(coordinator, input);

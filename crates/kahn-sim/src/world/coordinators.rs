@@ -10,9 +10,10 @@ use kahn_core::Core;
 use kahn_core::log::Reply as LogReply;
 use kahn_model::Timestamp;
 
+use super::comparing::{archived_runs, partition_runs};
 use super::network::StreamId;
 use super::storage::{Answer, Ask, Purpose};
-use super::{SimEvent, WAITING_MAX, World, partition_runs};
+use super::{SimEvent, WAITING_MAX, World};
 use crate::driver::{
     Clock, EXACT, End, Follower, Input, Leadership, Loaded, Next, RENEW_EVERY, recover,
 };
@@ -271,6 +272,7 @@ impl World {
         self.check_recovery(loaded);
         self.plan_turn(ix, self.now);
         self.queue.plan(self.now, SimEvent::Renew { coordinator: ix, leadership });
+        self.plan_archiving(ix);
     }
 
     /// Checks that the state of a new term is exactly what was safe when it was loaded.
@@ -283,7 +285,9 @@ impl World {
         }
         let (core, _) = recover(self.settings.clone(), loaded);
         for partition in 0..loaded.len() {
-            self.compare(partition_runs(&core, partition), partition);
+            let (runs, archived) =
+                (partition_runs(&core, partition), archived_runs(&core, partition));
+            self.compare(runs, archived, partition);
         }
     }
 
