@@ -42,6 +42,7 @@ pub(crate) fn run(run: api::Run) -> Result<Run, Error> {
         critical_path: Duration::from_micros(run.critical_path),
         last_event: run.events,
         waiting: run.waiting.into_iter().map(waiting).collect(),
+        is_archived: run.is_archived,
     })
 }
 

@@ -35,6 +35,8 @@ pub struct Run {
     /// What the ready tasks wait for, the most frequent reason first. Only set when a single run
     /// was requested.
     pub waiting: Vec<Waiting>,
+    /// Whether it is archived, which makes reading it slower.
+    pub is_archived: bool,
 }
 
 /// Ready tasks of a run that wait for the same reason.

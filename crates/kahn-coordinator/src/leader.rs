@@ -24,6 +24,7 @@ use crate::evaluate::Evaluators;
 use crate::grpc::runs::RunService;
 use crate::grpc::sessions::SessionService;
 use crate::grpc::workers::WorkerService;
+use crate::histories::{ArchiveStats, Archiving, Histories};
 use crate::inbox::{Handle, Input};
 use crate::logs::Logs;
 use crate::replica::Recovered;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub limits: Limits,
     pub retention: RetentionConfig,
     pub logs: Logs,
+    pub histories: Histories,
+    pub archive_stats: ArchiveStats,
     /// Whether other coordinators can use the store.
     pub is_store_shared: bool,
     pub stats: Stats,
@@ -58,6 +61,7 @@ pub(crate) struct Leader {
     handle: Handle,
     driver: JoinHandle<Ended>,
     retention: JoinHandle<()>,
+    archiving: JoinHandle<()>,
     leads_until: watch::Receiver<Instant>,
     watchers: Watchers,
     routes: Routes,
@@ -104,13 +108,17 @@ impl Leader {
             spans,
         };
         let driver = tokio::spawn(Driver::new(parts, first).run());
-        let (logs, limits) = (shared.logs.clone(), shared.limits.clone());
-        let (config, runs_max) = (shared.retention.clone(), limits.finished_runs);
-        let retention = retention::spawn(handle.clone(), logs.clone(), config, runs_max);
-        let service = Service::new(handle.clone(), watchers.clone(), logs, limits);
+        let (retention, archiving) = start_archiving_and_retention(&handle, shared);
+        let service = Service::new(
+            handle.clone(),
+            watchers.clone(),
+            shared.logs.clone(),
+            shared.histories.clone(),
+            shared.limits.clone(),
+        );
         let routes = routes(service, handle.clone(), leads_until.clone(), shared);
         info!(%term, "leading");
-        Ok(Self { handle, driver, retention, leads_until, watchers, routes })
+        Ok(Self { handle, driver, retention, archiving, leads_until, watchers, routes })
     }
 
     /// Returns the routes of its services.
@@ -143,6 +151,7 @@ impl Leader {
     /// that they hold.
     pub(crate) async fn resign(mut self) -> Ended {
         self.retention.abort();
+        self.archiving.abort();
         // If the driver has already ended, there is nothing to close.
         drop(self.handle.send(Input::Close).await);
         self.ended().await
@@ -182,7 +191,27 @@ impl Drop for Leader {
     fn drop(&mut self) {
         self.driver.abort();
         self.retention.abort();
+        self.archiving.abort();
     }
+}
+
+/// Starts to archive runs, and to remove what is not kept.
+fn start_archiving_and_retention(
+    handle: &Handle,
+    shared: &Shared,
+) -> (JoinHandle<()>, JoinHandle<()>) {
+    let Shared { logs, histories, retention: config, limits, .. } = shared.clone();
+    let stats = shared.archive_stats.clone();
+    let archiving = Archiving {
+        handle: handle.clone(),
+        logs: logs.clone(),
+        histories: histories.clone(),
+        config: config.clone(),
+        stats,
+    };
+    let runs_max = limits.finished_runs;
+    let retention = retention::spawn(handle.clone(), logs, histories, config, runs_max);
+    (retention, archiving.spawn())
 }
 
 /// Forwards the events of a log to the driver. The inbox has more capacity than all logs can fill.
@@ -206,6 +235,7 @@ fn routes(
         handle,
         leads_until,
         logs: shared.logs.clone(),
+        histories: shared.histories.clone(),
         next_session: Arc::clone(&shared.next_session),
     };
     let runs = RunsServer::new(RunService(service.clone()));

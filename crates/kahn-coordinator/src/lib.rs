@@ -15,6 +15,7 @@ mod driver;
 mod election;
 mod evaluate;
 mod grpc;
+mod histories;
 mod inbox;
 mod leader;
 mod logs;

@@ -1,10 +1,12 @@
 //! Keeps finished runs and their output for a while and then removes them, oldest first.
 //!
-//! Output is removed before its run, so that a removal that was interrupted is repeated. Output of
-//! runs that do not exist is removed after a grace period: a store that failed, or an upload that
-//! was under way when the run was removed, may leave some behind.
+//! Output is removed before its run, so that a removal that was interrupted is repeated. What is
+//! stored of an archived run is removed after the run, so that no run is left of which nothing can be
+//! read. Output and histories of runs that do not exist are removed after a grace period: a store
+//! that failed, or an upload that was under way when the run was removed, may leave some behind.
 
 mod plan;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use self::plan::{Finished, Plan};
 use crate::config::RetentionConfig;
+use crate::histories::Histories;
 use crate::inbox::{Handle, RequestError};
 use crate::logs::Logs;
 
@@ -25,18 +28,17 @@ use crate::logs::Logs;
 const RUNS_AT_ONCE: usize = 100;
 /// How often to look for output of runs that do not exist.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
-/// The age at which output of a run that does not exist is removed.
-const SWEEP_AGE: Duration = Duration::from_secs(3600);
 
 /// Starts to remove what is not kept. `runs_max` is the number of finished runs to keep.
 pub(crate) fn spawn(
     handle: Handle,
     logs: Logs,
+    histories: Histories,
     config: RetentionConfig,
     runs_max: usize,
 ) -> JoinHandle<()> {
     let (sizes, cleared) = Default::default();
-    let retention = Retention { handle, logs, config, runs_max, sizes, cleared };
+    let retention = Retention { handle, logs, histories, config, runs_max, sizes, cleared };
     tokio::spawn(async move {
         // It ends with the leadership.
         drop(retention.run().await);
@@ -46,6 +48,7 @@ pub(crate) fn spawn(
 struct Retention {
     handle: Handle,
     logs: Logs,
+    histories: Histories,
     config: RetentionConfig,
     runs_max: usize,
     /// The size of the output of finished runs, which does not change any more.
@@ -152,44 +155,31 @@ impl Retention {
         self.sizes.remove(&run);
         self.cleared.remove(&run);
         // A run that cannot be removed now is tried again later.
-        drop(self.handle.request(Event::RunExpired { run }).await);
-        removed.is_ok()
-    }
-
-    /// Removes output of runs that do not exist.
-    async fn sweep(&self) -> Result<(), RequestError> {
-        let stored = match self.logs.stored_runs().await {
-            Ok(stored) => stored,
-            Err(error) => {
-                warn!(%error, "output of runs that do not exist is not looked for");
-                return Ok(());
-            }
-        };
-        let unknown = self.handle.query(move |core| unknown(core, stored)).await?;
-        for run in unknown {
-            match self.logs.remove_if_older(run, SWEEP_AGE).await {
-                Ok(false) => {}
-                Ok(true) => info!(%run, "output of a run that does not exist removed"),
-                Err(error) => {
-                    warn!(%run, %error, "output of a run that does not exist not removed")
-                }
-            }
+        let is_gone = self.handle.request(Event::RunExpired { run }).await.is_ok();
+        if !is_gone || is_failing {
+            return removed.is_ok();
         }
-        Ok(())
+        let history = self.histories.remove(run).await;
+        if let Err(error) = &history {
+            warn!(%run, %error, "history of a removed run not removed for now");
+        }
+        removed.is_ok() && history.is_ok()
     }
 }
 
 fn finished(core: &Core) -> (Timestamp, Vec<Finished>) {
-    let runs = core.state().runs().filter_map(|run| {
-        let namespace = run.submission.namespace.to_string();
-        Some(Finished { run: run.id(), namespace, finished_at: run.finished_at?, log_bytes: None })
+    let state = core.state();
+    let runs = state.summaries_before(None).filter_map(|run| {
+        let archive = state.archived_run(run.run).map(|archived| archived.archive);
+        Some(Finished {
+            run: run.run,
+            namespace: run.namespace.to_string(),
+            finished_at: run.finished_at?,
+            history_bytes: archive.map_or(0, |archive| archive.bytes),
+            log_bytes: None,
+        })
     });
-    (core.state().now(), runs.collect())
-}
-
-fn unknown(core: &Core, mut runs: Vec<RunId>) -> Vec<RunId> {
-    runs.retain(|run| core.state().run(*run).is_none());
-    runs
+    (state.now(), runs.collect())
 }
 
 fn oldest_finished(core: &Core) -> Vec<RunId> {

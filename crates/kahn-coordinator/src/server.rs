@@ -32,8 +32,8 @@ use crate::election::Candidate;
 use crate::grpc::auth::{AuthLayer, Tokens};
 use crate::grpc::limits::message_limit_layer;
 use crate::grpc::runs::RunService;
+use crate::histories::ArchiveStats;
 use crate::leader::Shared;
-use crate::logs::{Caps, Logs, UploadStats};
 use crate::replica::RecoveryError;
 use crate::role::{Role, Roles};
 use crate::stats::Stats;
@@ -139,25 +139,10 @@ impl Coordinator {
         services.metrics.gauge("store_durability", DURABILITY_HELP).set(level.level().into());
         let (address, is_secure) = (listener.address(), listener.is_secure());
         let (owner, claim) = identity::candidacy(&config, &listener, identity.as_ref())?;
-        let caps = Caps {
-            attempt_bytes: config.limits.log_bytes,
-            total_bytes: config.limits.total_log_bytes,
-        };
         let (roles, stopping) = (Roles::new(), CancellationToken::new());
-        let mut logs = Logs::new(config.data_dir.join("logs"), caps);
-        let uploads = UploadStats::new(&services.metrics);
-        if let Some(blobs) = config.blobs.open()? {
-            info!(url = blobs.url(), "blob store open");
-            let url = blobs.url().to_owned();
-            logs = logs.with_store(blobs, uploads);
-            if !logs.claim(&store.meta().id.to_string(), &stopping).await {
-                return Err(StartError::ForeignBlobs(url));
-            }
-            logs.recover().await;
-        } else {
-            let counted = logs.clone();
-            tokio::spawn(async move { counted.recover().await });
-        }
+        let cluster = store.meta().id.to_string();
+        let (logs, histories) =
+            open::blobs(&config, &cluster, &services.metrics, &stopping).await?;
         let stats = Stats::new(&services.metrics, services.readiness.clone(), &config.metrics);
         let mut lifecycle = Lifecycle {
             candidate: Candidate::new(Arc::clone(&store), settings, owner, claim),
@@ -167,6 +152,8 @@ impl Coordinator {
                 retention: config.retention.clone(),
                 is_store_shared: config.store.is_shared(),
                 logs,
+                histories,
+                archive_stats: ArchiveStats::new(&services.metrics),
                 stats,
                 traces: services.traces,
                 next_session: Arc::default(),

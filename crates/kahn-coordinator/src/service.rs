@@ -3,6 +3,7 @@
 //! All validation of requests is done here: names, limits, states. A wire protocol (gRPC today)
 //! only converts between its messages and these types.
 
+mod archived;
 mod control;
 mod error;
 mod list;
@@ -14,7 +15,7 @@ mod view;
 mod watch;
 mod workers;
 
-use kahn_core::{Core, Event, Run};
+use kahn_core::{ArchiveRef, Core, Event, Refusal, Run};
 use kahn_model::{RunId, RunRef};
 
 pub(crate) use control::{RetryRequest, RetryWhich};
@@ -27,6 +28,7 @@ pub(crate) use view::{EventView, RunView, TaskView, UsageView, WaitingView, Work
 pub(crate) use watch::{WatchRequest, WatchUpdate};
 
 use crate::config::Limits;
+use crate::histories::Histories;
 use crate::inbox::Handle;
 use crate::logs::Logs;
 use crate::watchers::Watchers;
@@ -37,12 +39,19 @@ pub(crate) struct Service {
     handle: Handle,
     watchers: Watchers,
     logs: Logs,
+    histories: Histories,
     limits: Limits,
 }
 
 impl Service {
-    pub(crate) fn new(handle: Handle, watchers: Watchers, logs: Logs, limits: Limits) -> Self {
-        Self { handle, watchers, logs, limits }
+    pub(crate) fn new(
+        handle: Handle,
+        watchers: Watchers,
+        logs: Logs,
+        histories: Histories,
+        limits: Limits,
+    ) -> Self {
+        Self { handle, watchers, logs, histories, limits }
     }
 
     /// Returns the id of the run that a reference denotes.
@@ -53,20 +62,37 @@ impl Service {
         }
     }
 
-    /// Queries the core about a run.
+    /// Asks a question about a run. If the run is archived, it is answered by a core that has this
+    /// run alone.
     async fn ask<T: Send + 'static>(
         &self,
         run: RunRef,
         question: impl FnOnce(&Core, &Run) -> T + Send + 'static,
     ) -> Result<T, ServiceError> {
-        let answer = self.handle.query(move |core| {
+        self.ask_either(run, question).await.map(|(answer, _)| answer)
+    }
+
+    /// Does the same, and returns whether the run is archived.
+    async fn ask_either<T: Send + 'static>(
+        &self,
+        run: RunRef,
+        question: impl FnOnce(&Core, &Run) -> T + Send + 'static,
+    ) -> Result<(T, bool), ServiceError> {
+        let asked = self.handle.query(move |core| -> Result<_, ServiceError> {
             let id = run_ref::resolve(core, run)?;
-            match core.state().run(id) {
-                Some(run) => Ok(question(core, run)),
-                None => Err(ServiceError::from(kahn_core::Refusal::UnknownRun(id))),
+            if let Some(run) = core.state().run(id) {
+                return Ok(Asked::Answered(question(core, run)));
             }
+            let archived = core.state().archived_run(id).ok_or(Refusal::UnknownRun(id))?;
+            Ok(Asked::Archived(id, archived.archive, question))
         });
-        answer.await?
+        let (id, archive, question) = match asked.await?? {
+            Asked::Answered(answer) => return Ok((answer, false)),
+            Asked::Archived(id, archive, question) => (id, archive, question),
+        };
+        let core = self.histories.read(id, archive).await?;
+        let run = core.state().run(id).ok_or(Refusal::UnknownRun(id))?;
+        Ok((question(&core, run), true))
     }
 
     /// Sends `event` for a run, and returns the run once the change is durable.
@@ -74,4 +100,10 @@ impl Service {
         self.handle.request(event).await?;
         self.ask(RunRef::Id(run), |_, run| RunView::of(run)).await
     }
+}
+
+/// A question about a run: answered, or still to be asked of the archived run.
+enum Asked<T, Q> {
+    Answered(T),
+    Archived(RunId, ArchiveRef, Q),
 }

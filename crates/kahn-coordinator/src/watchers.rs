@@ -44,7 +44,7 @@ impl Watchers {
 
     pub(crate) fn notify(&self, core: &Core, run: RunId) {
         if let Some(sender) = self.lock().as_ref().and_then(|all| all.get(&run)) {
-            let is_over = core.state().run(run).is_none_or(|run| run.state.is_terminal());
+            let is_over = core.state().summary(run).is_none_or(|run| run.state.is_terminal());
             sender.send_modify(|news| {
                 news.version += 1;
                 news.is_over = is_over;

@@ -40,6 +40,9 @@ pub(crate) struct RunJson<'a> {
     /// Omitted if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     waiting: Vec<Value>,
+    /// Omitted if false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    archived: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     task_list: Option<Vec<TaskJson<'a>>>,
 }
@@ -61,6 +64,7 @@ impl<'a> RunJson<'a> {
             critical_path_done_seconds: seconds(run.critical_path_done),
             events: run.last_event,
             waiting: run.waiting.iter().map(waiting_json).collect(),
+            archived: run.is_archived,
             task_list: tasks.map(|tasks| tasks.iter().map(TaskJson::of).collect()),
         }
     }
@@ -146,6 +150,9 @@ pub(crate) fn details(run: &Run) -> String {
     add("submitted", text::time(run.submitted_at));
     if let Some(at) = run.finished_at {
         add("finished", format!("{} ({})", text::time(at), text::span(at.since(run.submitted_at))));
+    }
+    if run.is_archived {
+        add("archived", "yes".to_owned());
     }
     add("tasks", text::counts(&run.tasks));
     for waiting in &run.waiting {
@@ -252,6 +259,7 @@ pub(crate) mod tests {
             critical_path: Duration::from_secs(4),
             last_event: 12,
             waiting: Vec::new(),
+            is_archived: false,
         }
     }
 

@@ -7,7 +7,7 @@ use kahn_blob::{BlobStore, OpenError, Settings};
 use kahn_runtime::human_duration;
 use serde::{Deserialize, Serialize};
 
-/// The store for what outlives the host of a coordinator: the output of tasks.
+/// The store for what outlives the host of a coordinator: the output of tasks, and archived runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlobsConfig {

@@ -10,9 +10,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionConfig {
-    /// How often to check.
+    /// How often to check, and to archive runs.
     #[serde(with = "human_duration")]
     pub check_every: Duration,
+    /// How long after its end a run is archived: everything about it but a summary is moved to the
+    /// blob store. Without a blob store, no run is archived.
+    #[serde(with = "human_duration")]
+    pub archive_after: Duration,
     /// What applies to each namespace.
     pub default: Retain,
     /// What applies to single namespaces; the rest is as in `default`.
@@ -23,6 +27,7 @@ impl Default for RetentionConfig {
     fn default() -> Self {
         Self {
             check_every: Duration::from_secs(30),
+            archive_after: Duration::from_secs(600),
             default: Retain::default(),
             namespaces: BTreeMap::new(),
         }
@@ -37,6 +42,9 @@ pub struct Retain {
     pub runs: Option<usize>,
     /// How long a run is kept after its end.
     pub run_age: Option<Age>,
+    /// Bytes of all archived runs in the blob store, without their output. Runs are removed together
+    /// with their histories.
+    pub history_bytes: Option<u64>,
     /// Bytes of output of all finished runs.
     pub log_bytes: Option<u64>,
     /// How long output is kept after the end of its run.
@@ -57,6 +65,7 @@ impl RetentionConfig {
         Retain {
             runs: own.runs.or(usual.runs),
             run_age: own.run_age.or(usual.run_age),
+            history_bytes: own.history_bytes.or(usual.history_bytes),
             log_bytes: own.log_bytes.or(usual.log_bytes),
             log_age: own.log_age.or(usual.log_age),
         }
@@ -81,7 +90,7 @@ mod tests {
         let config: RetentionConfig = toml::from_str(text).unwrap();
         assert_eq!(config.of("other"), config.default);
         let run_age = Some(Age(Duration::from_secs(72 * 3600)));
-        let expected = Retain { runs: Some(1), run_age, log_bytes: Some(9), log_age: None };
+        let expected = Retain { runs: Some(1), run_age, log_bytes: Some(9), ..Retain::default() };
         assert_eq!(config.of("ci"), expected);
         assert!(config.needs_sizes());
         let error = toml::from_str::<RetentionConfig>("[default]\ncount = 5\n").unwrap_err();

@@ -75,6 +75,7 @@ pub(super) fn run(run: RunView) -> api::Run {
         critical_path: run.critical_path,
         events: run.events,
         waiting: run.waiting.into_iter().map(waiting).collect(),
+        is_archived: run.is_archived,
     }
 }
 

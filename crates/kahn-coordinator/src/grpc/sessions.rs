@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::shipping::{expect_late_output, expect_output_again, receive_all};
 use super::{limits, status, wire};
+use crate::histories::Histories;
 use crate::inbox::{Handle, Input, RequestError};
 use crate::logs::Logs;
 use crate::service::{OutputReceiver, ServiceError};
@@ -33,10 +34,17 @@ pub(crate) struct SessionService {
     /// Until when this coordinator certainly leads.
     pub leads_until: watch::Receiver<Instant>,
     pub logs: Logs,
+    pub histories: Histories,
     pub next_session: Arc<AtomicU64>,
 }
 
 type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl SessionService {
+    fn receiver(&self) -> OutputReceiver {
+        OutputReceiver::new(self.handle.clone(), self.logs.clone(), self.histories.clone())
+    }
+}
 
 #[tonic::async_trait]
 impl Sessions for SessionService {
@@ -54,7 +62,7 @@ impl Sessions for SessionService {
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let (outbound, messages) = mpsc::channel(MESSAGES_MAX);
         let handle = self.handle.clone();
-        let receiver = OutputReceiver::new(handle.clone(), self.logs.clone());
+        let receiver = self.receiver();
         tokio::spawn(async move {
             let inbound = request.into_inner();
             if let Err(status) = run_stream(&handle, &receiver, session, inbound, &outbound).await {
@@ -70,7 +78,7 @@ impl Sessions for SessionService {
         &self,
         request: Request<Streaming<LogPiece>>,
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
-        let receiver = OutputReceiver::new(self.handle.clone(), self.logs.clone());
+        let receiver = self.receiver();
         let (tx, receipts) = mpsc::channel(RECEIPTS_MAX);
         let leadership = (self.handle.clone(), self.leads_until.clone());
         tokio::spawn(receive_all(leadership, receiver, request.into_inner(), tx));

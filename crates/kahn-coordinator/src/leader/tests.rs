@@ -1,5 +1,7 @@
 //! Leaderships on a store in memory, in virtual time.
 
+mod archiving;
+
 use std::time::Duration;
 
 use kahn_core::log::Head;
@@ -45,6 +47,8 @@ async fn elected(candidate: &mut Candidate, store: &MemoryStore) -> Leader {
         retention: crate::config::RetentionConfig::default(),
         is_store_shared: false,
         logs: Logs::new(std::env::temp_dir().join("none"), caps),
+        histories: Histories::default(),
+        archive_stats: ArchiveStats::new(&Metrics::new()),
         stats: Stats::new(&Metrics::new(), Readiness::new(), &MetricsConfig::default()),
         traces: Traces::off(),
         next_session: Arc::default(),

@@ -63,7 +63,7 @@ impl Logs {
     }
 
     /// Fails unless the blob store, if there is one, is reserved for this cluster.
-    pub(super) fn check_claim(&self) -> io::Result<()> {
+    pub(crate) fn check_claim(&self) -> io::Result<()> {
         match self.uploads.as_ref().is_none_or(super::uploads::Uploads::is_allowed) {
             true => Ok(()),
             false => Err(io::Error::other("the blob store is not reserved for this cluster yet")),

@@ -14,6 +14,8 @@ pub(super) struct Finished {
     pub run: RunId,
     pub namespace: String,
     pub finished_at: Timestamp,
+    /// The size of what is stored of it if it is archived, and otherwise zero.
+    pub history_bytes: u64,
     /// The size of its output, if it is known and was not removed.
     pub log_bytes: Option<u64>,
 }
@@ -39,17 +41,21 @@ pub(super) fn plan(
     let mut plan = Plan::default();
     for (position, run) in finished.into_iter().enumerate() {
         let age = now.since(run.finished_at);
-        let Kept { retain, n_runs, log_bytes } =
+        let Kept { retain, n_runs, history_bytes, log_bytes } =
             kept.entry(run.namespace).or_insert_with_key(|namespace| Kept {
                 retain: config.of(namespace),
                 ..Kept::default()
             });
         let is_surplus = position >= runs_max || retain.runs.is_some_and(|max| *n_runs >= max);
-        if is_surplus || is_exceeded(retain.run_age, age) {
+        let with_it = history_bytes.saturating_add(run.history_bytes);
+        let is_too_large =
+            run.history_bytes > 0 && retain.history_bytes.is_some_and(|max| with_it > max);
+        if is_surplus || is_too_large || is_exceeded(retain.run_age, age) {
             plan.runs.push(run.run);
             continue;
         }
         *n_runs += 1;
+        *history_bytes = with_it;
         *log_bytes = log_bytes.saturating_add(run.log_bytes.unwrap_or(0));
         if let Some(reason) = reason_to_remove(retain, age, *log_bytes, run.log_bytes) {
             plan.output.push((run.run, reason));
@@ -65,6 +71,7 @@ pub(super) fn plan(
 struct Kept {
     retain: Retain,
     n_runs: usize,
+    history_bytes: u64,
     log_bytes: u64,
 }
 
@@ -104,7 +111,13 @@ mod tests {
     fn run(n: u128, namespace: &str, age: u32, log_bytes: u64) -> Finished {
         let finished_at = Timestamp(now().0 - u64::try_from((HOUR * age).as_micros()).unwrap());
         let namespace = namespace.to_owned();
-        Finished { run: id(n), namespace, finished_at, log_bytes: Some(log_bytes) }
+        Finished {
+            run: id(n),
+            namespace,
+            finished_at,
+            history_bytes: 0,
+            log_bytes: Some(log_bytes),
+        }
     }
 
     fn now() -> Timestamp {
@@ -143,6 +156,16 @@ mod tests {
         config.namespaces.insert("a".into(), own);
         let runs = vec![run(1, "a", 3, 0), run(2, "b", 9, 0)];
         assert_eq!(plan(runs, now(), &config, 100).runs, [id(2)]);
+    }
+
+    #[test]
+    fn histories_beyond_their_bytes_go_with_their_runs() {
+        let sized = config(Retain { history_bytes: Some(10), ..Retain::default() });
+        let archived =
+            |n, namespace, age| Finished { history_bytes: 6, ..run(n, namespace, age, 9) };
+        let runs = vec![archived(1, "a", 3), run(2, "a", 4, 9), archived(3, "a", 1)];
+        let planned = plan([runs, vec![archived(4, "b", 3)]].concat(), now(), &sized, 100);
+        assert_eq!(planned, Plan { runs: vec![id(1)], output: Vec::new() });
     }
 
     #[test]

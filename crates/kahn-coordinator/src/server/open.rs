@@ -1,17 +1,22 @@
-//! Opens the tokens and the store of a configuration.
+//! Opens the tokens and the stores of a configuration.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kahn_runtime::metrics::Metrics;
 use kahn_runtime::secret::{Secret, mask_url_password};
 use kahn_runtime::token::{Token, TokenError};
 use kahn_store::{
     ClusterId, ClusterMeta, Durability, EmbeddedStore, LogStore, MemoryStore, RedisStore,
 };
+use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::StartError;
 use crate::config::{Config, EmbeddedDurability};
 use crate::grpc::auth::Tokens;
+use crate::histories::Histories;
+use crate::logs::{Caps, Logs, UploadStats};
 
 pub(super) fn tokens(config: &Config) -> Result<Tokens, StartError> {
     create_dir(&config.data_dir)?;
@@ -51,6 +56,33 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], StartError> {
         source: std::io::Error::other(error),
     })?;
     Ok(bytes)
+}
+
+/// Opens the blob store, if there is one, for the output and the archived runs of a cluster.
+pub(super) async fn blobs(
+    config: &Config,
+    cluster: &str,
+    metrics: &Metrics,
+    stopping: &CancellationToken,
+) -> Result<(Logs, Histories), StartError> {
+    let caps =
+        Caps { attempt_bytes: config.limits.log_bytes, total_bytes: config.limits.total_log_bytes };
+    let logs = Logs::new(config.data_dir.join("logs"), caps);
+    let uploads = UploadStats::new(metrics);
+    let Some(blobs) = config.blobs.open()? else {
+        let counted = logs.clone();
+        tokio::spawn(async move { counted.recover().await });
+        return Ok((logs, Histories::default()));
+    };
+    info!(url = blobs.url(), "blob store open");
+    let url = blobs.url().to_owned();
+    let histories = Histories::new(blobs.clone());
+    let logs = logs.with_store(blobs, uploads);
+    if !logs.claim(cluster, stopping).await {
+        return Err(StartError::ForeignBlobs(url));
+    }
+    logs.recover().await;
+    Ok((logs, histories))
 }
 
 pub(super) async fn store(

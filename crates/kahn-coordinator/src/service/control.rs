@@ -44,7 +44,8 @@ pub(super) fn unknown_task(run: RunId, dag: &Dag, task: String) -> ServiceError 
 impl Service {
     /// Returns a run, with what its ready tasks wait for.
     pub(crate) async fn get(&self, run: RunRef) -> Result<RunView, ServiceError> {
-        self.ask(run, RunView::with_waiting).await
+        let (view, is_archived) = self.ask_either(run, RunView::with_waiting).await?;
+        Ok(RunView { is_archived, ..view })
     }
 
     /// Cancels a run.
@@ -81,7 +82,8 @@ impl Service {
                 return Err(ServiceError::invalid("tasks", "name at least one"));
             }
         };
-        self.change(run, Event::RetryRequested { run, scope }).await
+        self.restore_and_retry(run, scope).await?;
+        self.ask(RunRef::Id(run), |_, run| RunView::of(run)).await
     }
 
     /// Explains why a task is in its state.
@@ -91,7 +93,7 @@ impl Service {
         task: String,
     ) -> Result<Explanation, ServiceError> {
         let (run, task) = self.find_task(run, task).await?;
-        let explained = self.handle.query(move |core| core.explain(run, task)).await?;
+        let explained = self.ask(run.into(), move |core, run| core.explain(run.id(), task)).await?;
         explained.ok_or_else(|| Refusal::UnknownRun(run).into())
     }
 

@@ -2,6 +2,7 @@
 
 use kahn_core::Refusal;
 
+use crate::histories::HistoryError;
 use crate::inbox::RequestError;
 
 /// The kind of an error. Each wire protocol has one code per kind.
@@ -64,6 +65,20 @@ impl From<Refusal> for ServiceError {
             Refusal::StaleSession => ErrorKind::Superseded,
         };
         Self::new(kind, refusal.to_string())
+    }
+}
+
+impl From<HistoryError> for ServiceError {
+    fn from(error: HistoryError) -> Self {
+        let kind = match &error {
+            HistoryError::Damaged { .. } => ErrorKind::Internal,
+            HistoryError::NoStore(_)
+            | HistoryError::Missing { .. }
+            | HistoryError::Store { .. }
+            | HistoryError::Failing { .. }
+            | HistoryError::Stopping => ErrorKind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use kahn_core::Run;
+use kahn_core::{Run, RunSummary};
 use kahn_model::{RunId, RunRef, RunState, TaskIx, TaskState};
 
 use super::view::Times;
@@ -67,16 +67,18 @@ impl Service {
         let listed = self.handle.query(move |core| {
             let mut runs = Vec::new();
             let mut last: Option<RunId> = None;
-            for run in core.state().runs_before(before).take(RUNS_LOOKED_AT) {
-                last = Some(run.id());
-                if is_wanted(run, &filter) {
-                    runs.push(RunView::in_list(run));
+            for run in core.state().summaries_before(before).take(RUNS_LOOKED_AT) {
+                last = Some(run.run);
+                if is_wanted(&run, &filter) {
+                    let is_archived = core.state().archived_run(run.run).is_some();
+                    runs.push(RunView { is_archived, ..RunView::in_list(&run) });
                 }
                 if runs.len() == size {
                     break;
                 }
             }
-            let has_more = |last: &RunId| core.state().runs_before(Some(*last)).next().is_some();
+            let has_more =
+                |last: &RunId| core.state().summaries_before(Some(*last)).next().is_some();
             RunPage { runs, next: last.filter(has_more) }
         });
         Ok(listed.await?)
@@ -100,12 +102,12 @@ impl Service {
     }
 }
 
-fn is_wanted(run: &Run, filter: &RunFilter) -> bool {
+fn is_wanted(run: &RunSummary<'_>, filter: &RunFilter) -> bool {
     let has_label = |(key, value): &(String, String)| {
-        run.submission.labels.get(key.as_str()).is_some_and(|found| **found == **value)
+        run.labels.get(key.as_str()).is_some_and(|found| **found == **value)
     };
-    (filter.namespace.is_empty() || run.submission.namespace.as_str() == filter.namespace)
-        && (filter.dag.is_empty() || run.dag.name().as_str() == filter.dag)
+    (filter.namespace.is_empty() || run.namespace.as_str() == filter.namespace)
+        && (filter.dag.is_empty() || run.dag.as_str() == filter.dag)
         && (filter.states.is_empty() || filter.states.contains(&run.state))
         && filter.labels.iter().all(has_label)
 }

@@ -315,10 +315,15 @@ impl Reading {
         {
             return Ok(Some(End::Cut(why)));
         }
-        let asked = self.service.handle.query(move |core| ended_attempt(core, attempt)).await;
-        let Some(ended) = asked.map_err(ServiceError::from)? else {
-            return Ok(Some(End::Sealed));
+        let asked = self.service.ask(self.run.into(), move |_, run| ended_attempt(run, attempt));
+        let ended = match asked.await {
+            // The run was removed.
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(Some(End::Sealed)),
+            asked => asked?,
         };
+        // Of its worker the archived run knows nothing.
+        let ended = self.service.handle.query(move |core| ended.with_worker(core)).await;
+        let ended = ended.map_err(ServiceError::from)?;
         if extent.is_none() && !self.service.logs.is_expected(attempt) {
             return Ok(self.end_of_silent(&ended));
         }

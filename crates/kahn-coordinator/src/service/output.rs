@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use kahn_core::Core;
+use kahn_core::{ArchiveRef, Core};
 use kahn_model::{AttemptId, Token};
 use tracing::warn;
 
 use super::{ErrorKind, ServiceError};
+use crate::histories::Histories;
 use crate::inbox::Handle;
 use crate::logs::{Logs, Piece, Receipt};
 
@@ -22,6 +23,7 @@ const CHECKED_MAX: usize = 4096;
 pub(crate) struct OutputReceiver {
     handle: Handle,
     logs: Logs,
+    histories: Histories,
     checked: BTreeMap<AttemptId, Token>,
 }
 
@@ -29,12 +31,14 @@ pub(crate) struct OutputReceiver {
 enum LeaseStatus {
     InForce,
     Over,
+    /// The run is archived.
+    Archived(ArchiveRef),
     Refused(&'static str),
 }
 
 impl OutputReceiver {
-    pub(crate) fn new(handle: Handle, logs: Logs) -> Self {
-        Self { handle, logs, checked: BTreeMap::new() }
+    pub(crate) fn new(handle: Handle, logs: Logs, histories: Histories) -> Self {
+        Self { handle, logs, histories, checked: BTreeMap::new() }
     }
 
     /// Stores a piece of output. Returns what was received, or why output under this lease is not
@@ -90,10 +94,25 @@ impl OutputReceiver {
         attempt: AttemptId,
         token: Token,
     ) -> Result<Option<&'static str>, ServiceError> {
-        match self.handle.peek(move |core| lease_status(core, attempt, token)).await? {
+        let status = self.handle.peek(move |core| lease_status(core, attempt, token)).await?;
+        let status = match status {
+            LeaseStatus::Archived(archive) => {
+                match self.histories.read(attempt.run, archive).await {
+                    Ok(core) => lease_status(&core, attempt, token),
+                    Err(error) if error.may_pass() => return Err(error.into()),
+                    // An error would hold back all output of the worker forever.
+                    Err(error) => {
+                        warn!(%error, "output of an archived run cannot be checked");
+                        LeaseStatus::Refused("what is stored of the run cannot be read")
+                    }
+                }
+            }
+            status => status,
+        };
+        match status {
             LeaseStatus::InForce => Ok(None),
             LeaseStatus::Refused(why) => Ok(Some(why)),
-            LeaseStatus::Over => {
+            LeaseStatus::Over | LeaseStatus::Archived(_) => {
                 let owner = self.logs.owner(attempt).await;
                 let owner = owner.map_err(|error| not_kept(attempt, &error))?;
                 let is_other = owner.is_some_and(|owner| owner != token);
@@ -110,7 +129,10 @@ fn not_kept(attempt: AttemptId, error: &std::io::Error) -> ServiceError {
 
 fn lease_status(core: &Core, attempt: AttemptId, token: Token) -> LeaseStatus {
     let Some(run) = core.state().run(attempt.run) else {
-        return LeaseStatus::Refused("there is no such run");
+        return match core.state().archived_run(attempt.run) {
+            Some(archived) => LeaseStatus::Archived(archived.archive),
+            None => LeaseStatus::Refused("there is no such run"),
+        };
     };
     if !run.dag.contains(attempt.task) {
         return LeaseStatus::Refused("the run has no such task");

@@ -1,6 +1,6 @@
 //! Resolves references to runs.
 
-use kahn_core::{Core, Run};
+use kahn_core::Core;
 use kahn_model::{RunId, RunIdPrefix, RunRef};
 
 use super::error::{ErrorKind, ServiceError};
@@ -11,14 +11,15 @@ pub(super) fn resolve(core: &Core, run: RunRef) -> Result<RunId, ServiceError> {
         RunRef::Id(id) => Ok(id),
         RunRef::Prefix(prefix) => only_one(core, &prefix),
         RunRef::Last => {
-            let last = core.state().runs().max_by_key(|run| (run.submitted_at, run.id()));
-            last.map(Run::id).ok_or_else(|| ServiceError::not_found("there is no run yet"))
+            let runs = core.state().summaries_before(None);
+            let last = runs.max_by_key(|run| (run.submitted_at, run.run)).map(|run| run.run);
+            last.ok_or_else(|| ServiceError::not_found("there is no run yet"))
         }
     }
 }
 
 fn only_one(core: &Core, prefix: &RunIdPrefix) -> Result<RunId, ServiceError> {
-    let mut found = core.state().runs_between(prefix.first(), prefix.last()).map(Run::id);
+    let mut found = core.state().ids_between(prefix.first(), prefix.last()).into_iter();
     let Some(id) = found.next() else {
         let message =
             format!("no run has an id that begins with {prefix}; list the runs to see them");

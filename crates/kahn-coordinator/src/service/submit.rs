@@ -95,7 +95,7 @@ impl Service {
     async fn known(&self, run: RunId, digest: [u8; 16]) -> Result<Option<Submitted>, ServiceError> {
         let known = self
             .handle
-            .query(move |core| core.state().run(run).map(|known| known.submission.digest))
+            .query(move |core| core.state().summary(run).map(|known| known.digest))
             .await?;
         match known {
             None => Ok(None),

@@ -101,13 +101,15 @@ impl Watcher {
 
     async fn look(&self) -> Result<WatchUpdate, ServiceError> {
         let (after, is_summary) = (self.after, self.request.is_summary);
-        self.service
-            .ask(self.run.into(), move |_, run| {
+        let (update, is_archived) = self
+            .service
+            .ask_either(self.run.into(), move |_, run| {
                 let events =
                     if is_summary { Vec::new() } else { events(run, after, EVENTS_PER_UPDATE) };
                 WatchUpdate { events, run: RunView::of(run) }
             })
-            .await
+            .await?;
+        Ok(WatchUpdate { run: RunView { is_archived, ..update.run }, ..update })
     }
 
     /// Waits for news. Returns whether this coordinator still leads.

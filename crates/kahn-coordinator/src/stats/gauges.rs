@@ -17,6 +17,8 @@ const WORKER_STATES: [&str; 5] = ["attached", "cordoned", "draining", "suspect",
 #[derive(Clone, Debug)]
 pub(super) struct Gauges {
     runs: BTreeMap<RunState, Gauge>,
+    archived: Gauge,
+    archived_bytes: Gauge,
     workers: BTreeMap<&'static str, Gauge>,
     leases_ahead: Gauge,
     leases_placed: Gauge,
@@ -37,9 +39,13 @@ impl Gauges {
         let help = "Leases in force: ahead of the room of their worker, placed, or started";
         let leases: Family<StaticLabels<1>, Gauge> = metrics.family("leases", help);
         let of_phase = |phase| leases.get_or_create_owned(&[("phase", phase)]);
+        let archived = "Archived runs, of which only a summary is in memory";
+        let archived_bytes = "Bytes of archived runs in the blob store, without output";
         let ready = "Tasks that are ready and not leased, those held back by a limit included";
         Self {
             runs: RunState::ALL.into_iter().map(|state| (state, of_run(state))).collect(),
+            archived: metrics.gauge("runs_archived", archived),
+            archived_bytes: metrics.gauge("archived_bytes", archived_bytes),
             workers: WORKER_STATES.into_iter().map(|state| (state, of_worker(state))).collect(),
             leases_ahead: of_phase("ahead"),
             leases_placed: of_phase("placed"),
@@ -53,9 +59,10 @@ impl Gauges {
     /// Sets all gauges to zero.
     pub(super) fn clear(&self) {
         let Self { runs, workers, leases_ahead, leases_placed, leases_started, .. } = self;
-        let Self { ready, held_back, demand, .. } = self;
-        let single = [leases_ahead, leases_placed, leases_started, ready, held_back];
-        for gauge in single.into_iter().chain(runs.values()).chain(workers.values()) {
+        let Self { ready, held_back, demand, archived, archived_bytes, .. } = self;
+        let leases = [leases_ahead, leases_placed, leases_started];
+        let single = leases.into_iter().chain([ready, held_back, archived, archived_bytes]);
+        for gauge in single.chain(runs.values()).chain(workers.values()) {
             gauge.set(0);
         }
         demand.clear();
@@ -71,6 +78,8 @@ impl Gauges {
         set(&self.leases_placed, n_placed);
         set(&self.leases_started, n_running);
         set(&self.ready, state.n_ready());
+        set(&self.archived, state.n_archived());
+        self.archived_bytes.set(i64::try_from(state.archived_bytes()).unwrap_or(i64::MAX));
         set(&self.held_back, n_waiting);
         self.demand.set(&core.demand());
     }

@@ -37,8 +37,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// Starts a coordinator whose configuration differs from the usual one.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config {
+        let mut config = Config {
             data_dir: dir.path().to_owned(),
             store: StoreConfig { url: Some(Secret::new("memory")), ..StoreConfig::default() },
             limits: Limits {
@@ -49,6 +54,7 @@ impl Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             ..Config::default()
         };
+        change(&mut config);
         let services = Services {
             metrics: Metrics::new(),
             readiness: Readiness::new(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kahn_core::{Core, RecordKind};
+use kahn_core::{Core, RecordKind, Run};
 use kahn_model::{AttemptId, CauseKind, Timestamp, WorkerId};
 use tokio::time::Instant;
 
@@ -54,9 +54,18 @@ impl LateEnd {
     }
 }
 
-/// Returns the worker of an attempt and whether either was lost, or `None` if the run was removed.
-pub(super) fn ended_attempt(core: &Core, attempt: AttemptId) -> Option<EndedAttempt> {
-    let run = core.state().run(attempt.run)?;
+impl EndedAttempt {
+    /// Adds what is known of its worker.
+    pub(super) fn with_worker(self, core: &Core) -> Self {
+        let known = self.worker.as_ref().and_then(|worker| core.state().worker(worker));
+        let is_worker_present = known.is_some_and(|worker| worker.status.is_present());
+        Self { is_worker_present, lease_ttl: core.state().settings().lease_ttl, ..self }
+    }
+}
+
+/// Returns the worker of an attempt and whether either was lost, without what is known of the worker
+/// now.
+pub(super) fn ended_attempt(run: &Run, attempt: AttemptId) -> EndedAttempt {
     let of_attempt = run.history.iter().rev().filter(|record| {
         record.task == attempt.task.0 && u32::from(record.attempt) == attempt.number
     });
@@ -73,8 +82,6 @@ pub(super) fn ended_attempt(core: &Core, attempt: AttemptId) -> Option<EndedAtte
             break;
         }
     }
-    let known = worker.as_ref().and_then(|worker| core.state().worker(worker));
-    let is_worker_present = known.is_some_and(|worker| worker.status.is_present());
-    let lease_ttl = core.state().settings().lease_ttl;
-    Some(EndedAttempt { is_lost, worker, leased_at, ended_at, is_worker_present, lease_ttl })
+    let (is_worker_present, lease_ttl) = (false, Duration::ZERO);
+    EndedAttempt { is_lost, worker, leased_at, ended_at, is_worker_present, lease_ttl }
 }

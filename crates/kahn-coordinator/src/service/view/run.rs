@@ -1,6 +1,6 @@
 //! A run without its tasks.
 
-use kahn_core::{Core, Run};
+use kahn_core::{Core, Run, RunSummary};
 use kahn_model::{RunId, RunState, TaskIx, TaskState, Timestamp};
 
 use super::count;
@@ -28,6 +28,8 @@ pub(crate) struct RunView {
     /// What its ready tasks wait for, ordered by descending number of tasks. Only set for a single
     /// run.
     pub waiting: Vec<WaitingView>,
+    /// Whether only a summary of it is in memory.
+    pub is_archived: bool,
 }
 
 /// Ready tasks that wait for the same reason.
@@ -48,28 +50,29 @@ impl RunView {
     /// Returns the view of a single run.
     pub(in crate::service) fn of(run: &Run) -> Self {
         let (critical_path_done, critical_path) = critical_path(run);
-        Self { critical_path_done, critical_path, ..Self::in_list(run) }
+        Self { critical_path_done, critical_path, ..Self::in_list(&run.summary()) }
     }
 
     /// Returns the view for lists: without the critical path, which requires iterating over all
     /// tasks.
-    pub(in crate::service) fn in_list(run: &Run) -> Self {
+    pub(in crate::service) fn in_list(run: &RunSummary<'_>) -> Self {
         let tasks = TaskState::ALL.into_iter().map(|state| (state, run.count(state)));
-        let labels = run.submission.labels.iter();
+        let labels = run.labels.iter();
         Self {
-            run: run.id(),
-            namespace: run.submission.namespace.to_string(),
-            dag: run.dag.name().to_string(),
+            run: run.run,
+            namespace: run.namespace.to_string(),
+            dag: run.dag.to_string(),
             state: run.state,
             submitted_at: run.submitted_at,
             finished_at: run.finished_at,
             tasks: tasks.filter(|(_, n_tasks)| *n_tasks > 0).collect(),
-            reason: run.cancelled.as_ref().map(ToString::to_string),
+            reason: run.cancelled.map(ToString::to_string),
             labels: labels.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             critical_path_done: 0,
             critical_path: 0,
-            events: count(run.history.len()),
+            events: count(run.n_records),
             waiting: Vec::new(),
+            is_archived: false,
         }
     }
 
