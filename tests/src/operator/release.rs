@@ -26,6 +26,8 @@ apiVersion: v1
 kind: Pod
 metadata: { name: client, namespace: kahn, labels: { app.kubernetes.io/name: client } }
 spec:
+  # The other node is drained.
+  nodeName: kahn-node-1
   terminationGracePeriodSeconds: 1
   containers:
   - name: client
