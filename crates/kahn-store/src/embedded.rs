@@ -4,30 +4,33 @@
 //! snapshot and run concurrently. The file is locked, so no other process can open it.
 
 mod backend;
+mod import;
+mod pipe;
 mod tables;
 mod writer;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kahn_core::log::{Append, Head, Reply, Term};
+use kahn_core::log::{Head, Term};
 use kahn_model::Partition;
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use crate::durability::Durability;
-use crate::embedded::writer::{Outcome, Writer};
+use crate::embedded::pipe::EmbeddedPipe;
+use crate::embedded::writer::Writer;
 use crate::error::StoreError;
 use crate::lease::{Claim, LEASE_TTL, Owner};
 use crate::local::Leases;
+use crate::record::Position;
 use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
+
+pub use import::EmbeddedImport;
 
 /// The file name in a store's directory.
 const FILE: &str = "kahn.redb";
@@ -176,9 +179,13 @@ impl LogStore for EmbeddedStore {
         Ok(())
     }
 
+    async fn position(&self, partition: Partition) -> Result<Position, StoreError> {
+        let state = self.view(partition, move |tx| tables::state(tx, partition)).await?;
+        Ok(state.position())
+    }
+
     fn pipe(&self, partition: Partition, term: Term) -> Box<dyn AppendPipe> {
-        let store = self.clone();
-        Box::new(EmbeddedPipe { store, partition, term, sent: VecDeque::new() })
+        Box::new(EmbeddedPipe::new(self.clone(), partition, term))
     }
 
     async fn read(
@@ -251,48 +258,5 @@ impl LogStore for EmbeddedStore {
         partition: Partition,
     ) -> Result<Option<(Head, Bytes)>, StoreError> {
         self.view(partition, move |tx| tables::load_checkpoint(tx, partition)).await
-    }
-}
-
-/// Appends in flight to the writer thread.
-struct EmbeddedPipe {
-    store: EmbeddedStore,
-    partition: Partition,
-    term: Term,
-    sent: VecDeque<(u64, Result<Outcome<Reply>, StoreError>)>,
-}
-
-impl fmt::Debug for EmbeddedPipe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbeddedPipe").field("partition", &self.partition).finish_non_exhaustive()
-    }
-}
-
-impl AppendPipe for EmbeddedPipe {
-    fn send(&mut self, append: Append<Batch>) {
-        let (send, partition, term) = (append.send, self.partition, self.term);
-        let begun = self.store.0.meta.check(partition).and_then(|()| {
-            self.store.0.writer.try_start(move |tx| tables::append(tx, partition, term, &append))
-        });
-        self.sent.push_back((send, begun));
-    }
-
-    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<AppendReply> {
-        let Some((_, front)) = self.sent.front_mut() else {
-            return Poll::Pending;
-        };
-        let done = match front {
-            Ok(outcome) => match Pin::new(outcome).poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(done) => done.map_err(|error| (Reply::Unknown, error)),
-            },
-            Err(_) => Err((Reply::Refused, StoreError::Closed)),
-        };
-        let (send, begun) = self.sent.pop_front().expect("invariant: it was at the front");
-        Poll::Ready(match (done, begun) {
-            (Ok(reply), _) => AppendReply { send, reply, cause: None },
-            (Err((reply, _)), Err(error)) => AppendReply { send, reply, cause: Some(error) },
-            (Err((reply, error)), Ok(_)) => AppendReply { send, reply, cause: Some(error) },
-        })
     }
 }

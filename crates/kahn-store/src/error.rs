@@ -59,6 +59,21 @@ pub enum StoreError {
         /// The cluster that it contained when it was opened.
         wanted: ClusterId,
     },
+    /// A cluster was to be put into a store that has one.
+    #[error(
+        "the store holds cluster {0}, and a backup is restored into an empty store only: name \
+         another one, or empty this one if that cluster is not needed any more"
+    )]
+    Occupied(ClusterId),
+    /// A backup was being restored into the store, and was not completed.
+    #[error(
+        "the store holds a part of cluster {0}, because `kahn restore` has not finished: repeat it, \
+         or empty the store"
+    )]
+    Unfinished(ClusterId),
+    /// Another import into the same store has begun.
+    #[error("another `kahn restore` into the same store has begun, and replaces this one")]
+    ImportReplaced,
     /// Redis is configured so that it could lose or evict acknowledged batches.
     #[error(transparent)]
     Unsafe(#[from] UnsafeSetting),

@@ -8,6 +8,7 @@ use kahn_core::Submission;
 use kahn_model::{Action, DagBuilder, Name, Namespace, NewTask, RunId, RunPolicy, Uuid, Work};
 
 use crate::codec::{self, CodecError};
+use crate::record::RecordDecoder;
 
 /// Decodes `bytes` as every kind of document, and uses it as the content of every blob.
 pub fn log_record(bytes: &[u8]) {
@@ -27,6 +28,20 @@ pub fn log_record(bytes: &[u8]) {
     drop(codec::snapshot_blob_names(bytes));
     drop(codec::decode_archive(codec::archive_reference(bytes), bytes));
     drop(codec::decode_picture(bytes, of_three_tasks()));
+    records(bytes);
+}
+
+/// Decodes `bytes` as the records of a partition.
+fn records(bytes: &[u8]) {
+    let mut decoder = RecordDecoder::new(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    for piece in bytes.chunks(7) {
+        decoder.push(piece).expect("invariant: no more than agreed");
+        while let Ok(Some(record)) = decoder.next_record() {
+            let mut again = RecordDecoder::new(u64::MAX);
+            again.push(&record.encode()).expect("invariant: no more than agreed");
+            assert_eq!(again.next_record(), Ok(Some(record)));
+        }
+    }
 }
 
 fn of_three_tasks() -> Submission {

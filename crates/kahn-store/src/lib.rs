@@ -11,6 +11,10 @@ mod error;
 mod lease;
 mod store;
 
+mod export;
+mod import;
+mod record;
+
 mod appender;
 
 mod embedded;
@@ -26,9 +30,12 @@ pub mod testing;
 pub use appender::{AppendEvent, Appender, EndReason, PushError};
 pub use chain::link;
 pub use durability::{Durability, ParseDurabilityError};
-pub use embedded::EmbeddedStore;
+pub use embedded::{EmbeddedImport, EmbeddedStore};
 pub use error::{StoreError, UnsafeSetting};
+pub use export::{Export, ExportError};
+pub use import::{Import, is_restored};
 pub use lease::{Claim, LEASE_TTL, Owner};
-pub use memory::MemoryStore;
-pub use redis::{RedisConfig, RedisStore};
+pub use memory::{MemoryImport, MemoryStore};
+pub use record::{Position, Record, RecordDecoder, RecordError};
+pub use redis::{RedisConfig, RedisImport, RedisStore};
 pub use store::{Acquired, AppendPipe, AppendReply, Batch, ClusterId, ClusterMeta, LogStore};

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::lease::{Claim, LEASE_TTL, Owner};
+use crate::record::Position;
 use crate::store::{Batch, ClusterMeta};
 
 /// The state of one log: the current term and the head.
@@ -28,6 +29,10 @@ impl LogState {
             return Reply::Applied;
         }
         if self.head == append.next { Reply::Duplicate } else { Reply::Behind(self.head) }
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        Position { head: self.head, epoch: self.term.map_or(0, |term| term.epoch) }
     }
 
     pub(crate) fn begin(&mut self, nonce: u64) -> Term {

@@ -1,5 +1,7 @@
 //! A store in memory, for tests and for runs that need not survive the process.
 
+mod import;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +17,10 @@ use crate::durability::Durability;
 use crate::error::StoreError;
 use crate::lease::{Claim, LEASE_TTL, Owner};
 use crate::local::{Leases, LogState};
+use crate::record::Position;
 use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
+
+pub use import::MemoryImport;
 
 #[derive(Debug, Default)]
 struct PartitionData {
@@ -171,6 +176,10 @@ impl LogStore for MemoryStore {
             self.0.leases.drop_if_held(partition, term.nonce);
         }
         Ok(())
+    }
+
+    async fn position(&self, partition: Partition) -> Result<Position, StoreError> {
+        Ok(self.0.partition(partition)?.state.position())
     }
 
     fn pipe(&self, partition: Partition, term: Term) -> Box<dyn AppendPipe> {

@@ -9,6 +9,7 @@ mod config;
 mod control;
 mod dial;
 mod gate;
+mod import;
 mod keys;
 mod link;
 mod login;
@@ -39,6 +40,11 @@ use crate::redis::slots::slot_of;
 use crate::store::{ClusterId, ClusterMeta};
 
 pub use config::RedisConfig;
+pub use import::RedisImport;
+
+/// How the id of a cluster begins that is being restored. The rest is the nonce of the import and the
+/// id that the cluster will have.
+const UNFINISHED: &str = "restoring ";
 
 /// How long replicas that are missing are waited for when the store is opened.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
@@ -124,9 +130,15 @@ async fn create(access: &Access, wanted: ClusterMeta) -> Result<(ClusterMeta, bo
     let answer = access.run(slot_of(&key), &operation).await?;
     let (id, partitions, complete): (String, u16, String) =
         ::redis::from_redis_value(answer).map_err(::redis::RedisError::from)?;
-    let id = u128::from_str_radix(&id, 16)
-        .map_err(|_| StoreError::Damaged(format!("cluster id {id:?} in redis")))?;
-    Ok((ClusterMeta { id: ClusterId(id), partitions }, complete == "1"))
+    if let Some(id) = import::unfinished(&id) {
+        return Err(StoreError::Unfinished(id?));
+    }
+    Ok((ClusterMeta { id: parse_id(&id)?, partitions }, complete == "1"))
+}
+
+fn parse_id(text: &str) -> Result<ClusterId, StoreError> {
+    let id = u128::from_str_radix(text, 16);
+    id.map(ClusterId).map_err(|_| StoreError::Damaged(format!("cluster id {text:?} in redis")))
 }
 
 /// Makes a partition part of the cluster.

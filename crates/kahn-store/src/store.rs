@@ -16,6 +16,7 @@ use kahn_model::Partition;
 use crate::durability::Durability;
 use crate::error::StoreError;
 use crate::lease::{Claim, Owner};
+use crate::record::Position;
 
 /// The id of a cluster, drawn at random when it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +160,13 @@ pub trait LogStore: Send + Sync + fmt::Debug + 'static {
     ///
     /// Returns an error only if the store cannot be reached.
     async fn release(&self, partition: Partition, term: Term) -> Result<(), StoreError>;
+
+    /// Returns where the log stands, whoever owns the partition.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error only if the store cannot be reached or is damaged.
+    async fn position(&self, partition: Partition) -> Result<Position, StoreError>;
 
     /// Returns a pipe for appends in `term`.
     fn pipe(&self, partition: Partition, term: Term) -> Box<dyn AppendPipe>;

@@ -11,6 +11,8 @@ mod embedded_crash;
 mod failover;
 #[path = "contract/load.rs"]
 mod load;
+#[path = "contract/moving.rs"]
+mod moving;
 #[path = "contract/redis_faults.rs"]
 mod redis_faults;
 #[path = "contract/redis_tls.rs"]

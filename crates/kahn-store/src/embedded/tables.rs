@@ -1,24 +1,17 @@
 //! The tables of the embedded store and the operations on them inside a transaction.
 
+mod cluster;
+
 use bytes::Bytes;
 use kahn_core::log::{Append, Hash, Head, Reply, Term};
 use kahn_model::Partition;
-use redb::{
-    Database, ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction,
-};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use crate::error::StoreError;
 use crate::local::LogState;
-use crate::store::{Batch, ClusterId, ClusterMeta};
+use crate::store::Batch;
 
-/// The format version of all tables; any other version is refused.
-const FORMAT: u16 = 1;
-
-/// The only key of [`META`].
-const CLUSTER: &str = "cluster";
-
-/// Format, cluster id, number of partitions.
-const META: TableDefinition<'_, &str, (u16, u128, u16)> = TableDefinition::new("meta");
+pub(super) use cluster::{begin_import, complete_import, create};
 
 /// Epoch, nonce, sequence number, hash.
 type StateRow = (u64, u64, u64, [u8; 16]);
@@ -57,32 +50,6 @@ impl View for WriteTransaction {
     ) -> Result<impl ReadableTable<K, V>, TableError> {
         self.open_table(table)
     }
-}
-
-/// Creates all tables, and the cluster if there is none. Returns the existing cluster.
-pub(super) fn create(database: &Database, wanted: ClusterMeta) -> Result<ClusterMeta, StoreError> {
-    let tx = database.begin_write().map_err(StoreError::embedded)?;
-    let found = create_in(&tx, wanted)?;
-    tx.commit().map_err(StoreError::embedded)?;
-    let (format, id, partitions) = found;
-    if format != FORMAT {
-        return Err(StoreError::Damaged(format!("format {format} is not known, only {FORMAT}")));
-    }
-    Ok(ClusterMeta { id: ClusterId(id), partitions })
-}
-
-fn create_in(tx: &WriteTransaction, wanted: ClusterMeta) -> Result<(u16, u128, u16), StoreError> {
-    tx.open_table(STATE).map_err(StoreError::embedded)?;
-    tx.open_table(LOG).map_err(StoreError::embedded)?;
-    tx.open_table(BLOBS).map_err(StoreError::embedded)?;
-    tx.open_table(CHECKPOINTS).map_err(StoreError::embedded)?;
-    let mut meta = tx.open_table(META).map_err(StoreError::embedded)?;
-    let found = meta.get(CLUSTER).map_err(StoreError::embedded)?.map(|row| row.value());
-    let fresh = (FORMAT, wanted.id.0, wanted.partitions);
-    if found.is_none() {
-        meta.insert(CLUSTER, fresh).map_err(StoreError::embedded)?;
-    }
-    Ok(found.unwrap_or(fresh))
 }
 
 pub(super) fn state(view: &impl View, partition: Partition) -> Result<LogState, StoreError> {
@@ -127,7 +94,7 @@ pub(super) fn append(
     Ok(reply)
 }
 
-fn put_entry(
+pub(super) fn put_entry(
     tx: &WriteTransaction,
     partition: Partition,
     head: Head,
@@ -232,12 +199,22 @@ pub(super) fn checkpoint(
     manifest: &[u8],
 ) -> Result<(), StoreError> {
     let head = head_at(tx, partition, seq)?.ok_or(StoreError::NoEntry { partition, seq })?;
-    let mut table = tx.open_table(CHECKPOINTS).map_err(StoreError::embedded)?;
-    let row = (head.seq, head.hash.0, manifest);
-    table.insert(partition.0, row).map_err(StoreError::embedded)?;
+    set_checkpoint(tx, partition, head, manifest)?;
     let mut log = tx.open_table(LOG).map_err(StoreError::embedded)?;
     let covered = (partition.0, 0)..=(partition.0, seq);
     log.retain_in(covered, |_, _| false).map_err(StoreError::embedded)
+}
+
+pub(super) fn set_checkpoint(
+    tx: &WriteTransaction,
+    partition: Partition,
+    head: Head,
+    manifest: &[u8],
+) -> Result<(), StoreError> {
+    let mut table = tx.open_table(CHECKPOINTS).map_err(StoreError::embedded)?;
+    let row = (head.seq, head.hash.0, manifest);
+    table.insert(partition.0, row).map_err(StoreError::embedded)?;
+    Ok(())
 }
 
 fn head_at(

@@ -13,11 +13,13 @@ use tokio::time::Instant;
 use crate::durability::Durability;
 use crate::error::StoreError;
 use crate::lease::{Claim, Owner};
+use crate::record::Position;
 use crate::redis::RedisStore;
+use crate::redis::access::Access;
 use crate::redis::control::{Operation, Purpose};
 use crate::redis::keys::{self, Keys};
 use crate::redis::pipe::RedisPipe;
-use crate::redis::reply::Answer;
+use crate::redis::reply::{Answer, position};
 use crate::redis::scripts::SCRIPTS;
 use crate::store::{Acquired, AppendPipe, ClusterId, ClusterMeta, LogStore};
 
@@ -93,6 +95,34 @@ impl RedisStore {
             other => Err(StoreError::Damaged(format!("redis answered {other:?}"))),
         }
     }
+}
+
+/// Returns the names of all blobs of a partition, in ascending order.
+pub(super) async fn blob_names(
+    access: &Access,
+    partition: Partition,
+    cluster: Option<ClusterId>,
+) -> Result<Vec<String>, StoreError> {
+    let blobs = Keys::new(partition).blobs;
+    let home = cluster.map(|id| (partition, id));
+    let mut names = Vec::new();
+    let mut cursor = 0_u64;
+    loop {
+        let mut call = ::redis::cmd("SSCAN");
+        call.arg(&blobs).arg(cursor).arg("COUNT").arg(1000);
+        let operation = Operation { call: &call, purpose: Purpose::Read, home };
+        let page = access.run(keys::slot(partition), &operation).await?;
+        let (next, some): (u64, Vec<String>) =
+            ::redis::from_redis_value(page).map_err(::redis::RedisError::from)?;
+        names.extend(some);
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
 }
 
 fn nonce_text(nonce: u64) -> String {
@@ -179,6 +209,12 @@ impl LogStore for RedisStore {
         self.write_with(partition, &call).await.map(drop)
     }
 
+    async fn position(&self, partition: Partition) -> Result<Position, StoreError> {
+        let mut call = ::redis::cmd("HMGET");
+        call.arg(Keys::new(partition).m).arg("e").arg("s").arg("h");
+        position(self.read_with(partition, &call).await?)
+    }
+
     fn pipe(&self, partition: Partition, term: Term) -> Box<dyn AppendPipe> {
         Box::new(RedisPipe::new(Arc::clone(&self.0), partition, term))
     }
@@ -245,23 +281,9 @@ impl LogStore for RedisStore {
         partition: Partition,
         prefix: &str,
     ) -> Result<Vec<String>, StoreError> {
-        let key = Keys::new(partition).blobs;
-        let mut names = Vec::new();
-        let mut cursor = 0_u64;
-        loop {
-            let mut call = ::redis::cmd("SSCAN");
-            call.arg(&key).arg(cursor).arg("COUNT").arg(1000);
-            let page = self.read_with(partition, &call).await?;
-            let (next, some): (u64, Vec<String>) =
-                ::redis::from_redis_value(page).map_err(::redis::RedisError::from)?;
-            names.extend(some.into_iter().filter(|name| name.starts_with(prefix)));
-            cursor = next;
-            if cursor == 0 {
-                break;
-            }
-        }
-        names.sort_unstable();
-        names.dedup();
+        self.0.meta.check(partition)?;
+        let mut names = blob_names(&self.0.access, partition, Some(self.0.meta.id)).await?;
+        names.retain(|name| name.starts_with(prefix));
         Ok(names)
     }
 

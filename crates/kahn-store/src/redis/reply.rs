@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kahn_core::log::{Hash, Head, Reply};
 
 use crate::error::StoreError;
+use crate::record::Position;
 
 /// Error codes that a server returns before a script has had any effect.
 const REFUSALS: [&str; 17] = [
@@ -64,7 +65,7 @@ pub(super) fn is_refused_for_now(error: &RedisError) -> bool {
 /// Returns whether a script answers that it has changed nothing.
 pub(super) fn is_declined(answer: &Value) -> bool {
     let Value::Array(words) = answer else { return false };
-    let declined: [&[u8]; 4] = [b"FENCED", b"HELD", b"FOREIGN", b"NOENTRY"];
+    let declined: [&[u8]; 5] = [b"FENCED", b"HELD", b"FOREIGN", b"NOENTRY", b"OCCUPIED"];
     matches!(words.first(), Some(Value::BulkString(word)) if declined.contains(&&word[..]))
 }
 
@@ -116,6 +117,23 @@ impl Answer {
 
 fn unexpected_reply(what: &impl std::fmt::Debug) -> StoreError {
     StoreError::Damaged(format!("redis answered {what:?}"))
+}
+
+/// Parses the epoch, the sequence number and the hash of a partition, which has none of them before
+/// the first term and the first entry.
+pub(super) fn position(values: Value) -> Result<Position, StoreError> {
+    let values: Vec<Option<Vec<u8>>> =
+        ::redis::from_redis_value(values).map_err(RedisError::from)?;
+    let or_empty = |value: Option<Vec<u8>>| match value {
+        Some(bytes) => Value::BulkString(bytes),
+        None => Value::BulkString(Vec::new()),
+    };
+    let or_zero = |value: Option<Vec<u8>>| or_empty(value.or_else(|| Some(b"0".to_vec())));
+    let mut values = values.into_iter();
+    let mut next = || values.next().flatten();
+    let answer = vec![or_zero(next()), or_zero(next()), or_empty(next())];
+    let mut answer = Answer::new(Value::Array(answer))?;
+    Ok(Position { epoch: answer.seq()?, head: answer.head()? })
 }
 
 /// Parses the answer of the append script.

@@ -35,10 +35,20 @@ pub(super) struct Scripts {
     pub(super) create: Script,
     pub(super) mark: Script,
     pub(super) complete: Script,
+    pub(super) import_begin: Script,
+    pub(super) import_clear: Script,
+    pub(super) import_unlink: Script,
+    pub(super) import_blobs: Script,
+    pub(super) import_checkpoint: Script,
+    pub(super) import_entries: Script,
+    pub(super) import_epoch: Script,
+    pub(super) import_join: Script,
+    pub(super) import_complete: Script,
+    pub(super) import_leave: Script,
 }
 
 impl Scripts {
-    pub(super) fn all(&self) -> [&Script; 11] {
+    pub(super) fn all(&self) -> [&Script; 21] {
         [
             &self.append,
             &self.acquire,
@@ -51,6 +61,16 @@ impl Scripts {
             &self.create,
             &self.mark,
             &self.complete,
+            &self.import_begin,
+            &self.import_clear,
+            &self.import_unlink,
+            &self.import_blobs,
+            &self.import_checkpoint,
+            &self.import_entries,
+            &self.import_epoch,
+            &self.import_join,
+            &self.import_complete,
+            &self.import_leave,
         ]
     }
 }
@@ -67,4 +87,14 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     create: Script::new(include_str!("../scripts/create.lua")),
     mark: Script::new(include_str!("../scripts/mark.lua")),
     complete: Script::new(include_str!("../scripts/complete.lua")),
+    import_begin: Script::new(include_str!("../scripts/import_begin.lua")),
+    import_clear: Script::new(include_str!("../scripts/import_clear.lua")),
+    import_unlink: Script::new(include_str!("../scripts/import_unlink.lua")),
+    import_blobs: Script::new(include_str!("../scripts/import_blobs.lua")),
+    import_checkpoint: Script::new(include_str!("../scripts/import_checkpoint.lua")),
+    import_entries: Script::new(include_str!("../scripts/import_entries.lua")),
+    import_epoch: Script::new(include_str!("../scripts/import_epoch.lua")),
+    import_join: Script::new(include_str!("../scripts/import_join.lua")),
+    import_complete: Script::new(include_str!("../scripts/import_complete.lua")),
+    import_leave: Script::new(include_str!("../scripts/import_leave.lua")),
 });
