@@ -6,6 +6,7 @@ use std::time::Duration;
 use kahn_model::{RunId, RunRef, RunState, TaskState};
 use kahn_net::ClientTls;
 use kahn_proto::api;
+use kahn_proto::api::backups_client::BackupsClient;
 use kahn_proto::api::runs_client::RunsClient;
 use kahn_proto::api::workers_client::WorkersClient;
 use kahn_proto::convert::state;
@@ -16,6 +17,7 @@ use tonic::{Response, Status};
 use crate::connection::{Bearer, Line, MESSAGE_BYTES_IN_MAX, MESSAGE_BYTES_OUT_MAX, Options};
 use crate::convert;
 use crate::error::Error;
+use crate::export::Export;
 use crate::logs::{LogQuery, Logs};
 use crate::retry::OutageRetry;
 use crate::types::{Explanation, Page, RetryScope, Run, RunFilter, Task, TaskFilter, Worker};
@@ -88,6 +90,12 @@ impl Client {
 
     fn workers(&self) -> WorkersClient<Transport> {
         WorkersClient::with_interceptor(self.line.channel(), self.bearer.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_IN_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_OUT_MAX)
+    }
+
+    pub(crate) fn backups(&self) -> BackupsClient<Transport> {
+        BackupsClient::with_interceptor(self.line.channel(), self.bearer.clone())
             .max_decoding_message_size(MESSAGE_BYTES_IN_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_OUT_MAX)
     }
@@ -242,6 +250,12 @@ impl Client {
     #[must_use]
     pub fn logs(&self, query: LogQuery) -> Logs {
         Logs::new(self.clone(), query)
+    }
+
+    /// Reads the state of a partition.
+    #[must_use]
+    pub fn export(&self, partition: u16) -> Export {
+        Export::new(self.clone(), partition)
     }
 
     /// Lists all workers that the coordinator has seen.

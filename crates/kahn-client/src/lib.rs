@@ -25,6 +25,7 @@
 mod client;
 mod submit;
 
+mod export;
 mod logs;
 mod watch;
 
@@ -39,6 +40,7 @@ mod retry;
 pub use client::Client;
 pub use connection::{MESSAGE_BYTES_IN_MAX, MESSAGE_BYTES_OUT_MAX, Options};
 pub use error::{Error, Reason, Refusal};
+pub use export::{Export, ExportHeader, ExportPart};
 pub use kahn_net::ClientTls;
 pub use logs::{LogPiece, LogQuery, Logs};
 pub use submit::{DOCUMENT_PIECE_BYTES, Submission, Submitted};

@@ -2,6 +2,7 @@
 //! used outside this module.
 
 pub(crate) mod auth;
+pub(crate) mod backups;
 mod convert;
 pub(crate) mod limits;
 pub(crate) mod runs;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use kahn_model::Timestamp;
+use kahn_proto::api::backups_server::BackupsServer;
 use kahn_proto::api::runs_server::RunsServer;
 use kahn_proto::api::workers_server::WorkersServer;
 use kahn_proto::worker::sessions_server::SessionsServer;
 use kahn_runtime::clock::Clock;
 use kahn_runtime::telemetry::Traces;
-use kahn_store::{Appender, LogStore};
+use kahn_store::{Appender, LogStore, is_restored};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -21,6 +22,7 @@ use tracing::{error, info};
 use crate::config::{Limits, RetentionConfig};
 use crate::driver::{Driver, Ended, Log, Parts};
 use crate::evaluate::Evaluators;
+use crate::grpc::backups::BackupService;
 use crate::grpc::runs::RunService;
 use crate::grpc::sessions::SessionService;
 use crate::grpc::workers::WorkerService;
@@ -29,7 +31,7 @@ use crate::inbox::{Handle, Input};
 use crate::logs::Logs;
 use crate::replica::Recovered;
 use crate::retention;
-use crate::service::Service;
+use crate::service::{Exports, Service};
 use crate::sessions::Sessions;
 use crate::spans::Spans;
 use crate::stats::Stats;
@@ -88,9 +90,11 @@ impl Leader {
             durable.add(term, appender, owned.log_bytes);
         }
         let leads_until = durable.leads_until();
+        let exports = Exports::new(Arc::clone(&shared.store), durable.holds());
         let term = owned[0].acquired.term;
         let now = Timestamp(clock.unix_micros());
-        if shared.is_store_shared || shared.logs.is_shared() {
+        let may_be_elsewhere = shared.is_store_shared || is_restored(term);
+        if may_be_elsewhere || shared.logs.is_shared() {
             shared.logs.begin_term(term.epoch, now);
         }
         let first = core.begin(now, term);
@@ -115,6 +119,7 @@ impl Leader {
             shared.logs.clone(),
             shared.histories.clone(),
             shared.limits.clone(),
+            exports,
         );
         let routes = routes(service, handle.clone(), leads_until.clone(), shared);
         info!(%term, "leading");
@@ -239,10 +244,12 @@ fn routes(
         next_session: Arc::clone(&shared.next_session),
     };
     let runs = RunsServer::new(RunService(service.clone()));
+    let backups = BackupsServer::new(BackupService(service.clone()));
     let workers = WorkersServer::new(WorkerService(service));
     let sessions = SessionsServer::new(sessions);
     Routes::new(runs.max_decoding_message_size(max).max_encoding_message_size(max))
         .add_service(workers.max_decoding_message_size(max).max_encoding_message_size(max))
+        .add_service(backups.max_decoding_message_size(max).max_encoding_message_size(max))
         .add_service(sessions.max_decoding_message_size(max).max_encoding_message_size(max))
         .prepare()
 }

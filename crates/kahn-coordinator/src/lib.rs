@@ -16,6 +16,7 @@ mod election;
 mod evaluate;
 mod grpc;
 mod histories;
+mod holds;
 mod inbox;
 mod leader;
 mod logs;
@@ -37,4 +38,4 @@ pub use config::{
     Placement, Retain, RetentionConfig, StoreConfig,
 };
 pub use replica::RecoveryError;
-pub use server::{Coordinator, Listener, LocalConnector, Services, StartError};
+pub use server::{Coordinator, Listener, LocalConnector, Services, StartError, begin_import};

@@ -25,6 +25,7 @@ use tonic::transport::Server;
 use tracing::{error, info};
 
 pub use listener::{Listener, LocalConnector};
+pub use open::begin_import;
 
 use crate::config::{BlobsError, Config, InvalidConfig, Limits};
 use crate::driver::Ended;
@@ -129,10 +130,10 @@ impl Coordinator {
         listener: Listener,
         services: Services,
     ) -> Result<Self, StartError> {
-        let settings = config.settings()?;
+        let mut settings = config.settings()?;
         let tokens = open::tokens(&config)?;
         let mut identity = Identity::of(&config)?;
-        let store = open::store(&config, settings.partitions).await?;
+        let store = open::store(&config, &mut settings).await?;
         services.readiness.set("store", Ok(()));
         let level = store.durability();
         info!(durability = %level, partitions = settings.partitions, "store open");

@@ -6,6 +6,7 @@
 mod archived;
 mod control;
 mod error;
+mod export;
 mod list;
 mod logs;
 mod output;
@@ -20,6 +21,7 @@ use kahn_model::{RunId, RunRef};
 
 pub(crate) use control::{RetryRequest, RetryWhich};
 pub(crate) use error::{ErrorKind, ServiceError};
+pub(crate) use export::{Exported, Exports};
 pub(crate) use list::{RunFilter, TaskFilter};
 pub(crate) use logs::{LogPart, LogRequest};
 pub(crate) use output::OutputReceiver;
@@ -33,7 +35,7 @@ use crate::inbox::Handle;
 use crate::logs::Logs;
 use crate::watchers::Watchers;
 
-/// All operations on runs and workers. Clones share their state.
+/// All operations on runs, workers and the state as a whole. Clones share their state.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     handle: Handle,
@@ -41,6 +43,7 @@ pub(crate) struct Service {
     logs: Logs,
     histories: Histories,
     limits: Limits,
+    exports: Exports,
 }
 
 impl Service {
@@ -50,8 +53,9 @@ impl Service {
         logs: Logs,
         histories: Histories,
         limits: Limits,
+        exports: Exports,
     ) -> Self {
-        Self { handle, watchers, logs, histories, limits }
+        Self { handle, watchers, logs, histories, limits, exports }
     }
 
     /// Returns the id of the run that a reference denotes.

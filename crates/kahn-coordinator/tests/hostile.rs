@@ -2,6 +2,9 @@
 //! and an honest client is served afterwards.
 
 #[cfg(test)]
+#[path = "hostile/exports.rs"]
+mod exports;
+#[cfg(test)]
 #[path = "hostile/support.rs"]
 mod support;
 

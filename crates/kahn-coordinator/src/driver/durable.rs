@@ -6,8 +6,8 @@
 //! finished, and then writes the blob again.
 
 mod checkpoint;
+mod partition;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,50 +17,26 @@ use kahn_model::{Partition, Timestamp};
 use kahn_store::{AppendEvent, Appender, EndReason, LogStore, codec};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::Ended;
 use crate::election::FIRST;
+use crate::holds::Holds;
 use crate::inbox::{Input, Written};
 use crate::stats::Stats;
+use partition::{InFlight, OnePartition};
 
 /// Log bytes after which a checkpoint is due, unless the last checkpoint was larger.
 const CHECKPOINT_BYTES: u64 = 16 << 20;
+
+/// Log bytes by which a checkpoint is late at most because somebody reads the log.
+const HELD_BYTES_MAX: u64 = 64 << 20;
 
 /// The consequence of a log event for the outbox.
 pub(super) enum Progress {
     Committed { partition: Partition, number: u64 },
     Waiting,
     Ended(Ended),
-}
-
-struct OnePartition {
-    term: Term,
-    appender: Appender,
-    /// The batches in flight.
-    in_flight: VecDeque<InFlight>,
-    /// Blobs referenced by batches since the last checkpoint was taken.
-    named: BTreeSet<String>,
-    /// Blobs that are being removed.
-    sweeping: BTreeSet<String>,
-    /// Batches that wait for the removal of blobs, with their numbers and times.
-    held: VecDeque<(u64, Timestamp, kahn_store::Batch)>,
-    /// Log bytes since the last checkpoint.
-    grown: u64,
-    /// Size of the last checkpoint.
-    checkpoint_bytes: u64,
-    /// Whether a checkpoint is in progress, including the removal of unreferenced blobs.
-    is_checkpointing: bool,
-    /// A checkpoint at this sequence number, to be written once that is durable.
-    pending: Option<(u64, codec::Encoded)>,
-}
-
-/// A batch that is not durable yet.
-#[derive(Clone, Copy)]
-struct InFlight {
-    seq: u64,
-    number: u64,
-    handed_over_at: Timestamp,
 }
 
 /// The logs of all partitions.
@@ -72,6 +48,8 @@ pub(crate) struct Durable {
     checkpoint_after: u64,
     /// Until when nobody else can have been elected.
     leads_until: watch::Sender<Instant>,
+    /// The partitions that are being read.
+    holds: Holds,
 }
 
 impl Durable {
@@ -84,7 +62,8 @@ impl Durable {
     ) -> Self {
         let leads_until = watch::Sender::new(elected_at + certain_lease(&*store));
         let checkpoint_after = CHECKPOINT_BYTES;
-        Self { store, partitions: Vec::new(), inbox, checkpoint_after, leads_until }
+        let (partitions, holds) = (Vec::new(), Holds::default());
+        Self { store, partitions, inbox, checkpoint_after, leads_until, holds }
     }
 
     /// Returns whether this coordinator certainly leads. Otherwise it may have been paused, or cut
@@ -98,20 +77,14 @@ impl Durable {
         self.leads_until.subscribe()
     }
 
+    /// Returns the holds, which keep what is in the store of a partition.
+    pub(crate) fn holds(&self) -> Holds {
+        self.holds.clone()
+    }
+
     /// Adds the next partition, which this coordinator owns under `term`.
     pub(crate) fn add(&mut self, term: Term, appender: Appender, log_bytes: u64) {
-        self.partitions.push(OnePartition {
-            term,
-            appender,
-            in_flight: VecDeque::new(),
-            named: BTreeSet::new(),
-            sweeping: BTreeSet::new(),
-            held: VecDeque::new(),
-            grown: log_bytes,
-            checkpoint_bytes: 0,
-            is_checkpointing: false,
-            pending: None,
-        });
+        self.partitions.push(OnePartition::new(term, appender, log_bytes));
     }
 
     pub(super) fn append(
@@ -134,8 +107,11 @@ impl Durable {
         } else {
             entry.push(batch.partition, batch.number, now, encoded);
         }
-        let is_due = entry.grown > self.checkpoint_after.max(entry.checkpoint_bytes);
-        if is_due && !entry.is_checkpointing {
+        let mut due = self.checkpoint_after.max(entry.checkpoint_bytes);
+        if self.holds.is_held(batch.partition) {
+            due = due.saturating_add(HELD_BYTES_MAX);
+        }
+        if due < entry.grown && !entry.is_checkpointing {
             self.take_checkpoint(batch.partition, core);
         }
     }
@@ -241,7 +217,9 @@ impl Durable {
         }
         let unnamed = unnamed.into_iter().filter(|name| !entry.named.contains(name));
         entry.sweeping = unnamed.collect();
-        if entry.sweeping.is_empty() {
+        // What is kept for a reader is found again after the next checkpoint.
+        if entry.sweeping.is_empty() || self.holds.is_held(partition) {
+            entry.sweeping.clear();
             entry.is_checkpointing = false;
             return;
         }
@@ -271,22 +249,6 @@ impl Durable {
 /// runs slower than that of the store by a tenth.
 fn certain_lease(store: &dyn LogStore) -> Duration {
     store.lease_ttl() * 9 / 10
-}
-
-impl OnePartition {
-    fn push(
-        &mut self,
-        partition: Partition,
-        number: u64,
-        handed_over_at: Timestamp,
-        batch: kahn_store::Batch,
-    ) {
-        match self.appender.push(batch) {
-            Ok(seq) => self.in_flight.push_back(InFlight { seq, number, handed_over_at }),
-            // The end itself is reported by an event.
-            Err(error) => error!(%partition, %error, "batch not accepted"),
-        }
-    }
 }
 
 #[cfg(test)]

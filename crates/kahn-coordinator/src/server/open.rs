@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kahn_core::Settings;
 use kahn_runtime::metrics::Metrics;
 use kahn_runtime::secret::{Secret, mask_url_password};
 use kahn_runtime::token::{Token, TokenError};
 use kahn_store::{
-    ClusterId, ClusterMeta, Durability, EmbeddedStore, LogStore, MemoryStore, RedisStore,
+    ClusterId, ClusterMeta, Durability, EmbeddedStore, Import, LogStore, MemoryStore, RedisStore,
+    StoreError,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -85,33 +87,95 @@ pub(super) async fn blobs(
     Ok((logs, histories))
 }
 
+/// Opens the store. If no number of partitions is configured, that of an existing cluster is used: it
+/// may be a restored one, which has as many as before.
 pub(super) async fn store(
     config: &Config,
-    partitions: u16,
+    settings: &mut Settings,
 ) -> Result<Arc<dyn LogStore>, StartError> {
-    let url = config.store.url();
-    let meta = ClusterMeta { id: ClusterId(u128::from_le_bytes(random()?)), partitions };
-    let failed = |source| StartError::Store { url: mask_url_password(url), source };
-    Ok(match url {
+    let opened = store_of(config, settings.partitions).await;
+    let opened = match opened {
+        Err(StoreError::PartitionCount { found, .. }) if config.store.partitions.is_none() => {
+            store_of(config, found).await
+        }
+        opened => opened,
+    };
+    let store = opened.map_err(|source| failed(config, source))?;
+    settings.partitions = store.meta().partitions;
+    Ok(store)
+}
+
+fn failed(config: &Config, source: StoreError) -> StartError {
+    StartError::Store { url: mask_url_password(config.store.url()), source }
+}
+
+async fn store_of(config: &Config, partitions: u16) -> Result<Arc<dyn LogStore>, StoreError> {
+    let meta = ClusterMeta { id: new_id().map_err(|error| bad_config(&error))?, partitions };
+    Ok(match config.store.url() {
         "memory" => Arc::new(MemoryStore::new(meta)),
         "embedded" => {
-            let dir = config.data_dir.join("store");
-            create_dir(&dir)?;
+            let dir = embedded_dir(config)?;
             let durability = match config.store.durability {
                 EmbeddedDurability::Process => Durability::Process,
                 EmbeddedDurability::Disk => Durability::Disk,
             };
-            let opened =
-                tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir, meta, durability));
-            let opened = opened.await.map_err(|error| StartError::Io {
-                what: "embedded store".into(),
-                source: std::io::Error::other(error),
-            })?;
-            Arc::new(opened.map_err(failed)?)
+            Arc::new(blocking(move || EmbeddedStore::open(&dir, meta, durability)).await?)
         }
-        _ => {
-            let redis = config.store.redis(config.leader_ttl);
-            Arc::new(RedisStore::open(&redis, meta).await.map_err(failed)?)
-        }
+        _ => Arc::new(RedisStore::open(&config.store.redis(config.leader_ttl), meta).await?),
     })
+}
+
+/// Begins to fill the store of a configuration, which must be empty, with a cluster. It gets a new id
+/// unless one is given.
+///
+/// # Errors
+///
+/// Returns [`StartError::Store`] if there is a cluster or the store cannot be opened.
+pub async fn begin_import(
+    config: &Config,
+    partitions: u16,
+    id: Option<ClusterId>,
+) -> Result<Box<dyn Import>, StartError> {
+    let id = match id {
+        Some(id) => id,
+        None => new_id()?,
+    };
+    let meta = ClusterMeta { id, partitions };
+    let begun = import_into(config, meta).await;
+    begun.map_err(|source| failed(config, source))
+}
+
+async fn import_into(config: &Config, meta: ClusterMeta) -> Result<Box<dyn Import>, StoreError> {
+    Ok(match config.store.url() {
+        "memory" => {
+            let message = "a store in memory would end with this process; name another one";
+            return Err(StoreError::BadConfig(message.to_owned()));
+        }
+        "embedded" => {
+            create_dir(&config.data_dir).map_err(|error| bad_config(&error))?;
+            let dir = embedded_dir(config)?;
+            Box::new(blocking(move || EmbeddedStore::import(&dir, meta)).await?)
+        }
+        _ => Box::new(RedisStore::import(&config.store.redis(config.leader_ttl), meta).await?),
+    })
+}
+
+fn new_id() -> Result<ClusterId, StartError> {
+    random().map(u128::from_le_bytes).map(ClusterId)
+}
+
+fn embedded_dir(config: &Config) -> Result<PathBuf, StoreError> {
+    let dir = config.data_dir.join("store");
+    create_dir(&dir).map_err(|error| bad_config(&error))?;
+    Ok(dir)
+}
+
+fn bad_config(error: &StartError) -> StoreError {
+    StoreError::BadConfig(error.to_string())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
 }

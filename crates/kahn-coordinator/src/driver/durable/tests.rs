@@ -1,5 +1,6 @@
 //! Tests of checkpoints and the removal of blobs, with an in-memory store.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kahn_core::testing::{World, dag};
@@ -144,4 +145,35 @@ async fn a_blob_named_since_the_checkpoint_was_taken_is_kept() {
     let unnamed = vec!["named".to_owned(), "unnamed".to_owned()];
     rig.durable.checkpointed(PARTITION, 0, Some(Written { bytes: 1, unnamed }));
     assert_eq!(rig.entry().sweeping, BTreeSet::from(["unnamed".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_partition_that_is_read_keeps_its_log_and_blobs_but_not_for_ever() {
+    let mut rig = Rig::new().await;
+    let hold = rig.durable.holds().hold(PARTITION);
+    let removed = rig.world.submit(&large_dag("removed"));
+    rig.append();
+    rig.run_until_durable().await;
+    rig.end(removed);
+    rig.append();
+    rig.run_until_durable().await;
+    assert_eq!(rig.store.load_checkpoint(PARTITION).await.unwrap(), None);
+
+    rig.entry().grown = HELD_BYTES_MAX;
+    rig.world.submit(&dag().task("small").build());
+    rig.append();
+    rig.run_until_durable().await;
+    assert!(rig.store.load_checkpoint(PARTITION).await.unwrap().is_some());
+    let is_there = async |rig: &Rig| {
+        let of_removed = codec::encode_batch(&rig.world.log[..1]).blobs;
+        let blobs = rig.blobs().await;
+        of_removed.iter().all(|(name, _)| blobs.contains(name))
+    };
+    assert!(is_there(&rig).await, "a blob that may be read was removed");
+
+    drop(hold);
+    rig.world.submit(&dag().task("smaller").build());
+    rig.append();
+    rig.run_until_durable().await;
+    assert!(!is_there(&rig).await, "what was kept is not found again");
 }
