@@ -83,6 +83,21 @@ impl Cluster {
         options: &ClusterOptions,
         environment: &[(String, String)],
     ) -> anyhow::Result<Self> {
+        Self::start_on(options, environment, |_, _| Ok(()))
+    }
+
+    /// Like [`start_with`](Self::start_with). The store is first prepared by `prepare`, which gets the
+    /// data directory of the coordinator and the URL of the store.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store cannot be prepared, or if a process does not start or become
+    /// ready.
+    pub fn start_on(
+        options: &ClusterOptions,
+        environment: &[(String, String)],
+        prepare: impl FnOnce(&Path, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let redis = match options.store {
             Store::Embedded => None,
@@ -90,6 +105,7 @@ impl Cluster {
             Store::RedisAlways => Some(RedisServer::start(dir.path().join("redis"), "always")?),
         };
         let store_url = redis.as_ref().map_or_else(|| "embedded".to_owned(), RedisServer::url);
+        prepare(&dir.path().join("coordinator"), &store_url)?;
         let (port, health_port) = (free_port()?, free_port()?);
         let environment = environment.to_vec();
         let coordinator =

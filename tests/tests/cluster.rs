@@ -177,7 +177,8 @@ fn nothing_but_health_answers_without_a_token() -> anyhow::Result<()> {
         ("KAHN_COORDINATOR_URL".to_owned(), cluster.url()),
         ("KAHN_TOKEN_FILE".to_owned(), token.display().to_string()),
     ];
-    for command in [vec!["list"], vec!["workers"]] {
+    let place = cluster.path("backups").display().to_string();
+    for command in [vec!["list"], vec!["workers"], vec!["backup", &place]] {
         let answer = kahn_e2e::kahn(&command, &env)?;
         assert_eq!(answer.code, 3, "{command:?}: {answer:?}");
     }

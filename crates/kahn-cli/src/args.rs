@@ -50,6 +50,10 @@ pub(crate) enum Command {
     Explain(commands::explain::ExplainArgs),
     /// List, cordon or drain workers
     Workers(commands::workers::WorkersArgs),
+    /// Copy the state of a running cluster to a directory or a bucket
+    Backup(commands::backup::BackupArgs),
+    /// Check a backup, or restore it into an empty store
+    Restore(commands::restore::RestoreArgs),
     /// Check a DAG file
     Validate(commands::validate::ValidateArgs),
     /// Show the phases, critical path, bounds and expected schedule of a DAG

@@ -15,6 +15,10 @@ pub(crate) mod submit;
 pub(crate) mod watch;
 pub(crate) mod workers;
 
+pub(crate) mod backup;
+mod backup_place;
+pub(crate) mod restore;
+
 pub(crate) mod graph;
 pub(crate) mod import;
 pub(crate) mod plan;
@@ -51,6 +55,8 @@ pub(crate) async fn carry_out(command: Command, context: &Context) -> Result<Exi
         Command::Retry(args) => Box::pin(control::retry(args, context)).await,
         Command::Explain(args) => Box::pin(explain::run(args, context)).await,
         Command::Workers(args) => Box::pin(workers::run(args, context)).await,
+        Command::Backup(args) => Box::pin(backup::run(args, context)).await,
+        Command::Restore(args) => Box::pin(restore::run(args, context)).await,
         Command::Validate(args) => validate::run(&args, context),
         Command::Plan(args) => plan::run(&args, context),
         Command::Graph(args) => graph::run(&args, context),

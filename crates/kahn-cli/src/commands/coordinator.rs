@@ -42,6 +42,13 @@ pub(crate) struct CoordinatorArgs {
     allow_unsafe_redis: bool,
 }
 
+impl CoordinatorArgs {
+    /// Returns the arguments of a command that only uses the store.
+    pub(crate) fn of_store(store: Option<String>, allow_unsafe_redis: bool) -> Self {
+        Self { store, allow_unsafe_redis, ..Self::default() }
+    }
+}
+
 /// Reads the configuration, with flags taking precedence. The data directory defaults to that of
 /// the user.
 pub(crate) fn load(args: &CoordinatorArgs, context: &Context) -> Result<Config, Failure> {
