@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -19,6 +20,10 @@ pub const BUCKET: &str = "kahn";
 pub const ACCESS_KEY_ID: &str = "test-key";
 /// The secret of the access key.
 pub const SECRET_ACCESS_KEY: &str = "test-secret";
+
+/// How often, and with which pause, to try to use the address of a server that was stopped.
+const LISTEN_TRIES: u32 = 1000;
+const LISTEN_PAUSE: Duration = Duration::from_millis(10);
 
 /// An S3 server that keeps its objects in a directory. It runs on threads of its own, and dropping
 /// it stops it.
@@ -50,11 +55,11 @@ impl S3Server {
     /// Returns an error if the directory or the socket cannot be used.
     pub fn resume(&mut self) -> std::io::Result<()> {
         let service = service(&self.dir)?;
+        let listener = listen(self.address)?;
+        self.address = listener.local_addr()?;
+        // Last, because a runtime must not be dropped in a test that is asynchronous.
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build()?;
-        let listener = std::net::TcpListener::bind(self.address)?;
-        listener.set_nonblocking(true)?;
-        self.address = listener.local_addr()?;
         runtime.spawn(async move {
             // Every request fails otherwise, which the test notices.
             if let Ok(listener) = TcpListener::from_std(listener) {
@@ -103,6 +108,23 @@ impl Drop for S3Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Listens on an address, which the server that was stopped last may still use for a moment.
+fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    for _ in 0..LISTEN_TRIES {
+        match std::net::TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(LISTEN_PAUSE); // poll
+            }
+            listener => {
+                let listener = listener?;
+                listener.set_nonblocking(true)?;
+                return Ok(listener);
+            }
+        }
+    }
+    Err(std::io::ErrorKind::AddrInUse.into())
 }
 
 fn service(dir: &Path) -> std::io::Result<S3Service> {

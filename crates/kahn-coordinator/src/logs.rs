@@ -259,7 +259,7 @@ impl Logs {
     /// Returns what the blob store has of an attempt that is not open.
     async fn stored(&self, attempt: AttemptId) -> Option<Arc<StoredLog>> {
         let uploads = self.uploads.as_ref()?;
-        if self.lock_open().contains_key(&attempt) || uploads.local_base(attempt).is_some() {
+        if self.lock_open().contains_key(&attempt) || uploads.needs_local(attempt) {
             return None;
         }
         // Without an answer the worker sends everything again, which it keeps until it is stored.

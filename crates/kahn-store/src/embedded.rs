@@ -28,7 +28,7 @@ use crate::error::StoreError;
 use crate::lease::{Claim, LEASE_TTL, Owner};
 use crate::local::Leases;
 use crate::record::Position;
-use crate::store::{Acquired, AppendPipe, AppendReply, Batch, ClusterMeta, LogStore};
+use crate::store::{Acquired, AppendPipe, ClusterMeta, LogStore};
 
 pub use import::EmbeddedImport;
 

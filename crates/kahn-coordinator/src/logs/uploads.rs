@@ -132,6 +132,12 @@ impl Uploads {
         self.lock().get(&attempt).map(|upload| upload.base.load(Ordering::Acquire))
     }
 
+    /// Returns whether an attempt has a local file that is needed. One of which the blob store has
+    /// everything may be gone at any moment.
+    pub(super) fn needs_local(&self, attempt: AttemptId) -> bool {
+        self.lock().get(&attempt).is_some_and(|upload| !*upload.is_stored.borrow())
+    }
+
     /// Returns whether another coordinator may have uploaded more of an attempt than there is in its
     /// local file.
     pub(super) fn is_doubtful(&self, attempt: AttemptId) -> bool {

@@ -130,7 +130,7 @@ impl RedisImport {
 
     /// Runs a script, and returns its answer without the first word.
     async fn run(&self, slot: u16, call: &Cmd) -> Result<Answer, StoreError> {
-        let operation = Operation { call, purpose: Purpose::Write, home: None };
+        let operation = Operation { call, purpose: Purpose::Write, home: None, n_outages: None };
         let mut answer = Answer::new(self.access.run(slot, &operation).await?)?;
         match answer.text()?.as_str() {
             "OK" => Ok(answer),

@@ -110,7 +110,7 @@ pub(super) async fn blob_names(
     loop {
         let mut call = ::redis::cmd("SSCAN");
         call.arg(&blobs).arg(cursor).arg("COUNT").arg(1000);
-        let operation = Operation { call: &call, purpose: Purpose::Read, home };
+        let operation = Operation { call: &call, purpose: Purpose::Read, home, n_outages: None };
         let page = access.run(keys::slot(partition), &operation).await?;
         let (next, some): (u64, Vec<String>) =
             ::redis::from_redis_value(page).map_err(::redis::RedisError::from)?;

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Retain;
 use crate::logs::UploadStats;
 use crate::service::{
-    ErrorKind, RetryRequest, RetryWhich, RunFilter, RunView, TaskFilter, WatchRequest,
+    ErrorKind, Exports, RetryRequest, RetryWhich, RunFilter, RunView, TaskFilter, WatchRequest,
 };
 
 /// A leader with a blob store in a directory.
@@ -57,6 +57,7 @@ impl Case {
             shared.logs.clone(),
             shared.histories.clone(),
             Limits::default(),
+            Exports::new(Arc::clone(&shared.store), Default::default()),
         );
         let histories = shared.histories.clone();
         Self { store, dir, leader: Some(leader), histories, metrics, service }

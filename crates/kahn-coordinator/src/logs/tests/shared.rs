@@ -194,9 +194,16 @@ async fn files_of_a_killed_process_are_uploaded_by_the_next() {
     let settings = Settings { timeout: Duration::from_secs(2), ..server.settings("p") };
     let store = BlobStore::open(&settings).unwrap();
     server.stop();
-    let killed = coordinator(dir.path(), &store);
-    write(&killed, 0, "kept", false).await;
-    drop(receipt(&killed, 4, "", true).await);
+    // The tasks of a process end with it.
+    let (killed_dir, killed_store) = (dir.path().to_owned(), store.clone());
+    let process = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let killed = process.spawn(async move {
+        let killed = coordinator(&killed_dir, &killed_store);
+        write(&killed, 0, "kept", false).await;
+        drop(receipt(&killed, 4, "", true).await);
+    });
+    killed.await.unwrap();
+    tokio::task::spawn_blocking(move || drop(process)).await.unwrap();
     server.resume().unwrap();
 
     let logs = coordinator(dir.path(), &store);

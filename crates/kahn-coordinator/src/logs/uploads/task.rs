@@ -151,8 +151,9 @@ impl Uploading {
             return Ok(self.end_if_unchanged());
         }
         if found.extent.is_sealed {
-            self.logs.remove_local(self.attempt).await?;
+            // First, so that readers turn to the store before the file is gone.
             self.is_stored.send_replace(true);
+            self.logs.remove_local(self.attempt).await?;
             return Ok(self.end_if_unchanged());
         }
         self.stored = self.stored.max(found.extent.len);
@@ -191,6 +192,7 @@ impl Uploading {
             };
             return Ok(Step::Continue);
         }
+        // First, so that readers turn to the store before the file is gone.
         self.is_stored.send_replace(true);
         self.logs.remove_local(self.attempt).await?;
         Ok(self.end_if_unchanged())
