@@ -118,7 +118,12 @@ async fn a_cluster_under_load_is_backed_up_and_goes_on_in_another_store() -> any
     let load = Load::start(client(&cluster).await?);
     let asked = client(&cluster).await?;
     // It lasts until after the backup, and its worker is lost.
-    let held = "name: held\ntasks:\n  a: { run: 'sleep 3' }\n  b: { needs: [a], noop: {} }\n";
+    let go = dir.path().join("go");
+    let held = format!(
+        "name: held\ntasks:\n  a: {{ run: 'until test -e {}; do sleep 0.05; done' }}\n  \
+         b: {{ needs: [a], noop: {{}} }}\n",
+        go.display()
+    );
     let held = asked.submit(&Submission::new(held)).await?.run;
     let mut ended: Vec<Ended> = Vec::new();
     while ended.len() < 3 {
@@ -137,6 +142,7 @@ async fn a_cluster_under_load_is_backed_up_and_goes_on_in_another_store() -> any
     ensure!(n_live > 0 && written["runs"]["finished"].as_u64() >= Some(3), "{written}");
     assert_eq!(state(&asked, held).await?, RunState::Active);
     drop(cluster);
+    std::fs::write(&go, "")?;
 
     let url = written["backup"].as_str().context("the place of the backup")?;
     let whole = kahn(&["restore", url, "--check"], &[])?.ok()?.stdout;

@@ -53,6 +53,9 @@ pub struct Counts {
     pub live_runs: u64,
     /// Runs that have ended.
     pub finished_runs: u64,
+    /// Runs that have ended, and of which the blob store of the cluster has everything but a summary.
+    #[serde(default)]
+    pub archived_runs: u64,
     /// Tasks of all runs.
     pub tasks: u64,
 }
@@ -62,9 +65,10 @@ impl Counts {
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
-            live_runs: self.live_runs + other.live_runs,
-            finished_runs: self.finished_runs + other.finished_runs,
-            tasks: self.tasks + other.tasks,
+            live_runs: self.live_runs.saturating_add(other.live_runs),
+            finished_runs: self.finished_runs.saturating_add(other.finished_runs),
+            archived_runs: self.archived_runs.saturating_add(other.archived_runs),
+            tasks: self.tasks.saturating_add(other.tasks),
         }
     }
 }

@@ -99,6 +99,7 @@ impl Replay {
             }
             counts.tasks += u64::try_from(run.dag.n_tasks()).unwrap_or(u64::MAX);
         }
+        counts.archived_runs = u64::try_from(self.core.state().n_archived()).unwrap_or(u64::MAX);
         Ok((self.head.seq, counts))
     }
 }

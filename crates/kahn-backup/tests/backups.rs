@@ -131,7 +131,7 @@ async fn a_backup_is_read_as_it_was_written() {
         (open(files.path()), open(&files.path().join(GROUP))),
     ] {
         let manifest = write(&store, &root).await;
-        let counts = Counts { live_runs: 1, finished_runs: 0, tasks: 2 };
+        let counts = Counts { live_runs: 1, finished_runs: 0, archived_runs: 0, tasks: 2 };
         assert_eq!(manifest.counts(), counts);
         let (n_parts, bytes) = manifest.size();
         assert!(3 <= n_parts && u64::try_from(ARGUMENT_BYTES).unwrap() < bytes, "{n_parts}");

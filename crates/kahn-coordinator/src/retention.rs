@@ -83,8 +83,9 @@ impl Retention {
             run.log_bytes = self.sizes.get(&run.run).copied();
         }
         let Plan { runs, output } = plan::plan(finished, now, &self.config, self.runs_max);
-        // Runs expire although the blob store fails, without a timeout for each of them.
-        let mut is_failing = false;
+        // Runs expire although the blob store fails, without a timeout for each of them; or although
+        // it may belong to another cluster, of which nothing must be removed.
+        let mut is_failing = self.logs.check_claim().is_err();
         for run in runs.into_iter().take(RUNS_AT_ONCE) {
             is_failing |= !self.forget(run, is_failing).await;
         }

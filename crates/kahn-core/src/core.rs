@@ -85,8 +85,8 @@ impl Core {
             Event::ResumeRequested { run } => self.on_resume_requested(run)?,
             Event::RetryRequested { run, scope } => self.on_retry_requested(run, scope)?,
             Event::RunExpired { run } => self.on_run_expired(run)?,
-            Event::RunStored { run, n_records, archive } => {
-                self.on_run_stored(run, n_records, archive)?;
+            Event::RunStored { run, n_records, finished_at, archive } => {
+                self.on_run_stored(run, (n_records, finished_at), archive)?;
             }
             Event::RunFetched(snapshot) => self.on_run_fetched(snapshot)?,
             Event::Evaluated { run, task, outcome } => self.on_evaluated(run, task, outcome),

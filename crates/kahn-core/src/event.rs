@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kahn_model::{
     ActionKind, Admission, AttemptId, BootId, Failure, Labels, Outputs, Resources, RunId, TaskIx,
-    Token, Usage, Work, WorkerId,
+    Timestamp, Token, Usage, Work, WorkerId,
 };
 
 use crate::change::Submission;
@@ -60,6 +60,8 @@ pub enum Event {
         run: RunId,
         /// The number of records in its history when it was stored.
         n_records: usize,
+        /// When it had ended. Another run with the same id has another time.
+        finished_at: Option<Timestamp>,
         /// The document with the run.
         archive: ArchiveRef,
     },

@@ -87,6 +87,7 @@ fn source(header: ExportHeader) -> Source {
 
 async fn begin(store: BlobStore, source: Source, began_at: String) -> Result<Writer, Failure> {
     let group = group(&source.cluster, &began_at)?;
+    super::backup_place::create_private(&store, &group)?;
     Ok(Writer::begin(store, group, source, began_at).await?)
 }
 
@@ -104,13 +105,13 @@ fn show(
     elapsed: Duration,
 ) -> Result<(), Failure> {
     let (n_parts, bytes) = manifest.size();
-    let Counts { live_runs, finished_runs, tasks } = manifest.counts();
+    let Counts { live_runs, finished_runs, archived_runs, tasks } = manifest.counts();
     if context.is_json() {
         return output::json(&json!({
             "backup": url,
             "cluster": manifest.cluster,
             "partitions": manifest.partitions.len(),
-            "runs": { "live": live_runs, "finished": finished_runs },
+            "runs": { "live": live_runs, "finished": finished_runs, "archived": archived_runs },
             "tasks": tasks,
             "bytes": bytes,
             "objects": n_parts + 1,
@@ -121,10 +122,11 @@ fn show(
     let cluster = &manifest.cluster;
     let partitions = text::plural(manifest.partitions.len() as u64, "partition");
     let runs = format!("{live_runs} live and {} ", text::plural(finished_runs, "finished run"));
+    let archived = super::backup_place::archived(archived_runs);
     output::text(&format!(
         "backup of cluster {cluster} in {url}\n\
          {partitions}, {runs}with {} in all, {} bytes, {}\n\
-         to restore it into an empty store: kahn restore {url} --store STORE\n",
+         {archived}to restore it into an empty store: kahn restore {url} --store STORE\n",
         text::plural(tasks, "task"),
         text::bytes(bytes),
         text::span(elapsed),

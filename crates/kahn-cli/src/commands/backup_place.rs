@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kahn_backup::BackupError;
-use kahn_blob::{BlobStore, OpenError};
+use kahn_blob::{BlobStore, Key, OpenError};
 use kahn_coordinator::{BlobsConfig, BlobsError};
 
 use crate::exit::Failure;
+use crate::render::text;
 
 /// How to reach the store of a backup.
 #[derive(Debug, Args)]
@@ -88,6 +89,30 @@ impl From<BackupError> for Failure {
                 .advise("use another backup; `kahn restore URL --check` shows if it is whole"),
             _ => failure,
         }
+    }
+}
+
+/// Creates the directory of a backup for this user alone, if the store is a directory. What is above
+/// may exist already, with other permissions.
+pub(crate) fn create_private(store: &BlobStore, group: &Key) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let path = store.url().trim_start_matches("file://");
+    if path.contains("://") {
+        return Ok(());
+    }
+    let dir = Path::new(path).join(group.to_string());
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+    created.map_err(|error| Failure::refused(format!("{}: {error}", dir.display())))
+}
+
+/// Returns a line about archived runs, or nothing if there are none.
+pub(crate) fn archived(n: u64) -> String {
+    match n {
+        0 => String::new(),
+        _ => format!(
+            "{} more: all but a summary is in the blob store of the cluster, under history/\n",
+            text::plural(n, "archived run")
+        ),
     }
 }
 

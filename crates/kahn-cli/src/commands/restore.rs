@@ -90,7 +90,7 @@ fn show(
 ) -> Result<(), Failure> {
     let manifest = backup.manifest();
     let (_, bytes) = manifest.size();
-    let Counts { live_runs, finished_runs, tasks } = manifest.counts();
+    let Counts { live_runs, finished_runs, archived_runs, tasks } = manifest.counts();
     if context.is_json() {
         return output::json(&json!({
             "backup": url,
@@ -99,7 +99,7 @@ fn show(
             "cluster": restored.map(|restored| &restored.cluster),
             "store": restored.map_or(Value::Null, |restored| json!(restored.store)),
             "partitions": manifest.partitions.len(),
-            "runs": { "live": live_runs, "finished": finished_runs },
+            "runs": { "live": live_runs, "finished": finished_runs, "archived": archived_runs },
             "tasks": tasks,
             "bytes": bytes,
         }));
@@ -109,9 +109,10 @@ fn show(
         Some(Restored { cluster, store }) => format!("restored as cluster {cluster} in {store}"),
     };
     let runs = format!("{live_runs} live and {} ", text::plural(finished_runs, "finished run"));
+    let archived = super::backup_place::archived(archived_runs);
     output::text(&format!(
         "{head}\n\
-         {}, {runs}with {} in all, {} bytes, as of {}\n",
+         {}, {runs}with {} in all, {} bytes, as of {}\n{archived}",
         text::plural(manifest.partitions.len() as u64, "partition"),
         text::plural(tasks, "task"),
         text::bytes(bytes),

@@ -98,8 +98,9 @@ impl Durable {
         let encoded = codec::encode_batch(&batch.changes);
         let size = u64::try_from(encoded.payload.len()).unwrap_or(u64::MAX);
         stats.appended(batch.changes.len(), size);
-        entry.grown += size;
         let encoded = kahn_store::Batch { payload: encoded.payload, blobs: encoded.blobs };
+        // A checkpoint makes its blobs unnecessary, too.
+        entry.grown += u64::try_from(encoded.size()).unwrap_or(u64::MAX);
         entry.named.extend(encoded.blobs.iter().map(|(name, _)| name.clone()));
         let is_swept = encoded.blobs.iter().any(|(name, _)| entry.sweeping.contains(name));
         if is_swept || !entry.held.is_empty() {

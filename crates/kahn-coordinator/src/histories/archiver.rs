@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
-use kahn_core::{Core, Event, RunSnapshot};
+use kahn_core::{ArchiveRef, Core, Event, RunSnapshot};
 use kahn_model::RunId;
 use kahn_runtime::metrics::Metrics;
-use kahn_store::codec;
+use kahn_store::codec::{self, CodecError};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::task::JoinHandle;
@@ -24,6 +25,9 @@ use crate::logs::Logs;
 const RUNS_AT_ONCE: usize = 16;
 /// Maximum number of tasks of runs that are archived at a time, unless a single one has more.
 const TASKS_AT_ONCE: usize = 50_000;
+
+/// How many runs in a row may fail to be archived before the others wait for the next look.
+const FAILURES_MAX: usize = 2 * RUNS_AT_ONCE;
 
 /// Metrics of archiving.
 #[derive(Clone, Debug)]
@@ -101,25 +105,28 @@ impl Archiver {
         if due.is_empty() || self.archiving.logs.check_claim().is_err() {
             return Ok(());
         }
-        let mut n_left = due.len();
+        let (mut n_left, mut n_failed) = (due.len(), 0);
         for batch in batches(due) {
             let results = join_all(batch.iter().map(|due| self.archive(due.run))).await;
-            let mut has_failed = false;
             for (due, result) in batch.iter().zip(results) {
                 match result? {
-                    Ok(()) => n_left = n_left.saturating_sub(1),
+                    Ok(()) => {
+                        n_left = n_left.saturating_sub(1);
+                        n_failed = 0;
+                    }
                     Err(error) => {
-                        has_failed = true;
+                        n_failed += 1;
                         self.failed(due.run, &error);
                     }
                 }
             }
             self.set_pending(n_left);
-            if has_failed {
+            // One run that cannot be stored does not stop the others, but a store that fails does.
+            if FAILURES_MAX <= n_failed {
                 return Ok(());
             }
         }
-        if std::mem::take(&mut self.is_failing) {
+        if n_left == 0 && std::mem::take(&mut self.is_failing) {
             info!("finished runs are archived again");
         }
         Ok(())
@@ -131,14 +138,17 @@ impl Archiver {
         let Some(snapshot) = handle.query(move |core| finished(core, run)).await? else {
             return Ok(Ok(()));
         };
-        let n_records = snapshot.history.len();
+        let (n_records, finished_at) = (snapshot.history.len(), snapshot.finished_at);
         // A run of a million tasks takes seconds.
-        let encoding = tokio::task::spawn_blocking(move || codec::encode_archive(&snapshot));
-        let (archive, document) = encoding.await.map_err(|_| RequestError::Stopping)?;
+        let encoding = tokio::task::spawn_blocking(move || encode(&snapshot));
+        let (archive, document) = match encoding.await.map_err(|_| RequestError::Stopping)? {
+            Ok(encoded) => encoded,
+            Err(source) => return Ok(Err(HistoryError::Damaged { run, source })),
+        };
         if let Err(error) = histories.put(run, archive, document).await {
             return Ok(Err(error));
         }
-        match handle.request(Event::RunStored { run, n_records, archive }).await {
+        match handle.request(Event::RunStored { run, n_records, finished_at, archive }).await {
             Ok(()) => Ok(Ok(())),
             // It was retried or removed meanwhile. If it ends, it is stored again.
             Err(RequestError::Refused(refusal)) => {
@@ -160,6 +170,15 @@ impl Archiver {
     fn set_pending(&self, n: usize) {
         self.archiving.stats.pending.set(i64::try_from(n).unwrap_or(i64::MAX));
     }
+}
+
+/// Encodes a run. The core will have nothing else of it, so that the document is read again first.
+fn encode(snapshot: &RunSnapshot) -> Result<(ArchiveRef, Bytes), CodecError> {
+    let (archive, document) = codec::encode_archive(snapshot);
+    if codec::decode_archive(archive, &document)? != *snapshot {
+        return Err(CodecError::Inconsistent("the run is not encoded as it is"));
+    }
+    Ok((archive, document))
 }
 
 /// Returns the runs that ended at least `after` ago, in the order of their ids.

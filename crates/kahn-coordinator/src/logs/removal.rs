@@ -54,6 +54,7 @@ impl Logs {
     /// Removes the output of a run that is otherwise kept; returns whether there was any.
     pub(crate) async fn remove_output(&self, run: RunId, reason: &str) -> io::Result<bool> {
         if let Some(uploads) = &self.uploads {
+            self.check_claim()?;
             // What is not uploaded yet counts, too.
             if self.local_bytes(run).await? == 0 && uploads.archive.size(run).await? == 0 {
                 return Ok(false);
@@ -74,6 +75,7 @@ impl Logs {
     /// Removes all output of a removed run.
     pub(crate) async fn forget(&self, run: RunId) -> io::Result<()> {
         self.forget_files(run).await?;
+        self.check_claim()?;
         match &self.uploads {
             Some(uploads) => uploads.archive.remove(run).await,
             None => Ok(()),

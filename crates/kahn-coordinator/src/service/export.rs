@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use kahn_model::Partition;
 use kahn_store::{ClusterId, Export, ExportError, LogStore, Record};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{ErrorKind, Service, ServiceError};
@@ -19,8 +20,11 @@ const PIECES_MAX: usize = 2;
 /// Maximum number of exports at a time. Each takes the memory of a checkpoint's manifest and of a few
 /// megabytes, and delays checkpoints.
 const EXPORTS_MAX: usize = 2;
-/// How long a client may take for a piece. It holds the partition meanwhile.
+/// How long a client may take for a piece.
 const STALL_MAX: Duration = Duration::from_secs(60);
+/// How long the partition is held for a client. Afterwards the export goes on, and begins again if it
+/// meets a checkpoint.
+const HOLD_MAX: Duration = Duration::from_secs(600);
 
 /// What exports need. Clones share it.
 #[derive(Clone, Debug)]
@@ -68,8 +72,15 @@ impl Service {
         let export = Export::begin(store, partition).await?;
         let (tx, pieces) = mpsc::channel(PIECES_MAX);
         let service = self.clone();
-        let exporter =
-            Exporter { service, export, tx, buffer: BytesMut::new(), _hold: hold, _permit: permit };
+        let exporter = Exporter {
+            service,
+            export,
+            tx,
+            buffer: BytesMut::new(),
+            hold: Some(hold),
+            held_since: Instant::now(),
+            _permit: permit,
+        };
         tokio::spawn(exporter.run(partition));
         Ok(Exported { cluster: meta.id, partitions: meta.partitions, pieces })
     }
@@ -80,7 +91,8 @@ struct Exporter {
     export: Export,
     tx: mpsc::Sender<Result<Option<Bytes>, ServiceError>>,
     buffer: BytesMut,
-    _hold: Hold,
+    hold: Option<Hold>,
+    held_since: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -125,6 +137,9 @@ impl Exporter {
     /// Returns the next record. The end follows only if this coordinator has led all the time:
     /// otherwise the store may be one that has been replaced.
     async fn next(&mut self) -> Result<Option<Record>, ServiceError> {
+        if HOLD_MAX < self.held_since.elapsed() {
+            self.hold = None;
+        }
         let record = self.export.next().await?;
         if let Some(Record::End(_)) = record {
             self.service.handle.query(|_| ()).await?;

@@ -41,7 +41,8 @@ mod tests {
 
     fn stored(snapshot: &RunSnapshot) -> Event {
         let run = snapshot.submission.run;
-        Event::RunStored { run, n_records: snapshot.history.len(), archive: ARCHIVE }
+        let (n_records, finished_at) = (snapshot.history.len(), snapshot.finished_at);
+        Event::RunStored { run, n_records, finished_at, archive: ARCHIVE }
     }
 
     /// Returns a world with a run of which one task failed, and a snapshot of the run.

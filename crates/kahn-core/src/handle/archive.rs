@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kahn_model::RunId;
+use kahn_model::{RunId, Timestamp};
 
 use crate::change::Change;
 use crate::core::Core;
@@ -11,11 +11,12 @@ use crate::snapshot::RunSnapshot;
 use crate::summary::ArchiveRef;
 
 impl Core {
-    /// Archives a finished run, unless it has changed since it was stored.
+    /// Archives a finished run, unless it has changed since it was stored. `stored` is the number of
+    /// its records and when it had ended.
     pub(crate) fn on_run_stored(
         &mut self,
         run: RunId,
-        n_records: usize,
+        stored: (usize, Option<Timestamp>),
         archive: ArchiveRef,
     ) -> Result<(), Refusal> {
         let known = self.run_or_refuse(run)?;
@@ -24,8 +25,9 @@ impl Core {
             let advice = "only a finished run can be archived";
             return Err(Refusal::WrongState { run, state, advice });
         }
-        // A run changes only by a retry after its end, which adds records.
-        if known.history.len() != n_records {
+        // A run changes only by a retry after its end, which adds records. It may have been removed,
+        // and submitted again under the same id.
+        if (known.history.len(), known.finished_at) != stored {
             let advice = "it has changed since it was stored to be archived";
             return Err(Refusal::WrongState { run, state, advice });
         }

@@ -430,10 +430,11 @@ impl Play {
         let state = self.world.core.state();
         let snapshot = state.snapshot_run(state.run(run)?);
         let n_records = snapshot.history.len().saturating_sub(n_missing);
+        let finished_at = snapshot.finished_at;
         let bytes = u64::try_from(snapshot.history.len()).unwrap();
         self.stored.push(Arc::new(snapshot));
         let archive = ArchiveRef { bytes, digest: [1; 16] };
-        Some(Event::RunStored { run, n_records, archive })
+        Some(Event::RunStored { run, n_records, finished_at, archive })
     }
 
     fn report(&mut self, worker: usize, held: usize, kind: ReportKind) -> Option<Event> {

@@ -299,9 +299,10 @@ impl Script {
     /// Tells the core that a run is stored.
     fn tell_stored(&mut self, run: &str) {
         let run = run_id(run);
-        let n_records = self.stored[&run].history.len();
+        let stored = &self.stored[&run];
+        let (n_records, finished_at) = (stored.history.len(), stored.finished_at);
         let archive = ArchiveRef { bytes: 100, digest: [1; 16] };
-        self.step(Event::RunStored { run, n_records, archive });
+        self.step(Event::RunStored { run, n_records, finished_at, archive });
     }
 
     fn retry(&mut self, run: &str, scope: RetryScope) {

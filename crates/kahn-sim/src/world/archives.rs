@@ -38,7 +38,7 @@ impl World {
         let finished: Vec<RunId> = finished.map(Run::id).collect();
         let run = *finished.get(self.rng.usize(..finished.len().max(1)))?;
         let snapshot = state.snapshot_run(state.run(run)?);
-        let n_records = snapshot.history.len();
+        let (n_records, finished_at) = (snapshot.history.len(), snapshot.finished_at);
         let archive = match self.options.mutation {
             Some(Mutation::NoStoredArchive) => Oracle::name_of(&snapshot),
             _ => self.oracle.stored(snapshot),
@@ -47,7 +47,7 @@ impl World {
         if chance(&mut self.rng, 10) {
             return None;
         }
-        Some(Event::RunStored { run, n_records, archive })
+        Some(Event::RunStored { run, n_records, finished_at, archive })
     }
 
     /// Returns what a leader reads before it retries an archived run.

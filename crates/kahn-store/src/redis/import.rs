@@ -32,6 +32,8 @@ pub struct RedisImport {
     access: Access,
     meta: ClusterMeta,
     nonce: String,
+    /// The number of outages before the first write.
+    n_outages: u64,
 }
 
 impl fmt::Debug for RedisImport {
@@ -54,8 +56,9 @@ impl RedisStore {
     ) -> Result<RedisImport, StoreError> {
         let access = Access::new(config)?;
         let nonce = format!("{:016x}", fastrand::u64(..));
-        let import = RedisImport { access, meta, nonce };
+        let mut import = RedisImport { access, meta, nonce, n_outages: 0 };
         let n = import.begin().await?;
+        import.n_outages = import.access.outages.count();
         for partition in (0..n.max(meta.partitions)).map(Partition) {
             import.clear(partition).await?;
         }
@@ -198,14 +201,19 @@ impl Import for RedisImport {
             };
             self.write_to(partition, &SCRIPTS.import_join, &[&keys.m], with_id).await?;
         }
+        // A server that restarted or was replaced meanwhile may lack what it has confirmed.
+        if self.access.outages.count() != self.n_outages {
+            return Err(StoreError::Outage);
+        }
         let key = keys::meta();
         let mut call = SCRIPTS.import_complete.on(&[&key]);
         call.arg(self.marker()).arg(&id).arg(self.meta.partitions);
         self.run(slot_of(&key), &call).await?;
         // Without this, an import into what is left after a loss of the properties would be possible.
+        // The first leader does it, too.
         for partition in (0..self.meta.partitions).map(Partition) {
             let keys = Keys::new(partition);
-            self.write_to(partition, &SCRIPTS.import_leave, &[&keys.m], |_| {}).await?;
+            drop(self.write_to(partition, &SCRIPTS.import_leave, &[&keys.m], |_| {}).await);
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ local own = ARGV[1] .. ' ' .. ARGV[2]
 redis.call('SET', KEYS[2], own, 'PX', ARGV[3])
 local epoch = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'e', 1))
 local fence = epoch .. ':' .. ARGV[1]
-redis.call('HSET', KEYS[1], 'f', fence, 'o', own)
+-- Without the mark of its import, no other import may empty it.
+redis.call('HSET', KEYS[1], 'f', fence, 'o', own, 'r', '')
 local m = redis.call('HMGET', KEYS[1], 's', 'h')
 return {'OK', fence, m[1] or '0', m[2] or ''}
