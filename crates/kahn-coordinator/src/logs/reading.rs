@@ -9,29 +9,25 @@ use kahn_model::AttemptId;
 use tokio::fs;
 
 use super::objects::StoredLog;
+use super::uploads::Uploads;
 use super::{Extent, Logs, PIECE_BYTES};
 
 impl Logs {
     /// Returns the extent of an attempt's output, or `None` if there is none.
     pub(crate) async fn extent(&self, attempt: AttemptId) -> io::Result<Option<Extent>> {
+        // Asked first: when the doubt is settled, the local file may be one that is dropped.
+        let doubtful = self.uploads.as_ref().filter(|uploads| uploads.is_doubtful(attempt));
         let base = self.local_base(attempt);
         if let Some(local) = self.local_extent(attempt, base.unwrap_or(0)).await? {
-            let longer = self.longer_stored(attempt, local).await;
+            let longer = match doubtful {
+                Some(uploads) => longer_stored(uploads, attempt, local).await,
+                None => None,
+            };
             return Ok(Some(longer.map_or(local, |stored| stored.extent)));
         }
         let Some(uploads) = &self.uploads else { return Ok(None) };
         let found = uploads.find(attempt).await?;
         Ok(found.owner.map(|_| found.extent))
-    }
-
-    /// Returns what the blob store has of an attempt if another coordinator may have uploaded it
-    /// and it is more than the local file has.
-    async fn longer_stored(&self, attempt: AttemptId, local: Extent) -> Option<Arc<StoredLog>> {
-        let uploads = self.uploads.as_ref().filter(|uploads| uploads.is_doubtful(attempt))?;
-        // Without an answer there is the local file.
-        let stored = uploads.find(attempt).await.ok()?;
-        let is_longer = stored.extent.is_sealed || local.len < stored.extent.len;
-        is_longer.then_some(stored)
     }
 
     async fn local_extent(&self, attempt: AttemptId, base: u64) -> io::Result<Option<Extent>> {
@@ -50,7 +46,7 @@ impl Logs {
         let base = self.local_base(attempt);
         if let Some(uploads) = self.uploads.as_ref().filter(|all| all.is_doubtful(attempt)) {
             let local = self.local_extent(attempt, base.unwrap_or(0)).await?.unwrap_or_default();
-            if let Some(stored) = self.longer_stored(attempt, local).await {
+            if let Some(stored) = longer_stored(uploads, attempt, local).await {
                 return uploads.archive.read(attempt, &stored, offset).await;
             }
         }
@@ -108,4 +104,16 @@ impl Logs {
         };
         tokio::task::spawn_blocking(blocking).await.map_err(io::Error::other)?
     }
+}
+
+/// Returns what the blob store has of an attempt if it is more than the local file has.
+async fn longer_stored(
+    uploads: &Uploads,
+    attempt: AttemptId,
+    local: Extent,
+) -> Option<Arc<StoredLog>> {
+    // Without an answer there is the local file.
+    let stored = uploads.find(attempt).await.ok()?;
+    let is_longer = stored.extent.is_sealed || local.len < stored.extent.len;
+    is_longer.then_some(stored)
 }

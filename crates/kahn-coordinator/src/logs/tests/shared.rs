@@ -300,7 +300,7 @@ async fn files_that_a_power_loss_has_damaged_are_dropped_and_the_worker_sends_th
         assert_eq!(write(&logs, 5, "", true).await, Extent::default());
         assert_eq!(write(&logs, 0, "hello", false).await.len, 5);
         assert_eq!(all_from(&logs, 0).await, "hello");
-        logs.forget(attempt().run).await.unwrap();
+        logs.forget_files(attempt().run).await.unwrap();
     }
 }
 
