@@ -6,8 +6,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use kahn_e2e::kahn_path;
 use kahn_e2e::kubernetes::{Image, Kubernetes, Programs, create_volumes, remove_leftovers};
-use kahn_e2e::{kahn_path, operator};
+use kahn_e2e::operator::{self, Report};
 use tokio::time::Instant;
 
 fn main() -> anyhow::Result<()> {
@@ -46,6 +47,8 @@ fn test(programs: PathBuf, dir: PathBuf) -> anyhow::Result<()> {
     }
     cluster.load(&redis)?;
     create_volumes(&cluster, &dir, 4)?;
-    println!("{}", operator::run_all(&cluster)?);
-    Ok(())
+    let mut report = Report::default();
+    let done = operator::run_all(&cluster, &mut report);
+    println!("{report}");
+    done
 }

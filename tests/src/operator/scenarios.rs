@@ -8,25 +8,24 @@ use tokio::time::Instant;
 use super::release::Release;
 use super::report::Report;
 use crate::kubernetes::Kubernetes;
+use crate::kubernetes::commands::poll;
 
 /// The number of tasks that run and wait while something happens to their cluster.
 const N_TASKS: usize = 500;
 
-/// Runs all scenarios.
+/// Runs all scenarios, and adds what they have shown to `report`.
 ///
 /// # Errors
 ///
 /// Returns an error that names the scenario that failed, and what it has found.
-pub fn run_all(cluster: &Kubernetes) -> anyhow::Result<Report> {
-    let mut report = Report::default();
-    let release = install(cluster, &mut report).context("install")?;
+pub fn run_all(cluster: &Kubernetes, report: &mut Report) -> anyhow::Result<()> {
+    let release = install(cluster, report).context("install")?;
     for (scenario, change) in CHANGES {
-        let took = under_load(&release, *change, &mut report, scenario);
+        let took = under_load(&release, *change, report, scenario);
         took.with_context(|| (*scenario).to_owned())?;
     }
-    uninstall(&release, &mut report).context("uninstall")?;
-    check_examples(cluster, &mut report).context("examples")?;
-    Ok(report)
+    uninstall(&release, report).context("uninstall")?;
+    check_examples(cluster, report).context("examples")
 }
 
 /// A change of the cluster, and whether it may end attempts.
@@ -141,10 +140,15 @@ fn uninstall(release: &Release<'_>, report: &mut Report) -> anyhow::Result<()> {
     let kinds = "all,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets,roles,\
                  rolebindings,persistentvolumeclaims,ingresses,horizontalpodautoscalers";
     let selector = "app.kubernetes.io/instance=kahn";
-    let left = release.kubectl(&["get", kinds, "--selector", selector, "--output", "name"])?;
     let is_kept = |name: &str| name.starts_with("persistentvolumeclaim/");
-    let others: Vec<&str> = left.lines().filter(|name| !is_kept(name)).collect();
-    ensure!(others.is_empty(), "left behind: {others:?}");
+    let mut left = String::new();
+    // Pods end some time after helm has.
+    let gone = poll("everything else to be gone", || {
+        let query = ["get", kinds, "--selector", selector, "--output", "name"];
+        left = release.kubectl(&query).unwrap_or_default();
+        left.lines().all(is_kept)
+    });
+    gone.with_context(|| format!("left behind: {left}"))?;
     let claims = left.lines().count();
     report.add(
         "helm uninstall",
