@@ -72,3 +72,8 @@ readinessProbe:
   valueFrom:
     secretKeyRef: { name: {{ index . 1 }}, key: {{ index . 2 }} }
 {{- end -}}
+
+{{/* The source of a volume. Values are merged, so that the default is still there beside another one. */}}
+{{- define "kahn.volumeSource" -}}
+{{- toYaml (ternary . (omit . "emptyDir") (eq (len .) 1)) -}}
+{{- end -}}

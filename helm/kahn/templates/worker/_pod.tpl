@@ -46,9 +46,9 @@
 - name: config
   configMap: { name: {{ include "kahn.pool.name" (list $root (index . 2)) }} }
 - name: data
-  {{- toYaml $pool.dataVolume | nindent 2 }}
+  {{- include "kahn.volumeSource" $pool.dataVolume | nindent 2 }}
 - name: tmp
-  {{- toYaml $pool.tmpVolume | nindent 2 }}
+  {{- include "kahn.volumeSource" $pool.tmpVolume | nindent 2 }}
 {{- if ne $root.Values.tls.mode "disabled" }}
 {{ include "kahn.tls.volume" (list $root "worker") }}
 {{- end }}
