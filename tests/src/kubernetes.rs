@@ -19,6 +19,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use tokio::time::Instant;
 
 use crate::kubernetes::authority::Certificates;
 use crate::kubernetes::commands::poll;
@@ -121,8 +122,10 @@ impl Kubernetes {
     pub fn cut_off_api_server(&self, span: Duration) -> anyhow::Result<()> {
         let control_plane = self.control_plane.as_ref().context("no control plane")?;
         control_plane.server.signal("STOP")?;
-        std::thread::sleep(span); // poll
+        let since = Instant::now();
+        let over = poll("the end of the fault", || span <= since.elapsed());
         control_plane.server.signal("CONT")?;
+        over?;
         poll("the API server", || self.kubectl(&["get", "--raw", "/readyz"]).is_ok())
     }
 

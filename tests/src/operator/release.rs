@@ -1,10 +1,7 @@
 //! A release of the chart, and a client in the cluster.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::binary::Answer;
 use crate::history::History;
@@ -18,7 +15,6 @@ pub(super) const REPOSITORY: &str = "kahn.test/kahn";
 pub(super) const REDIS: (&str, &str) = ("kahn.test/redis", "1");
 /// How long a command of helm may take.
 const HELM_TIMEOUT: &str = "180s";
-const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A pod in which clients run. Connections through the API server would end with a coordinator.
 const CLIENT: &str = "
@@ -137,16 +133,12 @@ impl<'a> Release<'a> {
 
     /// Waits for the success of a run, and returns the number of attempts that were repeated.
     pub(super) fn wait_for_success(&self, run: &str) -> anyhow::Result<usize> {
-        let since = Instant::now();
-        loop {
-            let found = self.get(run).ok();
-            match found.as_ref().and_then(|found| found["state"].as_str()) {
-                Some("succeeded") => break,
-                Some("failed" | "cancelled") => anyhow::bail!("run {run}: {found:?}"),
-                _ => ensure!(since.elapsed() < TIMEOUT, "run {run} does not end: {found:?}"),
-            }
-            std::thread::sleep(Duration::from_millis(200)); // poll
-        }
+        let mut found = Value::Null;
+        poll(&format!("the end of {run}"), || {
+            found = self.get(run).unwrap_or_default();
+            matches!(found["state"].as_str(), Some("succeeded" | "failed" | "cancelled"))
+        })?;
+        ensure!(found["state"] == "succeeded", "run {run}: {found}");
         let history = History::read(&self.kahn(&["events", run, "--output", "json"])?)?;
         history.check_outcomes()?;
         Ok(history.starts().values().map(|starts| starts.len() - 1).sum())

@@ -138,7 +138,7 @@ pub(super) async fn wait_for_end(
     Ok(())
 }
 
-/// Returns the outcomes of all runs.
+/// Returns the outcomes of all tasks of all runs.
 pub(super) async fn outcomes(client: &Client, runs: &Runs) -> anyhow::Result<Outcomes> {
     let mut all = Outcomes::new();
     for run in &runs.acknowledged {
@@ -151,7 +151,14 @@ async fn outcomes_of(
     client: &Client,
     run: RunId,
 ) -> anyhow::Result<BTreeMap<String, (String, u32)>> {
-    let page = client.list_tasks(run, &TaskFilter::default(), 0, None).await?;
-    let outcome = |task: kahn_client::Task| (task.name, (task.state.to_string(), task.attempt));
-    Ok(page.items.into_iter().map(outcome).collect())
+    let (mut outcomes, mut page) = (BTreeMap::new(), None);
+    loop {
+        let tasks = client.list_tasks(run, &TaskFilter::default(), 0, page.as_deref()).await?;
+        let outcome = |task: kahn_client::Task| (task.name, (task.state.to_string(), task.attempt));
+        outcomes.extend(tasks.items.into_iter().map(outcome));
+        page = tasks.next;
+        if page.is_none() {
+            return Ok(outcomes);
+        }
+    }
 }

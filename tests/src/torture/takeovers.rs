@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use kahn_client::{Client, Submission, TaskFilter};
-use kahn_model::{RunId, TaskState};
+use kahn_model::TaskState;
 use tokio::time::{Instant, sleep};
 
 use super::faults::Kind;
@@ -63,7 +63,9 @@ async fn replace_all(
     }
     stop(&client, &runs).await?;
     let lines = journal.read()?;
-    let outcomes = outcomes(&client, &runs).await?;
+    let mut outcomes = load::outcomes(&client, &runs).await?;
+    // Most tasks have never been started.
+    outcomes.values_mut().for_each(|tasks| tasks.retain(|_, (_, attempt)| 0 < *attempt));
     check_known(&lines, &outcomes)?;
     table.finish(&lines, &runs, &outcomes);
     table.check()?;
@@ -98,31 +100,6 @@ async fn stop(client: &Client, runs: &Runs) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Returns the outcomes of all tasks that have been started.
-async fn outcomes(client: &Client, runs: &Runs) -> anyhow::Result<Outcomes> {
-    let mut all = Outcomes::new();
-    for run in &runs.acknowledged {
-        all.insert(*run, outcomes_of(client, *run).await?);
-    }
-    Ok(all)
-}
-
-async fn outcomes_of(
-    client: &Client,
-    run: RunId,
-) -> anyhow::Result<BTreeMap<String, (String, u32)>> {
-    let (mut outcomes, mut page) = (BTreeMap::new(), None);
-    loop {
-        let tasks = client.list_tasks(run, &TaskFilter::default(), 0, page.as_deref()).await?;
-        let started = tasks.items.into_iter().filter(|task| 0 < task.attempt);
-        outcomes.extend(started.map(|task| (task.name, (task.state.to_string(), task.attempt))));
-        page = tasks.next;
-        if page.is_none() {
-            return Ok(outcomes);
-        }
-    }
 }
 
 /// Checks that the coordinators know of everything that has started.

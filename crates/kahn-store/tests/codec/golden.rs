@@ -62,15 +62,17 @@ fn batches_of_format_1_still_load() {
     assert_eq!(codec::decode_batch(&bytes, no_blobs), Ok(before));
 }
 
-#[test]
-fn checkpoints_of_format_1_still_load() {
-    let before = snapshot_of(Arc::new(submission()));
-    let bytes = stored("checkpoint-v1.bin", || bundle(codec::encode_snapshot(&before)));
-    let parts = unbundle(bytes);
+fn check_checkpoint(name: &str, before: Snapshot) {
+    let parts = unbundle(stored(name, || bundle(codec::encode_snapshot(&before))));
     let names = codec::snapshot_blob_names(&parts[0]).unwrap();
     assert_eq!((names.len(), parts.len()), (1, 2));
     let fetch = |_: &str| Ok(parts[1].clone());
     assert_eq!(codec::decode_snapshot(&parts[0], fetch), Ok(before));
+}
+
+#[test]
+fn checkpoints_of_format_1_still_load() {
+    check_checkpoint("checkpoint-v1.bin", snapshot_of(Arc::new(submission())));
 }
 
 #[test]
@@ -87,12 +89,7 @@ fn batches_that_archive_and_restore_still_load() {
 fn checkpoints_of_format_2_still_load() {
     let mut before = snapshot_of(Arc::new(submission()));
     before.archived = vec![archived_run(&before.runs.remove(0))];
-    let bytes = stored("checkpoint-v2.bin", || bundle(codec::encode_snapshot(&before)));
-    let parts = unbundle(bytes);
-    let names = codec::snapshot_blob_names(&parts[0]).unwrap();
-    assert_eq!((names.len(), parts.len()), (1, 2));
-    let fetch = |_: &str| Ok(parts[1].clone());
-    assert_eq!(codec::decode_snapshot(&parts[0], fetch), Ok(before));
+    check_checkpoint("checkpoint-v2.bin", before);
 }
 
 #[test]
