@@ -17,5 +17,6 @@ pub use dial::DialError;
 pub use stream::{PeerInfo, Stream};
 pub use tls::Protocol;
 pub use tls::client::ClientTls;
+pub use tls::expiry::certificate_expiry;
 pub use tls::files::TlsFileError;
 pub use tls::server::{ClientAuth, ServerTls, ServerTlsFiles};

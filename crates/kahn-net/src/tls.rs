@@ -1,6 +1,7 @@
 //! TLS on both sides of a connection.
 
 pub(crate) mod client;
+pub(crate) mod expiry;
 pub(crate) mod explain;
 pub(crate) mod files;
 pub(crate) mod server;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use kahn_net::authority::{Authority, Issued, Usage};
 use kahn_net::{
     Acceptor, Addresses, ClientAuth, ClientTls, DialError, Incoming, PeerInfo, Protocol, ServerTls,
-    ServerTlsFiles,
+    ServerTlsFiles, certificate_expiry,
 };
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -283,4 +283,25 @@ async fn files_that_cannot_be_used_are_named() {
     let server = Server::start(certs.server("server")).await;
     let alone = ClientTls { cert_file: Some(certs.path("other.pem")), ..certs.trusting() };
     check_refused(connect(server.address, &alone).await, "without key_file");
+}
+
+#[test]
+fn the_first_certificate_of_a_chain_to_expire_says_when_it_expires() {
+    let certs = Certs::new();
+    certs.issue("server", "127.0.0.1");
+    certs.issue_expired("expired");
+    let from_now = |name: &str| {
+        let expiry = certificate_expiry(&certs.path(name)).unwrap();
+        expiry.duration_since(std::time::SystemTime::now()).unwrap_or_default().as_secs()
+    };
+    let day = 24 * 3600;
+    assert!((day - 100..=day).contains(&from_now("server.pem")), "{}", from_now("server.pem"));
+    assert_eq!(from_now("expired.pem"), 0);
+    let read = |name: &str| std::fs::read_to_string(certs.path(name)).unwrap();
+    std::fs::write(certs.path("chain.pem"), read("ca.pem") + &read("server.pem")).unwrap();
+    assert_eq!(from_now("chain.pem"), from_now("server.pem"));
+
+    let error = certificate_expiry(&certs.path("server.key")).unwrap_err().to_string();
+    assert!(error.contains("server.key"), "{error}");
+    assert!(certificate_expiry(&certs.path("none.pem")).is_err());
 }

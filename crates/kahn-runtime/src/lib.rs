@@ -9,6 +9,7 @@ pub mod secret;
 pub mod token;
 
 pub mod backoff;
+pub mod certificates;
 pub mod clock;
 pub mod shutdown;
 

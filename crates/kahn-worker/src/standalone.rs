@@ -1,6 +1,7 @@
 //! A standalone worker: configured from the environment, stopped by a signal.
 
 use kahn_net::Addresses;
+use kahn_runtime::certificates::CertificateWatch;
 use kahn_runtime::config::{self, ConfigError, Environment, Sources};
 use kahn_runtime::health::{HealthServer, Readiness};
 use kahn_runtime::metrics::Metrics;
@@ -111,6 +112,13 @@ impl WorkerBuilder {
                 |error| RunError::Io { what: "health", source: std::io::Error::other(error) },
             )?;
         let coordinators = config.coordinators()?;
+        let _watch = CertificateWatch::start(
+            &metrics,
+            [
+                ("client", config.tls.cert_file.as_ref()),
+                ("health", config.health.cert_file.as_ref()),
+            ],
+        );
         let environment = std::env::vars_os().collect();
         let worker =
             self.start(coordinators, token, Services { metrics, readiness, environment })?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kahn_coordinator::{Config, Coordinator, Listener, Services};
+use kahn_runtime::certificates::CertificateWatch;
 use kahn_runtime::config::{self, Sources};
 use kahn_runtime::health::{HealthServer, Readiness};
 use kahn_runtime::metrics::Metrics;
@@ -116,6 +117,10 @@ pub(crate) async fn run(args: CoordinatorArgs, context: &Context) -> Result<Exit
         .map_err(|error| Failure::refused(error.to_string()))?;
     let listener =
         Listener::bind(&config).await.map_err(|error| Failure::refused(error.to_string()))?;
+    let _watch = CertificateWatch::start(
+        &metrics,
+        [("server", config.tls.cert_file.as_ref()), ("health", config.health.cert_file.as_ref())],
+    );
     let services = Services { metrics, readiness, traces: telemetry.traces() };
     let started = Coordinator::start(config, listener, services).await;
     let mut coordinator = started.map_err(|error| Failure::refused(error.to_string()))?;

@@ -21,7 +21,8 @@ type Described = (String, BTreeSet<String>);
 /// Both processes, and the addresses of their metrics.
 struct Cluster {
     world: World,
-    url: String,
+    /// The arguments with which clients reach the coordinator.
+    at: [String; 4],
     coordinator_metrics: String,
     worker_metrics: String,
     _processes: [Process; 2],
@@ -30,13 +31,23 @@ struct Cluster {
 impl Cluster {
     fn start() -> Self {
         let world = World::new();
+        let certs = world.path().join("certs").display().to_string();
+        for command in [&["certs", "init"][..], &["certs", "issue", "server"]] {
+            world.ok(&[command, &["--dir", &certs]].concat());
+        }
+        let file = |name: &str| format!("{certs}/{name}");
+        let (ca, cert, key) = (file("ca.pem"), file("server.pem"), file("server.key"));
+        let identity = ["--cert-file", &cert, "--key-file", &key];
         let args = ["coordinator", "--listen", ANY, "--health-listen", ANY, "--store", "memory"];
+        let args = [&args[..], &identity].concat();
         let mut command = world.command(&[&args[..], &["--output", "json"]].concat());
         let mut coordinator = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
         let said: Value = serde_json::from_str(&coordinator.wait_for(Source::Stdout, "{")).unwrap();
         let text = |key: &str| said[key].as_str().unwrap().to_owned();
         let (url, coordinator_metrics) = (text("url"), text("health"));
-        let args = ["worker", "--health-listen", ANY, "--name", "w1", "--coordinator", &url];
+        let at = ["--coordinator".to_owned(), url, "--ca-file".to_owned(), ca];
+        let args = ["worker", "--health-listen", ANY, "--name", "w1"];
+        let args = [&args[..], &at.each_ref().map(String::as_str), &identity].concat();
         let mut command = world.command(&args);
         let mut worker = Process::start(command.env("NO_COLOR", "1").stderr(Stdio::piped()));
         let line = worker.wait_for_line(Source::Stderr, |line| line.contains("health checks"));
@@ -44,8 +55,11 @@ impl Cluster {
         let worker_metrics = address.split(' ').next().unwrap().to_owned();
         // Health is served first, and metrics are added while the process starts.
         wait_until("a ready process", || get(&worker_metrics, "/ready").is_some());
+        for address in [&coordinator_metrics, &worker_metrics] {
+            wait_until("the certificate", || metrics(address).contains("certificate_expiry"));
+        }
         let _processes = [coordinator, worker];
-        Self { world, url, coordinator_metrics, worker_metrics, _processes }
+        Self { world, at, coordinator_metrics, worker_metrics, _processes }
     }
 }
 
@@ -148,6 +162,11 @@ fn the_documented_metrics_are_exactly_those_that_are_exposed() {
     assert_documented(&worker, "Metrics of the worker");
     assert_conventional(&coordinator);
     assert_conventional(&worker);
+    for (text, purpose) in [(&coordinator, "server"), (&worker, "client")] {
+        let name = format!("kahn_certificate_expiry_timestamp_seconds{{purpose=\"{purpose}\"}} ");
+        let expiry = text.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+        assert!(expiry.parse::<u64>().unwrap() > 1_700_000_000, "{expiry}");
+    }
 }
 
 #[test]
@@ -156,11 +175,12 @@ fn a_run_leaves_its_marks_in_the_metrics_of_both_processes() {
     let text = "tasks:\n  a: { run: echo hello }\n  b: { run: exit 3, needs: [a] }\n  \
                 c: { run: 'true', labels: { require: { zone: moon } } }\n";
     let file = cluster.world.file("three.yaml", text);
-    let args = ["submit", &file, "--namespace", "team", "--coordinator", &cluster.url];
-    let submitted = cluster.world.object(&args);
+    let at = cluster.at.each_ref().map(String::as_str);
+    let args = ["submit", &file, "--namespace", "team"];
+    let submitted = cluster.world.object(&[&args[..], &at].concat());
     let run = submitted["run"].as_str().unwrap();
     let has_failed = || {
-        let args = ["get", run, "--tasks", "--coordinator", &cluster.url];
+        let args = [&["get", run, "--tasks"][..], &at].concat();
         cluster.world.ok(&args).contains("exit code 3")
     };
     wait_until("the end of the run", has_failed);

@@ -71,7 +71,8 @@ pub(super) fn identity(cert_file: &Path, key_file: &Path) -> Result<CertifiedKey
     })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// Reads all certificates of a file, of which there is at least one.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let all = CertificateDer::pem_file_iter(path).map_err(|error| describe(&error))?;
     let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| describe(&error))?;
     if all.is_empty() {

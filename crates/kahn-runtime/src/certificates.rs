@@ -1,0 +1,111 @@
+//! Watches when the certificates of a process expire: a metric, and warnings in the log.
+//!
+//! A process that has read a certificate continues to work until the certificate expires, and then
+//! no new connection can be made. Nothing else would announce that.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use kahn_net::certificate_expiry;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use crate::metrics::{Metrics, StaticLabels};
+
+/// How often the files are read, since they may be replaced.
+const READ_EVERY: Duration = Duration::from_secs(60);
+/// The remaining time from which on a certificate is warned about.
+const WARN_WITHIN: Duration = Duration::from_secs(14 * 24 * 3600);
+/// The pause between two warnings about the same certificate.
+const WARN_EVERY: Duration = Duration::from_secs(12 * 3600);
+
+/// A certificate that the process shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownCertificate {
+    /// What it is shown for: `server`, `client` or `health`.
+    pub purpose: &'static str,
+    /// The file of the certificate.
+    pub file: PathBuf,
+}
+
+/// Watches certificates until it is dropped.
+#[derive(Debug)]
+pub struct CertificateWatch(JoinHandle<()>);
+
+impl CertificateWatch {
+    /// Starts to watch the certificates whose files are given.
+    #[must_use]
+    pub fn start<const N: usize>(
+        metrics: &Metrics,
+        certificates: [(&'static str, Option<&PathBuf>); N],
+    ) -> Self {
+        let help = "When the certificate for this purpose expires, since the Unix epoch";
+        let expiry = metrics.family("certificate_expiry_timestamp_seconds", help);
+        let shown = certificates
+            .into_iter()
+            .filter_map(|(purpose, file)| Some(ShownCertificate { purpose, file: file?.clone() }));
+        let watched = shown.map(Watched::new).collect();
+        Self(tokio::spawn(watch(watched, expiry)))
+    }
+}
+
+impl Drop for CertificateWatch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+type Expiries = Family<StaticLabels<1>, Gauge>;
+
+async fn watch(mut certificates: Vec<Watched>, expiries: Expiries) {
+    while !certificates.is_empty() {
+        for certificate in &mut certificates {
+            certificate.look(&expiries).await;
+        }
+        tokio::time::sleep(READ_EVERY).await;
+    }
+}
+
+/// A certificate, and when it was last warned about.
+struct Watched {
+    shown: ShownCertificate,
+    warned_at: Option<tokio::time::Instant>,
+}
+
+impl Watched {
+    fn new(shown: ShownCertificate) -> Self {
+        Self { shown, warned_at: None }
+    }
+
+    async fn look(&mut self, expiries: &Expiries) {
+        let file = self.shown.file.clone();
+        let read = tokio::task::spawn_blocking(move || certificate_expiry(&file)).await;
+        // A file that cannot be read may be in the middle of its replacement. Whoever needs it says
+        // why it cannot be used.
+        let Ok(Ok(expiry)) = read else { return };
+        expiries.get_or_create(&[("purpose", self.shown.purpose)]).set(unix_seconds(expiry));
+        let left = expiry.duration_since(SystemTime::now()).unwrap_or_default();
+        let is_told = self.warned_at.is_some_and(|at| at.elapsed() < WARN_EVERY);
+        if left < WARN_WITHIN && !is_told {
+            self.warned_at = Some(tokio::time::Instant::now());
+            self.warn(left);
+        }
+    }
+
+    fn warn(&self, left: Duration) {
+        let (file, purpose) = (self.shown.file.display(), self.shown.purpose);
+        if left.is_zero() {
+            warn!(%file, purpose, "a certificate has expired; connections that need it fail");
+        } else {
+            let hours = left.as_secs() / 3600;
+            warn!(%file, purpose, hours, "a certificate expires soon; replace it");
+        }
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
