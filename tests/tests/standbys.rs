@@ -1,9 +1,12 @@
 //! Standbys: they take over from a leader that ends, hands over or is paused, and serve everybody
 //! meanwhile.
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use kahn_e2e::{Coordinators, History, Part, wait_for, wait_until};
+use tokio::time::Instant;
 
 /// The `leader_ttl` of these clusters.
 const LEADER_TTL: Duration = Duration::from_secs(2);
@@ -153,4 +156,28 @@ fn a_standby_serves_everything_by_forwarding_it() -> anyhow::Result<()> {
     let early = cluster.kahn_at(&standby, &["logs", &run, "c0-0"])?;
     assert!(early.stderr.contains("another coordinator has received it"), "{early:?}");
     Ok(())
+}
+
+/// Who connects to a coordinator that cannot answer yet would wait in vain, perhaps until its leases
+/// are lost, instead of turning to another one.
+#[test]
+fn a_coordinator_refuses_connections_until_it_serves() -> anyhow::Result<()> {
+    let mut cluster = Coordinators::start(2, 0)?;
+    let (leader, _) = cluster.wait_for_leader(None)?;
+    let other = 1 - leader;
+    let url = cluster.url(other);
+    let connect = || TcpStream::connect(url.trim_start_matches("http://"));
+    cluster.kill9(Part::Coordinator(other))?;
+    cluster.signal(Part::Redis, "STOP")?;
+    cluster.restart(Part::Coordinator(other))?;
+    let limit = Duration::from_secs(60);
+    wait_until("the new process", limit, || cluster.metric(other, "process_threads").is_ok())?;
+    let since = Instant::now();
+    wait_until("a second without a connection", limit, || {
+        let refused = connect().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        Duration::from_secs(1) <= since.elapsed()
+    })?;
+    cluster.signal(Part::Redis, "CONT")?;
+    wait_until("a connection", limit, || connect().is_ok())
 }

@@ -41,6 +41,7 @@ use crate::stats::Stats;
 use frontend::Frontend;
 use identity::Identity;
 use lifecycle::Lifecycle;
+use listener::Connections;
 
 /// Why a coordinator did not start.
 #[derive(Debug, thiserror::Error)]
@@ -176,7 +177,12 @@ impl Coordinator {
             tokens: tokens.clone(),
             needs_worker_certificate: is_secure && config.tls.needs_worker_certificate(),
         };
-        let server = serve(&config.limits, listener, auth, frontend, closing.clone());
+        // Not before: who connects to a coordinator that does not serve yet waits in vain.
+        let connections = listener.open().map_err(|source| StartError::Io {
+            what: format!("cannot listen on {}", config.listen),
+            source,
+        })?;
+        let server = serve(&config.limits, connections, auth, frontend, closing.clone());
         if let Some(address) = address {
             info!(%address, "serving");
         }
@@ -256,7 +262,7 @@ impl Drop for Coordinator {
 
 fn serve(
     limits: &Limits,
-    listener: Listener,
+    connections: Connections,
     auth: AuthLayer,
     frontend: Frontend,
     closing: CancellationToken,
@@ -285,7 +291,7 @@ fn serve(
         .add_routes(routes);
     tokio::spawn(async move {
         health.set_serving::<RunsServer<RunService>>().await;
-        if let Err(failure) = listener.serve(router, closing).await {
+        if let Err(failure) = connections.serve(router, closing).await {
             error!(%failure, "the server has ended");
         }
     })

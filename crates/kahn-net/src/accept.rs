@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -25,13 +25,16 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum number of connections that wait to be served.
 const WAITING_MAX: usize = 64;
+/// Maximum number of connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// The first byte of a TLS connection: a record of the type `handshake`.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// A listening socket, with or without TLS.
+/// A socket with an address, with or without TLS. It refuses connections until it runs, so that
+/// whoever connects meanwhile turns to another server at once.
 #[derive(Debug)]
 pub struct Acceptor {
-    listener: TcpListener,
+    socket: TcpSocket,
     tls: Option<ServerTls>,
 }
 
@@ -60,13 +63,20 @@ impl Accepting {
 }
 
 impl Acceptor {
-    /// Listens on a socket; port 0 picks a free one.
+    /// Binds a socket to an address; port 0 picks a free one.
     ///
     /// # Errors
     ///
     /// Returns an error if the address cannot be bound.
-    pub async fn bind(address: SocketAddr, tls: Option<ServerTls>) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, tls })
+    pub fn bind(address: SocketAddr, tls: Option<ServerTls>) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // Connections of an earlier process may still be in TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { socket, tls })
     }
 
     /// Returns the address of the socket.
@@ -75,7 +85,7 @@ impl Acceptor {
     ///
     /// Returns the error of the operating system.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.socket.local_addr()
     }
 
     /// Returns whether connections use TLS.
@@ -84,15 +94,28 @@ impl Acceptor {
         self.tls.is_some()
     }
 
-    /// Accepts connections in the background until the result is dropped.
-    #[must_use]
-    pub fn run(self) -> Incoming {
+    /// Listens, and accepts connections in the background until the result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if another process listens on the address.
+    pub fn run(self) -> io::Result<Incoming> {
+        let Self { socket, tls } = self;
+        let accepting = Listening { listener: socket.listen(BACKLOG)?, tls };
         let (ready_tx, ready) = mpsc::channel(WAITING_MAX);
         let (plain_tx, plain) = mpsc::channel(1);
-        let accepting = Accepting(tokio::spawn(self.accept_all(ready_tx, plain_tx)));
-        Incoming { ready, plain, accepting }
+        let accepting = Accepting(tokio::spawn(accepting.accept_all(ready_tx, plain_tx)));
+        Ok(Incoming { ready, plain, accepting })
     }
+}
 
+/// A listening socket.
+struct Listening {
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+}
+
+impl Listening {
     async fn accept_all(self, ready: mpsc::Sender<Stream>, plain: mpsc::Sender<Stream>) {
         let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         loop {

@@ -86,9 +86,9 @@ struct Server {
 impl Server {
     async fn start(files: ServerTlsFiles) -> Self {
         let tls = ServerTls::load(files, Protocol::Http2).unwrap();
-        let acceptor = Acceptor::bind((Ipv4Addr::LOCALHOST, 0).into(), Some(tls)).await.unwrap();
+        let acceptor = Acceptor::bind((Ipv4Addr::LOCALHOST, 0).into(), Some(tls)).unwrap();
         let address = acceptor.local_addr().unwrap();
-        let Incoming { mut ready, plain, .. } = acceptor.run();
+        let Incoming { mut ready, plain, .. } = acceptor.run().unwrap();
         let (tx, peers) = mpsc::channel(100);
         tokio::spawn(async move {
             let mut open = Vec::new();
@@ -292,7 +292,9 @@ fn the_first_certificate_of_a_chain_to_expire_says_when_it_expires() {
     certs.issue_expired("expired");
     let from_now = |name: &str| {
         let expiry = certificate_expiry(&certs.path(name)).unwrap();
-        expiry.duration_since(std::time::SystemTime::now()).unwrap_or_default().as_secs()
+        let now = OffsetDateTime::now_utc().unix_timestamp().unsigned_abs();
+        let expiry = expiry.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        expiry.as_secs().saturating_sub(now)
     };
     let day = 24 * 3600;
     assert!((day - 100..=day).contains(&from_now("server.pem")), "{}", from_now("server.pem"));
@@ -304,4 +306,18 @@ fn the_first_certificate_of_a_chain_to_expire_says_when_it_expires() {
     let error = certificate_expiry(&certs.path("server.key")).unwrap_err().to_string();
     assert!(error.contains("server.key"), "{error}");
     assert!(certificate_expiry(&certs.path("none.pem")).is_err());
+}
+
+#[tokio::test]
+async fn a_socket_refuses_connections_until_it_runs() {
+    let acceptor = Acceptor::bind((Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
+    let address = acceptor.local_addr().unwrap();
+    let early = TcpStream::connect(address).await.unwrap_err();
+    assert_eq!(early.kind(), std::io::ErrorKind::ConnectionRefused);
+    let mut incoming = acceptor.run().unwrap();
+    let _client = TcpStream::connect(address).await.unwrap();
+    assert!(incoming.ready.recv().await.is_some());
+
+    let taken = Acceptor::bind(address, None).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
 }

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use crate::clock::Clock;
 use crate::metrics::{Metrics, StaticLabels};
 
 /// How often the files are read, since they may be replaced.
@@ -86,7 +87,8 @@ impl Watched {
         // why it cannot be used.
         let Ok(Ok(expiry)) = read else { return };
         expiries.get_or_create(&[("purpose", self.shown.purpose)]).set(unix_seconds(expiry));
-        let left = expiry.duration_since(SystemTime::now()).unwrap_or_default();
+        let since_epoch = expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let left = since_epoch.saturating_sub(Duration::from_micros(Clock::start().unix_micros()));
         let is_told = self.warned_at.is_some_and(|at| at.elapsed() < WARN_EVERY);
         if left < WARN_WITHIN && !is_told {
             self.warned_at = Some(tokio::time::Instant::now());

@@ -123,7 +123,7 @@ impl HealthServer {
     ) -> Result<Self, HealthError> {
         let token = settings.token()?;
         let failed = |source| HealthError::Listen { address: settings.listen, source };
-        let acceptor = Acceptor::bind(settings.listen, settings.tls()?).await.map_err(failed)?;
+        let acceptor = Acceptor::bind(settings.listen, settings.tls()?).map_err(failed)?;
         let address = acceptor.local_addr().map_err(failed)?;
         let is_in_clear = !acceptor.is_secure() && !address.ip().is_loopback();
         if token.is_some() && is_in_clear {
@@ -131,7 +131,8 @@ impl HealthServer {
         }
         let router = routes::router(address.ip(), readiness, metrics, token);
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(listener::serve(acceptor.run(), router, stop.clone()));
+        let incoming = acceptor.run().map_err(failed)?;
+        let serving = tokio::spawn(listener::serve(incoming, router, stop.clone()));
         tracing::info!(%address, "listening for health checks");
         Ok(Self { address, stop: stop.drop_guard(), serving })
     }

@@ -18,9 +18,9 @@ use crate::link::Link;
 
 /// Maximum outbound messages buffered for the network.
 const MESSAGES_MAX: usize = 64;
-/// How long to wait for a coordinator to accept the stream. One that is not the leader keeps the
-/// request for a few seconds while no leader is known.
-const ATTACH_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long to wait for a coordinator to accept the stream, before another one is asked. Less than a
+/// third of the usual term of a lease, so that two coordinators that hang do not cost the leases.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a coordinator may be silent before the lease is known. It answers every heartbeat.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Upper bounds of the delays between connection attempts.

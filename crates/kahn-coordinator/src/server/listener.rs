@@ -45,7 +45,8 @@ enum Kind {
 }
 
 impl Listener {
-    /// Listens on the configured address, with TLS if that is configured; port 0 picks a free one.
+    /// Binds the configured address, with TLS if that is configured; port 0 picks a free one.
+    /// Connections are refused until the coordinator serves.
     ///
     /// # Errors
     ///
@@ -58,8 +59,9 @@ impl Listener {
             .server()?
             .map(|files| ServerTls::load(files, Protocol::Http2))
             .transpose()?;
-        let acceptor = Acceptor::bind(config.listen, tls).await.map_err(|source| {
-            StartError::Io { what: format!("cannot listen on {}", config.listen), source }
+        let acceptor = Acceptor::bind(config.listen, tls).map_err(|source| StartError::Io {
+            what: format!("cannot listen on {}", config.listen),
+            source,
         })?;
         Ok(Self(Kind::Tcp(acceptor)))
     }
@@ -86,15 +88,31 @@ impl Listener {
         matches!(&self.0, Kind::Tcp(acceptor) if acceptor.is_secure())
     }
 
+    /// Accepts connections from now on.
+    pub(super) fn open(self) -> io::Result<Connections> {
+        Ok(match self.0 {
+            Kind::Tcp(acceptor) => Connections::Tcp(acceptor.run()?),
+            Kind::Local(connections) => Connections::Local(connections),
+        })
+    }
+}
+
+/// Incoming connections.
+#[derive(Debug)]
+pub(super) enum Connections {
+    Tcp(Incoming),
+    Local(mpsc::Receiver<DuplexStream>),
+}
+
+impl Connections {
     pub(super) async fn serve(
         self,
         router: Router<Layers>,
         closing: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let closed = closing.cancelled_owned();
-        match self.0 {
-            Kind::Tcp(acceptor) => {
-                let Incoming { ready, plain, accepting } = acceptor.run();
+        match self {
+            Self::Tcp(Incoming { ready, plain, accepting }) => {
                 let refusing = tokio::spawn(refuse(plain));
                 let ready = ReceiverStream::new(ready).map(Ok::<_, io::Error>);
                 let closed = async {
@@ -105,7 +123,7 @@ impl Listener {
                 refusing.abort();
                 served
             }
-            Kind::Local(connections) => {
+            Self::Local(connections) => {
                 let incoming = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
                 router.serve_with_incoming_shutdown(incoming, closed).await
             }
