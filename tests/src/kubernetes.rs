@@ -129,15 +129,53 @@ impl Kubernetes {
         poll("the API server", || self.kubectl(&["get", "--raw", "/readyz"]).is_ok())
     }
 
+    /// Kills the process of a container, which Kubernetes then starts again.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such container.
+    pub fn kill_container(&self, namespace: &str, pod: &str, name: &str) -> anyhow::Result<()> {
+        let path =
+            format!("jsonpath={{.status.containerStatuses[?(@.name==\"{name}\")].containerID}}");
+        let query = ["--namespace", namespace, "get", "pod", pod, "--output", &path];
+        let id = self.kubectl(&query)?;
+        let id = id.trim_start_matches("containerd://");
+        let was_killed = self.nodes.iter().any(|node| node.kill_container(id).is_ok());
+        ensure!(was_killed, "no node has the container {id:?} of {pod}");
+        Ok(())
+    }
+
+    /// Stops the kubelet of a node until the returned value is dropped, as if the node were lost.
+    /// Its containers go on.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such node.
+    pub fn freeze_node(&self, name: &str) -> anyhow::Result<Frozen<'_>> {
+        let node = self.nodes.iter().find(|node| node.name() == name);
+        let node = node.with_context(|| format!("no node {name}"))?;
+        node.signal_kubelet("STOP")?;
+        Ok(Frozen(node))
+    }
+
+    /// Writes a file beside those of the cluster, and returns its path.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let path = self.dir.join(name);
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
     /// Checks a manifest as the server would when it creates the objects.
     ///
     /// # Errors
     ///
     /// Returns an error with the message of the server if it refuses them.
     pub fn check_manifest(&self, manifest: &str) -> anyhow::Result<()> {
-        let file = self.dir.join("check.yaml");
-        std::fs::write(&file, manifest)?;
-        let file = file.display().to_string();
+        let file = self.write("check.yaml", manifest)?.display().to_string();
         self.kubectl(&["apply", "--dry-run=server", "--filename", &file]).map(drop)
     }
 
@@ -147,9 +185,7 @@ impl Kubernetes {
     ///
     /// Returns an error with the message of the server if it refuses them.
     pub fn apply(&self, manifest: &str) -> anyhow::Result<()> {
-        let file = self.dir.join("apply.yaml");
-        std::fs::write(&file, manifest)?;
-        let file = file.display().to_string();
+        let file = self.write("apply.yaml", manifest)?.display().to_string();
         self.kubectl(&["apply", "--server-side", "--filename", &file]).map(drop)
     }
 }
@@ -162,5 +198,16 @@ impl Drop for Kubernetes {
         self.network = None;
         // What fails here is removed by the next start.
         drop(remove_leftovers(&self.dir));
+    }
+}
+
+/// A node whose kubelet is stopped until this is dropped.
+#[derive(Debug)]
+pub struct Frozen<'a>(&'a Node);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        // The kubelet may have been killed meanwhile.
+        drop(self.0.signal_kubelet("CONT"));
     }
 }

@@ -1,9 +1,10 @@
 //! What an operator does with the helm chart, in a real cluster: installs, upgrades, rolls back,
 //! breaks and removes a release, while tasks run.
 
+mod pods;
 mod release;
 mod report;
 mod scenarios;
 
 pub use report::Report;
-pub use scenarios::run_all;
+pub use scenarios::{Group, run};

@@ -13,23 +13,28 @@ use crate::test;
 use crate::workspace::root;
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Start a cluster, and end it with the standard input.
     Up,
-    /// Test the chart in a new cluster.
-    Test,
+    /// Test the chart in a new cluster: everything, or these groups of scenarios.
+    Test(Vec<String>),
     /// Remove what a cluster has left that was killed.
     Down,
 }
+
+/// Groups of scenarios.
+const GROUPS: [&str; 2] = ["release", "pods"];
 
 /// Parses the action.
 pub(crate) fn parse(words: &[&str]) -> Result<Action> {
     Ok(match *words {
         ["up"] => Action::Up,
-        ["test"] => Action::Test,
+        ["test", ref groups @ ..] if groups.iter().all(|group| GROUPS.contains(group)) => {
+            Action::Test(groups.iter().map(|group| (*group).to_owned()).collect())
+        }
         ["down"] => Action::Down,
-        _ => bail!("usage: cargo xtask kubernetes up|test|down"),
+        _ => bail!("usage: cargo xtask kubernetes up|test|down, test with any of release, pods"),
     })
 }
 
@@ -43,12 +48,12 @@ pub(crate) fn run(action: Action) -> Result<()> {
     }
     let built = test::build()?;
     let mut command = Command::new(built.join("kubernetes"));
-    match action {
-        Action::Up => command.arg("up").arg(programs),
-        Action::Test => command.arg("test").arg(programs),
-        Action::Down => command.arg("down"),
+    let run = cache.join("run");
+    match &action {
+        Action::Up => command.arg("up").arg(programs).arg(run),
+        Action::Test(groups) => command.arg("test").arg(programs).arg(run).args(groups),
+        Action::Down => command.arg("down").arg(run),
     };
-    command.arg(cache.join("run"));
     command.env("KAHN_BIN", built.join("kahn")).current_dir(root());
     match action {
         Action::Up => {
@@ -56,7 +61,7 @@ pub(crate) fn run(action: Action) -> Result<()> {
             ensure!(status.success(), "the cluster has ended: {status}");
             Ok(())
         }
-        Action::Test | Action::Down => run_command(&mut command),
+        Action::Test(_) | Action::Down => run_command(&mut command),
     }
 }
 
@@ -74,9 +79,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_action_is_one_word() {
-        assert_eq!(parse(&["test"]).unwrap(), Action::Test);
-        for words in [&[][..], &["start"], &["up", "down"]] {
+    fn an_action_is_one_word_and_groups_to_test() {
+        assert_eq!(parse(&["test"]).unwrap(), Action::Test(Vec::new()));
+        assert_eq!(parse(&["test", "pods"]).unwrap(), Action::Test(vec!["pods".into()]));
+        for words in [&[][..], &["start"], &["up", "down"], &["test", "x"]] {
             assert!(parse(words).is_err(), "{words:?}");
         }
     }

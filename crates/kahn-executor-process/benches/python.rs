@@ -148,5 +148,6 @@ fn assignment(number: u32, work: &Work, logs: &LogDir) -> Assignment {
         resources: Arc::default(),
         timeouts: Timeouts::default(),
         logs: Arc::new(logs.writer(attempt)),
+        is_resumed: false,
     }
 }

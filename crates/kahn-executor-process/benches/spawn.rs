@@ -177,5 +177,6 @@ fn assignment(number: u32, resources: &Arc<Resources>, logs: &LogDir) -> Assignm
         resources: Arc::clone(resources),
         timeouts: Timeouts::default(),
         logs: Arc::new(logs.writer(attempt)),
+        is_resumed: false,
     }
 }

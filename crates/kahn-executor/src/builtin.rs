@@ -67,6 +67,7 @@ mod tests {
             resources: std::sync::Arc::default(),
             timeouts: Timeouts::default(),
             logs: LogDir::open(dir.path(), LOG_BYTES_MAX).unwrap().writer(attempt).into(),
+            is_resumed: false,
         }
     }
 

@@ -38,6 +38,12 @@ pub trait Executor: Send + Sync {
     /// Returns the kind of action that it executes. It never receives another kind.
     fn kind(&self) -> ActionKind;
 
+    /// Returns whether attempts go on without the worker's process. Another start of the worker
+    /// passes such an attempt to the executor again, with [`Assignment::is_resumed`].
+    fn outlives_worker(&self) -> bool {
+        false
+    }
+
     /// Executes one attempt until its end.
     ///
     /// Requirements:
@@ -73,6 +79,9 @@ pub struct Assignment {
     pub timeouts: Timeouts,
     /// Receives the task's output.
     pub logs: Arc<LogWriter>,
+    /// Whether an earlier start of the worker may have begun with the attempt. Its log then has what
+    /// was logged until then.
+    pub is_resumed: bool,
 }
 
 impl Assignment {

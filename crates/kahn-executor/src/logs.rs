@@ -70,6 +70,12 @@ impl LogDir {
         LogWriter::new(self.path(attempt, token), self.cap, self.rate)
     }
 
+    /// Returns a writer that continues the log of an attempt under a lease.
+    #[must_use]
+    pub fn resume_under(&self, attempt: AttemptId, token: Token) -> LogWriter {
+        LogWriter::resumed(self.path(attempt, token), self.cap, self.rate)
+    }
+
     /// Returns the attempts that have a log. Right after a start these are from earlier boots.
     ///
     /// # Errors
@@ -82,13 +88,16 @@ impl LogDir {
         Ok(attempts)
     }
 
-    /// Returns the logs left by an earlier start of the worker, to be shipped. Must be called
-    /// before new logs are written.
+    /// Returns the logs left by an earlier start of the worker, to be shipped, without those of the
+    /// attempts that `goes_on` selects. Must be called before new logs are written.
     ///
     /// # Errors
     ///
     /// Returns an error if the directory cannot be read.
-    pub fn left_behind(&self) -> io::Result<Vec<Leftover>> {
+    pub fn left_behind(
+        &self,
+        goes_on: impl Fn(AttemptId, Token) -> bool,
+    ) -> io::Result<Vec<Leftover>> {
         let open = |(attempt, token)| {
             let path = self.path(attempt, token);
             match Leftover::open(&path, attempt, token) {
@@ -99,7 +108,9 @@ impl LogDir {
                 }
             }
         };
-        Ok(self.entries()?.into_iter().filter_map(open).collect())
+        let ended =
+            self.entries()?.into_iter().filter(|(attempt, token)| !goes_on(*attempt, *token));
+        Ok(ended.filter_map(open).collect())
     }
 
     fn entries(&self) -> io::Result<Vec<(AttemptId, Token)>> {

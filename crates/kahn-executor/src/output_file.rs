@@ -91,7 +91,12 @@ fn read_all(file: &File) -> Result<Vec<u8>, OutputError> {
     if bytes.len() < max { Ok(bytes) } else { Err(OutputError::TooLong) }
 }
 
-fn parse(bytes: &[u8]) -> Result<Outputs, OutputError> {
+/// Parses the content of an outputs file.
+///
+/// # Errors
+///
+/// Returns an [`OutputError`] that names the line.
+pub fn parse(bytes: &[u8]) -> Result<Outputs, OutputError> {
     let mut outputs = Outputs::default();
     for (line, text) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
         let text = std::str::from_utf8(text).map_err(|_| OutputError::NotUtf8 { line })?;

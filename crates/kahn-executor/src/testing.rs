@@ -60,6 +60,7 @@ impl Assignments {
             resources: Arc::default(),
             timeouts: Timeouts::default(),
             logs: Arc::new(self.logs.writer(attempt)),
+            is_resumed: false,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod call;
 mod container;
 mod http;
+mod pod;
 mod secret;
 mod text;
 mod texts;
@@ -16,6 +17,7 @@ use crate::LabelRule;
 pub use call::{FunctionCall, PythonCall};
 pub use container::{Container, Mount, Port, PullPolicy};
 pub use http::{Body, HttpRequest, Polling, StatusRange};
+pub use pod::{Pod, PodOptions, PodVolume, TaintEffect, Toleration, VolumeSource};
 pub use secret::{SecretTarget, SecretUse};
 pub use text::{Text, TextRole};
 
@@ -50,6 +52,8 @@ pub enum Action {
     Python(Box<PythonCall>),
     /// A container.
     Container(Box<Container>),
+    /// A container that runs as a pod of Kubernetes.
+    Pod(Box<Pod>),
     /// An HTTP request.
     Http(Box<HttpRequest>),
     /// Waits, then succeeds.
@@ -77,12 +81,21 @@ pub enum ActionKind {
     Container,
     /// `http`: executed inside the worker.
     Http,
+    /// `container` with `via: kubernetes`: a pod.
+    Kubernetes,
 }
 
 impl ActionKind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Process, Self::Builtin, Self::Function, Self::Python, Self::Container, Self::Http];
+    pub const ALL: [Self; 7] = [
+        Self::Process,
+        Self::Builtin,
+        Self::Function,
+        Self::Python,
+        Self::Container,
+        Self::Http,
+        Self::Kubernetes,
+    ];
 
     /// Returns the name used in files, flags and messages.
     #[must_use]
@@ -94,6 +107,7 @@ impl ActionKind {
             Self::Python => "python",
             Self::Container => "container",
             Self::Http => "http",
+            Self::Kubernetes => "kubernetes",
         }
     }
 }
@@ -113,6 +127,7 @@ impl Action {
             Self::Function(_) => ActionKind::Function,
             Self::Python(_) => ActionKind::Python,
             Self::Container(_) => ActionKind::Container,
+            Self::Pod(_) => ActionKind::Kubernetes,
             Self::Http(_) => ActionKind::Http,
             Self::Sleep { .. } | Self::Noop => ActionKind::Builtin,
         }
@@ -126,7 +141,7 @@ impl Action {
             Self::Exec { .. } => "exec",
             Self::Function(_) => "function",
             Self::Python(_) => "python",
-            Self::Container(_) => "container",
+            Self::Container(_) | Self::Pod(_) => "container",
             Self::Http(_) => "http",
             Self::Sleep { .. } => "sleep",
             Self::Noop => "noop",

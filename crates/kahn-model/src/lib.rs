@@ -27,8 +27,9 @@ mod levels;
 pub mod limits;
 
 pub use action::{
-    Action, ActionKind, Body, Container, FunctionCall, HttpRequest, Mount, Polling, Port,
-    PullPolicy, PythonCall, SecretTarget, SecretUse, Shell, StatusRange, Text, TextRole, Work,
+    Action, ActionKind, Body, Container, FunctionCall, HttpRequest, Mount, Pod, PodOptions,
+    PodVolume, Polling, Port, PullPolicy, PythonCall, SecretTarget, SecretUse, Shell, StatusRange,
+    TaintEffect, Text, TextRole, Toleration, VolumeSource, Work,
 };
 pub use admission::{Admission, Pressure, PressureKind, Share};
 pub use cause::{Cause, CauseKind, CauseSet, Failure, UnknownCause};

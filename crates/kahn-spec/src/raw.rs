@@ -14,9 +14,10 @@ pub(crate) use policy::{RawOnFailure, RawParam, RawParamSpec, RawParamType, RawP
 pub(crate) use scalars::{RawLength, Toggle};
 pub(crate) use task::{
     RawBackoff, RawBackoffKind, RawCauses, RawCircuit, RawConcurrency, RawContainer, RawDefaults,
-    RawFunction, RawHttp, RawLabelOp, RawLabelRule, RawLabelSet, RawLabels, RawMatrix, RawMount,
-    RawNeed, RawNeedKind, RawNeedSpec, RawOnDisconnect, RawPort, RawPull, RawPython, RawRetry,
-    RawSecret, RawSecretForm, RawShell, RawTask, RawTimeouts, RawTrigger, RawValue, RawWhen, Short,
+    RawFunction, RawHttp, RawKubernetes, RawLabelOp, RawLabelRule, RawLabelSet, RawLabels,
+    RawMatrix, RawMount, RawNeed, RawNeedKind, RawNeedSpec, RawOnDisconnect, RawPodVolume, RawPort,
+    RawPull, RawPython, RawRetry, RawSecret, RawSecretForm, RawShell, RawTask, RawTimeouts,
+    RawToleration, RawTrigger, RawValue, RawVia, RawWhen, Short,
 };
 
 use crate::lenient::Scalar;

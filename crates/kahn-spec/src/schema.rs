@@ -21,8 +21,8 @@ mod tests {
     use super::*;
     use crate::raw::{
         RawBackoff, RawCircuit, RawContainer, RawDefaults, RawFile, RawFunction, RawHttp,
-        RawLabelRule, RawLabels, RawMount, RawNeedSpec, RawParamSpec, RawPolicy, RawPort,
-        RawPython, RawRetry, RawSecret, RawTask, RawTimeouts,
+        RawKubernetes, RawLabelRule, RawLabels, RawMount, RawNeedSpec, RawParamSpec, RawPodVolume,
+        RawPolicy, RawPort, RawPython, RawRetry, RawSecret, RawTask, RawTimeouts, RawToleration,
     };
 
     const NOT_YET: [&str; 4] = ["service", "dag", "approve", "foreach"];
@@ -45,6 +45,9 @@ mod tests {
             ("RawFunction", RawFunction::FIELDS),
             ("RawPython", RawPython::FIELDS),
             ("RawContainer", RawContainer::FIELDS),
+            ("RawKubernetes", RawKubernetes::FIELDS),
+            ("RawToleration", RawToleration::FIELDS),
+            ("RawPodVolume", RawPodVolume::FIELDS),
             ("RawMount", RawMount::FIELDS),
             ("RawPort", RawPort::FIELDS),
             ("RawHttp", RawHttp::FIELDS),

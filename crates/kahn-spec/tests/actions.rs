@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kahn_model::{
-    Action, Body, Cause, CauseKind, Failure, LabelRule, Outputs, PullPolicy, StatusRange,
-    TaskState, Value,
+    Action, Body, Cause, CauseKind, Failure, LabelRule, Outputs, PodOptions, PullPolicy,
+    StatusRange, TaintEffect, TaskState, Value, VolumeSource,
 };
 use kahn_spec::{Scope, TaskView, compile, render_work};
 
@@ -83,6 +83,28 @@ fn a_container_has_what_the_file_says_and_safe_defaults() {
 }
 
 #[test]
+fn a_container_via_kubernetes_is_a_pod_with_what_the_file_says() {
+    let task = r#"{container: {image: i, args: ["${{ params.word }}"], via: kubernetes, kubernetes: {
+        service_account: reader, node_selector: {disk: ssd}, labels: {team: a},
+        tolerations: [{key: example.com/spot, effect: NoSchedule}, {key: "*"}],
+        annotations: {note: "a b"}, image_pull_secrets: registry, priority_class: low,
+        volumes: [{claim: data, target: /data}, {empty: true, target: /scratch}]}}}"#;
+    let Action::Pod(pod) = action(task) else { panic!() };
+    assert_eq!(pod.container.args[0].as_str(), "hi");
+    let options = pod.options;
+    assert_eq!(options.service_account.as_deref(), Some("reader"));
+    assert_eq!(options.node_selector, [("disk".into(), "ssd".into())]);
+    assert_eq!(options.tolerations[0].effect, Some(TaintEffect::NoSchedule));
+    assert_eq!((&*options.tolerations[1].key, options.image_pull_secrets.len()), ("", 1));
+    assert_eq!(options.volumes[0].source, VolumeSource::Claim("data".into()));
+    assert_eq!((options.volumes[0].is_writable, options.volumes[1].is_writable), (false, true));
+
+    let Action::Pod(plain) = action("{container: {image: i, via: kubernetes}}") else { panic!() };
+    assert_eq!(plain.options, PodOptions::default());
+    let Action::Container(_) = action("{container: {image: i, via: engine}}") else { panic!() };
+}
+
+#[test]
 fn a_request_has_what_the_file_says_and_usual_defaults() {
     let task = r#"{http: {url: "https://h/", json: {n: "${{ params.n }}"}, method: post,
                    expect: [201, 300-302], until: response.json.done, every: 2s}}"#;
@@ -113,6 +135,35 @@ fn mistakes_in_actions_are_named() {
         ("{container: {image: i, mounts: [{source: /a, target: b}]}}", "not an absolute path"),
         ("{container: {image: i, mounts: [{source: /a}]}}", "needs a `source` and a `target`"),
         ("{container: {image: i, ports: [{host: 1}]}}", "from 1 to 65535"),
+        ("{container: {image: i, kubernetes: {}}}", "`kubernetes` needs `via: kubernetes`"),
+        (
+            "{container: {image: i, via: kubernetes, ports: [{container: 1}]}}",
+            "no `ports` of a host",
+        ),
+        (
+            "{container: {image: i, via: kubernetes, mounts: [{source: /a, target: /b}]}}",
+            "no `mounts` of a host",
+        ),
+        (
+            "{container: {image: i, via: kubernetes, kubernetes: {service_account: A}}}",
+            "not a name of Kubernetes",
+        ),
+        (
+            "{container: {image: i, via: kubernetes, kubernetes: {tolerations: [{}]}}}",
+            "a toleration needs a `key`",
+        ),
+        (
+            "{container: {image: i, via: kubernetes, kubernetes: {tolerations: [{key: a, effect: b}]}}}",
+            "not an effect of a taint",
+        ),
+        (
+            "{container: {image: i, via: kubernetes, kubernetes: {volumes: [{target: /a}]}}}",
+            "exactly one of",
+        ),
+        (
+            "{container: {image: i, via: kubernetes, kubernetes: {labels: {a: \"b c\"}}}}",
+            "not the value of a label",
+        ),
         ("{http: {method: GET}}", "has no `url`"),
         ("{http: {url: \"ftp://h\"}}", "is not an HTTP address"),
         ("{http: {url: \"http://h\", method: STEAL}}", "is not a method"),

@@ -121,6 +121,20 @@ impl<P: Clone> WorkerCore<P> {
         }
     }
 
+    /// Takes back a lease that a previous process held, and whose attempt goes on. Returns whether the
+    /// attempt is to be continued: not if a report of its end is left.
+    ///
+    /// Must be called before the first event.
+    pub fn resume(&mut self, lease: Lease<P>) -> bool {
+        let token = lease.token;
+        if self.held.contains_key(&token) || self.unacknowledged.contains_key(&token) {
+            return false;
+        }
+        self.used.add(&lease.resources);
+        self.held.insert(token, Held { lease, phase: Phase::Starting, is_stopping: false });
+        true
+    }
+
     /// Handles an event at `now`, on the worker's own clock, and returns the resulting commands.
     pub fn handle(&mut self, now: Timestamp, event: Event<P>) -> Vec<Command<P>> {
         match event {

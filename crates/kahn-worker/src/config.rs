@@ -66,6 +66,9 @@ pub struct Config {
     /// Settings for containers.
     #[cfg(feature = "container")]
     pub container: kahn_executor_container::ContainerSettings,
+    /// Settings for pods of Kubernetes.
+    #[cfg(feature = "kubernetes")]
+    pub kubernetes: kahn_executor_kubernetes::KubernetesSettings,
     /// Settings for HTTP requests.
     #[cfg(feature = "http")]
     pub http: kahn_executor_http::HttpSettings,
@@ -100,6 +103,8 @@ impl Default for Config {
             functions: FunctionSettings::default(),
             #[cfg(feature = "container")]
             container: kahn_executor_container::ContainerSettings::default(),
+            #[cfg(feature = "kubernetes")]
+            kubernetes: kahn_executor_kubernetes::KubernetesSettings::default(),
             #[cfg(feature = "http")]
             http: kahn_executor_http::HttpSettings::default(),
             python: PythonSettings::default(),

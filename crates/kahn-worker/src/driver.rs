@@ -2,6 +2,7 @@
 
 mod attempts;
 mod keeping;
+mod lasting;
 mod launch;
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use kahn_proto::worker::{
     Draining, Heartbeat, Reports, WorkerMessage, coordinator_message, worker_message,
 };
 use kahn_runtime::clock::Clock;
-use kahn_worker_core::{Command, Event, Sample, WorkerCore};
+use kahn_worker_core::{Command, Event, Lease, Sample, WorkerCore};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -25,6 +26,7 @@ use launch::Ended;
 
 pub(crate) use attempts::Parts as AttemptParts;
 pub(crate) use keeping::left_behind;
+pub(crate) use lasting::Lasting;
 
 /// Maximum inputs handled per round.
 const INPUTS_PER_ROUND: usize = 1024;
@@ -61,6 +63,7 @@ pub(crate) struct Driver {
     assignments: Assignments,
     attempts: Attempts,
     keeping: Keeping,
+    lasting: Lasting,
     stats: Stats,
     has_connected: bool,
     is_leaving: bool,
@@ -73,6 +76,7 @@ impl Driver {
         inbox: mpsc::Receiver<Input>,
         attempts: AttemptParts,
         spool: crate::spool::Spool,
+        lasting: Lasting,
         stats: Stats,
     ) -> Self {
         Self {
@@ -84,6 +88,7 @@ impl Driver {
             assignments: Assignments::default(),
             attempts: Attempts::new(attempts),
             keeping: Keeping::new(spool),
+            lasting,
             stats,
             has_connected: false,
             is_leaving: false,
@@ -92,6 +97,7 @@ impl Driver {
 
     /// Runs until the worker has drained.
     pub(crate) async fn run(mut self) {
+        self.resume();
         while !self.is_leaving {
             let Some(first) = self.next_input().await else { return };
             let mut next = first;
@@ -117,6 +123,21 @@ impl Driver {
         }
         self.keeping.write_now();
         info!("drained; exiting");
+    }
+
+    /// Continues with the attempts of a previous process that go on without it.
+    fn resume(&mut self) {
+        for lease in self.lasting.take_left() {
+            if self.core.resume(lease.clone()) {
+                info!(run = %lease.attempt.run, task = &*lease.payload.name, "attempt goes on");
+                if let Some(report) = self.attempts.start(&lease, true) {
+                    self.end(Ended { token: lease.token, report, is_output_late: false });
+                }
+            } else {
+                self.lasting.forget(lease.token);
+            }
+        }
+        self.attempts.launch();
     }
 
     /// Waits for the next input. Returns `Some(None)` on a timeout, and `None` when the inbox is
@@ -188,6 +209,11 @@ impl Driver {
         }
         let (outcome, usage) = (report.outcome, report.usage);
         self.handle(Event::AttemptFinished { token, outcome, usage, is_output_late });
+        if self.lasting.keeps(token) {
+            // The report first: without either, another start would have to give the attempt up.
+            self.keeping.write_now();
+            self.lasting.forget(token);
+        }
     }
 
     fn take_message(&mut self, message: coordinator_message::Message) -> Result<(), Unreadable> {
@@ -252,16 +278,9 @@ impl Driver {
             }
             Command::SendDraining => self.send(worker_message::Message::Draining(Draining {})),
             Command::Start(lease) => {
-                let token = lease.token;
-                if let Some(report) = self.attempts.start(&lease) {
-                    self.stats.ended(lease.payload.work.action.kind(), &report);
-                    let mut more = self.core.handle(now, Event::AttemptStarted { token });
-                    let (outcome, usage) = (report.outcome, report.usage);
-                    let is_output_late = false;
-                    let event = Event::AttemptFinished { token, outcome, usage, is_output_late };
-                    more.extend(self.core.handle(now, event));
-                    return more;
-                }
+                // Before it starts, so that it is known after a crash in between.
+                self.lasting.keep(&lease);
+                return self.start(now, &lease);
             }
             Command::Stop { token, reason } => self.attempts.stop(token, reason),
             Command::Keep(report) => self.keeping.keep(now + KEEP_EVERY, report),
@@ -269,6 +288,19 @@ impl Driver {
             Command::Leave => self.is_leaving = true,
         }
         Vec::new()
+    }
+
+    /// Starts an attempt. Returns the commands that follow if it has ended at once.
+    fn start(&mut self, now: Timestamp, lease: &Lease<Task>) -> Vec<Command<Task>> {
+        let token = lease.token;
+        let Some(report) = self.attempts.start(lease, false) else { return Vec::new() };
+        self.lasting.forget(token);
+        self.stats.ended(lease.payload.work.action.kind(), &report);
+        let mut more = self.core.handle(now, Event::AttemptStarted { token });
+        let (outcome, usage) = (report.outcome, report.usage);
+        let event = Event::AttemptFinished { token, outcome, usage, is_output_late: false };
+        more.extend(self.core.handle(now, event));
+        more
     }
 
     /// Sends a message. Closes the stream if its buffer is full: the coordinator has stopped

@@ -94,6 +94,23 @@ impl Assignments {
     }
 }
 
+/// Encodes a lease.
+pub(crate) fn lease_to_wire(lease: &Lease<Task>) -> worker::Lease {
+    let Task { namespace, name, work, timeouts } = &lease.payload;
+    let assignment = worker::Assignment {
+        work: Some(convert::work::to_wire(work)),
+        resources: Some(convert::resources::to_wire(&lease.resources)),
+        timeouts: Some(convert::profile::timeouts_to_wire(timeouts)),
+        on_disconnect: convert::profile::on_disconnect_to_wire(lease.on_disconnect).into(),
+        namespace: namespace.as_ref().map(ToString::to_string),
+    };
+    worker::Lease {
+        id: Some(lease_id(lease.attempt, lease.token)),
+        task_name: name.to_string(),
+        assignment: assignment.encode_to_vec().into(),
+    }
+}
+
 /// Encodes the ID of a lease.
 pub(crate) fn lease_id(attempt: AttemptId, token: Token) -> worker::LeaseId {
     worker::LeaseId {

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::config::{Config, InvalidConfig};
-use crate::driver::{AttemptParts, Driver, Input, left_behind};
+use crate::driver::{AttemptParts, Driver, Input, Lasting, left_behind};
 use crate::link::{Coordinators, Link};
 use crate::pressure::watch;
 use crate::session::keep_open;
@@ -49,6 +49,10 @@ pub enum StartError {
     /// The process executor could not be opened.
     #[error(transparent)]
     Executor(#[from] OpenError),
+    /// The executor for pods could not be opened.
+    #[cfg(feature = "kubernetes")]
+    #[error("worker.kubernetes: {0}")]
+    Kubernetes(#[from] kahn_executor_kubernetes::OpenError),
     /// A directory is not usable.
     #[error("{path}: {source}")]
     Directory {
@@ -213,7 +217,6 @@ impl Worker {
             Spool::open(&at("results"), Durability::Process).map_err(failed(at("results")))?;
         let logs = LogDir::open(&at("output"), config.log_bytes).map_err(failed(at("output")))?;
         let logs = logs.with_rate(config.log_rate);
-        let left_in_logs = logs.left_behind().map_err(failed(at("output")))?;
         let worker = config.worker_id()?;
         let (capacity, bound) = (config.resources()?, config.memory_bound());
         let limits = Limits::open(config.limits, &worker, &capacity, bound, &at("groups"));
@@ -221,6 +224,12 @@ impl Worker {
         let mut labels = labels(&config, &functions, &limits);
         let environment = services.environment;
         let executors = executors(&config, functions, environment.clone(), &limits)?;
+        let kinds = executors.values().filter(|executor| executor.outlives_worker());
+        let lasting = Lasting::open(&at("leases"), kinds.map(|executor| executor.kind()).collect())
+            .map_err(failed(at("leases")))?;
+        let left_in_logs = logs
+            .left_behind(|attempt, token| lasting.has(attempt, token))
+            .map_err(failed(at("output")))?;
         // After the executors, which ensure that no other worker uses the directory.
         let (dir, data_dir) = (config.secrets_dir.as_deref(), &config.data_dir);
         let secrets = Secrets::open(&config.secrets, &environment, dir, data_dir)
@@ -259,7 +268,7 @@ impl Worker {
             shipping: shipping.clone(),
             inbox: inbox.clone(),
         };
-        let driver = Driver::new(core, identity, inputs, parts, spool, stats);
+        let driver = Driver::new(core, identity, inputs, parts, spool, lasting, stats);
         let driver = tokio::spawn(driver.run());
         let pressure = watch(&config.pressure, inbox.clone());
         let session = tokio::spawn(keep_open(link, inbox.clone()));
@@ -321,6 +330,12 @@ fn executors(
         limits: Arc::clone(limits),
     };
     let process = ProcessExecutor::open(in_dir("scratch"))?;
+    #[cfg(feature = "kubernetes")]
+    if let Some(pods) = kubernetes_executor(config)? {
+        // Its capacity is that of a cluster, of which nothing may run on this host.
+        let all: [Arc<dyn Executor>; 2] = [pods, Arc::new(BuiltinExecutor)];
+        return Ok(all.map(|executor| (executor.kind(), executor)).into());
+    }
     let mut all: Vec<Arc<dyn Executor>> = vec![Arc::new(process), Arc::new(BuiltinExecutor)];
     if !functions.is_empty() {
         let executor = FunctionExecutor::open(functions, &config.functions, config.grace);
@@ -352,6 +367,20 @@ fn container_executor(config: &Config) -> Result<Option<Arc<dyn Executor>>, Star
             Ok(None)
         }
     }
+}
+
+/// Returns the executor for pods, if the worker runs pods.
+#[cfg(feature = "kubernetes")]
+fn kubernetes_executor(config: &Config) -> Result<Option<Arc<dyn Executor>>, StartError> {
+    use kahn_executor_kubernetes::KubernetesExecutor;
+
+    let settings = config.kubernetes.clone();
+    if !settings.enabled {
+        return Ok(None);
+    }
+    let (dir, worker) = (config.data_dir.join("pods"), config.worker_id()?);
+    let executor = KubernetesExecutor::open(settings, &worker, &dir, config.grace)?;
+    Ok(Some(Arc::new(executor)))
 }
 
 /// Draws a random number that identifies this start of the worker.

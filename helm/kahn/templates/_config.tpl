@@ -120,6 +120,9 @@
   "health" (dict "listen" (printf "%s:7402" $root.Values.listenAddress))
   "labels" $pool.labels
   "secrets" $secrets -}}
+{{- if $pool.kubernetes.enabled -}}
+{{- $_ := set $worker "kubernetes" (dict "enabled" true "namespace" (default $root.Release.Namespace $pool.kubernetes.namespace)) -}}
+{{- end -}}
 {{- if ne $root.Values.tls.mode "disabled" -}}
 {{- $tls := dict "ca_file" "/run/kahn/tls/ca.crt" -}}
 {{- if include "kahn.tls.has" (list $root "worker") -}}

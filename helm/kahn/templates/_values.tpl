@@ -161,6 +161,9 @@ The room of a worker for tasks, as Kahn writes it. `$(CPU_MILLI)` is replaced by
 {{- if and (eq $scaling.type "hpa") (lt (int $scaling.minReplicas) 1) -}}
 {{- fail (printf "pools.%s: only autoscaling.type keda can scale to 0" $name) -}}
 {{- end -}}
+{{- if and $pool.kubernetes.enabled (not (and (hasKey $pool.capacity "cpu") (hasKey $pool.capacity "memory"))) -}}
+{{- fail (printf "pools.%s: kubernetes.enabled is true: set capacity.cpu and capacity.memory to what all pods of a worker may request" $name) -}}
+{{- end -}}
 {{- $keda := $scaling.keda -}}
 {{- if and (eq $scaling.type "keda") (not $keda.triggers) (eq $keda.source "prometheus") (not $keda.serverAddress) -}}
 {{- fail (printf "pools.%s: set autoscaling.keda.serverAddress to the URL of Prometheus, or autoscaling.keda.source to coordinator" $name) -}}

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use kahn_e2e::kahn_path;
 use kahn_e2e::kubernetes::{Image, Kubernetes, Programs, create_volumes, remove_leftovers};
-use kahn_e2e::operator::{self, Report};
+use kahn_e2e::operator::{self, Group, Report};
 use tokio::time::Instant;
 
 fn main() -> anyhow::Result<()> {
@@ -16,9 +16,15 @@ fn main() -> anyhow::Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["up", programs, dir] => up(programs.into(), dir.into()),
-        ["test", programs, dir] => test(programs.into(), dir.into()),
+        ["test", programs, dir, ref groups @ ..] => {
+            let groups = groups.iter().map(|group| group.parse()).collect::<anyhow::Result<_>>()?;
+            test(programs.into(), dir.into(), groups)
+        }
         ["down", dir] => remove_leftovers(&PathBuf::from(dir)),
-        _ => bail!("usage: kubernetes up|test PROGRAMS DIR, or kubernetes down DIR"),
+        _ => bail!(
+            "usage: kubernetes up PROGRAMS DIR, kubernetes test PROGRAMS DIR [release] [pods], or \
+             kubernetes down DIR"
+        ),
     }
 }
 
@@ -31,8 +37,9 @@ fn up(programs: PathBuf, dir: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts a cluster, and does in it what an operator does.
-fn test(programs: PathBuf, dir: PathBuf) -> anyhow::Result<()> {
+/// Starts a cluster, and does in it what an operator does. No groups stand for all.
+fn test(programs: PathBuf, dir: PathBuf, groups: Vec<Group>) -> anyhow::Result<()> {
+    let groups = if groups.is_empty() { Group::ALL.to_vec() } else { groups };
     let began = Instant::now();
     let cluster = Kubernetes::start(&dir, Programs::find(&programs)?)?;
     println!("{} after {:.1} s", cluster.kubectl(&["version"])?, began.elapsed().as_secs_f64());
@@ -48,7 +55,7 @@ fn test(programs: PathBuf, dir: PathBuf) -> anyhow::Result<()> {
     cluster.load(&redis)?;
     create_volumes(&cluster, &dir, 4)?;
     let mut report = Report::default();
-    let done = operator::run_all(&cluster, &mut report);
+    let done = operator::run(&cluster, &groups, &mut report);
     println!("{report}");
     done
 }

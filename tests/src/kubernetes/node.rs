@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 use super::authority::Certificates;
 use super::commands::{output_of, poll};
 use super::control_plane::DNS_IP;
@@ -65,6 +67,22 @@ impl Node {
         );
         node.others.push(start("kube-proxy", "kubernetes", &proxy)?);
         Ok(node)
+    }
+
+    /// Returns its name.
+    pub(super) fn name(&self) -> &str {
+        self.dir.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// Kills the process of a container.
+    pub(super) fn kill_container(&self, id: &str) -> anyhow::Result<()> {
+        let kill = ["tasks", "kill", "--signal", "SIGKILL", id];
+        leftovers::ctr(&self.ctr, &self.dir, &kill).map(drop)
+    }
+
+    /// Sends a signal to the kubelet.
+    pub(super) fn signal_kubelet(&self, name: &str) -> anyhow::Result<()> {
+        self.kubelet.as_ref().context("no kubelet")?.signal(name)
     }
 
     /// Makes the image in an archive available to pods.

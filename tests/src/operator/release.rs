@@ -1,7 +1,10 @@
 //! A release of the chart, and a client in the cluster.
 
-use anyhow::{Context as _, ensure};
-use serde_json::Value;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::binary::Answer;
 use crate::history::History;
@@ -64,6 +67,12 @@ impl<'a> Release<'a> {
     /// Upgrades to the image with this tag.
     pub(super) fn upgrade(&self, tag: &str) -> anyhow::Result<()> {
         self.helm("upgrade", &[], tag)
+    }
+
+    /// Upgrades with further values, given as a YAML file.
+    pub(super) fn upgrade_with(&self, values: &str) -> anyhow::Result<()> {
+        let file = self.cluster.write("values.yaml", values)?;
+        self.helm("upgrade", &["--values", &file.display().to_string()], "1")
     }
 
     fn helm(&self, verb: &str, options: &[&str], tag: &str) -> anyhow::Result<()> {
@@ -162,6 +171,44 @@ impl<'a> Release<'a> {
         let selector = format!("app.kubernetes.io/component={component}");
         let pods = self.kubectl(&["get", "pods", "--selector", &selector, "--output", "name"])?;
         Ok(pods.lines().map(|pod| pod.trim_start_matches("pod/").to_owned()).collect())
+    }
+
+    /// Returns the names of the pods of a pool of workers.
+    pub(super) fn pods_of_pool(&self, pool: &str) -> anyhow::Result<Vec<String>> {
+        let selector = format!("kahn/pool={pool}");
+        let pods = self.kubectl(&["get", "pods", "--selector", &selector, "--output", "name"])?;
+        Ok(pods.lines().map(|pod| pod.trim_start_matches("pod/").to_owned()).collect())
+    }
+
+    /// Evicts a pod, as a drain of its node does.
+    pub(super) fn evict(&self, pod: &str) -> anyhow::Result<()> {
+        let eviction = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": { "name": pod, "namespace": NAME },
+        });
+        let file = self.cluster.write("eviction.json", &eviction.to_string())?;
+        let path = format!("/api/v1/namespaces/{NAME}/pods/{pod}/eviction");
+        let file = file.display().to_string();
+        self.kubectl(&["create", "--raw", &path, "--filename", &file]).map(drop)
+    }
+
+    /// Waits until a run has ended that takes longer than other things.
+    pub(super) fn wait_for_long_run(&self, run: &str, limit: Duration) -> anyhow::Result<()> {
+        let since = Instant::now();
+        while since.elapsed() < limit {
+            let before = self.get(run)?["tasks"]["succeeded"].as_u64();
+            let ended = poll("progress", || {
+                self.get(run).is_ok_and(|found| {
+                    found["state"] != "active" || found["tasks"]["succeeded"].as_u64() > before
+                })
+            });
+            ended?;
+            if self.get(run)?["state"] != "active" {
+                return Ok(());
+            }
+        }
+        bail!("run {run} has not ended within {limit:?}")
     }
 
     /// Waits until all pods of the release are there and ready.

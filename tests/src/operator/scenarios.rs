@@ -1,10 +1,12 @@
 //! The scenarios, one after the other on the same release.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tokio::time::Instant;
 
+use super::pods;
 use super::release::Release;
 use super::report::Report;
 use crate::kubernetes::Kubernetes;
@@ -13,16 +15,47 @@ use crate::kubernetes::commands::poll;
 /// The number of tasks that run and wait while something happens to their cluster.
 const N_TASKS: usize = 500;
 
-/// Runs all scenarios, and adds what they have shown to `report`.
+/// Scenarios that can be run without the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Changes and faults of a release.
+    Release,
+    /// Tasks that run as pods.
+    Pods,
+}
+
+impl Group {
+    /// All groups.
+    pub const ALL: [Self; 2] = [Self::Release, Self::Pods];
+}
+
+impl FromStr for Group {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        Ok(match text {
+            "release" => Self::Release,
+            "pods" => Self::Pods,
+            _ => bail!("{text:?} is none of release and pods"),
+        })
+    }
+}
+
+/// Runs the scenarios of these groups, and adds what they have shown to `report`.
 ///
 /// # Errors
 ///
 /// Returns an error that names the scenario that failed, and what it has found.
-pub fn run_all(cluster: &Kubernetes, report: &mut Report) -> anyhow::Result<()> {
+pub fn run(cluster: &Kubernetes, groups: &[Group], report: &mut Report) -> anyhow::Result<()> {
     let release = install(cluster, report).context("install")?;
-    for (scenario, change) in CHANGES {
-        let took = under_load(&release, *change, report, scenario);
-        took.with_context(|| (*scenario).to_owned())?;
+    if groups.contains(&Group::Release) {
+        for (scenario, change) in CHANGES {
+            let took = under_load(&release, *change, report, scenario);
+            took.with_context(|| (*scenario).to_owned())?;
+        }
+    }
+    if groups.contains(&Group::Pods) {
+        pods::run_all(&release, report)?;
     }
     uninstall(&release, report).context("uninstall")?;
     check_examples(cluster, report).context("examples")

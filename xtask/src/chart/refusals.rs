@@ -6,7 +6,7 @@ use super::Chart;
 use super::helm::Helm;
 
 /// Values, and what the refusal must contain.
-const REFUSED: [(&[&str], &str); 12] = [
+const REFUSED: [(&[&str], &str); 13] = [
     (&["coordinator.replica=3"], "replica"),
     (&["pools.gpu.replica=3"], "replica"),
     (&["store.type=redis"], "/store/type"),
@@ -25,6 +25,7 @@ const REFUSED: [(&[&str], &str); 12] = [
     ),
     (&["workerDefaults.autoscaling.type=keda"], "set autoscaling.keda.serverAddress"),
     (&["workerDefaults.reservedMemory=2Gi"], "must be more than reservedMemory"),
+    (&["workerDefaults.kubernetes.enabled=true"], "set capacity.cpu and capacity.memory"),
 ];
 
 /// Returns a problem for each of these values that helm accepts, or refuses for another reason.

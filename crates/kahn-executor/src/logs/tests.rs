@@ -86,7 +86,7 @@ async fn logs_of_an_earlier_start_are_found_and_say_whether_they_were_cut() {
     for _ in 0..2 {
         let logs = LogDir::open(dir.path(), LOG_BYTES_MAX).unwrap();
         assert_eq!(logs.attempts().unwrap(), [attempt(1), attempt(2)]);
-        let mut found = logs.left_behind().unwrap();
+        let mut found = logs.left_behind(|_, _| false).unwrap();
         found.sort_by_key(|leftover| leftover.attempt);
         let mut texts = Vec::new();
         for Leftover { token, reader, .. } in found {
@@ -111,4 +111,29 @@ async fn a_log_that_cannot_be_written_drops_its_bytes_and_ends() {
     let reader = writer.reader(0);
     writer.seal();
     assert_eq!(read_all(reader).await, b"");
+}
+
+#[test]
+fn a_log_is_continued_by_another_start_which_skips_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = LogDir::open(dir.path(), LOG_BYTES_MAX).unwrap();
+    let (attempt, token) = (attempt(1), NO_LEASE);
+    let first = logs.writer_under(attempt, token);
+    first.append(b"one\ntwo\n");
+    // As if the worker had been killed.
+    std::mem::drop(std::fs::copy(logs.path(attempt, token), dir.path().join("copy")));
+    drop(first);
+    std::fs::remove_file(logs.path(attempt, token)).unwrap();
+    std::fs::rename(dir.path().join("copy"), logs.path(attempt, token)).unwrap();
+
+    assert!(logs.left_behind(|found, _| found == attempt).unwrap().is_empty());
+    let second = logs.resume_under(attempt, token);
+    assert_eq!(second.len(), 8);
+    second.skip(4);
+    second.append(b"tw");
+    second.append(b"o\nthree\n");
+    assert_eq!(std::fs::read(logs.path(attempt, token)).unwrap(), b"one\ntwo\nthree\n");
+    let fresh = logs.resume_under(AttemptId { number: 9, ..attempt }, token);
+    fresh.append(b"x");
+    assert_eq!(fresh.len(), 1);
 }

@@ -35,6 +35,8 @@ pub struct LogWriter {
 #[derive(Default)]
 struct Inner {
     file: Option<File>,
+    /// The number of bytes to skip.
+    n_to_skip: u64,
     /// The number of discarded bytes.
     n_dropped: u64,
     ends_in_newline: bool,
@@ -47,6 +49,26 @@ impl LogWriter {
     pub(super) fn new(path: PathBuf, cap: u64, rate: u64) -> Self {
         let (progress, _) = watch::channel(Progress::default());
         Self { path, cap, progress, inner: Mutex::default(), rate_limiter: RateLimiter::new(rate) }
+    }
+
+    /// Continues a log that an earlier start of the worker began.
+    pub(super) fn resumed(path: PathBuf, cap: u64, rate: u64) -> Self {
+        let writer = Self::new(path, cap, rate);
+        match OpenOptions::new().append(true).open(&writer.path) {
+            Ok(file) => {
+                let len = file.metadata().map_or(0, |meta| meta.len());
+                writer.lock().file = Some(file);
+                writer.grow(len);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => writer.lock().error = Some(error),
+        }
+        writer
+    }
+
+    /// Skips this many of the bytes that are appended next, since the log has them already.
+    pub fn skip(&self, n_bytes: u64) {
+        self.lock().n_to_skip = n_bytes;
     }
 
     /// Waits until `n_bytes` that were printed are within the rate.
@@ -71,6 +93,7 @@ impl LogWriter {
     }
 
     fn keep(&self, inner: &mut Inner, bytes: &[u8]) {
+        let bytes = inner.without_skipped(bytes);
         let len = self.len();
         let room = usize::try_from(self.cap.saturating_sub(len)).unwrap_or(usize::MAX);
         let (kept, dropped) = bytes.split_at(bytes.len().min(room));
@@ -152,6 +175,12 @@ impl LogWriter {
 }
 
 impl Inner {
+    fn without_skipped<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let n_skipped = self.n_to_skip.min(to_u64(bytes.len()));
+        self.n_to_skip -= n_skipped;
+        &bytes[usize::try_from(n_skipped).unwrap_or(bytes.len())..]
+    }
+
     fn write(&mut self, path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,

@@ -75,7 +75,8 @@ impl GivenSecrets {
                     if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
                         return Err(cannot_start(&format!("{name:?} is not a valid file name")));
                     }
-                    let is_container = kind == ActionKind::Container;
+                    let is_container =
+                        matches!(kind, ActionKind::Container | ActionKind::Kubernetes);
                     let unwritable = |e: std::io::Error| unreadable(secret, &e.to_string());
                     if files.is_none() {
                         files = Some(directory.make(is_container).map_err(unwritable)?);

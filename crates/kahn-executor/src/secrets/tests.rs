@@ -92,6 +92,7 @@ impl Rig {
             resources: Arc::default(),
             timeouts: kahn_model::Timeouts::default(),
             logs: Arc::new(logs.writer(attempt)),
+            is_resumed: false,
         };
         let mut reader = assignment.logs.reader(0);
         let executor = Arc::new(LeakingExecutor::default());

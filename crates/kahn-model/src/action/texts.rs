@@ -1,7 +1,7 @@
 //! Access to the texts of all kinds of actions, for reading and for replacing.
 
 use super::{
-    Action, Body, Container, FunctionCall, HttpRequest, Mount, PythonCall, Text, TextRole,
+    Action, Body, Container, FunctionCall, HttpRequest, Mount, Pod, PythonCall, Text, TextRole,
 };
 
 type Texts<'a> = Vec<(TextRole, &'a Text)>;
@@ -19,6 +19,7 @@ impl Action {
                 input.chain(plain(&call.interpreter)).collect()
             }
             Self::Container(container) => texts_of_container(container),
+            Self::Pod(pod) => texts_of_container(&pod.container),
             Self::Http(request) => texts_of_http(request),
         }
     }
@@ -55,6 +56,10 @@ impl Action {
             Self::Container(container) => {
                 Self::Container(Box::new(map_container(container, replace)?))
             }
+            Self::Pod(pod) => Self::Pod(Box::new(Pod {
+                container: map_container(&pod.container, replace)?,
+                options: pod.options.clone(),
+            })),
             Self::Http(request) => Self::Http(Box::new(map_http(request, replace)?)),
         })
     }
@@ -133,7 +138,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::action::{Port, PullPolicy, StatusRange};
+    use crate::action::{PodOptions, Port, PullPolicy, StatusRange};
 
     fn text(text: &str) -> Text {
         Text::new(text)
@@ -168,7 +173,8 @@ mod tests {
             Action::Exec { argv: vec![text("a"), text("b")] },
             Action::Function(Box::new(call)),
             Action::Python(Box::new(python)),
-            Action::Container(Box::new(container)),
+            Action::Container(Box::new(container.clone())),
+            Action::Pod(Box::new(Pod { container, options: PodOptions::default() })),
             Action::Http(Box::new(http)),
             Action::Noop,
         ]

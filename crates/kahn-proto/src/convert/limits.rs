@@ -70,6 +70,7 @@ fn check_work(work: &Work) -> Result<(), ConvertError> {
         | Action::Function(_)
         | Action::Python(_)
         | Action::Container(_)
+        | Action::Pod(_)
         | Action::Noop => {}
     }
     let dynamic = |text: &Text| text.as_str().len() - final_bytes(text);

@@ -2,6 +2,7 @@
 
 mod container;
 mod http;
+mod pod;
 mod secret;
 
 use std::time::Duration;
@@ -50,6 +51,7 @@ fn action_to_wire(action: &Action) -> WireAction {
             interpreter: call.interpreter.as_ref().map(owned),
         }),
         Action::Container(container) => WireAction::Container(container::to_wire(container)),
+        Action::Pod(pod) => WireAction::Pod(pod::to_wire(pod)),
         Action::Http(request) => WireAction::Http(http::to_wire(request)),
         Action::Sleep { duration } => {
             WireAction::Sleep(wire::SleepAction { duration_nanos: span::to_wire(*duration) })
@@ -96,6 +98,7 @@ fn action_from_wire(action: WireAction) -> Result<Action, ConvertError> {
             interpreter: call.interpreter.map(Text::new),
         })),
         WireAction::Container(found) => Action::Container(Box::new(container::from_wire(found)?)),
+        WireAction::Pod(found) => Action::Pod(Box::new(pod::from_wire(found)?)),
         WireAction::Http(request) => Action::Http(Box::new(http::from_wire(request)?)),
         WireAction::Sleep(sleep) => {
             Action::Sleep { duration: Duration::from_nanos(sleep.duration_nanos) }

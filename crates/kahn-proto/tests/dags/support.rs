@@ -5,9 +5,10 @@ use std::time::Duration;
 use kahn_model::{
     Action, Backoff, BackoffKind, Body, CauseKind, CauseSet, Circuit, ConcurrencyKey, Condition,
     Container, Dag, DagBuilder, DependencyKind, FailurePolicy, FunctionCall, HttpRequest,
-    LabelRule, Mount, Multiplier, Name, NewTask, OnDisconnect, Polling, Port, Profile, PullPolicy,
-    PythonCall, Resource, Resources, RetryPolicy, RunPolicy, SecretTarget, SecretUse, Selector,
-    Shell, StatusRange, TaskIx, Text, Timeouts, Trigger, When, Work,
+    LabelRule, Mount, Multiplier, Name, NewTask, OnDisconnect, Pod, PodOptions, PodVolume, Polling,
+    Port, Profile, PullPolicy, PythonCall, Resource, Resources, RetryPolicy, RunPolicy,
+    SecretTarget, SecretUse, Selector, Shell, StatusRange, TaintEffect, TaskIx, Text, Timeouts,
+    Toleration, Trigger, VolumeSource, When, Work,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -50,6 +51,42 @@ fn container() -> impl Strategy<Value = Container> {
     )
 }
 
+fn pod() -> impl Strategy<Value = Pod> {
+    let word = || ".{0,4}".prop_map(String::into_boxed_str);
+    let pairs = || vec((word(), word()), 0..3);
+    let effect = select(TaintEffect::ALL.to_vec());
+    let toleration = (word(), option::of(word()), option::of(effect))
+        .prop_map(|(key, value, effect)| Toleration { key, value, effect });
+    let source = prop_oneof![
+        word().prop_map(VolumeSource::Claim),
+        word().prop_map(VolumeSource::ConfigMap),
+        word().prop_map(VolumeSource::Secret),
+        Just(VolumeSource::Empty),
+    ];
+    let volume = (source, word(), any::<bool>())
+        .prop_map(|(source, target, is_writable)| PodVolume { source, target, is_writable });
+    let names = (option::of(word()), option::of(word()), option::of(word()));
+    let lists = (vec(toleration, 0..3), vec(volume, 0..3), vec(word(), 0..3));
+    let options = (names, lists, pairs(), pairs(), pairs()).prop_map(
+        |(names, lists, node_selector, labels, annotations)| {
+            let (service_account, priority_class, runtime_class) = names;
+            let (tolerations, volumes, image_pull_secrets) = lists;
+            PodOptions {
+                service_account,
+                node_selector,
+                tolerations,
+                labels,
+                annotations,
+                volumes,
+                image_pull_secrets,
+                priority_class,
+                runtime_class,
+            }
+        },
+    );
+    (container(), options).prop_map(|(container, options)| Pod { container, options })
+}
+
 fn request() -> impl Strategy<Value = HttpRequest> {
     let body =
         prop_oneof![Just(Body::Empty), text().prop_map(Body::Json), text().prop_map(Body::Text),];
@@ -85,6 +122,7 @@ pub(crate) fn work() -> impl Strategy<Value = Work> {
             Action::Python(Box::new(PythonCall { function, input, interpreter }))
         }),
         1 => container().prop_map(|container| Action::Container(Box::new(container))),
+        1 => pod().prop_map(|pod| Action::Pod(Box::new(pod))),
         1 => request().prop_map(|request| Action::Http(Box::new(request))),
     ];
     let env = vec((".{0,4}".prop_map(String::into_boxed_str), text()), 0..3);

@@ -3,6 +3,7 @@
 mod call;
 mod container;
 mod http;
+mod pod;
 mod secret;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Raw tasks.
 
 mod actions;
+mod kubernetes;
 mod labels;
 mod limits;
 mod needs;
@@ -20,6 +21,7 @@ use crate::span::Spanned;
 pub(crate) use actions::{
     RawContainer, RawFunction, RawHttp, RawMount, RawPort, RawPull, RawPython, Short,
 };
+pub(crate) use kubernetes::{RawKubernetes, RawPodVolume, RawToleration, RawVia};
 pub(crate) use labels::{RawLabelOp, RawLabelRule, RawLabelSet, RawLabels};
 pub(crate) use limits::{
     RawBackoff, RawBackoffKind, RawCauses, RawCircuit, RawConcurrency, RawRetry, RawTimeouts,

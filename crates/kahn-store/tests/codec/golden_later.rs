@@ -7,9 +7,9 @@ use std::time::Duration;
 use kahn_core::{Change, Messages, Snapshot, Spent, Submission, Then, Verdict};
 use kahn_model::{
     Action, Body, Cause, CauseKind, Condition, Container, DagBuilder, Failure, FunctionCall,
-    HttpRequest, Mount, Name, Namespace, NewTask, Outputs, Polling, Port, PullPolicy, PythonCall,
-    RunId, RunPolicy, SecretTarget, SecretUse, StatusRange, TaskIx, Text, Timestamp, Usage, Uuid,
-    Work, WorkerId,
+    HttpRequest, Mount, Name, Namespace, NewTask, Outputs, Pod, PodOptions, PodVolume, Polling,
+    Port, PullPolicy, PythonCall, RunId, RunPolicy, SecretTarget, SecretUse, StatusRange,
+    TaintEffect, TaskIx, Text, Timestamp, Toleration, Usage, Uuid, VolumeSource, Work, WorkerId,
 };
 use kahn_store::codec::{self, CodecError};
 
@@ -30,6 +30,48 @@ fn checkpoints_with_everything_that_was_added_still_load() {
     let parts = unbundle(bytes);
     let fetch = |_: &str| parts.get(1).cloned().ok_or(CodecError::MissingBlob(String::new()));
     assert_eq!(codec::decode_snapshot(&parts[0], fetch), Ok(before));
+}
+
+#[test]
+fn batches_with_pods_still_load() {
+    let run = submission().run;
+    let verdict = Verdict::Run(Some(Arc::new(Work::new(Action::Pod(Box::new(pod()))))));
+    let change = Change::TaskEvaluated { run, task: TaskIx(1), verdict };
+    let before = vec![(Timestamp(1_800_000_000_000_000), change)];
+    let bytes = stored("batch-v1-pods.bin", || codec::encode_batch(&before).payload);
+    let no_blobs = |name: &str| Err(CodecError::MissingBlob(name.to_owned()));
+    assert_eq!(codec::decode_batch(&bytes, no_blobs), Ok(before));
+}
+
+fn pod() -> Pod {
+    let pair = |name: &str, value: &str| (name.into(), value.into());
+    let volume = |source, is_writable| PodVolume { source, target: "/x".into(), is_writable };
+    Pod {
+        container: Container { image: Text::new("alpine:3"), ..Container::default() },
+        options: PodOptions {
+            service_account: Some("account".into()),
+            node_selector: vec![pair("disk", "ssd")],
+            tolerations: vec![
+                Toleration { key: "".into(), value: None, effect: None },
+                Toleration {
+                    key: "spot".into(),
+                    value: Some("yes".into()),
+                    effect: Some(TaintEffect::NoExecute),
+                },
+            ],
+            labels: vec![pair("team", "a")],
+            annotations: vec![pair("note", "b")],
+            volumes: vec![
+                volume(VolumeSource::Claim("claim".into()), true),
+                volume(VolumeSource::ConfigMap("map".into()), false),
+                volume(VolumeSource::Secret("secret".into()), false),
+                volume(VolumeSource::Empty, true),
+            ],
+            image_pull_secrets: vec!["registry".into()],
+            priority_class: Some("low".into()),
+            runtime_class: Some("gvisor".into()),
+        },
+    }
 }
 
 fn works() -> [Work; 4] {

@@ -326,3 +326,29 @@ fn a_lease_that_waits_for_room_is_returned_when_it_has_waited_too_long() {
     // It never starts.
     assert!(started(&finish(&mut worker, 1)).is_empty());
 }
+
+#[test]
+fn a_lease_that_is_taken_back_is_in_the_inventory_and_uses_room_until_its_end() {
+    let settings = Settings { capacity: Resources::cpu_milli(1000), ..Settings::default() };
+    let mut worker = WorkerCore::new(settings, Vec::new());
+    assert!(worker.resume(lease(1)));
+    assert!(!worker.resume(lease(1)));
+    let commands = worker.handle(Timestamp(0), Event::Connected);
+    let [Command::SendInventory(inventory)] = commands.as_slice() else { panic!("{commands:?}") };
+    assert_eq!(inventory.held.len(), 1);
+    worker.handle(Timestamp(0), Event::Welcomed { lease_ttl: Duration::from_secs(15) });
+    assert!(started(&worker.handle(Timestamp(0), Event::Leased(lease(2)))).is_empty());
+    worker.handle(Timestamp(0), Event::AttemptStarted { token: token(1) });
+    assert_eq!(started(&finish(&mut worker, 1)), [2]);
+}
+
+#[test]
+fn a_lease_is_not_taken_back_if_the_report_of_its_end_is_left() {
+    let outcome = Ok(Outputs::default());
+    let (usage, is_output_late) = (Usage::default(), false);
+    let kind = ReportKind::Finished { outcome, usage, is_output_late };
+    let report = Report { attempt: lease(1).attempt, token: token(1), kind };
+    let mut worker = WorkerCore::new(Settings::default(), vec![report]);
+    assert!(!worker.resume(lease(1)));
+    assert_eq!(worker.n_held(), 0);
+}

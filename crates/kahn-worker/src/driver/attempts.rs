@@ -43,8 +43,8 @@ impl Attempts {
     }
 
     /// Queues an attempt for the next [`Attempts::launch`]. Returns a report if the attempt ended
-    /// immediately.
-    pub(super) fn start(&mut self, lease: &Lease<Task>) -> Option<Report> {
+    /// immediately. `is_resumed` says that a previous process may have begun with it.
+    pub(super) fn start(&mut self, lease: &Lease<Task>, is_resumed: bool) -> Option<Report> {
         if lease.payload.work.action == Action::Noop {
             return Some(Report { outcome: Ok(Default::default()), usage: Default::default() });
         }
@@ -59,7 +59,7 @@ impl Attempts {
         let begun = Arc::clone(&start);
         let (stopper, control) = kahn_executor::control(move || begun.begin());
         self.running.insert(token, Running { kind, stopper });
-        let assignment = self.describe(lease);
+        let assignment = self.describe(lease, is_resumed);
         let secrets = Arc::clone(&self.parts.secrets);
         let shipping = (kind != ActionKind::Builtin).then(|| self.parts.shipping.clone());
         let launch = Launch { executor, secrets, assignment, control, start, shipping, token };
@@ -79,8 +79,12 @@ impl Attempts {
         }
     }
 
-    fn describe(&self, lease: &Lease<Task>) -> Assignment {
+    fn describe(&self, lease: &Lease<Task>, is_resumed: bool) -> Assignment {
         let name = &lease.payload.name;
+        let logs = match is_resumed {
+            true => self.parts.logs.resume_under(lease.attempt, lease.token),
+            false => self.parts.logs.writer_under(lease.attempt, lease.token),
+        };
         Assignment {
             attempt: lease.attempt,
             namespace: lease.payload.namespace.clone(),
@@ -90,7 +94,8 @@ impl Attempts {
             secrets: GivenSecrets::none(),
             resources: Arc::clone(&lease.resources),
             timeouts: lease.payload.timeouts,
-            logs: Arc::new(self.parts.logs.writer_under(lease.attempt, lease.token)),
+            logs: Arc::new(logs),
+            is_resumed,
         }
     }
 
@@ -120,7 +125,10 @@ impl Attempts {
 /// without a process: building them would cost as much as calling a function.
 fn environment(lease: &Lease<Task>) -> Vec<(String, String)> {
     match lease.payload.work.action.kind() {
-        ActionKind::Process | ActionKind::Python | ActionKind::Container => {
+        ActionKind::Process
+        | ActionKind::Python
+        | ActionKind::Container
+        | ActionKind::Kubernetes => {
             kahn_executor::attempt_environment(lease.attempt, &lease.payload.name, None)
         }
         ActionKind::Builtin | ActionKind::Function | ActionKind::Http => Vec::new(),

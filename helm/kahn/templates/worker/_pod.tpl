@@ -17,6 +17,13 @@
 # The root file system cannot be written.
 - name: HOME
   value: /tmp
+{{- if and $pool.kubernetes.enabled (has $pool.kubernetes.namespace (list "" $root.Release.Namespace)) }}
+# Kubernetes removes the pods of tasks with the pod of their worker.
+- name: KAHN_WORKER__KUBERNETES__OWNER_NAME
+  valueFrom: { fieldRef: { fieldPath: metadata.name } }
+- name: KAHN_WORKER__KUBERNETES__OWNER_UID
+  valueFrom: { fieldRef: { fieldPath: metadata.uid } }
+{{- end }}
 {{- with $pool.extraEnv }}
 {{ toYaml . }}
 {{- end }}

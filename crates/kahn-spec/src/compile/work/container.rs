@@ -1,9 +1,10 @@
 //! The `container` action.
 
-use kahn_model::{Action, Container, Mount, Port, PullPolicy, Text};
+use kahn_model::{Action, Container, Mount, Pod, Port, PullPolicy, Text};
 
 use super::super::exprs::Exprs;
 use super::super::groups::{Group, Instance};
+use super::pod;
 use crate::diagnostic::{Code, Diagnostic, Sink};
 use crate::lenient::Scalar;
 use crate::raw::{OneOrMany, RawContainer, RawMount, RawPort, RawPull};
@@ -35,7 +36,8 @@ pub(super) fn container(
         raw.mounts.iter().flatten().map(|raw| mount(group, instance, raw, exprs, sink)).collect();
     let ports: Vec<_> = raw.ports.iter().flatten().map(|raw| port(raw, sink)).collect();
     let user = user(raw.user.as_ref(), sink);
-    Some(Action::Container(Box::new(Container {
+    let options = pod::options(raw, sink);
+    let container = Container {
         image: image?,
         pull: match raw.pull {
             None | Some(RawPull::Missing) => PullPolicy::Missing,
@@ -47,10 +49,14 @@ pub(super) fn container(
         user: user.ok()?,
         mounts: mounts.into_iter().collect::<Option<_>>()?,
         ports: ports.into_iter().collect::<Option<_>>()?,
-    })))
+    };
+    Some(match options.ok()? {
+        None => Action::Container(Box::new(container)),
+        Some(options) => Action::Pod(Box::new(Pod { container, options })),
+    })
 }
 
-fn wrong(message: impl Into<String>, span: Span, help: &str, sink: &mut Sink) {
+pub(super) fn wrong(message: impl Into<String>, span: Span, help: &str, sink: &mut Sink) {
     sink.push(Diagnostic::error(Code::InvalidValue, message.into()).at(span).help(help));
 }
 
@@ -79,17 +85,23 @@ fn mount(
         wrong("a mount needs a `source` and a `target`", raw.span, help, sink);
         return None;
     };
+    let target = target_path(target, sink)?;
+    Some(Mount {
+        source: exprs.text(group, instance, source, sink)?,
+        target,
+        is_writable: raw.writable.unwrap_or(false),
+    })
+}
+
+/// Returns a path in the container.
+pub(super) fn target_path(target: &Spanned<Scalar>, sink: &mut Sink) -> Option<Box<str>> {
     let is_plain = |path: &str| path.starts_with('/') && !path.split('/').any(|part| part == "..");
     if !is_plain(target) {
         let message = format!("`{}` is not an absolute path in the container", &***target);
         wrong(message, target.span, "start it with `/`, without `..`", sink);
         return None;
     }
-    Some(Mount {
-        source: exprs.text(group, instance, source, sink)?,
-        target: target.value.0.clone(),
-        is_writable: raw.writable.unwrap_or(false),
-    })
+    Some(target.value.0.clone())
 }
 
 fn port(raw: &Spanned<RawPort>, sink: &mut Sink) -> Option<Port> {

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+use super::kubernetes::{RawKubernetes, RawVia};
 use crate::lenient::Scalar;
 use crate::raw::record::record;
 use crate::raw::{Entries, OneOrMany, RawLength, RawValue, Word};
@@ -136,6 +137,11 @@ record! {
         mounts: Vec<Spanned<RawMount>>,
         /// Ports to publish on the host.
         ports: Vec<Spanned<RawPort>>,
+        /// What runs it: `engine`, the container engine on the worker's host, or `kubernetes`.
+        /// Default: `engine`.
+        via: RawVia,
+        /// What only pods have, with `via: kubernetes`.
+        kubernetes: Box<Spanned<RawKubernetes>>,
     }
 }
 

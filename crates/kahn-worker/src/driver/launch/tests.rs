@@ -60,6 +60,7 @@ fn launched(
         resources: Arc::default(),
         timeouts: Timeouts::default(),
         logs: Arc::new(logs.writer(attempt)),
+        is_resumed: false,
     };
     let executor: Arc<dyn Executor> = Arc::<Faulty>::clone(executor);
     let secrets = Arc::clone(secrets);

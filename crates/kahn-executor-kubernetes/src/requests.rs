@@ -1,0 +1,158 @@
+//! Requests to the API server. Those whose result must be known are repeated until there is one.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kahn_executor::failure::{cannot_start, forbidden, worker_fault};
+use kahn_model::{Cause, CauseKind, Failure};
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, Error};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The timeout of one request.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// Requests about the pods of one namespace.
+#[derive(Clone, Debug)]
+pub(super) struct Requests {
+    api: Api<Pod>,
+}
+
+/// Delays between repeated requests.
+struct Pause(Duration);
+
+impl Pause {
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(PAUSE_MAX);
+    }
+}
+
+impl Requests {
+    pub(super) fn new(api: Api<Pod>) -> Self {
+        Self { api }
+    }
+
+    /// Returns the pod with this name, or `None` if there is none. Waits until the API server
+    /// answers.
+    pub(super) async fn get(&self, name: &str) -> Option<Pod> {
+        let mut pause = Pause(PAUSE_MIN);
+        loop {
+            match timed(self.api.get_opt(name)).await {
+                Ok(found) => return found,
+                Err(error) => debug!(name, %error, "cannot look for a pod now"),
+            }
+            pause.wait().await;
+        }
+    }
+
+    /// Creates a pod. If there is one of this name already, it is the pod of this attempt, which an
+    /// earlier request has created. Repeats the request for up to `timeout` while the namespace has
+    /// no quota left or the API server does not answer.
+    pub(super) async fn create(&self, pod: &Pod, timeout: Duration) -> Result<Pod, Failure> {
+        let until = Instant::now() + timeout;
+        let mut pause = Pause(PAUSE_MIN);
+        loop {
+            let error = match timed(self.api.create(&PostParams::default(), pod)).await {
+                Ok(created) => return Ok(created),
+                Err(Error::Api(status)) if status.is_already_exists() => {
+                    let name = pod.metadata.name.as_deref().unwrap_or_default();
+                    match self.get(name).await {
+                        Some(existing) => return own(existing, pod),
+                        None => continue,
+                    }
+                }
+                Err(error) => error,
+            };
+            let (failure, is_final) = explain("pod", &error);
+            if is_final || Instant::now() >= until {
+                return Err(failure);
+            }
+            debug!(%error, "cannot create a pod now");
+            pause.wait().await;
+        }
+    }
+
+    /// Creates the Secret of a pod.
+    pub(super) async fn create_secret(
+        &self,
+        api: &Api<Secret>,
+        secret: &Secret,
+    ) -> Result<(), Failure> {
+        let mut pause = Pause(PAUSE_MIN);
+        for _ in 0..10 {
+            let error = match timed(api.create(&PostParams::default(), secret)).await {
+                Ok(_) => return Ok(()),
+                Err(Error::Api(status)) if status.is_already_exists() => return Ok(()),
+                Err(error) => error,
+            };
+            let (failure, is_final) = explain("Secret", &error);
+            if is_final {
+                return Err(failure);
+            }
+            pause.wait().await;
+        }
+        Err(worker_fault("the Secret of the pod could not be created"))
+    }
+
+    /// Requests that a pod is deleted, until the API server has accepted it or says that there is no
+    /// such pod.
+    pub(super) async fn remove(&self, name: &str, grace: Duration) {
+        let seconds = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
+        let params =
+            DeleteParams { grace_period_seconds: Some(seconds), ..DeleteParams::default() };
+        let mut pause = Pause(PAUSE_MIN);
+        let mut is_told = false;
+        loop {
+            match timed(self.api.delete(name, &params)).await {
+                Ok(_) => return,
+                Err(Error::Api(status)) if status.is_not_found() => return,
+                Err(error) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        warn!(name, %error, "cannot delete a pod now");
+                    }
+                }
+            }
+            pause.wait().await;
+        }
+    }
+}
+
+async fn timed<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(REQUEST, request).await {
+        Ok(answer) => answer,
+        Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
+    }
+}
+
+/// Returns a pod that exists already, if it is the one of this attempt and worker.
+fn own(existing: Pod, wanted: &Pod) -> Result<Pod, Failure> {
+    if existing.metadata.labels == wanted.metadata.labels {
+        return Ok(existing);
+    }
+    let name = wanted.metadata.name.as_deref().unwrap_or_default();
+    Err(worker_fault(&format!("there is another pod with the name {name}")))
+}
+
+/// Returns the failure to report, and whether another request could not succeed.
+fn explain(what: &str, error: &Error) -> (Failure, bool) {
+    let Error::Api(status) = error else {
+        return (
+            worker_fault(&format!("the API server does not create the {what}: {error}")),
+            false,
+        );
+    };
+    let message = format!("the API server refuses the {what}: {}", status.message);
+    match status.code {
+        403 if status.message.contains("exceeded quota") => {
+            (Failure::new(Cause::of(CauseKind::Infeasible), &message), false)
+        }
+        403 => (forbidden(&message), true),
+        408 | 429 => (worker_fault(&message), false),
+        400..=499 => (cannot_start(&message), true),
+        _ => (worker_fault(&message), false),
+    }
+}
