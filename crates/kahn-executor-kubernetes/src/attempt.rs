@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::logs::Output;
 use super::outputs;
 use super::plan::{self, Owner};
-use super::requests::Requests;
+use super::requests::{NotCreated, Requests};
 use super::settings::KubernetesSettings;
 use super::state::{End, Pending, Stage, deletion_requested_at, stage};
 use super::watch::{Pods, Registered, Seen};
@@ -103,28 +103,37 @@ impl Host {
         control: &mut Control,
         registered: &Registered,
     ) -> Result<(), Failure> {
-        let created = tokio::select! {
-            biased;
-            reason = control.stop_requested() => Err(Failure::of(reason)),
-            created = self.requests.create(pod, self.settings.pending_timeout) => created,
-        };
+        let created = self.requests.create(pod, self.settings.pending_timeout, control).await;
         let given = match created {
-            Ok(created) => {
-                let secret = secret::of(assignment, &created);
-                registered.tell(created);
-                match secret {
-                    Ok(Some(secret)) => self.requests.create_secret(&self.secrets, &secret).await,
-                    Ok(None) => Ok(()),
-                    Err(failure) => Err(failure),
+            Ok(created) => self.give_secrets(created, assignment, registered).await,
+            Err(not_created) => Err(not_created),
+        };
+        match given {
+            Ok(()) => Ok(()),
+            Err(NotCreated { failure, may_exist }) => {
+                if may_exist {
+                    self.requests.remove(name, Duration::ZERO).await;
                 }
+                Err(failure)
             }
+        }
+    }
+
+    /// Creates the Secret of a pod, if the task has secrets.
+    async fn give_secrets(
+        &self,
+        created: Pod,
+        assignment: &Assignment,
+        registered: &Registered,
+    ) -> Result<(), NotCreated> {
+        let secret = secret::of(assignment, &created);
+        registered.tell(created);
+        let given = match secret {
+            Ok(Some(secret)) => self.requests.create_secret(&self.secrets, &secret).await,
+            Ok(None) => Ok(()),
             Err(failure) => Err(failure),
         };
-        if given.is_err() {
-            // A request without an answer may still have created it.
-            self.requests.remove(name, Duration::ZERO).await;
-        }
-        given
+        given.map_err(|failure| NotCreated { failure, may_exist: true })
     }
 }
 
@@ -149,6 +158,7 @@ impl Attempt<'_> {
         let is_resumed = self.assignment.is_resumed;
         let copying = async {
             tokio::select! {
+                biased;
                 () = started.cancelled() => output.copy(is_resumed, &ended).await,
                 () = ended.cancelled() => {}
             }

@@ -141,13 +141,10 @@ fn owner(settings: &KubernetesSettings) -> Result<Option<OwnerReference>, OpenEr
 }
 
 fn config(settings: &KubernetesSettings) -> Result<Config, OpenError> {
-    let mut config = match &settings.kubeconfig {
-        None => Config::incluster().map_err(|error| OpenError::NotInCluster(error.to_string()))?,
-        Some(path) => from_file(path)?,
-    };
-    // Streams of output and watches may be silent for a long time.
-    config.read_timeout = None;
-    Ok(config)
+    match &settings.kubeconfig {
+        None => Config::incluster().map_err(|error| OpenError::NotInCluster(error.to_string())),
+        Some(path) => from_file(path),
+    }
 }
 
 /// Reads a kubeconfig file. Runs on a thread of its own, since it may ask a program for a token.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use kahn_executor::Control;
 use kahn_executor::failure::{cannot_start, forbidden, worker_fault};
 use kahn_model::{Cause, CauseKind, Failure};
 use kube::api::{DeleteParams, PostParams};
@@ -19,6 +20,14 @@ const REQUEST: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(super) struct Requests {
     api: Api<Pod>,
+}
+
+/// Why a pod was not created.
+#[derive(Debug)]
+pub(super) struct NotCreated {
+    pub(super) failure: Failure,
+    /// Whether it may exist nevertheless, since a request was not answered.
+    pub(super) may_exist: bool,
 }
 
 /// Delays between repeated requests.
@@ -51,28 +60,45 @@ impl Requests {
 
     /// Creates a pod. If there is one of this name already, it is the pod of this attempt, which an
     /// earlier request has created. Repeats the request for up to `timeout` while the namespace has
-    /// no quota left or the API server does not answer.
-    pub(super) async fn create(&self, pod: &Pod, timeout: Duration) -> Result<Pod, Failure> {
+    /// no quota left or the API server does not answer, and until the attempt is to stop.
+    pub(super) async fn create(
+        &self,
+        pod: &Pod,
+        timeout: Duration,
+        control: &mut Control,
+    ) -> Result<Pod, NotCreated> {
         let until = Instant::now() + timeout;
         let mut pause = Pause(PAUSE_MIN);
+        let mut may_exist = false;
         loop {
+            if let Some(reason) = control.stop_reason() {
+                return Err(NotCreated { failure: Failure::of(reason), may_exist });
+            }
+            // Never dropped: a request that is under way could create the pod after its deletion.
             let error = match timed(self.api.create(&PostParams::default(), pod)).await {
                 Ok(created) => return Ok(created),
                 Err(Error::Api(status)) if status.is_already_exists() => {
                     let name = pod.metadata.name.as_deref().unwrap_or_default();
                     match self.get(name).await {
-                        Some(existing) => return own(existing, pod),
+                        Some(existing) => {
+                            let other = |failure| NotCreated { failure, may_exist: false };
+                            return own(existing, pod).map_err(other);
+                        }
                         None => continue,
                     }
                 }
                 Err(error) => error,
             };
+            may_exist |= !matches!(error, Error::Api(_));
             let (failure, is_final) = explain("pod", &error);
             if is_final || Instant::now() >= until {
-                return Err(failure);
+                return Err(NotCreated { failure, may_exist });
             }
             debug!(%error, "cannot create a pod now");
-            pause.wait().await;
+            tokio::select! {
+                () = pause.wait() => {}
+                _ = control.stop_requested() => {}
+            }
         }
     }
 
@@ -130,7 +156,10 @@ async fn timed<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, 
 
 /// Returns a pod that exists already, if it is the one of this attempt and worker.
 fn own(existing: Pod, wanted: &Pod) -> Result<Pod, Failure> {
-    if existing.metadata.labels == wanted.metadata.labels {
+    let (found, expected) = (existing.metadata.labels.as_ref(), wanted.metadata.labels.as_ref());
+    // The cluster may have added others.
+    let has = |(name, value)| found.is_some_and(|found| found.get(name) == Some(value));
+    if expected.into_iter().flatten().all(has) {
         return Ok(existing);
     }
     let name = wanted.metadata.name.as_deref().unwrap_or_default();

@@ -3,7 +3,7 @@
 //! Attempts register the name of their pod before they create it. A pod that nobody has registered
 //! for a while belongs to an attempt that this worker does not hold any more, and is removed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,9 +44,9 @@ pub(super) struct Pods(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    registered: HashMap<String, watch::Sender<Seen>>,
+    registered: BTreeMap<String, watch::Sender<Seen>>,
     /// Pods without an attempt, and since when.
-    strays: HashMap<String, Instant>,
+    strays: BTreeMap<String, Instant>,
 }
 
 /// The registration of a pod, which ends when this is dropped.

@@ -1,3 +1,5 @@
+//! The pods that attempts become.
+
 use kahn_executor::testing::Assignments;
 use kahn_model::{
     Action, CauseKind, Container, PodOptions, PodVolume, SecretTarget, SecretUse, Timeouts,

@@ -1,3 +1,5 @@
+//! What statuses of pods mean.
+
 use kahn_model::CauseKind;
 use serde_json::{Value, json};
 

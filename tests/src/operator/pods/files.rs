@@ -105,11 +105,12 @@ pub(super) fn chain(n_tasks: u32) -> String {
     file
 }
 
-/// Tasks without dependencies, which wait for a node as long as it takes.
+/// Tasks without dependencies, which wait for a node as long as it takes. None ends before all pods
+/// exist.
 pub(super) fn many(n_tasks: usize) -> String {
     let mut file = "name: many\ntasks:\n".to_owned();
     for n in 0..n_tasks {
-        file += &task(&format!("t{n}"), "exit 0", "    timeouts: { start: 1h }\n");
+        file += &task(&format!("t{n}"), "sleep 20", "    timeouts: { start: 1h }\n");
     }
     file
 }
