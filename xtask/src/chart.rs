@@ -47,6 +47,7 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
     let chart = Chart::read(&root().join("helm/kahn"))?;
     chart.bring_up_to_date(mode)?;
     let mut problems = usage::check(&chart);
+    problems.extend(alerts::undocumented(&chart)?);
     match helm::Helm::find() {
         Ok(helm) => {
             problems.extend(rendering::check(&helm, &chart)?);
