@@ -270,7 +270,9 @@ impl Worker {
         };
         let driver = Driver::new(core, identity, inputs, parts, spool, lasting, stats);
         let driver = tokio::spawn(driver.run());
-        let pressure = watch(&config.pressure, inbox.clone());
+        // Pods do not run on this host, whose pressure says nothing about their room.
+        let is_on_host = !attempts_are_elsewhere(&config);
+        let pressure = is_on_host.then(|| watch(&config.pressure, inbox.clone())).flatten();
         let session = tokio::spawn(keep_open(link, inbox.clone()));
         services.readiness.set("worker", Ok(()));
         Ok(Self { inbox, driver, session, shipping, streaming, pressure, offer })
@@ -367,6 +369,14 @@ fn container_executor(config: &Config) -> Result<Option<Arc<dyn Executor>>, Star
             Ok(None)
         }
     }
+}
+
+/// Returns whether attempts run elsewhere than on this host.
+fn attempts_are_elsewhere(config: &Config) -> bool {
+    #[cfg(feature = "kubernetes")]
+    return config.kubernetes.enabled;
+    #[cfg(not(feature = "kubernetes"))]
+    return false;
 }
 
 /// Returns the executor for pods, if the worker runs pods.

@@ -53,6 +53,8 @@ fn test(programs: PathBuf, dir: PathBuf, groups: Vec<Group>) -> anyhow::Result<(
             redis.with(&Path::new("/usr/bin").join(program), &format!("/usr/local/bin/{program}"));
     }
     cluster.load(&redis)?;
+    // For pods, of which there are many: each has a copy of its image.
+    cluster.load(&Image::new("kahn.test/shell:1", &["sh"]))?;
     create_volumes(&cluster, &dir, 4)?;
     let mut report = Report::default();
     let done = operator::run(&cluster, &groups, &mut report);

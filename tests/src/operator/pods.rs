@@ -5,7 +5,7 @@ mod files;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tokio::time::Instant;
 
 use super::release::Release;
@@ -156,7 +156,10 @@ fn many(release: &Release<'_>) -> anyhow::Result<String> {
         n_most = n_most.max(n_pods);
         n_most == N_PODS || Duration::from_secs(60) < began.elapsed()
     })?;
-    ensure!(n_most == N_PODS, "only {n_most} pods at once");
+    if n_most < N_PODS {
+        let workers = release.kahn(&["workers"])?.stdout;
+        bail!("only {n_most} pods at once: {}\n{workers}", release.get(&run)?);
+    }
     let created = began.elapsed();
     release.wait_for_long_run(&run, Duration::from_secs(1200))?;
     let n_repeated = release.wait_for_success(&run)?;

@@ -22,10 +22,10 @@ pub(super) fn all_causes(release: &Release<'_>) -> anyhow::Result<String> {
     file += &task("late", "sleep 60", "    timeouts: { run: 2s, grace: 1s }\n");
     file += &image("absent", "never");
     file += &image("unpulled", "missing");
-    file += "  program:\n    container: { image: \"kahn.test/kahn:1\", pull: never, via: kubernetes, command: [none] }\n";
-    file += "  nowhere:\n    container: { image: \"kahn.test/kahn:1\", pull: never, via: kubernetes, \
+    file += "  program:\n    container: { image: \"kahn.test/shell:1\", pull: never, via: kubernetes, command: [none] }\n";
+    file += "  nowhere:\n    container: { image: \"kahn.test/shell:1\", pull: never, via: kubernetes, \
              kubernetes: { node_selector: { missing: \"1\" } } }\n";
-    file += "  forbidden:\n    container: { image: \"kahn.test/kahn:1\", pull: never, via: kubernetes, \
+    file += "  forbidden:\n    container: { image: \"kahn.test/shell:1\", pull: never, via: kubernetes, \
              kubernetes: { service_account: default } }\n";
     let run = release.submit(&file)?;
     let history = history(release, &run)?;
@@ -103,7 +103,7 @@ pub(super) fn lost_node(release: &Release<'_>) -> anyhow::Result<String> {
     let node = "kahn-node-2";
     let file = format!(
         "name: lost\ntasks:\n  task:\n    timeouts: {{ grace: 1s }}\n    container: {{ image: \
-         \"kahn.test/kahn:1\", pull: never, via: kubernetes, command: [sleep, '600'], kubernetes: {{ \
+         \"kahn.test/shell:1\", pull: never, via: kubernetes, command: [sleep, '600'], kubernetes: {{ \
          node_selector: {{ kubernetes.io/hostname: {node} }} }} }}\n"
     );
     let run = release.submit(&file)?;

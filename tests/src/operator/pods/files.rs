@@ -49,7 +49,7 @@ tasks:
       WORD_FILE: { secret: word, as: file }
       PLAIN: "$(WORD) $$"
     container:
-      image: kahn.test/kahn:1
+      image: kahn.test/shell:1
       pull: never
       via: kubernetes
       command: [sh, -c]
@@ -83,7 +83,7 @@ tasks:
 pub(super) fn task(name: &str, script: &str, more: &str) -> String {
     let script = serde_json::Value::from(script);
     format!(
-        "  {name}:\n    resources: {{ memory: 32Mi }}\n    container: {{ image: kahn.test/kahn:1, pull: never, \
+        "  {name}:\n    resources: {{ cpu: 0.01, memory: 32Mi }}\n    container: {{ image: kahn.test/shell:1, pull: never, \
          via: kubernetes, command: [sh, -c], args: [{script}] }}\n{more}"
     )
 }
@@ -120,6 +120,6 @@ pub(super) fn bare_pod(n: u32) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{ name: bare-{n}, namespace: kahn }}\nspec:\n  \
          restartPolicy: Never\n  automountServiceAccountToken: false\n  containers:\n  - \
-         {{ name: task, image: 'kahn.test/kahn:1', imagePullPolicy: Never, command: [sh, -c, exit 0] }}\n"
+         {{ name: task, image: 'kahn.test/shell:1', imagePullPolicy: Never, command: [sh, -c, exit 0] }}\n"
     )
 }
