@@ -1,5 +1,7 @@
 //! Runs one attempt, from the creation of its pod to its report.
 
+mod removal;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +23,6 @@ use super::settings::KubernetesSettings;
 use super::state::{End, Pending, Stage, deletion_requested_at, stage};
 use super::watch::{Pods, Registered, Seen};
 use super::{names, secret};
-
-/// How much longer than its grace a pod may take to be removed before its node is taken for lost.
-const NODE_MARGIN: Duration = Duration::from_secs(60);
-/// How long to wait until a pod has vanished whose container is dead already.
-const VANISH: Duration = Duration::from_secs(10);
 
 /// What all attempts of a worker share.
 #[derive(Debug)]
@@ -69,65 +66,47 @@ impl Host {
         // Before the pod exists, so that it is never taken for one without an attempt.
         let registered = self.pods.register(&name);
         let begun = match assignment.is_resumed {
-            true => self.find(&name, &registered).await,
-            false => self.create(&pod, &name, &assignment, &mut control, &registered).await,
+            true => self.find(&name).await,
+            false => self.requests.create(&pod, self.settings.pending_timeout, &mut control).await,
         };
-        match begun {
+        let given = match begun {
+            Ok(pod) => self.give_secrets(pod, &assignment, &registered).await,
+            Err(not_created) => Err(not_created),
+        };
+        match given {
             Ok(()) => {
                 let attempt =
                     Attempt { host: &self, name: &name, assignment: &assignment, registered };
                 attempt.supervise(control).await
             }
-            Err(failure) => Report::not_run(failure),
+            Err(NotCreated { failure, may_exist }) => {
+                if may_exist {
+                    self.requests.remove(&name, Duration::ZERO).await;
+                }
+                Report::not_run(failure)
+            }
         }
     }
 
     /// Finds the pod that an earlier start of this worker may have created. Never creates it, since
     /// it may have run already.
-    async fn find(&self, name: &str, registered: &Registered) -> Result<(), Failure> {
-        match self.requests.get(name).await {
-            Some(pod) => {
-                registered.tell(pod);
-                Ok(())
-            }
-            None => Err(worker_fault("the worker was restarted, and the pod is gone")),
-        }
+    async fn find(&self, name: &str) -> Result<Pod, NotCreated> {
+        self.requests.get(name).await.ok_or_else(|| NotCreated {
+            failure: worker_fault("the worker was restarted, and the pod is gone"),
+            may_exist: false,
+        })
     }
 
-    /// Creates the pod and its Secret. When this fails, neither exists.
-    async fn create(
-        &self,
-        pod: &Pod,
-        name: &str,
-        assignment: &Assignment,
-        control: &mut Control,
-        registered: &Registered,
-    ) -> Result<(), Failure> {
-        let created = self.requests.create(pod, self.settings.pending_timeout, control).await;
-        let given = match created {
-            Ok(created) => self.give_secrets(created, assignment, registered).await,
-            Err(not_created) => Err(not_created),
-        };
-        match given {
-            Ok(()) => Ok(()),
-            Err(NotCreated { failure, may_exist }) => {
-                if may_exist {
-                    self.requests.remove(name, Duration::ZERO).await;
-                }
-                Err(failure)
-            }
-        }
-    }
-
-    /// Creates the Secret of a pod, if the task has secrets.
+    /// Creates the Secret of a pod, if the task has secrets and an earlier start of this worker has
+    /// not created it.
     async fn give_secrets(
         &self,
-        created: Pod,
+        pod: Pod,
         assignment: &Assignment,
         registered: &Registered,
     ) -> Result<(), NotCreated> {
-        let secret = secret::of(assignment, &created);
-        registered.tell(created);
+        let secret = secret::of(assignment, &pod);
+        registered.tell(pod);
         let given = match secret {
             Ok(Some(secret)) => self.requests.create_secret(&self.secrets, &secret).await,
             Ok(None) => Ok(()),
@@ -299,76 +278,6 @@ impl Attempt<'_> {
             started.cancel();
         }
         Ending::Stopped { reason }
-    }
-
-    /// Deletes the pod, and waits until its container is dead. Returns how it ended.
-    async fn remove(&mut self) -> Option<End> {
-        let grace = self.assignment.timeouts.grace.unwrap_or(self.host.owner.grace);
-        self.host.requests.remove(self.name, grace).await;
-        let mut overdue_at = Instant::now() + grace + NODE_MARGIN;
-        loop {
-            let seen = self.registered.seen();
-            match &seen {
-                Seen::Removed(pod) => return end_of(pod),
-                Seen::Present(pod) => {
-                    if let Some(end) = end_of(pod) {
-                        return Some(end);
-                    }
-                }
-                Seen::Missing if self.host.requests.get(self.name).await.is_none() => return None,
-                // Its creation was never seen by the watch.
-                Seen::Nothing if self.host.requests.get(self.name).await.is_none() => return None,
-                Seen::Missing | Seen::Nothing => {}
-            }
-            tokio::select! {
-                () = self.registered.changed() => {}
-                () = tokio::time::sleep_until(overdue_at) => {
-                    if self.is_given_up().await {
-                        return None;
-                    }
-                    overdue_at = Instant::now() + NODE_MARGIN;
-                }
-            }
-        }
-    }
-
-    /// Handles a pod whose node does not confirm its end. Returns whether it is given up.
-    async fn is_given_up(&self) -> bool {
-        let Some(pod) = self.host.requests.get(self.name).await else { return true };
-        let is_forced = self.host.settings.force_delete;
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("none");
-        tracing::warn!(
-            pod = self.name,
-            node,
-            is_forced,
-            "a deleted pod has not ended; its node may be lost"
-        );
-        if is_forced {
-            self.host.requests.remove(self.name, Duration::ZERO).await;
-        }
-        is_forced
-    }
-
-    /// Removes what is left of a pod whose container is dead.
-    async fn vanish(&mut self) {
-        if matches!(self.registered.seen(), Seen::Removed(_)) {
-            return;
-        }
-        self.host.requests.remove(self.name, Duration::ZERO).await;
-        let vanished = async {
-            while !matches!(self.registered.seen(), Seen::Removed(_) | Seen::Missing) {
-                self.registered.changed().await;
-            }
-        };
-        // Nothing of it runs any more. If the API server fails now, it is removed as a stray.
-        drop(tokio::time::timeout(VANISH, vanished).await);
-    }
-}
-
-fn end_of(pod: &Pod) -> Option<End> {
-    match stage(pod) {
-        Stage::Ended(end) => Some(end),
-        _ => None,
     }
 }
 

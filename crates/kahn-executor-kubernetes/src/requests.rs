@@ -6,11 +6,13 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kahn_executor::Control;
 use kahn_executor::failure::{cannot_start, forbidden, worker_fault};
 use kahn_model::{Cause, CauseKind, Failure};
+use kahn_runtime::backoff::Backoff;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Error};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
+/// Upper bounds of the delays between repeated requests.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The timeout of one request.
@@ -30,14 +32,9 @@ pub(super) struct NotCreated {
     pub(super) may_exist: bool,
 }
 
-/// Delays between repeated requests.
-struct Pause(Duration);
-
-impl Pause {
-    async fn wait(&mut self) {
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(PAUSE_MAX);
-    }
+/// Returns the delays between repeated requests.
+fn backoff() -> Backoff {
+    Backoff::new(PAUSE_MIN, PAUSE_MAX)
 }
 
 impl Requests {
@@ -48,13 +45,13 @@ impl Requests {
     /// Returns the pod with this name, or `None` if there is none. Waits until the API server
     /// answers.
     pub(super) async fn get(&self, name: &str) -> Option<Pod> {
-        let mut pause = Pause(PAUSE_MIN);
+        let mut backoff = backoff();
         loop {
             match timed(self.api.get_opt(name)).await {
                 Ok(found) => return found,
                 Err(error) => debug!(name, %error, "cannot look for a pod now"),
             }
-            pause.wait().await;
+            sleep(backoff.next_delay()).await;
         }
     }
 
@@ -68,7 +65,7 @@ impl Requests {
         control: &mut Control,
     ) -> Result<Pod, NotCreated> {
         let until = Instant::now() + timeout;
-        let mut pause = Pause(PAUSE_MIN);
+        let mut backoff = backoff();
         let mut may_exist = false;
         loop {
             if let Some(reason) = control.stop_reason() {
@@ -89,14 +86,14 @@ impl Requests {
                 }
                 Err(error) => error,
             };
-            may_exist |= !matches!(error, Error::Api(_));
+            may_exist |= !is_refusal(&error);
             let (failure, is_final) = explain("pod", &error);
             if is_final || Instant::now() >= until {
                 return Err(NotCreated { failure, may_exist });
             }
             debug!(%error, "cannot create a pod now");
             tokio::select! {
-                () = pause.wait() => {}
+                () = sleep(backoff.next_delay()) => {}
                 _ = control.stop_requested() => {}
             }
         }
@@ -108,7 +105,7 @@ impl Requests {
         api: &Api<Secret>,
         secret: &Secret,
     ) -> Result<(), Failure> {
-        let mut pause = Pause(PAUSE_MIN);
+        let mut backoff = backoff();
         for _ in 0..10 {
             let error = match timed(api.create(&PostParams::default(), secret)).await {
                 Ok(_) => return Ok(()),
@@ -119,7 +116,7 @@ impl Requests {
             if is_final {
                 return Err(failure);
             }
-            pause.wait().await;
+            sleep(backoff.next_delay()).await;
         }
         Err(worker_fault("the Secret of the pod could not be created"))
     }
@@ -130,7 +127,7 @@ impl Requests {
         let seconds = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
         let params =
             DeleteParams { grace_period_seconds: Some(seconds), ..DeleteParams::default() };
-        let mut pause = Pause(PAUSE_MIN);
+        let mut backoff = backoff();
         let mut is_told = false;
         loop {
             match timed(self.api.delete(name, &params)).await {
@@ -142,7 +139,7 @@ impl Requests {
                     }
                 }
             }
-            pause.wait().await;
+            sleep(backoff.next_delay()).await;
         }
     }
 }
@@ -152,6 +149,12 @@ async fn timed<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, 
         Ok(answer) => answer,
         Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
     }
+}
+
+/// Returns whether the API server has refused a request. After any other error, such as a timeout of
+/// its own, the request may have been carried out.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if (400..500).contains(&status.code))
 }
 
 /// Returns a pod that exists already, if it is the one of this attempt and worker.
@@ -183,5 +186,38 @@ fn explain(what: &str, error: &Error) -> (Failure, bool) {
         408 | 429 => (worker_fault(&message), false),
         400..=499 => (cannot_start(&message), true),
         _ => (worker_fault(&message), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn error(code: u16, message: &str) -> Error {
+        let reason = "reason";
+        Error::Api(Status::failure(message, reason).with_code(code).boxed())
+    }
+
+    #[test]
+    fn only_an_answer_that_refuses_a_request_means_that_it_was_not_carried_out() {
+        assert!(is_refusal(&error(403, "")) && is_refusal(&error(422, "")));
+        assert!(!is_refusal(&error(500, "etcdserver: request timed out")));
+        assert!(!is_refusal(&error(504, "")));
+        assert!(!is_refusal(&Error::Service("connection reset".into())));
+    }
+
+    #[test]
+    fn a_quota_is_waited_for_and_what_is_forbidden_is_not() {
+        let explained = |code, message| {
+            let (failure, is_final) = explain("pod", &error(code, message));
+            (failure.cause.kind, is_final)
+        };
+        assert_eq!(explained(403, "exceeded quota: pods"), (CauseKind::Infeasible, false));
+        assert_eq!(explained(403, "not allowed"), (CauseKind::Policy, true));
+        assert_eq!(explained(422, "invalid"), (CauseKind::Image, true));
+        assert_eq!(explained(429, "slow down"), (CauseKind::Preempted, false));
+        assert_eq!(explained(503, ""), (CauseKind::Preempted, false));
     }
 }

@@ -22,21 +22,13 @@ const WARN_WITHIN: Duration = Duration::from_secs(14 * 24 * 3600);
 /// The pause between two warnings about the same certificate.
 const WARN_EVERY: Duration = Duration::from_secs(12 * 3600);
 
-/// A certificate that the process shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShownCertificate {
-    /// What it is shown for: `server`, `client` or `health`.
-    pub purpose: &'static str,
-    /// The file of the certificate.
-    pub file: PathBuf,
-}
-
 /// Watches certificates until it is dropped.
 #[derive(Debug)]
 pub struct CertificateWatch(JoinHandle<()>);
 
 impl CertificateWatch {
-    /// Starts to watch the certificates whose files are given.
+    /// Starts to watch the certificates whose files are given, each with what it is shown for:
+    /// `server`, `client` or `health`.
     #[must_use]
     pub fn start<const N: usize>(
         metrics: &Metrics,
@@ -44,10 +36,10 @@ impl CertificateWatch {
     ) -> Self {
         let help = "When the certificate for this purpose expires, since the Unix epoch";
         let expiry = metrics.family("certificate_expiry_timestamp_seconds", help);
-        let shown = certificates
-            .into_iter()
-            .filter_map(|(purpose, file)| Some(ShownCertificate { purpose, file: file?.clone() }));
-        let watched = shown.map(Watched::new).collect();
+        let watched = certificates.into_iter().filter_map(|(purpose, file)| {
+            Some(Watched { purpose, file: file?.clone(), warned_at: None })
+        });
+        let watched = watched.collect();
         Self(tokio::spawn(watch(watched, expiry)))
     }
 }
@@ -71,22 +63,19 @@ async fn watch(mut certificates: Vec<Watched>, expiries: Expiries) {
 
 /// A certificate, and when it was last warned about.
 struct Watched {
-    shown: ShownCertificate,
+    purpose: &'static str,
+    file: PathBuf,
     warned_at: Option<tokio::time::Instant>,
 }
 
 impl Watched {
-    fn new(shown: ShownCertificate) -> Self {
-        Self { shown, warned_at: None }
-    }
-
     async fn look(&mut self, expiries: &Expiries) {
-        let file = self.shown.file.clone();
+        let file = self.file.clone();
         let read = tokio::task::spawn_blocking(move || certificate_expiry(&file)).await;
         // A file that cannot be read may be in the middle of its replacement. Whoever needs it says
         // why it cannot be used.
         let Ok(Ok(expiry)) = read else { return };
-        expiries.get_or_create(&[("purpose", self.shown.purpose)]).set(unix_seconds(expiry));
+        expiries.get_or_create(&[("purpose", self.purpose)]).set(unix_seconds(expiry));
         let since_epoch = expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let left = since_epoch.saturating_sub(Duration::from_micros(Clock::start().unix_micros()));
         let is_told = self.warned_at.is_some_and(|at| at.elapsed() < WARN_EVERY);
@@ -97,7 +86,7 @@ impl Watched {
     }
 
     fn warn(&self, left: Duration) {
-        let (file, purpose) = (self.shown.file.display(), self.shown.purpose);
+        let (file, purpose) = (self.file.display(), self.purpose);
         if left.is_zero() {
             warn!(%file, purpose, "a certificate has expired; connections that need it fail");
         } else {
