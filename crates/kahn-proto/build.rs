@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = "../../proto";
-const PACKAGES: [&str; 3] = ["kahn.api.v1", "kahn.storage.v1", "kahn.worker.v1"];
+const PACKAGES: [&str; 4] = ["externalscaler", "kahn.api.v1", "kahn.storage.v1", "kahn.worker.v1"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let set = protox::compile(&files, [ROOT])?;
     fs::write(out.join("descriptors.bin"), descriptors)?;
     for package in PACKAGES {
-        // A package without files produces no output, but the library includes all three.
+        // A package without files produces no output, but the library includes all of them.
         fs::write(out.join(format!("{package}.rs")), "")?;
     }
     tonic_prost_build::configure().bytes(".").compile_fds(set)?;

@@ -9,6 +9,7 @@ mod control_plane;
 mod daemon;
 mod image;
 mod leftovers;
+mod metrics;
 mod network;
 mod node;
 mod programs;

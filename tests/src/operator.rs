@@ -4,6 +4,7 @@
 mod pods;
 mod release;
 mod report;
+mod scaling;
 mod scenarios;
 
 pub use report::Report;

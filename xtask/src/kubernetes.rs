@@ -1,5 +1,6 @@
 //! `cargo xtask kubernetes`: a real Kubernetes on this machine, and the chart tested in it.
 
+mod modules;
 mod programs;
 
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub(crate) enum Action {
 }
 
 /// Groups of scenarios.
-const GROUPS: [&str; 2] = ["release", "pods"];
+const GROUPS: [&str; 3] = ["release", "pods", "scaling"];
 
 /// Parses the action.
 pub(crate) fn parse(words: &[&str]) -> Result<Action> {
@@ -34,7 +35,9 @@ pub(crate) fn parse(words: &[&str]) -> Result<Action> {
             Action::Test(groups.iter().map(|group| (*group).to_owned()).collect())
         }
         ["down"] => Action::Down,
-        _ => bail!("usage: cargo xtask kubernetes up|test|down, test with any of release, pods"),
+        _ => bail!(
+            "usage: cargo xtask kubernetes up|test|down, test with any of release, pods, scaling"
+        ),
     })
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Coordinator(commands::coordinator::CoordinatorArgs),
     /// Serve as a worker of a cluster
     Worker(commands::worker::WorkerArgs),
+    /// Tell Kubernetes how many workers a cluster needs
+    Autoscaler(commands::autoscaler::AutoscalerArgs),
     /// Submit a DAG file to the coordinator
     Submit(commands::submit::SubmitArgs),
     /// List runs, newest first
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Explain(commands::explain::ExplainArgs),
     /// List, cordon or drain workers
     Workers(commands::workers::WorkersArgs),
+    /// List the pools of workers, with the number of workers that each needs
+    Pools,
     /// Copy the state of a running cluster to a directory or a bucket
     Backup(commands::backup::BackupArgs),
     /// Check a backup, or restore it into an empty store

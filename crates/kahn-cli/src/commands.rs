@@ -2,6 +2,7 @@
 
 pub(crate) mod run;
 
+pub(crate) mod autoscaler;
 pub(crate) mod coordinator;
 pub(crate) mod worker;
 
@@ -11,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod pools;
 pub(crate) mod submit;
 pub(crate) mod watch;
 pub(crate) mod workers;
@@ -43,6 +45,7 @@ pub(crate) async fn carry_out(command: Command, context: &Context) -> Result<Exi
         Command::Run(args) => Box::pin(run::run(args, context)).await,
         Command::Coordinator(args) => Box::pin(coordinator::run(args, context)).await,
         Command::Worker(args) => Box::pin(worker::run(args, context)).await,
+        Command::Autoscaler(args) => Box::pin(autoscaler::run(args, context)).await,
         Command::Submit(args) => Box::pin(submit::run(args, context)).await,
         Command::List(args) => Box::pin(list::run(args, context)).await,
         Command::Get(args) => Box::pin(get::run(args, context)).await,
@@ -55,6 +58,7 @@ pub(crate) async fn carry_out(command: Command, context: &Context) -> Result<Exi
         Command::Retry(args) => Box::pin(control::retry(args, context)).await,
         Command::Explain(args) => Box::pin(explain::run(args, context)).await,
         Command::Workers(args) => Box::pin(workers::run(args, context)).await,
+        Command::Pools => Box::pin(pools::run(context)).await,
         Command::Backup(args) => Box::pin(backup::run(args, context)).await,
         Command::Restore(args) => Box::pin(restore::run(args, context)).await,
         Command::Validate(args) => validate::run(&args, context),

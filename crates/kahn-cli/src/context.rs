@@ -72,7 +72,7 @@ impl TokenSource {
     }
 }
 
-const SECTIONS: [&str; 3] = ["coordinator", "worker", "telemetry"];
+const SECTIONS: [&str; 4] = ["coordinator", "worker", "autoscaler", "telemetry"];
 const DEFAULT_URL: &str = "http://127.0.0.1:7400";
 
 impl Context {
@@ -180,7 +180,7 @@ impl Context {
     }
 
     /// Reads the token for the coordinator, if there is one.
-    fn token(&self) -> Result<Option<Token>, Failure> {
+    pub(crate) fn token(&self) -> Result<Option<Token>, Failure> {
         let usual = || {
             let (path, _) = self.token_file();
             path.exists().then_some(TokenSource::File(path))

@@ -5,6 +5,7 @@ pub(crate) mod event;
 pub(crate) mod json;
 pub(crate) mod plain;
 pub(crate) mod plan;
+pub(crate) mod pool;
 pub(crate) mod progress;
 pub(crate) mod run;
 pub(crate) mod summary;

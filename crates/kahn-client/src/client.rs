@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::export::Export;
 use crate::logs::{LogQuery, Logs};
 use crate::retry::OutageRetry;
-use crate::types::{Explanation, Page, RetryScope, Run, RunFilter, Task, TaskFilter, Worker};
+use crate::types::{Explanation, Page, Pool, RetryScope, Run, RunFilter, Task, TaskFilter, Worker};
 use crate::watch::Watch;
 
 pub(crate) type Transport = InterceptedService<Channel, Bearer>;
@@ -267,6 +267,19 @@ impl Client {
         let ask = || async { self.workers().list(api::ListWorkersRequest {}).await };
         let answer = self.repeatedly("list workers", ask).await?;
         Ok(answer.workers.into_iter().map(convert::worker).collect())
+    }
+
+    /// Lists the pools of workers that are configured, with the number of workers that each has and
+    /// needs.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]. [`Error::Unreachable`] also while that is not known, shortly after a change of
+    /// the leader.
+    pub async fn list_pools(&self) -> Result<Vec<Pool>, Error> {
+        let ask = || async { self.workers().list_pools(api::ListPoolsRequest {}).await };
+        let answer = self.repeatedly("list pools", ask).await?;
+        Ok(answer.pools.into_iter().map(convert::pool).collect())
     }
 
     /// Cordons a worker, so that it gets no new leases.

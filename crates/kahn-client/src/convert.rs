@@ -9,7 +9,9 @@ use kahn_proto::api;
 use kahn_proto::convert::state;
 
 use crate::error::Error;
-use crate::types::{Blocker, Event, Explanation, Pressure, Run, Task, Usage, Waiting, Worker};
+use crate::types::{
+    Blocker, Event, Explanation, Pool, Pressure, Run, Task, Usage, Waiting, Worker,
+};
 
 pub(crate) fn run_id(text: &str) -> Result<RunId, Error> {
     text.parse().map_err(|_| Error::bug(format!("the coordinator sent the run id `{text}`")))
@@ -110,6 +112,18 @@ pub(crate) fn explanation(answer: api::ExplainResponse) -> Result<Explanation, E
         blockers: answer.blockers.into_iter().map(blocker).collect(),
         remedy: answer.remedy,
     })
+}
+
+pub(crate) fn pool(pool: api::Pool) -> Pool {
+    Pool {
+        name: pool.name,
+        workers: pool.workers,
+        workers_busy: pool.workers_busy,
+        workers_wanted: pool.workers_wanted,
+        workers_max: pool.workers_max,
+        leases: pool.leases,
+        tasks_waiting: pool.tasks_waiting,
+    }
 }
 
 pub(crate) fn worker(worker: api::Worker) -> Worker {

@@ -45,7 +45,7 @@ pub use kahn_net::ClientTls;
 pub use logs::{LogPiece, LogQuery, Logs};
 pub use submit::{DOCUMENT_PIECE_BYTES, Submission, Submitted};
 pub use types::{
-    Blocker, Event, Explanation, Page, Pressure, RetryScope, Run, RunFilter, Task, TaskFilter,
-    Usage, Waiting, Worker,
+    Blocker, Event, Explanation, Page, Pool, Pressure, RetryScope, Run, RunFilter, Task,
+    TaskFilter, Usage, Waiting, Worker,
 };
 pub use watch::{Update, Watch};

@@ -224,6 +224,26 @@ pub struct Blocker {
     pub detail: String,
 }
 
+/// A pool: the workers whose label `pool` is its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The name.
+    pub name: String,
+    /// Workers that are present and do not leave.
+    pub workers: u32,
+    /// Those of them that hold leases or are cordoned.
+    pub workers_busy: u32,
+    /// The number of workers that would have room for the attempts that they hold and for the tasks
+    /// that wait. At least `workers_busy`.
+    pub workers_wanted: u32,
+    /// The configured maximum.
+    pub workers_max: Option<u32>,
+    /// The leases that its workers hold.
+    pub leases: u64,
+    /// Ready tasks that wait for room and that this pool is to run.
+    pub tasks_waiting: u64,
+}
+
 /// A worker as the coordinator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {

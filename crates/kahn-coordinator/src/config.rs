@@ -1,8 +1,10 @@
 //! The configuration of a coordinator: the section `[coordinator]` of `kahn.toml`.
 
 mod blobs;
+mod pools;
 mod retention;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tonic::codegen::http::uri::Authority;
 
 pub use blobs::{BlobsConfig, BlobsError};
+pub use pools::{InvalidPool, PoolConfig};
 pub use retention::{Age, Retain, RetentionConfig};
 
 /// The configuration of a coordinator.
@@ -69,6 +72,9 @@ pub struct Config {
     pub prefetch_span: Duration,
     /// `spread` or `pack`.
     pub placement: Placement,
+    /// The pools of workers whose size follows the demand, by the value of the label `pool` of their
+    /// workers.
+    pub pools: BTreeMap<String, PoolConfig>,
     /// How long finished runs and their output are kept.
     pub retention: RetentionConfig,
     /// Limits on sizes and numbers.
@@ -322,6 +328,7 @@ impl Default for Config {
             infeasible_grace: core.infeasible_grace,
             prefetch_span: core.prefetch_span,
             placement: Placement::Spread,
+            pools: BTreeMap::new(),
             retention: RetentionConfig::default(),
             limits: Limits::default(),
         }
@@ -380,6 +387,9 @@ pub enum InvalidConfig {
     /// The number of partitions is out of range.
     #[error("store.partitions must be between 1 and 1024, not {0}")]
     Partitions(u16),
+    /// A pool is invalid.
+    #[error(transparent)]
+    Pool(#[from] InvalidPool),
 }
 
 impl Config {
@@ -425,6 +435,7 @@ impl Config {
                 Placement::Spread => Spreading::Spread,
                 Placement::Pack => Spreading::Pack,
             },
+            pools: pools::settings(&self.pools)?,
             ..Settings::default()
         })
     }

@@ -34,8 +34,8 @@ mod watchers;
 pub mod fuzz;
 
 pub use config::{
-    Age, BlobsConfig, BlobsError, Config, EmbeddedDurability, InvalidConfig, Limits, MetricsConfig,
-    Placement, Retain, RetentionConfig, StoreConfig,
+    Age, BlobsConfig, BlobsError, Config, EmbeddedDurability, InvalidConfig, InvalidPool, Limits,
+    MetricsConfig, Placement, PoolConfig, Retain, RetentionConfig, StoreConfig,
 };
 pub use replica::RecoveryError;
 pub use server::{Coordinator, Listener, LocalConnector, Services, StartError, begin_import};

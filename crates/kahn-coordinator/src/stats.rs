@@ -7,6 +7,7 @@
 mod counters;
 mod demand;
 mod gauges;
+mod pools;
 mod role;
 mod times;
 

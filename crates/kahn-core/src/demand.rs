@@ -1,11 +1,16 @@
 //! The demand for workers: ready tasks that wait for nothing but room.
 
+mod pools;
+mod shapes;
+
 use std::collections::BTreeMap;
 
 use kahn_model::{ActionKind, LabelRule, Resources};
 
 use crate::core::Core;
 use crate::state::{Class, ClassIx, Gate, Lane};
+
+pub use pools::PoolDemand;
 
 /// Ready tasks with the same requirements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,11 @@ impl Core {
     /// limit of a run or of a concurrency key, and those behind an open circuit breaker.
     #[must_use]
     pub fn demand(&self) -> Vec<Demand<'_>> {
+        let classes = self.demand_by_class().into_iter();
+        classes.map(|(ix, n)| demand(self.state.classes.get(ix), n)).collect()
+    }
+
+    fn demand_by_class(&self) -> BTreeMap<ClassIx, u64> {
         let mut left = Left::new();
         let mut classes: BTreeMap<ClassIx, u64> = BTreeMap::new();
         for (ix, lane) in self.state.ready.lanes() {
@@ -42,7 +52,7 @@ impl Core {
                 *classes.entry(lane.class).or_default() += u64::from(n_tasks);
             }
         }
-        classes.into_iter().map(|(ix, n)| demand(self.state.classes.get(ix), n)).collect()
+        classes
     }
 
     /// Returns how many tasks of a lane its limits admit, and subtracts them from what is left.

@@ -35,14 +35,14 @@ mod timing;
 pub use change::{Change, Submission, Then, Verdict};
 pub use command::{Command, Grant, StopReason};
 pub use core::{Core, Step};
-pub use demand::Demand;
+pub use demand::{Demand, PoolDemand};
 pub use event::{Attachment, Event, Held, ReportKind, RetryScope, SessionId, WorkerReport};
 pub use explain::{Blocker, Explanation, Waiting};
 pub use history::{Messages, Record, RecordKind, Spent, attempt_interval};
 pub use outbox::{Batch, Outbox};
 pub use refusal::Refusal;
 pub use schedule::shortage;
-pub use settings::{Settings, Spreading};
+pub use settings::{PoolSettings, Settings, Spreading};
 pub use snapshot::{CellSnapshot, LeaseSnapshot, RunSnapshot, Snapshot};
 pub use state::{
     Breaker, Cell, Counts, Lease, LeaseIx, NamespaceIx, Run, RunIx, Shape, State, Worker, WorkerIx,

@@ -1,6 +1,9 @@
 //! The core's settings.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use kahn_model::{ActionKind, Labels, Name, Resources};
 
 /// Which of several workers with room gets a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +13,32 @@ pub enum Spreading {
     Spread,
     /// The fullest one with room, so that other workers become idle and can be removed.
     Pack,
+}
+
+/// A pool of workers that are alike, whose number something outside decides.
+///
+/// Its members are the workers whose label `pool` is its name. What is not set here is taken from the
+/// member that was heard last, also when it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Its name.
+    pub name: Name,
+    /// Labels that each member has, in addition to those that members told.
+    pub labels: Labels,
+    /// The capacity of a member.
+    pub capacity: Option<Resources>,
+    /// The kinds of action that a member can execute.
+    pub executors: Option<BTreeSet<ActionKind>>,
+    /// The maximum number of members. What it cannot take is counted for other pools that can.
+    pub workers_max: Option<u32>,
+}
+
+impl PoolSettings {
+    /// Returns a pool of which nothing but the name is known.
+    #[must_use]
+    pub fn new(name: Name) -> Self {
+        Self { name, labels: Labels::new(), capacity: None, executors: None, workers_max: None }
+    }
 }
 
 /// The core's settings.
@@ -31,6 +60,8 @@ pub struct Settings {
     pub grants_per_pass: usize,
     /// Which of several workers with room gets a task.
     pub spreading: Spreading,
+    /// The pools of workers, which may have no member now.
+    pub pools: Vec<PoolSettings>,
 }
 
 impl Default for Settings {
@@ -44,6 +75,7 @@ impl Default for Settings {
             prefetch_max: 1024,
             grants_per_pass: 4096,
             spreading: Spreading::Spread,
+            pools: Vec::new(),
         }
     }
 }

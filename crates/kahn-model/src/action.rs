@@ -110,6 +110,12 @@ impl ActionKind {
             Self::Kubernetes => "kubernetes",
         }
     }
+
+    /// Returns the kind with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
 }
 
 impl fmt::Display for ActionKind {

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 /// The labels of a worker: `zone: eu-1`, `disk: ssd`.
 pub type Labels = BTreeMap<String, String>;
 
+/// The label whose value is the name of the pool that a worker belongs to.
+pub const POOL_LABEL: &str = "pool";
+
 /// A condition on the labels of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LabelRule {

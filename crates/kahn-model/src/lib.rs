@@ -38,7 +38,7 @@ pub use dag::{
 };
 pub use exception::{ExceptionPattern, InvalidExceptionPattern};
 pub use ids::{AttemptId, BootId, Namespace, Partition, RunId, TaskIx, Token, WorkerId};
-pub use labels::{LabelRule, Labels, Selector};
+pub use labels::{LabelRule, Labels, POOL_LABEL, Selector};
 pub use levels::{Levels, critical_path, levels};
 pub use name::{InvalidName, Name};
 pub use policy::{FailurePolicy, RunPolicy};

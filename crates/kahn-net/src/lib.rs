@@ -8,12 +8,14 @@ mod addresses;
 #[cfg(feature = "authority")]
 pub mod authority;
 mod dial;
+mod refuse;
 mod stream;
 mod tls;
 
 pub use accept::{Accepting, Acceptor, Incoming};
 pub use addresses::{Addresses, InvalidAddress};
 pub use dial::DialError;
+pub use refuse::refuse_plain;
 pub use stream::{PeerInfo, Stream};
 pub use tls::Protocol;
 pub use tls::client::ClientTls;

@@ -10,6 +10,10 @@
     reason = "generated code"
 )]
 
+pub mod externalscaler {
+    include!(concat!(env!("OUT_DIR"), "/externalscaler.rs"));
+}
+
 pub mod kahn {
     pub mod api {
         pub mod v1 {

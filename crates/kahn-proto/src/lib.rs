@@ -7,6 +7,7 @@ pub mod convert;
 
 mod generated;
 
+pub use generated::externalscaler;
 pub use generated::kahn::api::v1 as api;
 pub use generated::kahn::storage::v1 as storage;
 pub use generated::kahn::worker::v1 as worker;

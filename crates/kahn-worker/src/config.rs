@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kahn_model::{InvalidName, InvalidResources, Resource, Resources, WorkerId};
+use kahn_model::{
+    InvalidName, InvalidResources, Labels, Name, POOL_LABEL, Resource, Resources, WorkerId,
+};
 use kahn_net::{ClientTls, InvalidAddress, TlsFileError};
 use kahn_runtime::health::HealthSettings;
 use kahn_runtime::human_duration;
@@ -34,6 +36,8 @@ pub struct Config {
     /// The total resources of its running attempts, such as `cpu=2,memory=4Gi`. CPU and memory
     /// default to those of the host.
     pub capacity: Option<String>,
+    /// The pool that the worker belongs to; it becomes the label `pool`.
+    pub pool: Option<String>,
     /// Labels that tasks can require.
     pub labels: BTreeMap<String, String>,
     /// Maximum number of leases held at a time, including those waiting for resources.
@@ -89,6 +93,7 @@ impl Default for Config {
             token_file: None,
             name: None,
             capacity: None,
+            pool: None,
             labels: BTreeMap::new(),
             leases_max: 4096,
             data_dir: PathBuf::from("kahn-data"),
@@ -123,6 +128,9 @@ pub enum InvalidConfig {
     /// The capacity is not a valid list of resources.
     #[error("worker.capacity: {0}")]
     Capacity(#[from] InvalidResources),
+    /// The pool is invalid.
+    #[error("worker.pool: {0}")]
+    Pool(String),
     /// The definition of a secret is invalid.
     #[error(transparent)]
     Secret(#[from] InvalidSecret),
@@ -166,6 +174,24 @@ impl Config {
             }
         };
         Ok(name.parse()?)
+    }
+
+    /// Returns the configured labels, that of the pool included.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the pool has no valid name, or if the labels name another one.
+    pub fn labels(&self) -> Result<Labels, InvalidConfig> {
+        let mut labels = self.labels.clone();
+        let Some(pool) = &self.pool else { return Ok(labels) };
+        let name = Name::new(pool).map_err(|error| InvalidConfig::Pool(error.to_string()))?;
+        let previous = labels.insert(POOL_LABEL.to_owned(), name.as_str().to_owned());
+        match previous.filter(|previous| previous != pool) {
+            Some(other) => Err(InvalidConfig::Pool(format!(
+                "it is `{pool}`, but worker.labels.{POOL_LABEL} is `{other}`; remove one of them"
+            ))),
+            None => Ok(labels),
+        }
     }
 
     /// Returns the worker's capacity.

@@ -13,7 +13,7 @@ use crate::link::Coordinators;
 use crate::worker::{Services, StartError, WorkerBuilder};
 
 /// All sections that the configuration file may have, including those of other programs.
-const SECTIONS: [&str; 3] = ["coordinator", "worker", "telemetry"];
+const SECTIONS: [&str; 4] = ["coordinator", "worker", "autoscaler", "telemetry"];
 
 /// The reason that a worker could not run.
 #[derive(Debug, thiserror::Error)]

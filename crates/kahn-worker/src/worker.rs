@@ -221,7 +221,7 @@ impl Worker {
         let (capacity, bound) = (config.resources()?, config.memory_bound());
         let limits = Limits::open(config.limits, &worker, &capacity, bound, &at("groups"));
         info!(limits = %limits.statement(), "limits of attempts");
-        let mut labels = labels(&config, &functions, &limits);
+        let mut labels = labels(config.labels()?, &functions, &limits);
         let environment = services.environment;
         let executors = executors(&config, functions, environment.clone(), &limits)?;
         let kinds = executors.values().filter(|executor| executor.outlives_worker());
@@ -312,8 +312,7 @@ impl Drop for Worker {
 
 /// Returns the worker's labels: the configured ones, its limits and one per function. Tasks that
 /// call a function require the label of that function.
-fn labels(config: &Config, functions: &Functions, limits: &Limits) -> Labels {
-    let mut labels = config.labels.clone();
+fn labels(mut labels: Labels, functions: &Functions, limits: &Limits) -> Labels {
     labels.insert(LimitStatement::LABEL.to_owned(), limits.statement().label().to_owned());
     labels.extend(functions.names().map(|name| (FunctionCall::label_of(name), String::new())));
     labels

@@ -78,6 +78,34 @@
 {{- toYaml $store -}}
 {{- end -}}
 
+{{/*
+What the workers of pools that scale are like, which coordinators must know while a pool has none. Tasks that pools of a fixed size
+cannot take count for these.
+*/}}
+{{- define "kahn.coordinator.pools" -}}
+{{- $pools := dict -}}
+{{- range $name, $pool := include "kahn.pools" . | fromYaml -}}
+{{- if include "kahn.pool.scales" $pool -}}
+{{- $cpu := include "kahn.pool.cpuResource" $pool | splitList "." -}}
+{{- $capacity := include "kahn.pool.capacity" (list $pool $name) -}}
+{{- if eq (len $cpu) 2 -}}
+{{- $amount := include "kahn.plain" (dig (index $cpu 0) (index $cpu 1) "" $pool.resources) -}}
+{{- $capacity = replace "$(CPU_MILLI)m" $amount $capacity -}}
+{{- end -}}
+{{- $scaling := $pool.autoscaling -}}
+{{- $executors := ternary (list "builtin" "kubernetes") $scaling.executors $pool.kubernetes.enabled -}}
+{{- $_ := set $pools $name (dict
+  "labels" $pool.labels
+  "capacity" $capacity
+  "executors" $executors
+  "functions" $scaling.functions
+  "secrets" (keys $pool.secrets | sortAlpha)
+  "workers_max" (int $scaling.maxReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $pools -}}
+{{- end -}}
+
 {{/* `kahn.toml` of the coordinators. */}}
 {{- define "kahn.coordinator.toml" -}}
 {{- $coordinator := dict
@@ -99,12 +127,13 @@
 {{- $_ := set $coordinator "tls" $tls -}}
 {{- end -}}
 {{- with .Values.blobs.url -}}{{- $_ := set $coordinator "blobs" (dict "url" .) -}}{{- end -}}
+{{- with include "kahn.coordinator.pools" . | fromYaml -}}{{- $_ := set $coordinator "pools" . -}}{{- end -}}
 {{- include "kahn.overlay" (list $coordinator (deepCopy .Values.coordinator.config)) -}}
 {{- $file := dict "coordinator" $coordinator "telemetry" (include "kahn.telemetry.config" . | fromYaml) -}}
 {{- include "kahn.toml" (list $file "") -}}
 {{- end -}}
 
-{{/* `kahn.toml` of a pool. Takes (list root pool). */}}
+{{/* `kahn.toml` of a pool. Takes (list root pool pool-name). */}}
 {{- define "kahn.worker.toml" -}}
 {{- $root := index . 0 -}}
 {{- $pool := index . 1 -}}
@@ -118,6 +147,7 @@
   "coordinator" (include "kahn.coordinator.url" $root)
   "data_dir" "/var/lib/kahn/data"
   "health" (dict "listen" (printf "%s:7402" $root.Values.listenAddress))
+  "pool" (index . 2)
   "labels" $pool.labels
   "secrets" $secrets -}}
 {{- if $pool.kubernetes.enabled -}}

@@ -1,6 +1,6 @@
-{{/* Certificates of the coordinators, the workers and the clients. */}}
+{{/* Certificates of the coordinators, the workers, the clients, the autoscaler and KEDA. */}}
 
-{{/* The Secret with the certificate of `coordinator`, `worker` or `client`. Takes (list root owner). */}}
+{{/* The Secret with the certificate of `coordinator`, `worker`, `client`, `autoscaler` or `keda`. Takes (list root owner). */}}
 {{- define "kahn.tls.secret" -}}
 {{- $root := index . 0 -}}
 {{- $owner := index . 1 -}}
@@ -11,13 +11,14 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The owners of certificates in this release, as YAML: coordinators, and those who must show one. */}}
+{{/* The owners of certificates in this release, as YAML: servers, and those who must show one. */}}
 {{- define "kahn.tls.owners" -}}
 {{- $owners := dict
   "none" (list "coordinator")
   "workers" (list "coordinator" "worker")
   "required" (list "coordinator" "worker" "client") -}}
-{{- toYaml (get $owners .Values.tls.clientAuth) -}}
+{{- $scaling := ternary (list "autoscaler" "keda") list (eq (include "kahn.autoscaler.exists" .) "true") -}}
+{{- toYaml (concat (get $owners .Values.tls.clientAuth) $scaling) -}}
 {{- end -}}
 
 {{/* Whether an owner has a certificate: `true` or empty. Takes (list root owner). */}}
@@ -43,6 +44,9 @@
   (printf "*.%s.%s.svc.cluster.local" $headless $namespace)
   "localhost" -}}
 {{- $names = concat $names $root.Values.tls.dnsNames -}}
+{{- else if eq $owner "autoscaler" -}}
+{{- $service := include "kahn.autoscaler.name" $root -}}
+{{- $names = list $service (printf "%s.%s.svc" $service $root.Release.Namespace) -}}
 {{- end -}}
 {{- toYaml $names -}}
 {{- end -}}

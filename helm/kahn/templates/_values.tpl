@@ -143,6 +143,9 @@ The room of a worker for tasks, as Kahn writes it. `$(CPU_MILLI)` is replaced by
 {{- if and (include "kahn.tls.has" (list . "client")) (not $secrets.client) -}}
 {{- fail "tls.clientAuth is required: set tls.existingSecrets.client" -}}
 {{- end -}}
+{{- if and (include "kahn.autoscaler.exists" .) (not (and $secrets.autoscaler $secrets.keda)) -}}
+{{- fail "a pool scales: set tls.existingSecrets.autoscaler and tls.existingSecrets.keda, or autoscaler.enabled to false" -}}
+{{- end -}}
 {{- end -}}
 {{- if and (eq .Values.tls.mode "certManager") (not .Values.tls.certManager.issuerRef) -}}
 {{- fail "tls.mode is certManager: set tls.certManager.issuerRef" -}}
@@ -166,7 +169,10 @@ The room of a worker for tasks, as Kahn writes it. `$(CPU_MILLI)` is replaced by
 {{- end -}}
 {{- $keda := $scaling.keda -}}
 {{- if and (eq $scaling.type "keda") (not $keda.triggers) (eq $keda.source "prometheus") (not $keda.serverAddress) -}}
-{{- fail (printf "pools.%s: set autoscaling.keda.serverAddress to the URL of Prometheus, or autoscaling.keda.source to coordinator" $name) -}}
+{{- fail (printf "pools.%s: set autoscaling.keda.serverAddress to the URL of Prometheus, or autoscaling.keda.source to autoscaler" $name) -}}
+{{- end -}}
+{{- if and (include "kahn.keda.asksAutoscaler" $pool) (not $.Values.autoscaler.enabled) -}}
+{{- fail (printf "pools.%s: autoscaling.keda.source is autoscaler: set autoscaler.enabled to true" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

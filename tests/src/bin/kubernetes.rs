@@ -22,7 +22,8 @@ fn main() -> anyhow::Result<()> {
         }
         ["down", dir] => remove_leftovers(&PathBuf::from(dir)),
         _ => bail!(
-            "usage: kubernetes up PROGRAMS DIR, kubernetes test PROGRAMS DIR [release] [pods], or \
+            "usage: kubernetes up PROGRAMS DIR, kubernetes test PROGRAMS DIR [release] [pods] \
+             [scaling], or \
              kubernetes down DIR"
         ),
     }

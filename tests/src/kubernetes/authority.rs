@@ -12,6 +12,8 @@ use super::network::HOSTS;
 /// Names of the API server.
 const NAMES: [&str; 4] =
     ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+/// The name of KEDA's operator.
+const KEDA: &str = "keda-operator.keda.svc.cluster.local";
 /// The address of the API server within the cluster, the first of the range of Services.
 const SERVICE_IP: &str = "10.96.0.1";
 
@@ -32,6 +34,11 @@ impl Certificates {
         let authority = Issuer::new(params, key);
 
         files.issue(&authority, "server", named("kube-apiserver", None)?)?;
+        let mut keda = named("keda-operator", None)?;
+        keda.subject_alt_names.push(SanType::DnsName(KEDA.try_into()?));
+        files.issue(&authority, "keda", keda)?;
+        // With which the API server shows to the servers of other APIs for whom it asks.
+        files.issue(&authority, "front-proxy", named("front-proxy", None)?)?;
         files.issue(&authority, "admin", named("admin", Some("system:masters"))?)?;
         // The key with which tokens of service accounts are signed.
         let accounts = KeyPair::generate()?;

@@ -82,7 +82,11 @@ fn server(certificates: &Certificates) -> Vec<String> {
          --service-account-signing-key-file {} \
          --service-account-issuer https://kubernetes.default.svc \
          --service-cluster-ip-range 10.96.0.0/16 --authorization-mode Node,RBAC \
-         --allow-privileged",
+         --allow-privileged --requestheader-client-ca-file {} \
+         --requestheader-allowed-names front-proxy --proxy-client-cert-file {} \
+         --proxy-client-key-file {} --requestheader-username-headers X-Remote-User \
+         --requestheader-group-headers X-Remote-Group \
+         --requestheader-extra-headers-prefix X-Remote-Extra-",
         file("server.crt"),
         file("server.key"),
         file("ca.crt"),
@@ -90,6 +94,9 @@ fn server(certificates: &Certificates) -> Vec<String> {
         file("admin.key"),
         file("accounts.pub"),
         file("accounts.key"),
+        file("ca.crt"),
+        file("front-proxy.crt"),
+        file("front-proxy.key"),
     ))
 }
 

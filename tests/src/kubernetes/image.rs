@@ -112,7 +112,9 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 
 /// Returns the libraries of a program, the dynamic linker included.
 fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let text = output_of(Command::new("ldd").arg(program))?;
+    let ldd = Command::new("ldd").arg(program).output()?;
+    // It fails for a program that needs none.
+    let text = String::from_utf8_lossy(&ldd.stdout).into_owned();
     let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
     Ok(paths.map(PathBuf::from).collect())
 }

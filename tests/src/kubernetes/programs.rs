@@ -4,10 +4,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 
+use super::metrics;
+
 /// Programs that are built or unpacked into a directory. All others are packages of the system.
-const BUILT: [&str; 4] = ["kubernetes", "coredns", "kubectl", "helm"];
-const PACKAGED: [&str; 8] =
-    ["etcd", "containerd", "ctr", "runc", "iptables", "ip", "nsenter", "busybox"];
+const BUILT: [&str; 7] = [
+    "kubernetes",
+    "coredns",
+    "kubectl",
+    "helm",
+    "keda-operator",
+    "keda-adapter",
+    "prometheus-adapter",
+];
+const PACKAGED: [&str; 9] =
+    ["etcd", "containerd", "ctr", "runc", "iptables", "ip", "nsenter", "busybox", "prometheus"];
 const PATH: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Where the programs are.
@@ -30,7 +40,13 @@ impl Programs {
                 path.display()
             );
         }
+        metrics::check_crds(&programs.keda_crds())?;
         Ok(programs)
+    }
+
+    /// Returns the directory with the definitions of KEDA's objects.
+    pub(super) fn keda_crds(&self) -> PathBuf {
+        self.0.with_file_name("keda").join("crds")
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

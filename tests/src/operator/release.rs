@@ -140,6 +140,13 @@ impl<'a> Release<'a> {
         })
     }
 
+    /// Waits until this number of tasks of a run are running.
+    pub(super) fn wait_for_running(&self, run: &str, n: u64) -> anyhow::Result<()> {
+        poll(&format!("{n} running tasks of {run}"), || {
+            self.get(run).is_ok_and(|found| found["tasks"]["running"].as_u64() == Some(n))
+        })
+    }
+
     /// Waits for the success of a run, and returns the number of attempts that were repeated.
     pub(super) fn wait_for_success(&self, run: &str) -> anyhow::Result<usize> {
         let mut found = Value::Null;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::pods;
 use super::release::Release;
 use super::report::Report;
+use super::scaling;
 use crate::kubernetes::Kubernetes;
 use crate::kubernetes::commands::poll;
 
@@ -22,11 +23,13 @@ pub enum Group {
     Release,
     /// Tasks that run as pods.
     Pods,
+    /// Workers whose number follows the demand.
+    Scaling,
 }
 
 impl Group {
     /// All groups.
-    pub const ALL: [Self; 2] = [Self::Release, Self::Pods];
+    pub const ALL: [Self; 3] = [Self::Release, Self::Pods, Self::Scaling];
 }
 
 impl FromStr for Group {
@@ -36,7 +39,8 @@ impl FromStr for Group {
         Ok(match text {
             "release" => Self::Release,
             "pods" => Self::Pods,
-            _ => bail!("{text:?} is none of release and pods"),
+            "scaling" => Self::Scaling,
+            _ => bail!("{text:?} is none of release, pods and scaling"),
         })
     }
 }
@@ -56,6 +60,9 @@ pub fn run(cluster: &Kubernetes, groups: &[Group], report: &mut Report) -> anyho
     }
     if groups.contains(&Group::Pods) {
         pods::run_all(&release, report)?;
+    }
+    if groups.contains(&Group::Scaling) {
+        scaling::run_all(&release, report)?;
     }
     uninstall(&release, report).context("uninstall")?;
     check_examples(cluster, report).context("examples")

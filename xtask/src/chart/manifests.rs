@@ -65,9 +65,11 @@ fn configurations(objects: &[Json]) -> Vec<String> {
         match text.parse::<toml::Table>() {
             Err(error) => problems.push(format!("{}: {error}", title(object))),
             Ok(file) => {
-                let Some(coordinator) = file.get("coordinator") else { continue };
-                let is_insecure = coordinator.get("insecure").is_some();
-                if is_insecure == coordinator.get("tls").is_some() {
+                let servers = ["coordinator", "autoscaler"].into_iter().filter_map(|s| file.get(s));
+                let is_undecided = |server: &toml::Value| {
+                    server.get("insecure").is_some() == server.get("tls").is_some()
+                };
+                if servers.into_iter().any(is_undecided) {
                     let needed = "needs either `insecure` or `tls`";
                     problems.push(format!("{}: {needed}", title(object)));
                 }

@@ -6,7 +6,7 @@ use super::Chart;
 use super::helm::Helm;
 
 /// Values, and what the refusal must contain.
-const REFUSED: [(&[&str], &str); 13] = [
+const REFUSED: [(&[&str], &str); 15] = [
     (&["coordinator.replica=3"], "replica"),
     (&["pools.gpu.replica=3"], "replica"),
     (&["store.type=redis"], "/store/type"),
@@ -23,7 +23,26 @@ const REFUSED: [(&[&str], &str); 13] = [
         &["workerDefaults.autoscaling.type=hpa", "workerDefaults.autoscaling.minReplicas=0"],
         "only autoscaling.type keda can scale to 0",
     ),
-    (&["workerDefaults.autoscaling.type=keda"], "set autoscaling.keda.serverAddress"),
+    (
+        &[
+            "workerDefaults.autoscaling.type=keda",
+            "workerDefaults.autoscaling.keda.source=prometheus",
+        ],
+        "set autoscaling.keda.serverAddress",
+    ),
+    (
+        &["workerDefaults.autoscaling.type=keda", "autoscaler.enabled=false"],
+        "set autoscaler.enabled to true",
+    ),
+    (
+        &[
+            "workerDefaults.autoscaling.type=keda",
+            "tls.mode=existingSecrets",
+            "tls.existingSecrets.coordinator=a",
+            "tls.existingSecrets.worker=b",
+        ],
+        "set tls.existingSecrets.autoscaler",
+    ),
     (&["workerDefaults.reservedMemory=2Gi"], "must be more than reservedMemory"),
     (&["workerDefaults.kubernetes.enabled=true"], "set capacity.cpu and capacity.memory"),
 ];

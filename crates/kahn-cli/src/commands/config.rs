@@ -6,6 +6,7 @@ use kahn_runtime::telemetry::TelemetrySettings;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::autoscaler::{self, AutoscalerArgs};
 use super::coordinator::{self, CoordinatorArgs};
 use super::worker::{self, WorkerArgs};
 use crate::context::Context;
@@ -34,6 +35,7 @@ enum Action {
 enum Section {
     Coordinator,
     Worker,
+    Autoscaler,
     Telemetry,
 }
 
@@ -67,6 +69,9 @@ pub(crate) fn run(args: &ConfigArgs, context: &Context) -> Result<Exit, Failure>
     }
     if is_wanted(Section::Worker) {
         shown.add("worker", &worker::load(&WorkerArgs::default(), context)?)?;
+    }
+    if is_wanted(Section::Autoscaler) {
+        shown.add("autoscaler", &autoscaler::load(&AutoscalerArgs::default(), context)?)?;
     }
     if is_wanted(Section::Telemetry) {
         let settings: TelemetrySettings = config::load("telemetry", &context.sources())?;

@@ -20,6 +20,9 @@ pub(crate) struct WorkerArgs {
     /// Total resources of running tasks, such as cpu=2,memory=4Gi [default: those of this host]
     #[arg(long, value_name = "AMOUNTS")]
     capacity: Option<String>,
+    /// Pool that the worker belongs to
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
     /// Label that tasks can require; can be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
@@ -57,6 +60,9 @@ fn load_section(args: &WorkerArgs, context: &Context) -> Result<Config, Failure>
     }
     if let Some(capacity) = &args.capacity {
         sources = sources.set("worker.capacity", "--capacity", capacity);
+    }
+    if let Some(pool) = &args.pool {
+        sources = sources.set("worker.pool", "--pool", pool);
     }
     if let Some(address) = args.health_listen {
         sources = sources.set("worker.health.listen", "--health-listen", address);

@@ -41,6 +41,7 @@ impl Cluster {
         let args = ["coordinator", "--listen", ANY, "--health-listen", ANY, "--store", "memory"];
         let args = [&args[..], &identity].concat();
         let mut command = world.command(&[&args[..], &["--output", "json"]].concat());
+        command.env("KAHN_COORDINATOR__POOLS__SMALL__CAPACITY", "cpu=1");
         let mut coordinator = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
         let said: Value = serde_json::from_str(&coordinator.wait_for(Source::Stdout, "{")).unwrap();
         let text = |key: &str| said[key].as_str().unwrap().to_owned();

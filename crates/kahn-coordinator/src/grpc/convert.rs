@@ -1,6 +1,6 @@
 //! Converts results of the service layer into messages.
 
-use kahn_core::Explanation;
+use kahn_core::{Explanation, PoolDemand};
 use kahn_model::{RunState, TaskState};
 use kahn_proto::api;
 use tonic::Status;
@@ -193,6 +193,18 @@ pub(super) fn worker(worker: WorkerView) -> api::Worker {
             limit_permille: pressure.limit,
         }),
         throttled_since: worker.throttled_since.map_or(0, |since| since.0),
+    }
+}
+
+pub(super) fn pool(pool: PoolDemand) -> api::Pool {
+    api::Pool {
+        name: pool.name.to_string(),
+        workers: pool.n_workers,
+        workers_busy: pool.n_busy,
+        workers_wanted: u32::try_from(pool.n_wanted).unwrap_or(u32::MAX),
+        workers_max: pool.n_max,
+        leases: pool.n_leases,
+        tasks_waiting: pool.n_waiting,
     }
 }
 

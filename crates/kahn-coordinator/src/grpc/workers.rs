@@ -25,6 +25,15 @@ impl Workers for WorkerService {
         Ok(Response::new(api::ListWorkersResponse { workers }))
     }
 
+    async fn list_pools(
+        &self,
+        _: Request<api::ListPoolsRequest>,
+    ) -> Result<Response<api::ListPoolsResponse>, Status> {
+        let pools = self.0.list_pools().await.map_err(status::from_error)?;
+        let pools = pools.into_iter().map(convert::pool).collect();
+        Ok(Response::new(api::ListPoolsResponse { pools }))
+    }
+
     async fn cordon(
         &self,
         request: Request<api::CordonRequest>,

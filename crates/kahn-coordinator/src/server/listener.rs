@@ -1,22 +1,17 @@
 //! Incoming connections: from a socket or from the same process.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kahn_net::{Acceptor, Incoming, Protocol, ServerTls, Stream};
+use kahn_net::{Acceptor, Incoming, Protocol, ServerTls};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
-use tonic::body::Body;
-use tonic::codegen::http::Request;
 use tonic::transport::server::Router;
-use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tower::layer::util::{Identity, Stack};
 
 use super::StartError;
@@ -26,10 +21,6 @@ use crate::grpc::limits::MessageLimitLayer;
 
 /// Buffer size of an in-memory connection, in bytes.
 const PIPE_BYTES: usize = 1 << 20;
-
-/// How long a connection without TLS may be used if the socket requires it. It is closed by force
-/// after twice as long.
-const REFUSING_FOR: Duration = Duration::from_secs(1);
 
 /// The layers around the services.
 type Layers = Stack<MessageLimitLayer, Stack<AuthLayer, Identity>>;
@@ -113,7 +104,7 @@ impl Connections {
         let closed = closing.cancelled_owned();
         match self {
             Self::Tcp(Incoming { ready, plain, accepting }) => {
-                let refusing = tokio::spawn(refuse(plain));
+                let refusing = tokio::spawn(kahn_net::refuse_plain(plain));
                 let ready = ReceiverStream::new(ready).map(Ok::<_, io::Error>);
                 let closed = async {
                     closed.await;
@@ -129,19 +120,6 @@ impl Connections {
             }
         }
     }
-}
-
-/// Tells clients that do not use TLS that they have to.
-async fn refuse(connections: mpsc::Receiver<Stream>) {
-    let answer = tower::service_fn(|_: Request<Body>| async {
-        let advice = "this port requires TLS; write https:// for it instead of http://";
-        Ok::<_, Infallible>(Status::failed_precondition(advice).into_http::<Body>())
-    });
-    let incoming = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
-    let server =
-        Server::builder().max_connection_age(REFUSING_FOR).max_connection_age_grace(REFUSING_FOR);
-    // Nothing depends on it.
-    drop(server.serve_with_incoming(answer, incoming).await);
 }
 
 /// Connects to a coordinator in the same process.

@@ -1,9 +1,9 @@
 //! Operations on workers.
 
-use kahn_core::{Event, Refusal};
+use kahn_core::{Event, PoolDemand, Refusal};
 use kahn_model::WorkerId;
 
-use super::{Service, ServiceError, WorkerView};
+use super::{ErrorKind, Service, ServiceError, WorkerView};
 
 impl Service {
     /// Returns all known workers.
@@ -11,6 +11,16 @@ impl Service {
         let workers =
             self.handle.query(|core| core.state().workers().iter().map(WorkerView::of).collect());
         Ok(workers.await?)
+    }
+
+    /// Returns the configured pools, with the number of workers that each has and needs.
+    pub(crate) async fn list_pools(&self) -> Result<Vec<PoolDemand>, ServiceError> {
+        let pools = self.handle.query(kahn_core::Core::pool_demand).await?;
+        pools.ok_or_else(|| {
+            let reason = "some workers with running tasks have not come back yet since this \
+                          coordinator began to lead; try again in a few seconds";
+            ServiceError::new(ErrorKind::Unavailable, reason)
+        })
     }
 
     /// Cordons or uncordons a worker.

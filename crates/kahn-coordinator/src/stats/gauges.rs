@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::demand::DemandGauges;
+use super::pools::PoolGauges;
 
 /// The states of a worker, from the most to the least available.
 const WORKER_STATES: [&str; 5] = ["attached", "cordoned", "draining", "suspect", "lost"];
@@ -26,6 +27,7 @@ pub(super) struct Gauges {
     ready: Gauge,
     held_back: Gauge,
     demand: DemandGauges,
+    pools: PoolGauges,
 }
 
 impl Gauges {
@@ -53,6 +55,7 @@ impl Gauges {
             ready: metrics.gauge("tasks_ready", ready),
             held_back: metrics.gauge("outbox_waiting", "Commands and answers waiting for the log"),
             demand: DemandGauges::new(metrics, are_labels_shown),
+            pools: PoolGauges::new(metrics),
         }
     }
 
@@ -66,6 +69,7 @@ impl Gauges {
             gauge.set(0);
         }
         demand.clear();
+        self.pools.clear();
     }
 
     pub(super) fn observe(&mut self, core: &Core, n_waiting: usize) {
@@ -82,6 +86,7 @@ impl Gauges {
         self.archived_bytes.set(i64::try_from(state.archived_bytes()).unwrap_or(i64::MAX));
         set(&self.held_back, n_waiting);
         self.demand.set(&core.demand());
+        self.pools.set(core.pool_demand());
     }
 
     /// Updates the runs by state, and returns the number of attempts that have started.

@@ -1,12 +1,12 @@
-{{/*
-The demand for workers of a pool: tasks that wait for room and could run in it, and the attempts that its workers run. Takes
-(list root pool pool-name).
-*/}}
+{{/* The number of workers that a pool needs, from Prometheus. Only the leader reports it. Takes (list root pool pool-name). */}}
 {{- define "kahn.keda.query" -}}
 {{- $root := index . 0 -}}
-{{- $keda := (index . 1).autoscaling.keda -}}
-{{- $release := printf "namespace=%q,app_kubernetes_io_instance=%q" $root.Release.Namespace $root.Release.Name -}}
-(sum(kahn_demand_tasks{ {{- $release }},executor=~{{ $keda.demandExecutors | quote }},labels=~{{ $keda.demandLabels | quote -}} }) or vector(0)) + (sum(kahn_worker_attempts_running{ {{- $release }},kahn_pool={{ index . 2 | quote -}} }) or vector(0))
+max(kahn_pool_workers_wanted{namespace={{ $root.Release.Namespace | quote }},app_kubernetes_io_instance={{ $root.Release.Name | quote }},pool={{ index . 2 | quote }}})
+{{- end -}}
+
+{{/* Whether KEDA asks the autoscaler about a pool: `true` or empty. Takes the pool. */}}
+{{- define "kahn.keda.asksAutoscaler" -}}
+{{- if and (eq .autoscaling.type "keda") (not .autoscaling.keda.triggers) (eq .autoscaling.keda.source "autoscaler") }}true{{ end -}}
 {{- end -}}
 
 {{/* The triggers of a pool's ScaledObject. Takes (list root pool pool-name). */}}
@@ -23,32 +23,25 @@ The demand for workers of a pool: tasks that wait for room and could run in it, 
   metadata:
     serverAddress: {{ $keda.serverAddress | quote }}
     query: {{ default (include "kahn.keda.query" .) $keda.query | quote }}
-    threshold: {{ $keda.tasksPerWorker | quote }}
+    threshold: "1"
     # A query without a result is an error, not a reason to remove all workers.
     ignoreNullValues: "false"
   {{- with $keda.authenticationRef }}
   authenticationRef: { name: {{ . }} }
   {{- end }}
 {{- else -}}
-{{- $metrics := list
-  (dict "name" "waiting" "selector" "kahn_tasks_ready")
-  (dict "name" "ahead" "selector" "kahn_leases{phase=\"ahead\"}")
-  (dict "name" "placed" "selector" "kahn_leases{phase=\"placed\"}")
-  (dict "name" "started" "selector" "kahn_leases{phase=\"started\"}") -}}
-{{- range $metrics }}
-- type: metrics-api
-  name: {{ .name }}
+# The autoscaler pushes the first demand, so that workers do not wait for the next poll.
+- type: external-push
+  name: demand
   metricType: AverageValue
   metadata:
-    url: http://{{ include "kahn.coordinator.headless" $root }}.{{ $root.Release.Namespace }}.svc:7401/metrics
-    format: prometheus
-    valueLocation: {{ .selector | quote }}
-    # Standbys report 0.
-    aggregateFromKubeServiceEndpoints: "true"
-    aggregationType: sum
-    targetValue: {{ $keda.tasksPerWorker | quote }}
-    authMode: bearer
-  authenticationRef: { name: {{ include "kahn.pool.name" (list $root (index $ 2)) }} }
-{{- end }}
+    scalerAddress: {{ include "kahn.autoscaler.name" $root }}.{{ $root.Release.Namespace }}.svc:7403
+    pool: {{ index . 2 | quote }}
+    {{- if ne $root.Values.tls.mode "disabled" }}
+    enableTLS: "true"
+    {{- end }}
+  {{- if ne $root.Values.tls.mode "disabled" }}
+  authenticationRef: { name: {{ include "kahn.autoscaler.name" $root }} }
+  {{- end }}
 {{- end -}}
 {{- end -}}
