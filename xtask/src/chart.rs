@@ -6,6 +6,7 @@
 mod alerts;
 mod helm;
 mod manifests;
+mod queries;
 mod readme;
 mod refusals;
 mod rendering;
@@ -48,6 +49,7 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
     chart.bring_up_to_date(mode)?;
     let mut problems = usage::check(&chart);
     problems.extend(alerts::undocumented(&chart)?);
+    problems.extend(queries::check(&chart)?);
     match helm::Helm::find() {
         Ok(helm) => {
             problems.extend(rendering::check(&helm, &chart)?);

@@ -14,7 +14,7 @@ use crate::process::{say, succeeds};
 use crate::workspace::{metadata, root};
 
 /// The program that tests rules, from Prometheus.
-const PROMTOOL: &str = "promtool";
+pub(super) const PROMTOOL: &str = "promtool";
 /// The file of values that creates the alerts.
 const VALUES: &str = "ci/monitoring-values.yaml";
 
