@@ -60,6 +60,12 @@ pub fn montage() -> String {
     kahn_spec::testing::Family::Montage.document(30, 1)
 }
 
-fn project() -> PathBuf {
+/// Returns the root of the repository.
+///
+/// # Panics
+///
+/// Panics if this crate was moved.
+#[must_use]
+pub fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the project").into()
 }

@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Bench(commands::bench::BenchArgs),
     /// Print a shell completion script
     Completions(commands::completions::CompletionsArgs),
+    /// Write manual pages, one for each command
+    Man(commands::man::ManArgs),
     /// Make certificates for a trial of TLS
     Certs(commands::certs::CertsArgs),
     /// Check the setup on this host

@@ -33,6 +33,7 @@ pub(crate) mod certs;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod man;
 
 use crate::args::Command;
 use crate::context::Context;
@@ -70,6 +71,7 @@ pub(crate) async fn carry_out(command: Command, context: &Context) -> Result<Exi
         Command::Bench(args) => Box::pin(bench::carry_out(args, context)).await,
         Command::Certs(args) => certs::run(args, context),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Doctor => Box::pin(doctor::run(context)).await,
         Command::Config(args) => config::run(&args, context),
     }

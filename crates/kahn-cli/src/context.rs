@@ -6,6 +6,7 @@ use clap::Args;
 use kahn_client::{Client, ClientTls};
 use kahn_runtime::config::{self, ConfigError, Environment, Sources};
 use kahn_runtime::secret::Secret;
+use kahn_runtime::service_manager::ServiceManager;
 use kahn_runtime::shutdown::Shutdown;
 use kahn_runtime::telemetry::{LOG_VARIABLE, Telemetry, TelemetrySettings};
 use kahn_runtime::token::{Token, TokenError};
@@ -187,6 +188,11 @@ impl Context {
         };
         let source = self.token_source().or_else(usual);
         Ok(source.map(|source| source.read()).transpose()?)
+    }
+
+    /// Returns the service manager that started this process, if there is one.
+    pub(crate) fn service_manager(&self) -> ServiceManager {
+        ServiceManager::of_environment(&self.environment)
     }
 
     /// Starts logging to stderr, at level `usual` unless KAHN_LOG or the configuration sets

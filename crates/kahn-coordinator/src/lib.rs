@@ -38,4 +38,6 @@ pub use config::{
     MetricsConfig, Placement, PoolConfig, Retain, RetentionConfig, StoreConfig,
 };
 pub use replica::RecoveryError;
-pub use server::{Coordinator, Listener, LocalConnector, Services, StartError, begin_import};
+pub use server::{
+    Coordinator, Listener, LocalConnector, Probe, Services, StartError, begin_import,
+};

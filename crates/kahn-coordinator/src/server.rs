@@ -6,6 +6,7 @@ mod interrupted;
 mod lifecycle;
 mod listener;
 mod open;
+mod probe;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use tracing::{error, info};
 
 pub use listener::{Listener, LocalConnector};
 pub use open::begin_import;
+pub use probe::Probe;
 
 use crate::config::{BlobsError, Config, InvalidConfig, Limits};
 use crate::driver::Ended;
@@ -223,6 +225,12 @@ impl Coordinator {
     #[must_use]
     pub fn worker_token(&self) -> &Token {
         &self.tokens.worker
+    }
+
+    /// Returns a probe of its progress.
+    #[must_use]
+    pub fn probe(&self) -> Probe {
+        Probe::new(self.roles.clone())
     }
 
     /// Waits until it ends by itself, because its log contains what no coordinator has written, or

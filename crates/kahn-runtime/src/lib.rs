@@ -11,6 +11,7 @@ pub mod token;
 pub mod backoff;
 pub mod certificates;
 pub mod clock;
+pub mod service_manager;
 pub mod shutdown;
 
 pub mod health;

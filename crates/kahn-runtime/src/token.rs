@@ -93,7 +93,7 @@ impl Token {
         }
     }
 
-    /// Reads a token from a file that only its owner can read.
+    /// Reads a token from a file that only its owner can read, or also a group if the owner is root.
     ///
     /// # Errors
     ///
@@ -106,8 +106,9 @@ impl Token {
     fn read(path: &Path) -> io::Result<Result<Self, TokenError>> {
         let file = File::open(path)?;
         // Checks the open file, not the path, which could be replaced in between.
-        let mode = file.metadata()?.mode() & 0o777;
-        if mode & 0o077 != 0 {
+        let found = file.metadata()?;
+        let mode = found.mode() & 0o777;
+        if mode & open_bits(found.uid()) != 0 {
             return Ok(Err(TokenError::OpenToOthers { path: path.to_owned(), mode }));
         }
         let mut text = String::new();
@@ -184,6 +185,12 @@ impl Token {
             scheme.eq_ignore_ascii_case("bearer") && self.matches(presented.trim_start())
         })
     }
+}
+
+/// Returns the permissions that a token file of this user must not have. Root may let a group read it:
+/// so do mounted Secrets of Kubernetes and credentials of systemd.
+fn open_bits(owner: u32) -> u32 {
+    if owner == 0 { 0o037 } else { 0o077 }
 }
 
 #[cfg(test)]

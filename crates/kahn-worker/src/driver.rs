@@ -14,7 +14,7 @@ use kahn_proto::worker::{
 };
 use kahn_runtime::clock::Clock;
 use kahn_worker_core::{Command, Event, Lease, Sample, WorkerCore};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::session::Outbound;
@@ -52,6 +52,8 @@ pub(crate) enum Input {
     Measured(Sample),
     /// A drain was requested: finish the held leases, then exit.
     Drain,
+    /// Somebody wants to know whether the driver makes progress.
+    Probe(oneshot::Sender<()>),
 }
 
 pub(crate) struct Driver {
@@ -200,6 +202,8 @@ impl Driver {
                 self.stats.accepts.set(f64::from(self.core.share().permille()) / 1000.0);
             }
             Input::Drain => self.handle(Event::DrainRequested),
+            // Nobody may be interested any more.
+            Input::Probe(answer) => drop(answer.send(())),
         }
     }
 

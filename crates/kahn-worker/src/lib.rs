@@ -22,4 +22,4 @@ pub use kahn_executor_process::{LimitMode, LimitStatement};
 pub use link::Coordinators;
 pub use pressure::{PressureMode, PressureSettings};
 pub use standalone::RunError;
-pub use worker::{Offer, Services, StartError, Worker, WorkerBuilder};
+pub use worker::{Offer, Probe, Services, StartError, Worker, WorkerBuilder};

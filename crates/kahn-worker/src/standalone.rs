@@ -5,6 +5,7 @@ use kahn_runtime::certificates::CertificateWatch;
 use kahn_runtime::config::{self, ConfigError, Environment, Sources};
 use kahn_runtime::health::{HealthServer, Readiness};
 use kahn_runtime::metrics::Metrics;
+use kahn_runtime::service_manager::ServiceManager;
 use kahn_runtime::shutdown::Shutdown;
 use kahn_runtime::token::{Token, TokenError};
 
@@ -122,7 +123,15 @@ impl WorkerBuilder {
         let environment = std::env::vars_os().collect();
         let worker =
             self.start(coordinators, token, Services { metrics, readiness, environment })?;
+        let manager = ServiceManager::of_environment(&Environment::from_process());
+        manager.ready();
+        let probe = worker.probe();
+        let _watchdog = manager.watch(move || {
+            let probe = probe.clone();
+            async move { probe.answered().await }
+        });
         shutdown.drain_requested().await;
+        manager.stopping();
         worker.drain().await;
         tokio::select! {
             () = worker.finished() => {}

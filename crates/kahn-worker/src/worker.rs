@@ -18,7 +18,7 @@ use kahn_runtime::token::Token;
 use kahn_worker_core::{Settings, WorkerCore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -290,12 +290,33 @@ impl Worker {
         drop(self.inbox.send(Input::Drain).await);
     }
 
+    /// Returns a probe of its progress.
+    #[must_use]
+    pub fn probe(&self) -> Probe {
+        Probe(self.inbox.clone())
+    }
+
     /// Waits until the worker has drained.
     pub async fn finished(mut self) {
         // Whether the driver returned, panicked or was aborted does not matter here.
         drop((&mut self.driver).await);
         // Remaining output is shipped by the next worker that starts in the same directory.
         drop(tokio::time::timeout(LAST_OUTPUT_WAIT, self.shipping.idle()).await);
+    }
+}
+
+/// Finds out whether a worker makes progress.
+#[derive(Clone, Debug)]
+pub struct Probe(mpsc::Sender<Input>);
+
+impl Probe {
+    /// Completes when the worker has handled what came before, or has ended.
+    pub async fn answered(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.0.send(Input::Probe(answer)).await.is_ok() {
+            // An error means that the worker has ended.
+            drop(answered.await);
+        }
     }
 }
 

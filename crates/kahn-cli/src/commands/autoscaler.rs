@@ -69,7 +69,11 @@ pub(crate) async fn run(args: AutoscalerArgs, context: &Context) -> Result<Exit,
         true => output::json(&json!({ "url": url, "health": health_address.to_string() }))?,
         false => output::note(&format!("autoscaler at {url}, health at {health_address}")),
     }
+    let manager = context.service_manager();
+    manager.ready();
+    let _watchdog = manager.watch(|| async {});
     shutdown.drain_requested().await;
+    manager.stopping();
     tokio::select! {
         () = autoscaler.stop() => {}
         () = shutdown.immediate_requested() => {}

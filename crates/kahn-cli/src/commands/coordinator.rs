@@ -125,10 +125,18 @@ pub(crate) async fn run(args: CoordinatorArgs, context: &Context) -> Result<Exit
     let started = Coordinator::start(config, listener, services).await;
     let mut coordinator = started.map_err(|error| Failure::refused(error.to_string()))?;
     announce(context, &coordinator, &health)?;
+    let manager = context.service_manager();
+    manager.ready();
+    let probe = coordinator.probe();
+    let _watchdog = manager.watch(move || {
+        let probe = probe.clone();
+        async move { probe.answered().await }
+    });
     let has_failed = tokio::select! {
         () = shutdown.drain_requested() => false,
         () = coordinator.ended() => true,
     };
+    manager.stopping();
     tokio::select! {
         () = coordinator.stop() => {}
         () = shutdown.immediate_requested() => {}

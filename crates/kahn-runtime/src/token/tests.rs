@@ -76,7 +76,7 @@ fn a_file_open_to_others_is_refused_with_the_way_out() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
     Token::from_file_or_generate(&path).unwrap();
-    for mode in [0o644, 0o640, 0o604, 0o620] {
+    for mode in [0o644, 0o604, 0o620] {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         for read in [Token::from_file(&path), Token::from_file_or_generate(&path)] {
             let error = read.unwrap_err().to_string();
@@ -90,4 +90,14 @@ fn a_file_open_to_others_is_refused_with_the_way_out() {
 fn a_missing_file_is_refused_where_none_may_be_made() {
     let error = Token::from_file(Path::new("/does/not/exist")).unwrap_err();
     assert!(error.to_string().contains("/does/not/exist"));
+}
+
+#[test]
+fn only_root_may_let_a_group_read_a_token() {
+    assert_ne!(0o640 & open_bits(1000), 0);
+    assert_eq!(0o640 & open_bits(0), 0);
+    assert_eq!(0o440 & open_bits(0), 0);
+    for mode in [0o660, 0o650, 0o644, 0o641] {
+        assert_ne!(mode & open_bits(0), 0, "{mode:o}");
+    }
 }
