@@ -66,6 +66,7 @@ spec:
         - --tls-private-key-file=/certs/tls.key
         - --secure-port=6443
         - --metrics-service-address=keda-operator.keda.svc.cluster.local:9666
+        env: [{ name: WATCH_NAMESPACE, value: '' }]
         volumeMounts: [{ name: certs, mountPath: /certs }]
       volumes: [{ name: certs, secret: { secretName: certs } }]
 ---

@@ -61,6 +61,8 @@ pub(super) fn run_all(release: &Release<'_>, report: &mut Report) -> anyhow::Res
     release.cluster.kubectl(&["delete", "namespace", "keda", "--wait=false"])?;
     release.cluster.install_prometheus_adapter(&token).context("the Prometheus adapter")?;
     release.upgrade_with(HPA)?;
+    // A HorizontalPodAutoscaler leaves a deployment without pods alone.
+    release.kubectl(&["scale", DEPLOYMENT, "--replicas=1"])?;
     run(release, &[("1 to 3 to 1 workers, with HPA and Prometheus", follow_with_hpa)], report)
 }
 
