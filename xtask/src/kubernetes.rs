@@ -3,15 +3,14 @@
 mod modules;
 mod programs;
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::machine;
-use crate::process::{run as run_command, variable};
+use crate::process::run as run_command;
 use crate::test;
-use crate::workspace::root;
+use crate::workspace::{cache, root};
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +43,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Action> {
 /// Does it. Programs that are missing are installed and built first, which takes 20 minutes.
 pub(crate) fn run(action: Action) -> Result<()> {
     ensure!(machine::is_root(), "only root may start the nodes of a cluster");
-    let cache = cache()?;
+    let cache = cache("KAHN_KUBERNETES_DIR", "kubernetes")?;
     let programs = cache.join("bin");
     if action != Action::Down {
         programs::ensure(&cache)?;
@@ -66,15 +65,6 @@ pub(crate) fn run(action: Action) -> Result<()> {
         }
         Action::Test(_) | Action::Down => run_command(&mut command),
     }
-}
-
-/// Returns the directory for programs, which is kept, and for the files of a cluster.
-fn cache() -> Result<PathBuf> {
-    let given = variable("KAHN_KUBERNETES_DIR").map(PathBuf::from);
-    let of_user = variable("XDG_CACHE_HOME").map(PathBuf::from);
-    let of_user = of_user.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
-    let cache = given.or_else(|| Some(of_user?.join("kahn/kubernetes")));
-    cache.context("name a directory in KAHN_KUBERNETES_DIR")
 }
 
 #[cfg(test)]

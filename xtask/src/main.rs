@@ -1,5 +1,5 @@
 //! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `chart`, `sim`, `torture`,
-//! `takeovers`, `kubernetes`, `upgrade` and `fuzz`.
+//! `takeovers`, `kubernetes`, `hosts`, `upgrade` and `fuzz`.
 //!
 //! Needs only cargo. Each command installs its other prerequisites or asks for them.
 
@@ -11,6 +11,7 @@ mod chart;
 mod ci;
 mod engine;
 mod fuzz;
+mod hosts;
 mod kubernetes;
 mod machine;
 mod process;
@@ -35,6 +36,7 @@ const USAGE: &str = "usage: cargo xtask <command>
                              kill, pause, cut off and starve the parts of a cluster under load
   kubernetes up|test|down    start a real Kubernetes here (needs root), or also test the chart in it,
                              or remove what is left of one
+  hosts                      install, upgrade and purge the Debian package in a virtual machine (needs root)
   takeovers [--times N] [--live TASKS]
                              kill and stop the leader of a cluster with many live tasks
   upgrade [--from REVISION]  run this version and an earlier one together, under load
@@ -62,6 +64,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["sim", ref options @ ..] => sim::run(&sim::Seeds::parse(options)?),
         ["torture", ref options @ ..] => torture::run(torture::Options::parse(options)?),
         ["kubernetes", ref options @ ..] => kubernetes::run(kubernetes::parse(options)?),
+        ["hosts"] => hosts::run(),
         ["takeovers", ref options @ ..] => takeovers::run(takeovers::Options::parse(options)?),
         ["upgrade", ref options @ ..] => upgrade::run(upgrade::parse(options)?),
         ["fuzz", ref options @ ..] => fuzz::run(fuzz::parse(options)?),

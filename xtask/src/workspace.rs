@@ -5,12 +5,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::process::cargo;
+use crate::process::{cargo, variable};
 
 /// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().expect("invariant: xtask lies below the root").to_owned()
+}
+
+/// Returns a directory outside of the repository for what takes long to make: the one that `given`
+/// names, or `name` in the cache of the user.
+pub(crate) fn cache(given: &str, name: &str) -> Result<PathBuf> {
+    let of_user = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    let of_user = of_user.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
+    let cache =
+        variable(given).map(PathBuf::from).or_else(|| Some(of_user?.join("kahn").join(name)));
+    cache.with_context(|| format!("name a directory in {given}"))
 }
 
 /// The output of `cargo metadata`.
