@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::process::{self, cargo, say};
 use crate::workspace::root;
-use crate::{chart, fuzz, machine, sim, test, tidy, torture};
+use crate::{chart, fuzz, kubernetes, machine, sim, test, tidy, torture};
 
 /// Runs every check, stopping at the first failure.
 pub(crate) fn run() -> Result<()> {
@@ -29,7 +29,14 @@ fn checks(steps: &mut Steps) -> Result<()> {
     steps.run("test", || test::run(None))?;
     steps.run("sim", || sim::run(&sim::Seeds::First(sim::CI_SEEDS)))?;
     steps.run("torture", || torture::run(torture::CI))?;
-    steps.run("fuzz", || fuzz::run(fuzz::CI_SECONDS))
+    steps.run("fuzz", || fuzz::run(fuzz::CI_SECONDS))?;
+    match kubernetes::reason_not_to_test() {
+        None => steps.run("kubernetes", || kubernetes::run(kubernetes::for_ci())),
+        Some(reason) => {
+            steps.0.push(("kubernetes", Outcome::NotRun(reason)));
+            Ok(())
+        }
+    }
 }
 
 /// The finished checks, each with its duration or the reason why it was not run.

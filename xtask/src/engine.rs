@@ -1,6 +1,6 @@
 //! A container engine for the tests: a private Docker daemon on its own socket.
 //!
-//! It has no network and does not change the firewall of the host. Existing engines are not used,
+//! For the tests of tasks, it has no network and does not change the firewall of the host. Existing engines are not used,
 //! because tests remove containers.
 
 use std::ffi::OsString;
@@ -50,7 +50,17 @@ pub(crate) fn ensure_engine() -> Result<Engine> {
     if !machine::is_root() {
         bail!("only root may start dockerd; name the socket of an engine in {VARIABLE}");
     }
-    let daemon = Daemon::start()?;
+    start(&["--iptables=false", "--bridge=none"])
+}
+
+/// Starts a private engine whose containers have networks, which changes the firewall of the host.
+pub(crate) fn with_networks() -> Result<Engine> {
+    // Not the usual one, which another engine may have.
+    start(&["--bip=10.199.0.1/24"])
+}
+
+fn start(options: &[&str]) -> Result<Engine> {
+    let daemon = Daemon::start(options)?;
     Ok(Engine { socket: daemon.socket().into(), _daemon: Some(daemon) })
 }
 
@@ -61,12 +71,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start() -> Result<Self> {
+    fn start(options: &[&str]) -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("kahn-engine-{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let log = File::create(dir.join("log"))?;
         let mut command = Command::new("dockerd");
-        command.args(["--iptables=false", "--bridge=none"]);
+        command.args(options);
         command.arg("--data-root").arg(dir.join("data")).arg("--exec-root").arg(dir.join("exec"));
         command.arg("--pidfile").arg(dir.join("pid"));
         command.arg("-H").arg(format!("unix://{}", socket(&dir).display()));

@@ -9,19 +9,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
+use crate::checks;
 use crate::machine;
 use crate::process::{run as run_command, say};
 use crate::test;
 use crate::workspace::{cache, root};
 
 /// Packages, and a program of each.
-const PACKAGES: [(&str, &str); 3] = [
-    ("debootstrap", "/usr/sbin/debootstrap"),
-    ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
-    ("busybox-static", "/bin/busybox"),
-];
+const PACKAGES: [(&str, &str); 2] =
+    [("qemu-system-x86", "/usr/bin/qemu-system-x86_64"), ("busybox-static", "/bin/busybox")];
 const RELEASE: &str = "bookworm";
 /// What the system has besides the base.
 const INCLUDED: &str = "--include=systemd,systemd-sysv,dbus,procps,libgcc-s1";
@@ -35,12 +33,7 @@ const SECONDS_MAX: &str = "900";
 /// Builds the package, and tests it.
 pub(crate) fn run() -> Result<()> {
     ensure!(machine::is_root(), "only root can make the system of a virtual machine");
-    for (package, file) in PACKAGES {
-        if !Path::new(file).exists() {
-            ensure!(machine::may_install(), "install the package {package}, which has {file}");
-            machine::install(package, file)?;
-        }
-    }
+    machine::ensure_packages(&PACKAGES)?;
     let cache = cache("KAHN_HOSTS_DIR", "hosts")?;
     fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
     let kernel = kernel(&cache)?;
@@ -48,8 +41,7 @@ pub(crate) fn run() -> Result<()> {
     let built = test::build()?;
     let disk = prepare(&cache, &system, &built.join("kahn"))?;
     let said = start(&cache, &kernel, &disk)?;
-    say(&said);
-    judge(&said)
+    checks::judge(SCRIPT, &said)
 }
 
 /// Fetches the kernel, unless it is there. Only the file is taken from its package.
@@ -77,11 +69,12 @@ fn newest(dir: &Path, prefix: &str) -> Result<Option<PathBuf>> {
 }
 
 /// Makes the system, unless it is there.
-fn system(cache: &Path) -> Result<PathBuf> {
+pub(crate) fn system(cache: &Path) -> Result<PathBuf> {
     let system = cache.join(RELEASE);
     if system.join("root/done").exists() {
         return Ok(system);
     }
+    machine::ensure_packages(&[("debootstrap", "/usr/sbin/debootstrap")])?;
     say("making a Debian system, which takes a minute\n");
     if system.exists() {
         fs::remove_dir_all(&system)?;
@@ -152,33 +145,4 @@ fn start(cache: &Path, kernel: &Path, disk: &Path) -> Result<String> {
         .arg(format!("file:{}", said.display()));
     run_command(&mut machine)?;
     fs::read_to_string(&said).with_context(|| said.display().to_string())
-}
-
-/// Fails unless every check of the script has passed.
-fn judge(said: &str) -> Result<()> {
-    let n_checks = SCRIPT.lines().filter(|line| line.starts_with("check '")).count();
-    let begins = |prefix: &str| said.lines().filter(|line| line.starts_with(prefix)).count();
-    let (n_passed, n_failed) = (begins("PASS "), begins("FAIL "));
-    if n_failed > 0 || n_passed != n_checks || begins("END") != 1 {
-        bail!("{n_passed} of {n_checks} checks have passed, {n_failed} have failed");
-    }
-    say(&format!("hosts: {n_passed} checks have passed\n"));
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_machine_that_has_passed_every_check_passes() {
-        let names =
-            SCRIPT.lines().filter_map(|line| line.strip_prefix("check '")?.split('\'').next());
-        let mut said: String = names.map(|name| format!("PASS {name}\r\n")).collect();
-        assert!(judge(&said).is_err(), "it has not come to its end");
-        said.push_str("END\r\n");
-        judge(&said).unwrap();
-        assert!(judge(&said.replacen("PASS", "FAIL", 1)).is_err());
-        assert!(judge(said.split_once('\n').unwrap().1).is_err());
-    }
 }

@@ -1,8 +1,9 @@
 //! Prerequisites beside cargo, which are installed if permitted and asked for otherwise.
 
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{cargo, run, say, succeeds};
 
@@ -36,6 +37,21 @@ pub(crate) fn install(package: &str, program: &str) -> Result<()> {
     let install = ["install", "--quiet", "--yes", "--no-install-recommends", package];
     run(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive"))
         .with_context(|| format!("cannot install {program}"))
+}
+
+/// Installs packages, given with a file of each, unless their files exist.
+///
+/// # Errors
+///
+/// Returns an error that names the package that is missing, if it may not be installed here.
+pub(crate) fn ensure_packages(packages: &[(&str, &str)]) -> Result<()> {
+    for (package, file) in packages {
+        if !Path::new(file).exists() {
+            ensure!(may_install(), "install the package {package}, which has {file}");
+            install(package, file)?;
+        }
+    }
+    Ok(())
 }
 
 /// Ensures that the toolchain has a component, which provides `cargo <subcommand>`.

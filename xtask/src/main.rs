@@ -1,5 +1,5 @@
 //! Commands for developers and CI: `cargo xtask test`, `ci`, `tidy`, `chart`, `sim`, `torture`,
-//! `takeovers`, `kubernetes`, `hosts`, `upgrade` and `fuzz`.
+//! `takeovers`, `kubernetes`, `compose`, `hosts`, `upgrade` and `fuzz`.
 //!
 //! Needs only cargo. Each command installs its other prerequisites or asks for them.
 
@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 mod chart;
+mod checks;
 mod ci;
+mod compose;
 mod engine;
 mod fuzz;
 mod hosts;
@@ -36,6 +38,7 @@ const USAGE: &str = "usage: cargo xtask <command>
                              kill, pause, cut off and starve the parts of a cluster under load
   kubernetes up|test|down    start a real Kubernetes here (needs root), or also test the chart in it,
                              or remove what is left of one
+  compose                    build the image, and start docker-compose.yml on a private engine (needs root)
   hosts                      install, upgrade and purge the Debian package in a virtual machine (needs root)
   takeovers [--times N] [--live TASKS]
                              kill and stop the leader of a cluster with many live tasks
@@ -64,6 +67,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["sim", ref options @ ..] => sim::run(&sim::Seeds::parse(options)?),
         ["torture", ref options @ ..] => torture::run(torture::Options::parse(options)?),
         ["kubernetes", ref options @ ..] => kubernetes::run(kubernetes::parse(options)?),
+        ["compose"] => compose::run(),
         ["hosts"] => hosts::run(),
         ["takeovers", ref options @ ..] => takeovers::run(takeovers::Options::parse(options)?),
         ["upgrade", ref options @ ..] => upgrade::run(upgrade::parse(options)?),

@@ -28,10 +28,7 @@ pub(crate) fn run(from: Option<&str>) -> Result<()> {
         Some(revision) => revision.to_owned(),
         None => earlier_version()?,
     };
-    let commit =
-        git(&["rev-parse", "--verify", &format!("{revision}^{{commit}}")]).with_context(|| {
-            format!("cannot find {revision}; fetch it, or name another with --from")
-        })?;
+    let commit = commit_of(&revision)?;
     let built = test::build()?;
     let old = build_earlier(&commit)?;
     say(&format!("from {revision} ({commit}) to this version\n"));
@@ -41,6 +38,34 @@ pub(crate) fn run(from: Option<&str>) -> Result<()> {
     tests.args(["--test-threads", "1", "--nocapture"]).current_dir(root());
     tests.env("KAHN_BIN", built.join("kahn")).env("KAHN_OLD_BIN", old);
     run_command(&mut tests)
+}
+
+/// The binary and the helm chart of an earlier version.
+#[derive(Debug)]
+pub(crate) struct Earlier {
+    pub(crate) binary: PathBuf,
+    pub(crate) chart: PathBuf,
+}
+
+/// Builds the binary of a revision, and takes out its chart.
+///
+/// # Errors
+///
+/// Returns an error if there is no such revision, or if it cannot be built.
+pub(crate) fn earlier(revision: &str) -> Result<Earlier> {
+    let commit = commit_of(revision)?;
+    let binary = build_earlier(&commit)?;
+    let dir = binary.with_file_name("");
+    let extract = "git archive \"$1\" helm/kahn | tar -x -C \"$2\"";
+    let mut command = Command::new("sh");
+    command.args(["-euc", extract, "sh", &commit]).arg(&dir).current_dir(root());
+    run_command(&mut command)?;
+    Ok(Earlier { binary, chart: dir.join("helm/kahn") })
+}
+
+fn commit_of(revision: &str) -> Result<String> {
+    git(&["rev-parse", "--verify", &format!("{revision}^{{commit}}")])
+        .with_context(|| format!("cannot find {revision}; fetch it, or name another with --from"))
 }
 
 /// Returns the newest tag before this commit, or the commit that a file names.

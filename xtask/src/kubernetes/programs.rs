@@ -39,20 +39,20 @@ const BUILT: [&str; 6] = [
     "keda/crds",
 ];
 
+/// Returns whether everything that takes long is in the cache.
+pub(super) fn are_built(cache: &Path) -> bool {
+    BUILT.iter().all(|file| cache.join(file).exists())
+}
+
 /// Installs and builds what is missing. `cache` is kept for the next time.
 pub(super) fn ensure(cache: &Path) -> Result<()> {
-    for (package, file) in PACKAGES {
-        if !Path::new(file).exists() {
-            ensure!(machine::may_install(), "install the package {package}, which has {file}");
-            machine::install(package, file)?;
-        }
-    }
+    machine::ensure_packages(&PACKAGES)?;
     let bin = cache.join("bin");
     fs::create_dir_all(&bin).with_context(|| bin.display().to_string())?;
     if !bin.join("kubectl").exists() || !bin.join("helm").exists() {
         fetch_clients(cache, &bin)?;
     }
-    if BUILT.iter().all(|file| cache.join(file).exists()) {
+    if are_built(cache) {
         return Ok(());
     }
     ensure!(
