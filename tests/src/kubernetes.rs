@@ -41,6 +41,7 @@ pub struct Kubernetes {
     nodes: Vec<Node>,
     control_plane: Option<ControlPlane>,
     network: Option<Network>,
+    earlier_chart: Option<PathBuf>,
 }
 
 impl Kubernetes {
@@ -55,8 +56,14 @@ impl Kubernetes {
         std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let dir = dir.canonicalize()?;
         leftovers::note_namespaces(&dir)?;
-        let mut cluster =
-            Self { dir, programs, nodes: Vec::new(), control_plane: None, network: None };
+        let mut cluster = Self {
+            dir,
+            programs,
+            nodes: Vec::new(),
+            control_plane: None,
+            network: None,
+            earlier_chart: None,
+        };
         cluster.network = Some(Network::create()?);
         let certificates = Certificates::create(&cluster.dir.join("pki"))?;
         let control_plane = ControlPlane::start(&cluster.dir, &cluster.programs, &certificates)?;
@@ -79,6 +86,23 @@ impl Kubernetes {
     pub fn load(&self, image: &Image) -> anyhow::Result<()> {
         let archive = image.build(&self.dir.join("images"))?;
         self.nodes.iter().try_for_each(|node| node.import(&archive))
+    }
+
+    /// Takes the chart and the binary of an earlier version, from which releases are then upgraded.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the image cannot be built.
+    pub fn set_earlier(&mut self, chart: &Path, kahn: &Path) -> anyhow::Result<()> {
+        self.load(
+            &Image::new("kahn.test/kahn:earlier", &["kahn"]).with(kahn, "/usr/local/bin/kahn"),
+        )?;
+        self.earlier_chart = Some(chart.to_owned());
+        Ok(())
+    }
+
+    pub(crate) fn earlier_chart(&self) -> Option<PathBuf> {
+        self.earlier_chart.clone()
     }
 
     /// Returns a command that reaches the cluster, such as `helm` or `kubectl`.

@@ -42,7 +42,7 @@ fn up(programs: PathBuf, dir: PathBuf) -> anyhow::Result<()> {
 fn test(programs: PathBuf, dir: PathBuf, groups: Vec<Group>) -> anyhow::Result<()> {
     let groups = if groups.is_empty() { Group::ALL.to_vec() } else { groups };
     let began = Instant::now();
-    let cluster = Kubernetes::start(&dir, Programs::find(&programs)?)?;
+    let mut cluster = Kubernetes::start(&dir, Programs::find(&programs)?)?;
     println!("{} after {:.1} s", cluster.kubectl(&["version"])?, began.elapsed().as_secs_f64());
     for tag in ["1", "2"] {
         let image = Image::new(&format!("kahn.test/kahn:{tag}"), &["kahn"]);
@@ -56,6 +56,11 @@ fn test(programs: PathBuf, dir: PathBuf, groups: Vec<Group>) -> anyhow::Result<(
     cluster.load(&redis)?;
     // For pods, of which there are many: each has a copy of its image.
     cluster.load(&Image::new("kahn.test/shell:1", &["sh"]))?;
+    if let (Some(chart), Some(kahn)) =
+        (std::env::var_os("KAHN_OLD_CHART"), std::env::var_os("KAHN_OLD_BIN"))
+    {
+        cluster.set_earlier(chart.as_ref(), kahn.as_ref())?;
+    }
     create_volumes(&cluster, &dir, 4)?;
     let mut report = Report::default();
     let done = operator::run(&cluster, &groups, &mut report);

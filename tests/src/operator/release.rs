@@ -1,5 +1,6 @@
 //! A release of the chart, and a client in the cluster.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -16,6 +17,8 @@ const NAME: &str = "kahn";
 /// The images that upgrades alternate between.
 pub(super) const REPOSITORY: &str = "kahn.test/kahn";
 pub(super) const REDIS: (&str, &str) = ("kahn.test/redis", "1");
+/// The tag of the image with the earlier version.
+pub(super) const EARLIER: &str = "earlier";
 /// How long a command of helm may take.
 const HELM_TIMEOUT: &str = "180s";
 
@@ -55,10 +58,16 @@ pub(super) struct Release<'a> {
 }
 
 impl<'a> Release<'a> {
-    /// Installs the chart with its default values, apart from images and the size of workers.
+    /// Installs the chart with its default values, apart from images and the size of workers: that of
+    /// the earlier version, if there is one.
     pub(super) fn install(cluster: &'a Kubernetes) -> anyhow::Result<Self> {
         let release = Self { cluster };
-        release.helm("install", &["--create-namespace"], "1")?;
+        match cluster.earlier_chart() {
+            Some(chart) => {
+                release.helm_with(&chart, "install", &["--create-namespace"], EARLIER)?
+            }
+            None => release.helm("install", &["--create-namespace"], "1")?,
+        }
         cluster.apply(CLIENT)?;
         release.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"])?;
         Ok(release)
@@ -76,7 +85,17 @@ impl<'a> Release<'a> {
     }
 
     fn helm(&self, verb: &str, options: &[&str], tag: &str) -> anyhow::Result<()> {
-        let chart = crate::project().join("helm/kahn").display().to_string();
+        self.helm_with(&crate::project().join("helm/kahn"), verb, options, tag)
+    }
+
+    fn helm_with(
+        &self,
+        chart: &Path,
+        verb: &str,
+        options: &[&str],
+        tag: &str,
+    ) -> anyhow::Result<()> {
+        let chart = chart.display().to_string();
         let repository = format!("image.repository={REPOSITORY}");
         let tag = format!("image.tag={tag}");
         let redis = format!("redis.image.repository={},redis.image.tag={}", REDIS.0, REDIS.1);

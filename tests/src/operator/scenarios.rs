@@ -52,6 +52,11 @@ impl FromStr for Group {
 /// Returns an error that names the scenario that failed, and what it has found.
 pub fn run(cluster: &Kubernetes, groups: &[Group], report: &mut Report) -> anyhow::Result<()> {
     let release = install(cluster, report).context("install")?;
+    if cluster.earlier_chart().is_some() {
+        for (scenario, change) in CHANGES_OF_VERSION {
+            under_load(&release, *change, report, scenario).context(*scenario)?;
+        }
+    }
     if groups.contains(&Group::Release) {
         for (scenario, change) in CHANGES {
             let took = under_load(&release, *change, report, scenario);
@@ -78,6 +83,13 @@ enum Repeats {
     /// The worker has ended with its attempts.
     OfLostWorker,
 }
+
+/// From the earlier version to this one and back, and to this one again.
+const CHANGES_OF_VERSION: &[(&str, Change)] = &[
+    ("helm upgrade from the earlier version", (|release| release.upgrade("1"), Repeats::Never)),
+    ("helm rollback to the earlier version", (roll_back, Repeats::Never)),
+    ("helm upgrade again", (|release| release.upgrade("1"), Repeats::Never)),
+];
 
 const CHANGES: &[(&str, Change)] = &[
     ("helm upgrade", (|release| release.upgrade("2"), Repeats::Never)),
