@@ -1,15 +1,23 @@
 //! Operations on workers.
 
-use kahn_core::{Event, PoolDemand, Refusal};
-use kahn_model::WorkerId;
+use std::time::Duration;
+
+use kahn_core::{Event, PoolDemand, Refusal, Worker};
+use kahn_model::{Timestamp, WorkerId};
 
 use super::{ErrorKind, Service, ServiceError, WorkerView};
 
+/// How long a lost worker is shown.
+const SHOWN_FOR: Duration = Duration::from_hours(1);
+
 impl Service {
-    /// Returns all known workers.
+    /// Returns all known workers, but those that were lost long ago.
     pub(crate) async fn list_workers(&self) -> Result<Vec<WorkerView>, ServiceError> {
-        let workers =
-            self.handle.query(|core| core.state().workers().iter().map(WorkerView::of).collect());
+        let workers = self.handle.query(|core| {
+            let now = core.state().now();
+            let workers = core.state().workers().iter();
+            workers.filter(|worker| is_shown(worker, now)).map(WorkerView::of).collect()
+        });
         Ok(workers.await?)
     }
 
@@ -48,6 +56,35 @@ impl Service {
     }
 }
 
+/// Where workers come and go, each with a name of its own, the lost ones would soon be the most.
+fn is_shown(worker: &Worker, now: Timestamp) -> bool {
+    worker.status.is_present() || worker.is_cordoned || now.since(worker.heard_at) < SHOWN_FOR
+}
+
 fn worker_id(text: &str) -> Result<WorkerId, ServiceError> {
     text.parse().map_err(|error| ServiceError::invalid("worker", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use kahn_core::testing::World;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_was_lost_long_ago_is_not_shown() {
+        let mut world = World::new();
+        world.attach("gone", "cpu=1");
+        world.attach("here", "cpu=1");
+        world.detach("gone");
+        let shown = |world: &World| -> Vec<String> {
+            let (state, now) = (world.core.state(), world.now);
+            let workers = state.workers().iter().filter(|worker| is_shown(worker, now));
+            workers.map(|worker| worker.id.to_string()).collect()
+        };
+        world.wait(Duration::from_secs(60));
+        assert_eq!(shown(&world), ["gone", "here"]);
+        world.wait(SHOWN_FOR);
+        assert_eq!(shown(&world), ["here"]);
+    }
 }
