@@ -1,7 +1,6 @@
 //! The demand for workers: ready tasks that wait for nothing but room.
 
 mod pools;
-mod shapes;
 
 use std::collections::BTreeMap;
 

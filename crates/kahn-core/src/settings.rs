@@ -18,7 +18,7 @@ pub enum Spreading {
 /// A pool of workers that are alike, whose number something outside decides.
 ///
 /// Its members are the workers whose label `pool` is its name. What is not set here is taken from the
-/// member that was heard last, also when it is gone.
+/// member that attached last, also when it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
     /// Its name.

@@ -4,6 +4,7 @@ mod archived;
 mod classes;
 mod gates;
 mod lease;
+mod pools;
 mod ready;
 mod run;
 mod slab;
@@ -22,6 +23,7 @@ pub use worker::{Shape, Worker, WorkerIx, WorkerStatus};
 pub(crate) use classes::{Class, ClassIx, Classes, secret_of};
 pub(crate) use gates::{Gate, GateKey, Gates};
 pub(crate) use lease::LeasePhase;
+pub(crate) use pools::{KnownPool, WORKER};
 pub(crate) use ready::{Lane, LaneIx, Rank, Ready};
 pub(crate) use run::{Flags, Overruns};
 pub(crate) use slab::Slab;
@@ -80,6 +82,8 @@ pub struct State {
     /// The timings of the current step.
     pub(crate) timings: Vec<Timing>,
     pub(crate) pool: Pool,
+    /// The configured pools of workers.
+    pub(crate) known_pools: Vec<KnownPool>,
     /// The latest time of any event or change.
     pub(crate) now: Timestamp,
 }
@@ -87,6 +91,7 @@ pub struct State {
 impl State {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
+            known_pools: settings.pools.iter().cloned().map(KnownPool::new).collect(),
             settings,
             runs: Slab::default(),
             run_ix: BTreeMap::new(),

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use kahn_model::Name;
 
-use super::shapes::{PoolShape, WORKER, is_member};
 use crate::core::Core;
-use crate::state::{ClassIx, State, Worker, WorkerStatus};
+use crate::state::{ClassIx, KnownPool, WORKER, Worker, WorkerStatus};
 
 /// How many workers a pool has, and how many it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +39,19 @@ struct Load {
 }
 
 impl Load {
-    fn hold(&mut self, n: u64, share: u64) {
-        self.n_leases = self.n_leases.saturating_add(n);
-        self.held = self.held.saturating_add(n.saturating_mul(share));
+    /// Adds a worker. Nothing else finds room on one that is cordoned.
+    fn add(&mut self, worker: &Worker) {
+        let n_leases = u64::try_from(worker.n_leases()).unwrap_or(u64::MAX);
+        self.n_workers += 1;
+        self.n_busy += u32::from(n_leases > 0 || worker.is_cordoned);
+        self.n_leases = self.n_leases.saturating_add(n_leases);
+        if worker.is_cordoned {
+            self.hold(WORKER);
+        }
+    }
+
+    fn hold(&mut self, parts: u64) {
+        self.held = self.held.saturating_add(parts);
     }
 
     fn wait(&mut self, n: u64, share: u64) {
@@ -77,90 +86,73 @@ impl Core {
     /// is not known.
     #[must_use]
     pub fn pool_demand(&self) -> Option<Vec<PoolDemand>> {
-        let state = &self.state;
+        let pools = &self.state.known_pools;
+        if pools.is_empty() {
+            return Some(Vec::new());
+        }
         let is_away = |worker: &Worker| worker.executors.is_empty() && worker.n_leases() > 0;
-        if state.workers().iter().any(is_away) {
+        if self.state.workers().iter().any(is_away) {
             return None;
         }
-        let pools = &state.settings.pools;
-        let shapes: Vec<PoolShape<'_>> =
-            pools.iter().map(|pool| PoolShape::of(pool, state)).collect();
-        let mut loads: Vec<Load> = shapes.iter().map(|shape| held(shape, state)).collect();
-        if !pools.is_empty() {
-            for (class, n) in self.demand_by_class() {
-                self.assign(class, n, &shapes, &mut loads);
-            }
+        let mut loads = self.held_by_pools();
+        for (class, n) in self.demand_by_class() {
+            self.assign(class, n, &mut loads);
         }
-        Some(shapes.iter().zip(&loads).map(|(shape, load)| demand(shape, load)).collect())
+        Some(pools.iter().zip(&loads).map(|(pool, load)| demand(pool, load)).collect())
     }
 
-    /// Returns whether a worker of a configured pool could run the class.
-    pub(crate) fn is_for_a_pool(&self, class: ClassIx) -> bool {
-        let class = self.state.classes.get(class);
-        let mut pools = self.state.settings.pools.iter();
-        pools.any(|pool| PoolShape::of(pool, &self.state).suits(class))
+    /// Returns the load of each pool by the leases that its workers hold.
+    fn held_by_pools(&self) -> Vec<Load> {
+        let pools = &self.state.known_pools;
+        let mut loads: Vec<Load> = pools.iter().map(|_| Load::default()).collect();
+        let mut held: BTreeMap<(usize, ClassIx), u64> = BTreeMap::new();
+        let stays = |worker: &&Worker| worker.status != WorkerStatus::Lost && !worker.is_draining;
+        for worker in self.state.workers().iter().filter(stays) {
+            let Some(pool) = pools.iter().position(|pool| pool.has(worker)) else { continue };
+            loads[pool].add(worker);
+            // Of a cordoned worker nothing is left for others anyway.
+            for lease in worker.leases.iter().filter(|_| !worker.is_cordoned) {
+                *held.entry((pool, self.state.leases[lease.0].class)).or_default() += 1;
+            }
+        }
+        for ((pool, class), n) in held {
+            let share = pools[pool].share(self.state.classes.get(class));
+            loads[pool].hold(n.saturating_mul(share));
+        }
+        loads
     }
 
     /// Counts waiting tasks of a class for the pools that can run them. The first is the one that
     /// has the fewest resources of no use to them. What its maximum does not admit is left to the next
     /// one, and to the first if no pool admits it.
-    fn assign(&self, class: ClassIx, n: u64, shapes: &[PoolShape<'_>], loads: &mut [Load]) {
-        let class = self.state.classes.get(class);
+    fn assign(&self, class: ClassIx, n: u64, loads: &mut [Load]) {
+        let (class, pools) = (self.state.classes.get(class), &self.state.known_pools);
         let mut suitable: Vec<usize> =
-            (0..shapes.len()).filter(|ix| shapes[*ix].suits(class)).collect();
-        suitable.sort_by_key(|ix| shapes[*ix].n_unused(class));
+            (0..pools.len()).filter(|ix| pools[*ix].suits(class)).collect();
+        suitable.sort_by_key(|ix| pools[*ix].n_unused(class));
         let mut n_left = n;
         for ix in &suitable {
-            let share = shapes[*ix].share(class);
-            let n_admitted = loads[*ix].n_admitted(shapes[*ix].settings.workers_max, share);
+            let share = pools[*ix].share(class);
+            let n_admitted = loads[*ix].n_admitted(pools[*ix].settings.workers_max, share);
             let n_taken = n_left.min(n_admitted);
             loads[*ix].wait(n_taken, share);
             n_left -= n_taken;
         }
         if let Some(first) = suitable.first() {
-            loads[*first].wait(n_left, shapes[*first].share(class));
+            loads[*first].wait(n_left, pools[*first].share(class));
         }
     }
 }
 
-/// Returns the load of the leases that the workers of a pool hold.
-fn held(shape: &PoolShape<'_>, state: &State) -> Load {
-    let mut load = Load::default();
-    let stays = |worker: &&Worker| worker.status != WorkerStatus::Lost && !worker.is_draining;
-    let members = state.workers().iter().filter(stays).filter(|w| is_member(w, shape.settings));
-    let mut classes: BTreeMap<ClassIx, u64> = BTreeMap::new();
-    for worker in members {
-        load.n_workers += 1;
-        load.n_busy += u32::from(worker.n_leases() > 0 || worker.is_cordoned);
-        if worker.is_cordoned {
-            // Nothing else finds room on it.
-            load.held = load.held.saturating_add(WORKER);
-            load.n_leases = load.n_leases.saturating_add(n_leases(worker));
-            continue;
-        }
-        for lease in &worker.leases {
-            *classes.entry(state.leases[lease.0].class).or_default() += 1;
-        }
-    }
-    for (class, n) in classes {
-        load.hold(n, shape.share(state.classes.get(class)));
-    }
-    load
-}
-
-fn n_leases(worker: &Worker) -> u64 {
-    u64::try_from(worker.n_leases()).unwrap_or(u64::MAX)
-}
-
-fn demand(shape: &PoolShape<'_>, load: &Load) -> PoolDemand {
+fn demand(pool: &KnownPool, load: &Load) -> PoolDemand {
     PoolDemand {
-        name: shape.settings.name.clone(),
+        name: pool.settings.name.clone(),
         n_workers: load.n_workers,
         n_busy: load.n_busy,
         n_leases: load.n_leases,
         n_waiting: load.n_waiting,
         n_wanted: load.n_wanted(),
-        n_max: shape.settings.workers_max,
+        n_max: pool.settings.workers_max,
     }
 }
 

@@ -65,6 +65,10 @@ impl Core {
             executors: worker.executors.clone(),
         });
         self.state.pool.total = None;
+        let worker = &self.state.workers[ix.index()];
+        if let Some(pool) = self.state.known_pools.iter_mut().find(|pool| pool.has(worker)) {
+            pool.learn(worker);
+        }
         self.watch_silence(ix);
     }
 

@@ -32,9 +32,11 @@ impl Core {
 
     /// Returns what the present workers lack for the class, or `None` if one of them suits it, or a
     /// worker of a pool would that may have none now.
-    pub(crate) fn infeasibility(&self, class_ix: ClassIx) -> Option<String> {
-        let class = self.state.classes.get(class_ix);
-        if self.state.pool.groups().any(|group| class.suits(&group.shape)) {
+    pub(crate) fn infeasibility(&self, class: ClassIx) -> Option<String> {
+        let class = self.state.classes.get(class);
+        if self.state.pool.groups().any(|group| class.suits(&group.shape))
+            || self.state.known_pools.iter().any(|pool| pool.suits(class))
+        {
             return None;
         }
         let mut present = self
@@ -51,9 +53,6 @@ impl Core {
         }
         let n = reasons.len();
         let (id, reason) = reasons.into_iter().next()?;
-        if self.is_for_a_pool(class_ix) {
-            return None;
-        }
         let mut message = format!("no worker can run it: {id} {reason}");
         if n > 1 {
             write!(message, ", and {} more cannot either", n - 1).expect("invariant: a string");
