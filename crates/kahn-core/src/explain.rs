@@ -95,6 +95,9 @@ impl Core {
             let remedy = "add a worker that has what it asks for, or ask for less";
             return Some(plain("infeasible", &shortage, remedy));
         }
+        if let Some(explanation) = self.waiting_for_pool(lane.class) {
+            return Some(explanation);
+        }
         if !self.state.workers.iter().any(|worker| worker.takes_leases()) {
             return Some(plain("no_worker", "no worker takes work", "start or uncordon a worker"));
         }
@@ -107,6 +110,19 @@ impl Core {
         let is_suitable =
             move |worker: &&Worker| worker.takes_leases() && class.suits(&worker.shape);
         self.state.workers.iter().filter(is_suitable)
+    }
+
+    /// Explains a class that no worker suits now, but a worker of a pool would.
+    fn waiting_for_pool(&self, class_ix: ClassIx) -> Option<Explanation> {
+        if self.suitable(class_ix).next().is_some() {
+            return None;
+        }
+        let class = self.state.classes.get(class_ix);
+        let pool = self.state.known_pools.iter().find(|pool| pool.suits(class))?;
+        let name = &pool.settings.name;
+        let message = format!("pool {name} has no worker that could run it now");
+        let remedy = "wait for the pool to grow; `kahn pools` shows how many workers it needs";
+        Some(plain("no_worker", &message, remedy))
     }
 
     /// Explains a class for which a worker would have room if it accepted its full capacity.

@@ -144,6 +144,9 @@ fn a_task_for_a_pool_without_workers_waits_for_one() {
         world.submit(&dag().task("a").resources("gpu=1").task("b").resources("gpu=2").build());
     world.wait(Duration::from_secs(120));
     assert_eq!(world.task_state(run, "a"), TaskState::Ready);
+    let explanation = world.core.explain(run, world.task(run, "a")).unwrap();
+    assert_eq!(explanation.code, "no_worker");
+    assert_eq!(explanation.message, "pool gpu has no worker that could run it now");
     assert_eq!(world.task_state(run, "b"), TaskState::Failed, "no pool could ever run it");
 }
 
