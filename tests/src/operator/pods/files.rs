@@ -79,11 +79,12 @@ tasks:
         - { empty: true, target: /scratch }
 "#;
 
-/// Returns a task with a script that runs as a pod. `more` are further fields of the task.
+/// Returns a task with a script that runs as a pod. `more` are further fields of the task. With much
+/// less of a processor, the limit would make the start of the container slow.
 pub(super) fn task(name: &str, script: &str, more: &str) -> String {
     let script = serde_json::Value::from(script);
     format!(
-        "  {name}:\n    resources: {{ cpu: 0.01, memory: 32Mi }}\n    container: {{ image: kahn.test/shell:1, pull: never, \
+        "  {name}:\n    resources: {{ cpu: 0.1, memory: 32Mi }}\n    container: {{ image: kahn.test/shell:1, pull: never, \
          via: kubernetes, command: [sh, -c], args: [{script}] }}\n{more}"
     )
 }
@@ -110,7 +111,7 @@ pub(super) fn chain(n_tasks: u32) -> String {
 pub(super) fn many(n_tasks: usize) -> String {
     let mut file = "name: many\ntasks:\n".to_owned();
     for n in 0..n_tasks {
-        file += &task(&format!("t{n}"), "sleep 20", "    timeouts: { start: 1h }\n");
+        file += &task(&format!("t{n}"), "sleep 5", "    timeouts: { start: 1h }\n");
     }
     file
 }
