@@ -111,7 +111,7 @@ pub(super) fn chain(n_tasks: u32) -> String {
 pub(super) fn many(n_tasks: usize) -> String {
     let mut file = "name: many\ntasks:\n".to_owned();
     for n in 0..n_tasks {
-        file += &task(&format!("t{n}"), "sleep 5", "    timeouts: { start: 1h }\n");
+        file += &task(&format!("t{n}"), "sleep 20", "    timeouts: { start: 1h }\n");
     }
     file
 }
