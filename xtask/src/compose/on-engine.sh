@@ -63,8 +63,15 @@ compose() { docker-compose --file "$project/docker-compose.yml" --project-direct
 client() { compose exec -T "$1" kahn "${@:2}"; }
 is_healthy() { [ "$(docker ps --filter health=healthy --filter name=kahn-test --format '{{.Names}}' | wc -l)" = 5 ]; }
 runs_with_tls_alone() { compose exec -T coordinator-1 sh -c 'KAHN_COORDINATOR_URL=http://coordinator-1:7400 kahn list 2>&1' | grep -q 'write https://'; }
-keeps_the_authority() { ! compose exec -T coordinator-1 sh -c 'cat /var/lib/kahn-certs/*/ca.key'; }
-leader() { if compose logs coordinator-1 | grep -q ' leading '; then echo coordinator-1; else echo coordinator-2; fi; }
+keeps_the_authority() {
+    local files
+    files=$(compose exec -T coordinator-1 sh -c 'ls /var/lib/kahn-certs/*') && grep -q ca.pem <<<"$files" && ! grep -q ca.key <<<"$files"
+}
+leads() { compose logs "$1" | grep -q 'leading'; }
+follows() { ! leads "$1"; }
+leader() { if leads coordinator-1; then echo coordinator-1; else echo coordinator-2; fi; }
+has_started() { [ "$(starts "$other")" -gt 0 ]; }
+is_active() { client "$other" get last --output json | grep -qE '"state": ?"active"'; }
 starts() { client "$1" events last --output json | grep -c task_started; }
 
 check 'a base is imported' import_base
@@ -85,10 +92,14 @@ check 'the key of the authority is nowhere else' keeps_the_authority
 
 leader=$(leader)
 other=coordinator-$((3 - ${leader#coordinator-}))
-load=$(printf 'defaults: { resources: { cpu: 0.2 } }\ntasks:\n'; for n in $(seq 40); do echo "  t$n: { run: sleep 2 }"; done)
+load=$(printf 'defaults: { resources: { cpu: 0.2 } }\ntasks:\n'; for n in $(seq 40); do echo "  t$n: { run: sleep 10 }"; done)
 compose exec -T "$other" sh -c 'cat >/tmp/load.yaml && kahn submit /tmp/load.yaml' <<<"$load" >/dev/null
-eventually test "$(starts "$other")" -gt 0
-check 'the leader is killed while tasks run' compose kill "$leader"
+check 'one coordinator leads' leads "$leader"
+check 'and the other one does not' follows "$other"
+check 'tasks have started' eventually has_started
+check 'the leader is killed' compose kill "$leader"
+check 'the other one takes over' eventually leads "$other"
+check 'before the run has ended' is_active
 check 'the run succeeds' client "$other" watch last
 check 'and no task is repeated' test "$(starts "$other")" = 40
 check 'compose starts again with new certificates' compose up --detach --no-build
