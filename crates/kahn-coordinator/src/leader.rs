@@ -31,6 +31,7 @@ use crate::inbox::{Handle, Input};
 use crate::logs::Logs;
 use crate::replica::Recovered;
 use crate::retention;
+use crate::role::Role;
 use crate::service::{Exports, Service};
 use crate::sessions::Sessions;
 use crate::spans::Spans;
@@ -126,9 +127,9 @@ impl Leader {
         Ok(Self { handle, driver, retention, archiving, leads_until, watchers, routes })
     }
 
-    /// Returns the routes of its services.
-    pub(crate) fn routes(&self) -> Routes {
-        self.routes.clone()
+    /// Returns the role of a coordinator with this leadership.
+    pub(crate) fn role(&self) -> Role {
+        Role::Leader { routes: self.routes.clone(), driver: self.handle.clone() }
     }
 
     /// Ends the streams of clients that wait for news, which another coordinator may have.

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 
+use crate::inbox::Handle;
+
 /// The leader, as a standby reaches it. Clones share the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer(Arc<PeerParts>);
@@ -55,8 +57,8 @@ impl Peer {
 pub(crate) enum Role {
     /// They wait for the leader to be known.
     Waiting,
-    /// They are served here.
-    Leader(Routes),
+    /// They are served here, by a driver.
+    Leader { routes: Routes, driver: Handle },
     /// They are forwarded.
     Standby(Peer),
     /// They are refused.

@@ -16,6 +16,8 @@ use super::*;
 use crate::config::MetricsConfig;
 use crate::election::{Candidate, Outcome};
 use crate::logs::Caps;
+use crate::role::Roles;
+use crate::server::Probe;
 
 const PARTITIONS: u16 = 2;
 /// Longer than anything waits.
@@ -119,6 +121,24 @@ async fn a_leader_whose_lease_is_not_confirmed_answers_nothing() {
     assert!(tokio::time::timeout(LONG, ask()).await.is_err(), "it may have been replaced");
     store.hold_renewals(false);
     assert_eq!(ask().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_waits_for_its_store_makes_progress_and_one_whose_driver_is_stuck_does_not() {
+    let store = store();
+    let leader = elected(&mut candidate(&store, 1), &store).await;
+    let roles = Roles::new();
+    roles.set(leader.role());
+    let probe = Probe::new(roles.clone());
+    let answered = async || tokio::time::timeout(LONG, probe.answered()).await.is_ok();
+    store.hold_renewals(true);
+    tokio::time::advance(2 * store.lease_ttl()).await;
+    assert!(answered().await, "another start would not help the store");
+
+    // A driver that never looks into its inbox.
+    let (inbox, _stuck) = mpsc::channel(1);
+    roles.set(Role::Leader { routes: leader.routes.clone(), driver: Handle::new(inbox) });
+    assert!(!answered().await);
 }
 
 #[tokio::test(start_paused = true)]

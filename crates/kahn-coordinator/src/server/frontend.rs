@@ -75,7 +75,7 @@ where
         Box::pin(async move {
             let request = request.map(Body::new);
             Ok(match this.role().await {
-                Role::Leader(routes) => routes.oneshot(request).await?,
+                Role::Leader { routes, .. } => routes.oneshot(request).await?,
                 Role::Standby(peer) if !request.headers().contains_key(FORWARDED) => {
                     forward(&this.roles, peer, request).await
                 }

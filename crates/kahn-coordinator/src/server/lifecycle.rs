@@ -182,7 +182,7 @@ impl Lifecycle {
                     return leader.resign().await;
                 }
                 is_certain = certainty.changed() => match is_certain {
-                    true => self.roles.set(Role::Leader(leader.routes())),
+                    true => self.roles.set(leader.role()),
                     // Another coordinator may lead. Requests wait here until that is known.
                     false => {
                         self.roles.set(Role::Waiting);
@@ -211,7 +211,7 @@ impl Lifecycle {
                 match Leader::start(*recovered, asked_at, &self.shared) {
                     Ok(leader) => {
                         self.following = None;
-                        self.roles.set(Role::Leader(leader.routes()));
+                        self.roles.set(leader.role());
                         self.shared.stats.role(RoleName::Leader);
                         Stage::Leader(leader)
                     }
