@@ -9,12 +9,12 @@ mod pods;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kahn_client::{Client, Error, Pool, Worker};
+use kahn_client::{Error, Pool, Worker};
 use kahn_model::POOL_LABEL;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::demand::{Coordinators, Demand};
+use crate::demand::{Coordinators, Demand, Line};
 
 pub(crate) use pods::{NotInCluster, Pods};
 
@@ -53,7 +53,7 @@ fn changes(wanted: BTreeMap<String, u32>, known: &BTreeMap<String, u32>) -> Vec<
 
 /// Keeps the costs of pods up to date.
 pub(crate) async fn keep(coordinators: Coordinators, demand: Demand, pods: Pods) {
-    let mut client = None;
+    let mut line = Line::new(coordinators);
     let mut known = BTreeMap::new();
     let mut is_told = false;
     loop {
@@ -63,7 +63,7 @@ pub(crate) async fn keep(coordinators: Coordinators, demand: Demand, pods: Pods)
             continue;
         }
         // Failing to reach the coordinators is logged where the demand is asked for.
-        let Ok(workers) = workers(&coordinators, &mut client).await else { continue };
+        let Ok(workers) = workers(&mut line).await else { continue };
         known.retain(|name, _| workers.iter().any(|w| w.name == *name && w.status != "lost"));
         for (worker, cost) in changes(costs(&pools, &workers), &known) {
             match pods.set_cost(&worker, cost).await {
@@ -82,15 +82,8 @@ pub(crate) async fn keep(coordinators: Coordinators, demand: Demand, pods: Pods)
     }
 }
 
-async fn workers(
-    coordinators: &Coordinators,
-    client: &mut Option<Client>,
-) -> Result<Vec<Worker>, Error> {
-    let client = match client {
-        Some(client) => client,
-        None => client.insert(coordinators.connect().await?),
-    };
-    client.list_workers().await
+async fn workers(line: &mut Line) -> Result<Vec<Worker>, Error> {
+    line.client().await?.list_workers().await
 }
 
 #[cfg(test)]

@@ -32,12 +32,33 @@ pub struct Coordinators {
 
 impl Coordinators {
     /// Connects to one of them.
-    pub(crate) async fn connect(&self) -> Result<Client, Error> {
+    async fn connect(&self) -> Result<Client, Error> {
         let token = self.token.as_ref().map(Token::expose);
         let client = Client::connect_with_tls(&self.urls, token, self.tls.clone()).await?;
         let options =
             Options { call_timeout: TIMEOUT, outage_timeout: TIMEOUT, ..Options::default() };
         Ok(client.with_options(options))
+    }
+}
+
+/// A connection to the coordinators, which is made when it is first needed.
+#[derive(Debug)]
+pub(crate) struct Line {
+    coordinators: Coordinators,
+    client: Option<Client>,
+}
+
+impl Line {
+    pub(crate) fn new(coordinators: Coordinators) -> Self {
+        Self { coordinators, client: None }
+    }
+
+    /// Returns the client, which finds another coordinator by itself if one is lost.
+    pub(crate) async fn client(&mut self) -> Result<&Client, Error> {
+        Ok(match &mut self.client {
+            Some(client) => client,
+            none => none.insert(self.coordinators.connect().await?),
+        })
     }
 }
 
@@ -99,10 +120,10 @@ pub(crate) async fn ask(
     answers: watch::Sender<Option<Arc<Answer>>>,
     readiness: Readiness,
 ) {
-    let mut client = None;
+    let mut line = Line::new(coordinators);
     let mut is_answered = true;
     loop {
-        match ask_once(&coordinators, &mut client).await {
+        match ask_once(&mut line).await {
             Ok(pools) => {
                 if !is_answered {
                     info!("the coordinators answer again");
@@ -123,15 +144,8 @@ pub(crate) async fn ask(
     }
 }
 
-async fn ask_once(
-    coordinators: &Coordinators,
-    client: &mut Option<Client>,
-) -> Result<Vec<Pool>, Error> {
-    let client = match client {
-        Some(client) => client,
-        None => client.insert(coordinators.connect().await?),
-    };
-    client.list_pools().await
+async fn ask_once(line: &mut Line) -> Result<Vec<Pool>, Error> {
+    line.client().await?.list_pools().await
 }
 
 fn answer(pools: Vec<Pool>) -> Answer {
