@@ -258,7 +258,7 @@ impl Client {
         Export::new(self.clone(), partition)
     }
 
-    /// Lists all workers that the coordinator has seen.
+    /// Lists the workers that the coordinator has seen, but those that were lost more than an hour ago.
     ///
     /// # Errors
     ///

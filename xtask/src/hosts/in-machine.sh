@@ -53,7 +53,7 @@ check 'an attempt that exceeds its memory is out of memory' grep -q 'out of memo
 check 'it is killed with all its processes' grep -q 'out of memory: killed at 64Mi' <<<"$(task together)"
 check 'nothing of it is left' eventually no_process
 check 'one that does not exceed it succeeds' grep -q succeeded <<<"$(task small)"
-check 'tasks cannot read the tokens' grep -q failed <<<"$(task token)"
+check 'tasks cannot read the token of clients' grep -q failed <<<"$(task token)"
 check 'tasks cannot read the state of the coordinator' grep -q failed <<<"$(task state)"
 check 'tasks cannot write to the system' grep -q failed <<<"$(task system)"
 

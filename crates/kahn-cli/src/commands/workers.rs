@@ -17,7 +17,7 @@ pub(crate) struct WorkersArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List all workers that the coordinator has seen
+    /// List the workers that the coordinator has seen; a lost one for an hour
     List,
     /// Stop giving new leases to a worker
     Cordon(WorkerName),
